@@ -1,0 +1,1 @@
+"""Embeddings -> what is wrong, and how sure we are."""

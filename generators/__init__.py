@@ -1,0 +1,1 @@
+"""(draw, seeds) -> images."""
