@@ -1,0 +1,431 @@
+"""The run folder: where each thing of a run lies, written so that a crash loses nothing.
+
+The controller writes it; status, report, viewer and export only read it. Files are replaced
+whole or appended line by line with fsync; one writer at a time holds RUN/lock. It refuses
+paths that leave the folder, and it imports nothing that a config names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import platformdirs
+
+from gapclose.loop.config import ConfigError, RunConfig, changed_keys, load_config
+
+__all__ = [
+    "SCHEMA",
+    "RunBusyError",
+    "RunDamagedError",
+    "RunDir",
+    "RunMismatchError",
+    "environment",
+    "write_bytes",
+    "write_text",
+]
+
+SCHEMA: Final = 1
+
+# What decides the pixels and the numbers of a run, besides Python itself.
+_PACKAGES: Final = (
+    "gapclose",
+    "accelerate",
+    "diffusers",
+    "fiftyone",
+    "numpy",
+    "onnxruntime",
+    "open_clip_torch",
+    "optuna",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "torchvision",
+    "transformers",
+    "umap-learn",
+)
+
+
+class RunBusyError(RuntimeError):
+    """Another process is writing this run folder; wait for it or choose another folder."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RunMismatchError(ValueError):
+    """The run folder was made by another config; the message names the keys that differ."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RunDamagedError(ValueError):
+    """A file of the run folder cannot be read; the message names it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+def environment() -> dict[str, Any]:
+    """Python, platform and package versions; no host, user or folder names."""
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces a file whole: a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
+
+
+class RunDir:
+    """One run's folder on disk; every method names its file by the DESIGN's layout.
+
+    Readers need no lock. Writers hold `lock()`, which dies with its process.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Names the folder; touches nothing. Use `create` or `open`."""
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symbolic links
+
+    def __repr__(self) -> str:
+        """Shows the folder."""
+        return f"RunDir({str(self.path)!r})"
+
+    # ------------------------------------------------------------------ making and opening
+
+    @classmethod
+    def create(cls, path: Path | str, config: RunConfig) -> RunDir:
+        """Makes the folder, or joins the run that is there if the config agrees with it.
+
+        A resumed run may be told new limits, device, batch size and storage; RUN/config.yaml
+        then says the new ones.
+
+        Raises:
+            ConfigError: If the folder holds something else than a run.
+            RunMismatchError: If it was made by another config; nothing is changed.
+            RunBusyError: If another process is writing it; nothing is changed.
+        """
+        run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise ConfigError(f"{run.path}: is a file; name a folder with --out")
+        if not run.config_path.is_file():
+            if run.path.is_dir() and any(p.name != "lock" for p in run.path.iterdir()):
+                raise ConfigError(
+                    f"{run.path}: holds other things than a run; name an empty or new folder "
+                    "with --out"
+                )
+            run.path.mkdir(parents=True, exist_ok=True)
+        else:
+            run.check_config(config)
+        with run.lock():
+            if run.config_path.is_file():
+                run.check_config(config)
+                if run.config() != config:
+                    write_text(run.config_path, config.to_yaml())
+            else:
+                # The config comes last: a folder without one is not yet a run.
+                run.write_json(
+                    "environment.json",
+                    {"schema": SCHEMA, **environment(), "origin": _origin(config)},
+                )
+                write_text(run.config_path, config.to_yaml())
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunDir:
+        """Opens an existing run.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        run = cls(path)
+        if not run.config_path.is_file():
+            what = "no such folder" if not run.path.exists() else "is no run (no config.yaml)"
+            raise ConfigError(f"{run.path}: {what}; `gapclose tune` and `audit` make one")
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        """RUN/config.yaml."""
+        return self.path / "config.yaml"
+
+    def config(self) -> RunConfig:
+        """The config that the run was started (or last resumed) with."""
+        return load_config(self.config_path)
+
+    def check_config(self, config: RunConfig) -> None:
+        """Raises RunMismatchError, keys named, if a run here cannot go on under `config`."""
+        keys = changed_keys(self.config(), config)
+        if keys:
+            raise RunMismatchError(
+                f"{self.path}: was made by another config: {', '.join(keys)} "
+                f"{'differs' if len(keys) == 1 else 'differ'}; name another folder with --out"
+            )
+
+    def made_here(self) -> bool:
+        """Whether this user's gapclose made the run, with the config it now has.
+
+        A run folder from elsewhere may name code to import; only its owner is trusted to.
+        """
+        try:
+            recorded = str(self.read_json("environment.json").get("origin", ""))
+        except (FileNotFoundError, RunDamagedError):
+            return False
+        return hmac.compare_digest(recorded, _origin(self.config()))
+
+    # ------------------------------------------------------------------------------- writing
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds RUN/lock; on entry cuts what a killed writer left of a line.
+
+        Raises:
+            RunBusyError: At once, if another process (or another lock() of this one) has it.
+        """
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunBusyError(
+                    f"{self.path}: another process is using this run; wait for it to end, "
+                    "or name another folder with --out"
+                ) from None
+            _cut_torn_line(self.path / "trials.jsonl")
+            yield
+        finally:
+            os.close(handle)  # releases the lock, too
+
+    def append_trial(self, trial: Mapping[str, Any]) -> None:
+        """Adds one line to trials.jsonl; when this returns, the line survives a power cut."""
+        path = self.path / "trials.jsonl"
+        fresh = not path.exists()
+        with path.open("ab") as file:
+            file.write(_json(trial).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if fresh:
+            _sync_folder(self.path)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every finished trial in the order it was told; a torn last line is left out."""
+        return self._lines("trials.jsonl")
+
+    def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces samples.jsonl: one row per image that is shown to a person."""
+        text = "".join(f"{_json(sample)}\n" for sample in samples)
+        write_text(self.path / "samples.jsonl", text)
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of samples.jsonl; empty before there are any."""
+        return self._lines("samples.jsonl")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replaces RUN/name. NaN and infinities become null: JSON has no word for them."""
+        write_text(self._inside(name), _json(value, indent=1) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Reads RUN/name.
+
+        Raises:
+            FileNotFoundError: If the run has not come that far.
+            RunDamagedError: If it is not JSON.
+        """
+        path = self._inside(name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunDamagedError(f"{path}: is damaged ({error}); remove it and resume") from None
+
+    def has(self, name: str) -> bool:
+        """Whether RUN/name exists."""
+        return self._inside(name).is_file()
+
+    # -------------------------------------------------------------------------------- paths
+
+    def image_path(self, cls: str, draw_fingerprint: str, seed: int) -> Path:
+        """RUN/images/<class>/<draw fingerprint>/<seed>.png, before the camera.
+
+        Raises:
+            ValueError: If a part would leave its folder.
+        """
+        return self._image(cls, draw_fingerprint, seed)
+
+    def confirm_path(
+        self, cls: str, part: int, stage: Literal["baseline", "tuned"], seed: int
+    ) -> Path:
+        """RUN/images/<class>/confirm-<part>/<stage>/<seed>.png, after the camera."""
+        return self._image(cls, f"confirm-{int(part)}", stage, seed)
+
+    def embeddings_path(self, name: str) -> Path:
+        """RUN/embeddings/<name>.safetensors."""
+        return self._inside(f"embeddings/{_part(name)}.safetensors")
+
+    @property
+    def study_path(self) -> Path:
+        """RUN/study.db."""
+        return self.path / "study.db"
+
+    @property
+    def real_path(self) -> Path:
+        """RUN/real, where `real: {kind: pond}` is rendered."""
+        return self.path / "real"
+
+    def relative(self, path: Path) -> str:
+        """`path` as rows of samples.jsonl name it: relative inside the run, else absolute."""
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symbolic links
+        if absolute.is_relative_to(self.path):
+            return absolute.relative_to(self.path).as_posix()
+        return str(absolute)
+
+    def resolve(self, path: str) -> Path:
+        """The file that a row of samples.jsonl names; the inverse of `relative`.
+
+        Raises:
+            ValueError: If a relative path would leave the run.
+        """
+        return Path(path) if Path(path).is_absolute() else self._inside(path)
+
+    def _image(self, cls: str, *parts: str | int) -> Path:
+        *folders, seed = parts
+        names = [_part(cls), *(_part(str(folder)) for folder in folders)]
+        return self.path.joinpath("images", *names, f"{int(seed)}.png")
+
+    def _inside(self, name: str) -> Path:
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+            raise ValueError(f"{name!r} is no path inside a run folder")
+        return self.path / name
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+        rows: list[dict[str, Any]] = []
+        # A line counts once its newline is there; what follows the last one is torn.
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                row = None
+            if not isinstance(row, dict):
+                raise RunDamagedError(
+                    f"{path}, line {number}: is damaged; restore the file from a copy, "
+                    "or start anew with --out"
+                )
+            rows.append(row)
+        return rows
+
+
+def _part(name: str) -> str:
+    """One folder name: any text but one that would walk elsewhere or hide."""
+    if not name or name in {".", ".."} or re.search(r"[/\\\0]", name):
+        raise ValueError(f"{name!r} cannot name a folder of a run")
+    return name
+
+
+def _cut_torn_line(path: Path) -> None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def _json(value: Any, *, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars and arrays as numbers and lists, paths as text, non-finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(below) for below in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _origin(config: RunConfig) -> str:
+    """A mark that only this user can make, bound to what the config says.
+
+    The secret never leaves the user's own folders, so a run folder from elsewhere cannot
+    carry a valid mark, nor can one's own run be given back with other code in its config.
+    """
+    folder = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
+    secret = folder / "origin.key"
+    try:
+        key = secret.read_bytes()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(secret, secrets.token_bytes(32))
+        secret.chmod(0o600)
+        key = secret.read_bytes()
+    return hmac.new(key, config.fingerprint().encode(), hashlib.sha256).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
