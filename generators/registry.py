@@ -1,0 +1,213 @@
+"""The registry: a config's `generator` section -> a generator.
+
+The controller and the command line call it. `check_generator` finds what is wrong with a config in
+milliseconds, before any model loads; nothing here imports torch or diffusers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from gapclose.generators.base import Generator, GeneratorConfigError
+
+KINDS: Final[dict[str, str]] = {
+    "diffusers": "gapclose.generators.diffusion:DiffusersGenerator",
+    "folder": "gapclose.generators.folder:FolderGenerator",
+}
+POND: Final = Path(__file__).parent / "pond_sd"
+"""The pipeline that ships: what `model: pond` means."""
+
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_SECONDS: Final = 10.0
+
+
+def make_generator(spec: Mapping[str, Any]) -> Generator:
+    """The generator of a config's section; models load at the first image, not here.
+
+    Args:
+        spec: `kind` (a key of `KINDS`, or "pkg.mod:Class") and the arguments of its class.
+
+    Raises:
+        GeneratorConfigError: If the kind or an argument is unknown, missing or of no use.
+    """
+    kind, options = _split(spec)
+    factory = _load(kind)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError:
+        raise _wrong_arguments(kind, factory, options) from None
+    return factory(**options)
+
+
+def check_generator(spec: Mapping[str, Any]) -> None:
+    """Refuse a section that could never draw, before any model loads.
+
+    It looks at the kind, the arguments' names, local folders, and asks the hub for a pipeline that
+    is not in its cache. A class of one's own ("pkg.mod:Class") is imported.
+
+    Raises:
+        GeneratorConfigError: One line that names the culprit and the remedy.
+    """
+    kind, options = _split(spec)
+    if kind not in KINDS:
+        make_generator(spec)
+    elif kind == "diffusers":
+        find_model(_text(options, "model", kind), options.get("revision"))
+    else:
+        folder = Path(_text(options, "path", kind)).expanduser()
+        if not folder.is_dir():
+            raise GeneratorConfigError(
+                f"generator.path: no folder {folder}; name one that holds a folder per class"
+            )
+
+
+def find_model(model: str, revision: str | None = None) -> Path | str:
+    """Where a diffusers pipeline is: its local folder, or its hub id if the hub has it.
+
+    A model that exists as a folder is local, and "pond" is the pipeline that ships; other texts of
+    the form owner/name are hub ids, taken from the hub's cache where they are in it.
+
+    Raises:
+        GeneratorConfigError: If there is no such folder or hub id, or the hub cannot be reached.
+    """
+    if model == "pond":
+        if not (POND / "model_index.json").is_file():
+            raise GeneratorConfigError(
+                "generator.model: pond's weights are not in this installation; `make pond` in a "
+                "clone of gapclose trains them"
+            )
+        return POND
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise GeneratorConfigError(
+                f"generator.model: {folder} holds no model_index.json; name the folder that "
+                "save_pretrained of a diffusers pipeline wrote"
+            )
+        return folder
+    if _HUB_ID.fullmatch(model) is None:
+        raise GeneratorConfigError(
+            f"generator.model: {model!r} is neither a folder nor a hub id (owner/name) nor pond"
+        )
+    _ask_hub(model, revision)
+    return model
+
+
+def read_license(card: Path) -> str | None:
+    """The licence in the front matter of a model card (README.md), None if it names none."""
+    if not card.is_file():
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    names = dict(
+        re.findall(r"^(license|license_name):\s*(\S.*?)\s*$", front[1], re.M) if front else ()
+    )
+    name = names.get("license")
+    name = names.get("license_name", name) if name == "other" else name
+    return name.strip("\"'") if name else None
+
+
+def digest_folder(folder: Path) -> str:
+    """A digest of a pipeline's folder that changes when its weights do: "sha256:" and 16 digits.
+
+    Names, sizes, and the first and last MiB of every file: whole weights of a large model would
+    take longer to read than to draw with.
+    """
+    mebibyte = 2**20
+    content = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "README.md"):
+        size = path.stat().st_size
+        content.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as stream:
+            content.update(stream.read(mebibyte))
+            stream.seek(max(0, size - mebibyte))
+            content.update(stream.read(mebibyte))
+    return f"sha256:{content.hexdigest()[:16]}"
+
+
+def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    kind = spec.get("kind")
+    if not isinstance(kind, str):
+        raise GeneratorConfigError(f"generator.kind: must be one of {', '.join(KINDS)}")
+    if kind not in KINDS and ":" not in kind:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]
+        raise GeneratorConfigError(
+            f"generator.kind: unknown {kind!r}; did you mean {near!r}? "
+            f"({', '.join(KINDS)}, or pkg.mod:Class)"
+        )
+    return kind, {key: value for key, value in spec.items() if key != "kind"}
+
+
+def _load(kind: str) -> Callable[..., Generator]:
+    module, _, name = KINDS.get(kind, kind).partition(":")
+    try:
+        return cast("Callable[..., Generator]", getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError) as error:
+        raise GeneratorConfigError(
+            f"generator.kind: {kind!r} cannot be loaded: {error}"
+        ) from error
+
+
+def _wrong_arguments(
+    kind: str, factory: Callable[..., Generator], options: Mapping[str, Any]
+) -> GeneratorConfigError:
+    parameters = inspect.signature(factory).parameters
+    for key in options:
+        if key not in parameters:
+            near = difflib.get_close_matches(key, parameters, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return GeneratorConfigError(f"generator.{key}: unknown key for kind {kind}{hint}")
+    needed = [k for k, p in parameters.items() if p.default is p.empty and k not in options]
+    return GeneratorConfigError(f"generator.{needed[0]}: missing; kind {kind} needs it")
+
+
+def _text(options: Mapping[str, Any], key: str, kind: str) -> str:
+    if not isinstance(options.get(key), str | Path):
+        raise GeneratorConfigError(f"generator.{key}: missing; kind {kind} needs it")
+    return str(options[key])
+
+
+def _ask_hub(model: str, revision: str | None) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name = "model_index.json"
+    if isinstance(try_to_load_from_cache(model, name, revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(model, name, revision=revision), timeout=_HUB_SECONDS)
+    except GatedRepoError:
+        remedy = "accept its terms on the hub and log in with `hf auth login`"
+        raise GeneratorConfigError(f"generator.model: {model} is gated; {remedy}") from None
+    except RevisionNotFoundError:
+        raise GeneratorConfigError(
+            f"generator.revision: the hub's {model} has no revision {revision!r}"
+        ) from None
+    except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise _unreachable(model, error) from None
+    except Exception as error:
+        # The hub's client lets its HTTP library's errors through, and which library that is has
+        # changed between its versions.
+        if not type(error).__module__.startswith(("httpx", "requests")):
+            raise
+        raise _unreachable(model, error) from None
+
+
+def _unreachable(model: str, error: Exception) -> GeneratorConfigError:
+    what = str(error).strip().splitlines()
+    return GeneratorConfigError(
+        f"generator.model: {model} is not in the hub's cache and cannot be fetched "
+        f"({what[0] if what else type(error).__name__}); download it elsewhere and set "
+        "generator.model to the local folder that holds its model_index.json"
+    )
