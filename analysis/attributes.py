@@ -1,0 +1,282 @@
+"""Attributes: which words set a class's synthetic images apart from its real ones.
+
+A text encoder that shares a space with the image embeddings picks, for every image and every group
+of words (color, background, light ...), the word that fits best. An audit compares the shares of
+the two sides; `gap.json` lists what differs and the search space can start from it. It needs a
+text encoder, and it says nothing about groups it was not given: within a group some word always
+wins.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gapclose.analysis.gap import LEVEL, benjamini_hochberg
+from gapclose.analysis.kernel import rows
+
+if TYPE_CHECKING:
+    from gapclose.analysis.embedding import TextEmbedder
+
+__all__ = [
+    "DEFAULT_WORDS",
+    "TEMPLATES",
+    "AttributeGap",
+    "adjust",
+    "compare_words",
+    "prompt_for",
+    "read_words",
+    "word_shares",
+]
+
+DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
+    "color": (
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "brown",
+        "gray",
+        "black",
+        "white",
+    ),
+    "background": (
+        "grass",
+        "leaves",
+        "water",
+        "sand",
+        "snow",
+        "a road",
+        "rock",
+        "mud",
+        "the sky",
+        "a plain background",
+    ),
+    "setting": ("indoors", "in a city", "in the wild", "in a studio", "at sea", "in the air"),
+    "viewpoint": ("the front", "the side", "behind", "above", "below"),
+    "orientation": ("left", "right", "the camera", "away"),
+    "distance": ("close-up", "medium-distance", "far-away"),
+    "light": ("bright", "dim", "harsh", "soft", "night-time"),
+    "light direction": ("the left", "the right", "above", "behind"),
+    "count": ("one", "two", "several", "many"),
+    "medium": ("photo", "drawing", "painting", "3d render", "cartoon", "toy"),
+}
+
+TEMPLATES: dict[str, str] = {
+    "color": "a photo of a {word} {noun}",
+    "background": "a photo of a {noun} on {word}",
+    "setting": "a photo of a {noun} {word}",
+    "viewpoint": "a photo of a {noun} seen from {word}",
+    "orientation": "a photo of a {noun} facing {word}",
+    "distance": "a {word} photo of a {noun}",
+    "light": "a photo of a {noun} in {word} light",
+    "light direction": "a photo of a {noun} lit from {word}",
+    "count": "a photo of {word} {noun}",
+    "medium": "a {word} of a {noun}",
+}
+_DEFAULT_TEMPLATE = "a photo of a {noun}, {word}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeGap:
+    """How often a word of a group fits best, on each side of one class.
+
+    Attributes:
+        group: as "color".
+        word: as "green".
+        real: share of real images, in [0, 1].
+        synthetic: share of synthetic images, in [0, 1].
+        p_value: two-sided, of equal shares.
+        q_value: Benjamini-Hochberg over the class's words, or the run's after `adjust`.
+    """
+
+    group: str
+    word: str
+    real: float
+    synthetic: float
+    p_value: float
+    q_value: float
+
+    def to_json(self) -> dict[str, str | float]:
+        """The row as gap.json holds it."""
+        return {
+            "group": self.group,
+            "word": self.word,
+            "real": self.real,
+            "synthetic": self.synthetic,
+            "p_value": self.p_value,
+            "q_value": self.q_value,
+        }
+
+
+def prompt_for(group: str, word: str, noun: str) -> str:
+    """The sentence that stands for a word: the group's template, or "a photo of a NOUN, WORD"."""
+    sentence = TEMPLATES.get(group, _DEFAULT_TEMPLATE).format(word=word, noun=noun)
+    sentence = " ".join(sentence.split())
+    return re.sub(r"\ba (?=[aeiou])", "an ", sentence, flags=re.IGNORECASE)
+
+
+def read_words(
+    embeddings: ArrayLike,
+    text: TextEmbedder,
+    *,
+    cls_noun: str,
+    groups: Mapping[str, Sequence[str]],
+) -> dict[str, NDArray[np.int64]]:
+    """For each group, which word fits each image best: (n,) indices into the group's words.
+
+    Args:
+        embeddings: (n, text.width) unit rows, from the embedder whose text side `text` is.
+        text: the text encoder.
+        cls_noun: what the class is called, as "frog".
+        groups: words by group; a group has at least two.
+
+    Raises:
+        ValueError: a group with fewer than two words or a word twice, two widths, or NaN.
+    """
+    images = rows(embeddings)
+    prompts: list[str] = []
+    for group, words in groups.items():
+        if len(words) < 2 or len(set(words)) < len(words):
+            raise ValueError(
+                f"attributes.{group}: give at least two different words, not {list(words)}"
+            )
+        prompts += [prompt_for(group, word, cls_noun) for word in words]
+    if not prompts:
+        return {}
+    sentences = rows(text.embed_text(prompts), "text")
+    if sentences.shape[1] != images.shape[1]:
+        raise ValueError(
+            f"images have width {images.shape[1]}, words {sentences.shape[1]}: "
+            "embed both with one model"
+        )
+    similarity = images @ sentences.T
+    out: dict[str, NDArray[np.int64]] = {}
+    start = 0
+    for group, words in groups.items():
+        out[group] = similarity[:, start : start + len(words)].argmax(axis=1)
+        start += len(words)
+    return out
+
+
+def word_shares(
+    embeddings: ArrayLike,
+    text: TextEmbedder,
+    *,
+    cls_noun: str,
+    groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
+) -> dict[str, dict[str, float]]:
+    """Share of images that each word fits best; the shares of a group sum to 1.
+
+    Raises:
+        ValueError: as `read_words`.
+    """
+    read = read_words(embeddings, text, cls_noun=cls_noun, groups=groups)
+    return {
+        group: {word: float((read[group] == i).mean()) for i, word in enumerate(words)}
+        for group, words in groups.items()
+    }
+
+
+def compare_words(
+    *,
+    real: ArrayLike,
+    synthetic: ArrayLike,
+    text: TextEmbedder,
+    noun: str,
+    groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
+) -> list[AttributeGap]:
+    """Every word of every group, compared between the sides of one class.
+
+    Words with q <= 0.05 come first, then by the size of the difference. `q_value` is over this
+    class's words; `adjust` sets it over a run's.
+
+    Args:
+        real: (n_real, text.width).
+        synthetic: (n_synthetic, text.width).
+        text: the text encoder of the embedder that made both.
+        noun: what the class is called.
+        groups: words by group.
+
+    Raises:
+        ValueError: as `read_words`.
+    """
+    left = read_words(rows(real, "real"), text, cls_noun=noun, groups=groups)
+    right = read_words(rows(synthetic, "synthetic"), text, cls_noun=noun, groups=groups)
+    found: list[AttributeGap] = []
+    for group, words in groups.items():
+        n_real, n_synthetic = len(left[group]), len(right[group])
+        for i, word in enumerate(words):
+            hits_real = int((left[group] == i).sum())
+            hits_synthetic = int((right[group] == i).sum())
+            found.append(
+                AttributeGap(
+                    group=group,
+                    word=word,
+                    real=hits_real / n_real,
+                    synthetic=hits_synthetic / n_synthetic,
+                    p_value=two_proportions(hits_real, n_real, hits_synthetic, n_synthetic),
+                    q_value=1.0,
+                )
+            )
+    return adjust([found])[0]
+
+
+def adjust(classes: Sequence[Sequence[AttributeGap]]) -> list[list[AttributeGap]]:
+    """The tables of a run's classes with q-values over all words together, each sorted anew."""
+    q_values = iter(benjamini_hochberg([row.p_value for table in classes for row in table]))
+    tables = [[replace(row, q_value=next(q_values)) for row in table] for table in classes]
+    return [sorted(table, key=_most_telling) for table in tables]
+
+
+def two_proportions(hits_real: int, n_real: int, hits_synthetic: int, n_synthetic: int) -> float:
+    """Two-sided p of equal shares: pooled z, or the exact test if an expected count is below 5.
+
+    Raises:
+        ValueError: no images on a side, or more hits than images.
+    """
+    if not (0 <= hits_real <= n_real and 0 <= hits_synthetic <= n_synthetic):
+        raise ValueError("hits must lie between 0 and the number of images")
+    if n_real == 0 or n_synthetic == 0:
+        raise ValueError("shares need at least one image on each side")
+    n, hits = n_real + n_synthetic, hits_real + hits_synthetic
+    if hits in (0, n):
+        return 1.0
+    if min(n_real, n_synthetic) * min(hits, n - hits) / n < 5:
+        return _fisher(hits_real, n_real, hits, n)
+    pooled = hits / n
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / n_real + 1 / n_synthetic))
+    z = abs(hits_real / n_real - hits_synthetic / n_synthetic) / spread
+    return math.erfc(z / math.sqrt(2))
+
+
+def _fisher(hits_real: int, n_real: int, hits: int, n: int) -> float:
+    """Two-sided: the hypergeometric mass of every table at most as likely as the one seen."""
+
+    def log_choose(a: int, b: int) -> float:
+        return math.lgamma(a + 1) - math.lgamma(b + 1) - math.lgamma(a - b + 1)
+
+    possible = range(max(0, hits - (n - n_real)), min(hits, n_real) + 1)
+    logs = {x: log_choose(n_real, x) + log_choose(n - n_real, hits - x) for x in possible}
+    # Tables of equal mass must tie; lgamma agrees to about 1e-12 here, scipy uses the same slack.
+    seen = logs[hits_real] + 1e-7
+    whole = log_choose(n, hits)
+    return min(1.0, sum(math.exp(value - whole) for value in logs.values() if value <= seen))
+
+
+def _most_telling(row: AttributeGap) -> tuple[bool, float, float, str, str]:
+    return (
+        row.q_value > LEVEL,
+        -abs(row.real - row.synthetic),
+        row.q_value,
+        row.group,
+        row.word,
+    )

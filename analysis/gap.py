@@ -1,0 +1,583 @@
+"""Gap: how far a class's synthetic images are from its real ones, and how sure we are.
+
+An audit, the controller and confirmation call it with embeddings; it never sees an image and never
+loads a model. The gap is compared with the floor (real against real) to look at, and with
+permutations to decide. It refuses to score a class with fewer than 20 images on a side, and it
+never says "closed" from fewer than 100.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gapclose.analysis.coverage import coverage, duplicates, relative_coverage, vendi_ratio
+from gapclose.analysis.kernel import Kernel, rows
+
+if TYPE_CHECKING:
+    from gapclose.analysis.attributes import AttributeGap
+
+__all__ = [
+    "ClassGap",
+    "Floor",
+    "TooFewError",
+    "audit_embeddings",
+    "benjamini_hochberg",
+    "floor_p95",
+    "guards_pass",
+    "linear_auc",
+    "mmd2",
+    "permutation_p_value",
+    "permutations_for",
+    "with_q",
+]
+
+LEVEL = 0.05
+MIN_IMAGES = 20
+MIN_CLOSED = 100
+GUARD_SHARE = 0.8
+_Z_POWER_80 = 0.8416212335729143
+_SPLIT_CHUNK = 256
+
+
+class TooFewError(ValueError):
+    """A side has too few images to be scored: add images, or report the class as skipped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassGap:
+    """One class's row of gap.json (schema 1), in its order; None is what was not computed.
+
+    Attributes:
+        name: the class.
+        n_real: readable real images, all of them, also where fewer entered the tests.
+        n_synthetic: the same of synthetic images.
+        gap: unbiased MMD^2, may be slightly negative; lower is better.
+        floor_p95: what the same estimator says of real against real at these sizes, 95th
+            percentile.
+        ratio: gap / floor_p95, to look at, never a test. None where the floor is 0.
+        effect: gap / (1 - mean kernel of two real images). None where real is one point.
+        detectable: the gap seen with 80 % power at these sizes.
+        p_value: by permutation.
+        q_value: Benjamini-Hochberg over the run's scored classes (`with_q`); of a class alone, its
+            p-value.
+        closed: False if q <= 0.05, else None ("too few to tell") under 100 images a side, else
+            True.
+        confirmed: set after tuning, by confirmation.
+        auc: of a linear probe that tells the sides apart, cross-validated; 0.5 is none.
+        precision: share of synthetic images among real ones.
+        recall: share of real images that synthetic ones reach.
+        density: as precision, weighed by how many real images are near.
+        coverage: share of real images with a synthetic image near.
+        vendi_ratio: diversity of synthetic over real at one n.
+        label_agreement: mean share of images whose most probable class is this one, synthetic.
+        spectrum_gap: distance of power spectra.
+        duplicates: synthetic images that are near-copies of real ones.
+        invalid: images that the generator returned unusable; counted, never scored.
+        judge: the same figures in the judge's embedding (`as_judge`).
+        attributes: words whose shares differ.
+        guards: precision, recall, density, coverage over real-real at one n.
+        before: the same row for the baseline recipe, after tuning.
+    """
+
+    name: str
+    n_real: int
+    n_synthetic: int
+    gap: float
+    floor_p95: float
+    ratio: float | None
+    effect: float | None
+    detectable: float | None
+    p_value: float
+    q_value: float | None = None
+    closed: bool | None = None
+    confirmed: bool | None = None
+    auc: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    vendi_ratio: float | None = None
+    label_agreement: float | None = None
+    spectrum_gap: float | None = None
+    duplicates: int | None = None
+    invalid: int = 0
+    judge: Mapping[str, float | None] | None = None
+    attributes: tuple[AttributeGap, ...] | None = None
+    guards: Mapping[str, float] | None = None
+    before: ClassGap | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON: plain numbers, None if missing or not finite, `before` only if set."""
+        out: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "before":
+                if value is not None:
+                    out["before"] = value.to_json()
+            elif field.name == "attributes":
+                out["attributes"] = None if value is None else [row.to_json() for row in value]
+            else:
+                out[field.name] = _plain(value)
+        return out
+
+    def as_judge(self) -> dict[str, float | None]:
+        """What a row in the judge's embedding gives as `judge` of the tuning embedder's row."""
+        return {
+            "gap": self.gap,
+            "floor_p95": self.floor_p95,
+            "ratio": self.ratio,
+            "effect": self.effect,
+            "p_value": self.p_value,
+            "q_value": self.q_value,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """Gaps of real against real, kept so that each trial's ratio costs one division.
+
+    Attributes:
+        half: images in each half of a split.
+        p95: 95th percentile of the gap of two halves.
+        sd: standard deviation of the gap of two halves.
+        widest: largest eigenvalue of the covariance in the kernel's space.
+    """
+
+    half: int
+    p95: float
+    sd: float
+    widest: float
+
+    @classmethod
+    def fit(cls, real: ArrayLike, *, kernel: Kernel, splits: int = 200, seed: int = 0) -> Floor:
+        """Split real images into random halves of h = n // 2, `splits` times, on one Gram matrix.
+
+        Args:
+            real: (n, d), n >= 4; at most a few thousand.
+            kernel: frozen.
+            splits: >= 200 for a percentile worth the name.
+            seed: of the splits.
+
+        Raises:
+            ValueError: n < 4, or NaN.
+        """
+        return cls.of_gram(kernel.gram(real), splits=splits, seed=seed)
+
+    @classmethod
+    def of_gram(cls, gram: NDArray[np.float64], *, splits: int = 200, seed: int = 0) -> Floor:
+        """As `fit`, from the Gram matrix (n, n) of real images, which is not changed.
+
+        Raises:
+            ValueError: n < 4.
+        """
+        n = len(gram)
+        half = n // 2
+        if half < 2:
+            raise ValueError(f"real: a floor needs at least 4 images, there are {n}")
+        centred, row_sums, total = _hollow(gram)
+        random = np.random.default_rng(seed)
+        gaps = np.empty(splits, dtype=np.float64)
+        for start in range(0, splits, _SPLIT_CHUNK):
+            columns = min(_SPLIT_CHUNK, splits - start)
+            order = np.argsort(random.random((n, columns), dtype=np.float32), axis=0)
+            signs = np.zeros((n, columns), dtype=np.float32)
+            np.put_along_axis(signs, order[:half], 1.0, axis=0)
+            np.put_along_axis(signs, order[half : 2 * half], -1.0, axis=0)
+            # With s = +1, -1 for the halves: s'Ks = aa + bb - 2 ab, and over the 2h images used aa
+            # + bb + 2 ab = T.
+            difference = _quadratic(centred, signs)
+            used = np.full(columns, total)
+            if n % 2:
+                used -= 2.0 * row_sums[order[-1]]
+            within, cross = (used + difference) / 2.0, (used - difference) / 4.0
+            gaps[start : start + columns] = within / (half * (half - 1)) - 2.0 * cross / half**2
+        return cls(
+            half=half,
+            p95=float(np.quantile(gaps, 0.95)),
+            sd=float(gaps.std()),
+            widest=_largest_eigenvalue(gram, random),
+        )
+
+    def floor_p95(self, *, n_real: int, n_synthetic: int) -> float:
+        """The floor at these sizes: p95 times (1/n_real + 1/n_synthetic) / (2/h)."""
+        return self.p95 * self._scale(n_real, n_synthetic)
+
+    def ratio(self, gap: float, *, n_real: int, n_synthetic: int) -> float | None:
+        """Gap over floor; None where the floor is not above 0 (real is one point)."""
+        floor = self.floor_p95(n_real=n_real, n_synthetic=n_synthetic)
+        return gap / floor if floor > 0 else None
+
+    def detectable(self, *, n_real: int, n_synthetic: int) -> float:
+        """The gap that a test at level 0.05 would see with 80 % power, d = floor + 0.84 sd(d).
+
+        The estimate is taken as normal about its gap. Its variance is what it has without a gap
+        plus 4 d v (1/n_real + 1/n_synthetic), v being the largest eigenvalue of the real images'
+        covariance in the kernel's space: the case of a mean that moves along the direction in
+        which real images vary most. A gap spread over other directions is seen a little sooner.
+        """
+        scale = self._scale(n_real, n_synthetic)
+        floor, spread = self.p95 * scale, _Z_POWER_80 * self.sd * scale
+        slope = _Z_POWER_80**2 * 4.0 * self.widest * (1.0 / n_real + 1.0 / n_synthetic)
+        middle = floor + slope / 2.0
+        return middle + math.sqrt(max(middle**2 - floor**2 + spread**2, 0.0))
+
+    def _scale(self, n_real: int, n_synthetic: int) -> float:
+        return (1.0 / n_real + 1.0 / n_synthetic) * self.half / 2.0
+
+
+def mmd2(*, real: ArrayLike, synthetic: ArrayLike, kernel: Kernel) -> float:
+    """Unbiased MMD^2 (JMLR 13:723, eq. 3): 0 in expectation for equal sides, may be negative.
+
+    Args:
+        real: (n_real, d), n_real >= 2.
+        synthetic: (n_synthetic, d), n_synthetic >= 2.
+        kernel: frozen from real images.
+
+    Raises:
+        ValueError: fewer than two images on a side, two widths, or NaN.
+    """
+    left, right = _sides(real, synthetic, least=2)
+    return (
+        kernel.mean_distinct(left) + kernel.mean_distinct(right) - 2.0 * kernel.mean(left, right)
+    )
+
+
+def floor_p95(
+    real: ArrayLike, *, n_synthetic: int, kernel: Kernel, splits: int = 200, seed: int = 0
+) -> float:
+    """95th percentile of the gap over half-splits of real, rescaled to (n_real, n_synthetic).
+
+    Raises:
+        ValueError: fewer than 4 real images, or NaN.
+    """
+    n_real = len(np.asarray(real))
+    fitted = Floor.fit(real, kernel=kernel, splits=splits, seed=seed)
+    return fitted.floor_p95(n_real=n_real, n_synthetic=n_synthetic)
+
+
+def permutation_p_value(
+    gram: NDArray[np.float64], *, n_real: int, permutations: int = 999, seed: int = 0
+) -> float:
+    """(1 + #{permuted gap >= gap}) / (1 + B): valid at any size if the sides are exchangeable.
+
+    Args:
+        gram: (n, n) of real images first, then synthetic; not changed.
+        n_real: >= 2 of its rows; at least 2 must be left.
+        permutations: B; `permutations_for` gives the number a run needs.
+        seed: of the permutations.
+
+    Raises:
+        ValueError: fewer than two images on a side.
+    """
+    n = len(gram)
+    n_synthetic = n - n_real
+    if n_real < 2 or n_synthetic < 2:
+        raise ValueError(f"{n_real} real and {n_synthetic} synthetic images: each side needs 2")
+    centred, row_sums, total = _hollow(gram)
+    random = np.random.default_rng(seed)
+
+    def gaps(members: NDArray[np.float32]) -> NDArray[np.float64]:
+        within_real = _quadratic(centred, members)
+        both = row_sums @ members
+        within_synthetic = total - 2.0 * both + within_real
+        return (
+            within_real / (n_real * (n_real - 1))
+            + within_synthetic / (n_synthetic * (n_synthetic - 1))
+            - 2.0 * (both - within_real) / (n_real * n_synthetic)
+        )
+
+    identity = np.zeros((n, 1), dtype=np.float32)
+    identity[:n_real] = 1.0
+    observed = float(gaps(identity)[0])
+    # Equal partitions must tie whatever the order of summation: float32 products differ by about
+    # 1e-7 of K's spread.
+    slack = 1e-6 * float(np.abs(centred).mean(dtype=np.float64)) / min(n_real, n_synthetic)
+    reached = 0
+    for start in range(0, permutations, _SPLIT_CHUNK):
+        columns = min(_SPLIT_CHUNK, permutations - start)
+        order = np.argpartition(random.random((columns, n), dtype=np.float32), n_real - 1, axis=1)
+        members = np.zeros((columns, n), dtype=np.float32)
+        np.put_along_axis(members, order[:, :n_real], 1.0, axis=1)
+        reached += int((gaps(members.T) >= observed - slack).sum())
+    return (1 + reached) / (1 + permutations)
+
+
+def permutations_for(n_classes: int) -> int:
+    """B for a run of so many classes: fewer could not reach q <= 0.05 for one class among them."""
+    return max(999, 40 * n_classes)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """False discovery rate q-values in the order given, by the step-up rule.
+
+    Raises:
+        ValueError: a p-value outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.size == 0:
+        return []
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values must lie in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    q = np.empty_like(p)
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return [float(value) for value in q]
+
+
+def linear_auc(*, real: ArrayLike, synthetic: ArrayLike, folds: int = 5, seed: int = 0) -> float:
+    """Area under the ROC curve of a ridge probe for synthetic, mean over held-out folds.
+
+    0.5 is what equal distributions give in expectation; each fold is ranked apart, because ranking
+    across folds is biased below 0.5. The ridge is a tenth of the mean squared coordinate, which
+    keeps n near d from interpolating.
+
+    Args:
+        real: (n_real, d), n_real >= folds.
+        synthetic: (n_synthetic, d), n_synthetic >= folds.
+        folds: >= 2.
+        seed: of the folds.
+
+    Raises:
+        ValueError: fewer images than folds on a side, two widths, or NaN.
+    """
+    left, right = _sides(real, synthetic, least=folds)
+    points = np.concatenate([left, right]).astype(np.float64)
+    is_synthetic = np.repeat([False, True], [len(left), len(right)])
+    random = np.random.default_rng(seed)
+    fold = np.concatenate(
+        [random.permutation(np.arange(len(side)) % folds) for side in (left, right)]
+    )
+    areas = []
+    for held_out in range(folds):
+        train, test = fold != held_out, fold == held_out
+        scores = points[test] @ _ridge_direction(points[train], is_synthetic[train])
+        areas.append(_auc(real=scores[~is_synthetic[test]], synthetic=scores[is_synthetic[test]]))
+    return float(np.mean(areas))
+
+
+def audit_embeddings(
+    *,
+    real: ArrayLike,
+    synthetic: ArrayLike,
+    name: str = "all",
+    kernel: Kernel | None = None,
+    seed: int = 0,
+    permutations: int = 999,
+    n_test: int = 2_000,
+    guards: bool = True,
+    splits: int = 1_000,
+    label_agreement: float | None = None,
+    invalid: int = 0,
+) -> ClassGap:
+    """Everything that one class's embeddings say about its gap.
+
+    At most `n_test` images a side, chosen by `seed`, enter the gap, its floor and its test; the
+    guards look at all. `q_value` and `closed` are those of a run of this class alone; `with_q`
+    sets them for a run of several.
+
+    Args:
+        real: (n_real, d).
+        synthetic: (n_synthetic, d); other seeds than any image that a setting was chosen by.
+        name: the class.
+        kernel: frozen; None fits it on `real`.
+        seed: of thinning, splits, permutations and folds.
+        permutations: `permutations_for(n_classes)` in a run.
+        n_test: most images a side in tests.
+        guards: also probe, coverage, diversity and duplicates.
+        splits: half-splits of the floor.
+        label_agreement: share of the synthetic images that a classifier takes for the class, if
+            one was asked.
+        invalid: images the generator returned unusable, passed through.
+
+    Raises:
+        TooFewError: fewer than 20 images on a side.
+        ValueError: two widths, or NaN.
+    """
+    _check_enough(real, synthetic, name)
+    left, right = _sides(real, synthetic, least=MIN_IMAGES)
+    kernel = Kernel.fit(left) if kernel is None else kernel
+    random = np.random.default_rng(seed)
+    tested_real, tested_synthetic = _thin(left, n_test, random), _thin(right, n_test, random)
+    n_real, n_synthetic = len(tested_real), len(tested_synthetic)
+    gram = kernel.gram(np.concatenate([tested_real, tested_synthetic]))
+    within = gram[:n_real, :n_real]
+    mean_real = (within.sum() - n_real) / (n_real * (n_real - 1))
+    mean_synthetic = (gram[n_real:, n_real:].sum() - n_synthetic) / (
+        n_synthetic * (n_synthetic - 1)
+    )
+    gap = float(mean_real + mean_synthetic - 2.0 * gram[:n_real, n_real:].mean())
+    floor = Floor.of_gram(within, splits=splits, seed=seed)
+    spread = float(1.0 - mean_real)
+    p_value = permutation_p_value(gram, n_real=n_real, permutations=permutations, seed=seed)
+    row = ClassGap(
+        name=name,
+        n_real=len(left),
+        n_synthetic=len(right),
+        gap=gap,
+        floor_p95=floor.floor_p95(n_real=n_real, n_synthetic=n_synthetic),
+        ratio=floor.ratio(gap, n_real=n_real, n_synthetic=n_synthetic),
+        effect=gap / spread if spread > 1e-9 else None,
+        detectable=floor.detectable(n_real=n_real, n_synthetic=n_synthetic),
+        p_value=p_value,
+        label_agreement=label_agreement,
+        invalid=invalid,
+    )
+    if guards:
+        figures = coverage(real=left, synthetic=right)
+        row = replace(
+            row,
+            auc=linear_auc(real=tested_real, synthetic=tested_synthetic, seed=seed),
+            precision=figures.precision,
+            recall=figures.recall,
+            density=figures.density,
+            coverage=figures.coverage,
+            vendi_ratio=vendi_ratio(real=left, synthetic=right, seed=seed),
+            duplicates=duplicates(real=left, synthetic=right),
+            guards=relative_coverage(real=left, synthetic=right, seed=seed).to_json(),
+        )
+    return with_q([row])[0]
+
+
+def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
+    """The rows of one run with `q_value` and `closed` set, in the order given."""
+    q_values = benjamini_hochberg([row.p_value for row in gaps])
+    return [
+        replace(row, q_value=q, closed=_closed(q, min(row.n_real, row.n_synthetic)))
+        for row, q in zip(gaps, q_values, strict=True)
+    ]
+
+
+def guards_pass(gap: ClassGap) -> bool:
+    """Whether no guard speaks against the class: copies of real images leave no gap at all.
+
+    Precision, recall, coverage and the Vendi ratio at least 0.8 of what real images reach at the
+    same n, and near-copies at most 1 % of the synthetic images. True where the guards were not
+    computed.
+    """
+    figures = gap.guards or {}
+    shares = [figures.get(key, 1.0) for key in ("precision", "recall", "coverage")]
+    shares.append(1.0 if gap.vendi_ratio is None else gap.vendi_ratio)
+    return min(shares) >= GUARD_SHARE and (gap.duplicates or 0) <= 0.01 * gap.n_synthetic
+
+
+def _closed(q_value: float, n_least: int) -> bool | None:
+    if q_value <= LEVEL:
+        return False
+    return True if n_least >= MIN_CLOSED else None
+
+
+def _hollow(
+    gram: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+    """The matrix with an empty diagonal and its mean taken out, its row sums and their sum.
+
+    A constant off the diagonal cancels in every unbiased MMD^2; without it float32 keeps more
+    digits of the rest.
+    """
+    n = len(gram)
+    mean = (float(gram.sum()) - float(np.trace(gram))) / (n * (n - 1))
+    centred = (gram - mean).astype(np.float32)
+    np.fill_diagonal(centred, 0.0)
+    row_sums = centred.sum(axis=1, dtype=np.float64)
+    return centred, row_sums, float(row_sums.sum())
+
+
+def _quadratic(matrix: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float64]:
+    """V'Mv for each column v: the product in float32, the sums in float64."""
+    product = matrix @ columns
+    product *= columns
+    sums: NDArray[np.float64] = product.sum(axis=0, dtype=np.float64)
+    return sums
+
+
+def _largest_eigenvalue(gram: NDArray[np.float64], random: np.random.Generator) -> float:
+    """Of the centred Gram matrix over n, by 30 products of power iteration, good to a percent."""
+    n = len(gram)
+    vector = random.normal(size=n)
+    value = 0.0
+    for _ in range(30):
+        vector -= vector.mean()
+        length = float(np.linalg.norm(vector))
+        if length < 1e-12:
+            return 0.0
+        vector /= length
+        product = gram @ vector
+        value = float(vector @ product)
+        vector = product
+    return max(value / n, 0.0)
+
+
+def _ridge_direction(
+    points: NDArray[np.float64], is_synthetic: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    centred = points - points.mean(axis=0)
+    n, width = centred.shape
+    target = is_synthetic - is_synthetic.mean()
+    ridge = max(0.1 * float((centred**2).sum()) / width, 1e-12)
+    direction: NDArray[np.float64]
+    if n < width:
+        dual = np.linalg.solve(centred @ centred.T + ridge * np.eye(n), target)
+        direction = centred.T @ dual
+    else:
+        direction = np.linalg.solve(
+            centred.T @ centred + ridge * np.eye(width), centred.T @ target
+        )
+    return direction
+
+
+def _auc(*, real: NDArray[np.float64], synthetic: NDArray[np.float64]) -> float:
+    ordered = np.sort(real)
+    below = np.searchsorted(ordered, synthetic, side="left")
+    up_to = np.searchsorted(ordered, synthetic, side="right")
+    return float((below + up_to).mean() / (2 * len(real)))
+
+
+def _thin(
+    points: NDArray[np.float32], n_most: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    if len(points) <= n_most:
+        return points
+    return points[np.sort(random.choice(len(points), n_most, replace=False))]
+
+
+def _sides(
+    real: ArrayLike, synthetic: ArrayLike, *, least: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    left, right = rows(real, "real"), rows(synthetic, "synthetic")
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(
+            f"real embeddings have width {left.shape[1]}, synthetic {right.shape[1]}; "
+            "embed both sides with one embedder"
+        )
+    for what, side in (("real", left), ("synthetic", right)):
+        if len(side) < least:
+            raise ValueError(f"{what}: needs at least {least} images, there are {len(side)}")
+    return left, right
+
+
+def _check_enough(real: ArrayLike, synthetic: ArrayLike, name: str) -> None:
+    for what, side in (("real", real), ("synthetic", synthetic)):
+        n = len(np.asarray(side))
+        if n < MIN_IMAGES:
+            raise TooFewError(
+                f"class {name}: too few, {n} {what} images where {MIN_IMAGES} are needed; "
+                "add images"
+            )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,348 @@
+"""The gap against exact answers, its floor and its test against their nominal rates."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gapclose.analysis.gap import (
+    ClassGap,
+    Floor,
+    TooFewError,
+    audit_embeddings,
+    benjamini_hochberg,
+    floor_p95,
+    guards_pass,
+    linear_auc,
+    mmd2,
+    permutation_p_value,
+    permutations_for,
+    with_q,
+)
+from gapclose.analysis.kernel import Kernel
+
+Rows = NDArray[np.float32]
+
+
+def unit(n: int, width: int = 16, *, seed: int = 0, shift: float = 0.0) -> Rows:
+    points = np.random.default_rng(seed).normal(size=(n, width))
+    points[:, 0] += shift
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+def naive_mmd2(kernel: Kernel, x: Rows, y: Rows) -> float:
+    def k(a: Rows, b: Rows) -> float:
+        squared = float(((a.astype(np.float64) - b) ** 2).sum())
+        return float(np.mean([math.exp(-squared / (2 * s * s)) for s in kernel.bandwidths]))
+
+    m, n = len(x), len(y)
+    xx = sum(k(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    yy = sum(k(y[i], y[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    xy = sum(k(a, b) for a in x for b in y) / (m * n)
+    return xx + yy - 2 * xy
+
+
+def test_mmd2_is_the_double_loop() -> None:
+    real, synthetic = unit(12, seed=1), unit(9, seed=2, shift=1.0)
+    kernel = Kernel.fit(real)
+    expected = naive_mmd2(kernel, real, synthetic)
+    assert mmd2(real=real, synthetic=synthetic, kernel=kernel) == pytest.approx(expected, abs=2e-6)
+
+
+def test_mmd2_swaps_sides_and_ignores_order() -> None:
+    real, synthetic = unit(40, seed=1), unit(30, seed=2, shift=0.5)
+    kernel = Kernel.fit(real)
+    gap = mmd2(real=real, synthetic=synthetic, kernel=kernel)
+    assert mmd2(real=synthetic, synthetic=real, kernel=kernel) == pytest.approx(gap, abs=1e-6)
+    assert mmd2(real=real[::-1], synthetic=synthetic[::-1], kernel=kernel) == pytest.approx(
+        gap, abs=1e-6
+    )
+    assert abs(gap) > 1e-3
+
+
+def test_mmd2_is_zero_in_expectation() -> None:
+    gaps = []
+    for seed in range(200):
+        both = unit(40, 4, seed=seed)
+        kernel = Kernel.fit(unit(100, 4, seed=999))
+        gaps.append(mmd2(real=both[:20], synthetic=both[20:], kernel=kernel))
+    error = np.std(gaps) / math.sqrt(len(gaps))
+    assert abs(np.mean(gaps)) < 3 * error
+    assert min(gaps) < 0
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_floor_is_the_gap_of_halves_written_out(n: int) -> None:
+    real = unit(n, 4)
+    kernel = Kernel.fit(real)
+    floor = Floor.fit(real, kernel=kernel, splits=3_000)
+    random = np.random.default_rng(7)
+    half = n // 2
+    gaps = []
+    for _ in range(1_000):
+        order = random.permutation(n)
+        gaps.append(
+            mmd2(real=real[order[:half]], synthetic=real[order[half : 2 * half]], kernel=kernel)
+        )
+    assert floor.half == half
+    assert floor.sd == pytest.approx(np.std(gaps), rel=0.1)
+    assert floor.p95 == pytest.approx(np.quantile(gaps, 0.95), abs=0.15 * np.std(gaps))
+
+
+def test_floor_is_rescaled_to_the_sizes() -> None:
+    real = unit(60)
+    kernel = Kernel.fit(real)
+    floor = Floor.fit(real, kernel=kernel, seed=3)
+    expected = floor.p95 * (1 / 60 + 1 / 20) / (2 / 30)
+    assert floor.floor_p95(n_real=60, n_synthetic=20) == pytest.approx(expected)
+    assert floor_p95(real, n_synthetic=20, kernel=kernel, seed=3) == pytest.approx(expected)
+    assert floor.ratio(expected * 3, n_real=60, n_synthetic=20) == pytest.approx(3.0)
+
+
+def test_permutation_p_value_is_the_loop() -> None:
+    real, synthetic = unit(10, 3, seed=1), unit(8, 3, seed=2, shift=0.6)
+    kernel = Kernel.fit(real)
+    pooled = np.concatenate([real, synthetic])
+    gap = mmd2(real=real, synthetic=synthetic, kernel=kernel)
+    random = np.random.default_rng(5)
+    reached = 0
+    for _ in range(2_000):
+        order = random.permutation(18)
+        permuted = mmd2(real=pooled[order[:10]], synthetic=pooled[order[10:]], kernel=kernel)
+        reached += permuted >= gap - 1e-9
+    p = permutation_p_value(kernel.gram(pooled), n_real=10, permutations=8_000)
+    assert p == pytest.approx(reached / 2_000, abs=0.03)
+
+
+@pytest.mark.parametrize(("n_real", "n_synthetic"), [(30, 30), (60, 20)])
+def test_two_halves_of_one_set_are_rejected_at_the_level(n_real: int, n_synthetic: int) -> None:
+    rejected = over_floor = 0
+    repetitions = 400
+    for seed in range(repetitions):
+        both = unit(n_real + n_synthetic, 6, seed=seed)
+        row = audit_embeddings(
+            real=both[:n_real],
+            synthetic=both[n_real:],
+            permutations=199,
+            splits=200,
+            guards=False,
+            seed=seed,
+        )
+        rejected += row.p_value <= 0.05
+        over_floor += row.ratio is not None and row.ratio > 1
+    # 20 expected of 400; 4.4 is the standard deviation of the binomial.
+    assert 7 <= rejected <= 33
+    assert 6 <= over_floor <= 40
+
+
+def test_detectable_is_seen_about_four_times_in_five() -> None:
+    pond = unit(2_000, 32, seed=1)
+    kernel = Kernel.fit(pond)
+    floor = Floor.fit(pond[:600], kernel=kernel, splits=1_000)
+    target = floor.detectable(n_real=100, n_synthetic=100)
+    shifts = np.linspace(0.1, 1.5, 8)
+    away = [
+        mmd2(real=pond, synthetic=unit(2_000, 32, seed=2, shift=s), kernel=kernel) for s in shifts
+    ]
+    shift = float(np.interp(target, away, shifts))
+    seen = 0
+    for seed in range(200):
+        row = audit_embeddings(
+            real=unit(100, 32, seed=1_000 + seed),
+            synthetic=unit(100, 32, seed=5_000 + seed, shift=shift),
+            kernel=kernel,
+            permutations=199,
+            splits=20,
+            guards=False,
+        )
+        seen += row.p_value <= 0.05
+    assert 0.65 <= seen / 200 <= 0.92
+
+
+def test_a_gap_is_seen_and_sized() -> None:
+    row = audit_embeddings(real=unit(120, seed=1), synthetic=unit(120, seed=2, shift=2.0))
+    assert row.closed is False
+    assert row.p_value == 0.001
+    assert row.ratio is not None
+    assert row.ratio > 10
+    assert row.auc is not None
+    assert row.auc > 0.8
+    assert row.effect is not None
+    assert row.gap < row.effect < 1
+    assert row.detectable is not None
+    assert row.floor_p95 < row.detectable < row.gap
+
+
+def test_no_gap_is_closed_only_with_a_hundred_a_side() -> None:
+    both = unit(400, seed=4)
+    row = audit_embeddings(real=both[:100], synthetic=both[100:200])
+    assert row.closed is True
+    assert guards_pass(row)
+    assert audit_embeddings(real=both[:100], synthetic=both[100:199]).closed is None
+
+
+def test_collapse_keeps_precision_and_loses_recall() -> None:
+    real = unit(200, 8, seed=1)
+    collapsed = real[0] + 0.01 * unit(200, 8, seed=2)
+    row = audit_embeddings(real=real, synthetic=collapsed)
+    assert row.precision is not None
+    assert row.recall is not None
+    assert row.vendi_ratio is not None
+    assert row.precision > 0.9
+    assert row.recall < 0.1
+    assert row.vendi_ratio < 0.5
+    assert row.closed is False
+    assert not guards_pass(row)
+
+
+def test_copies_leave_no_gap_but_do_not_pass() -> None:
+    real = unit(200, 8, seed=1)
+    row = audit_embeddings(real=real, synthetic=real)
+    assert row.closed is True
+    assert row.duplicates == 200
+    assert not guards_pass(row)
+
+
+def test_rotation_changes_no_number() -> None:
+    real, synthetic = unit(60, seed=1), unit(50, seed=2, shift=0.7)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0].astype(np.float32)
+    one = audit_embeddings(real=real, synthetic=synthetic).to_json()
+    other = audit_embeddings(real=real @ turn, synthetic=synthetic @ turn).to_json()
+    for key in ("gap", "floor_p95", "effect", "detectable", "p_value", "auc", "vendi_ratio"):
+        assert other[key] == pytest.approx(one[key], rel=1e-2, abs=1e-6), key
+
+
+def test_constant_rows_give_plain_numbers() -> None:
+    same = np.full((30, 8), 0.5, dtype=np.float32)
+    row = audit_embeddings(real=same, synthetic=same)
+    assert row.gap == pytest.approx(0.0, abs=1e-9)
+    assert row.p_value == 1.0
+    assert row.ratio is None
+    assert row.effect is None
+    json.dumps(row.to_json(), allow_nan=False)
+    apart = audit_embeddings(real=same, synthetic=same + 1)
+    assert apart.closed is False
+
+
+def test_duplicated_rows_are_no_error() -> None:
+    real = np.repeat(unit(20, seed=1), 5, axis=0)
+    row = audit_embeddings(real=real, synthetic=np.repeat(unit(20, seed=2), 5, axis=0))
+    json.dumps(row.to_json(), allow_nan=False)
+    assert row.closed is False
+    assert row.duplicates == 0
+
+
+def test_bad_input_says_what_and_where() -> None:
+    real = unit(40)
+    with pytest.raises(TooFewError, match="class frog: too few, 1 synthetic images where 20"):
+        audit_embeddings(real=real, synthetic=unit(1), name="frog")
+    with pytest.raises(TooFewError, match="19 real"):
+        audit_embeddings(real=real[:19], synthetic=real)
+    broken = unit(40)
+    broken[7] = np.nan
+    with pytest.raises(ValueError, match="synthetic: row 7 holds NaN"):
+        audit_embeddings(real=real, synthetic=broken)
+    with pytest.raises(ValueError, match="width 16, synthetic 4"):
+        audit_embeddings(real=real, synthetic=unit(40, 4))
+    with pytest.raises(ValueError, match="synthetic: needs at least 2 images"):
+        mmd2(real=real, synthetic=real[:1], kernel=Kernel.fit(real))
+    with pytest.raises(ValueError, match="at least 4"):
+        Floor.fit(real[:3], kernel=Kernel.fit(real))
+    with pytest.raises(ValueError, match="each side needs 2"):
+        permutation_p_value(np.eye(5), n_real=4)
+
+
+def test_tests_look_at_n_test_images_and_guards_at_all() -> None:
+    both = unit(500, 6, seed=3)
+    row = audit_embeddings(real=both[:300], synthetic=both[300:], n_test=50)
+    few = audit_embeddings(real=both[:50], synthetic=both[300:350])
+    assert (row.n_real, row.n_synthetic) == (300, 200)
+    assert row.floor_p95 == pytest.approx(few.floor_p95, rel=0.5)
+    assert row.precision == audit_embeddings(real=both[:300], synthetic=both[300:]).precision
+
+
+def test_same_seed_same_row() -> None:
+    real, synthetic = unit(60, seed=1), unit(60, seed=2)
+    one = audit_embeddings(real=real, synthetic=synthetic, n_test=40, seed=5)
+    assert audit_embeddings(real=real, synthetic=synthetic, n_test=40, seed=5) == one
+
+
+def test_probe_finds_nothing_in_equal_sides() -> None:
+    areas = [
+        linear_auc(real=unit(40, seed=s), synthetic=unit(40, seed=500 + s)) for s in range(40)
+    ]
+    assert abs(np.mean(areas) - 0.5) < 0.04
+
+
+@pytest.mark.parametrize("width", [8, 300])
+def test_probe_in_few_and_many_dimensions(width: int) -> None:
+    real, synthetic = unit(100, width, seed=1), unit(80, width, seed=2, shift=4.0)
+    assert linear_auc(real=real, synthetic=synthetic) > 0.9
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    # 0.01*4/1, 0.02*4/2, 0.03*4/3, 0.5*4/4
+    assert benjamini_hochberg([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.04, 0.04])
+    assert benjamini_hochberg([]) == []
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        benjamini_hochberg([1.1])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_q_values_bound_p_values_and_keep_their_order(p_values: list[float]) -> None:
+    q_values = benjamini_hochberg(p_values)
+    assert all(p <= q <= 1 for p, q in zip(p_values, q_values, strict=True))
+    for p, q in zip(p_values, q_values, strict=True):
+        assert all(q <= q2 for p2, q2 in zip(p_values, q_values, strict=True) if p2 > p)
+
+
+def test_with_q_counts_every_class_of_the_run() -> None:
+    alone = audit_embeddings(real=unit(100, seed=1), synthetic=unit(100, seed=2), guards=False)
+    tables = with_q([replace(alone, name=str(i), p_value=p) for i, p in enumerate([0.03, 0.9])])
+    assert [row.q_value for row in tables] == pytest.approx([0.06, 0.9])
+    assert [row.closed for row in tables] == [True, True]
+    assert with_q([replace(alone, p_value=0.03)])[0].closed is False
+    assert permutations_for(10) == 999
+    assert permutations_for(100) == 4_000
+
+
+def test_json_has_the_contract_keys_in_order() -> None:
+    keys = [
+        *("name", "n_real", "n_synthetic", "gap", "floor_p95", "ratio", "effect", "detectable"),
+        *("p_value", "q_value", "closed", "confirmed", "auc", "precision", "recall", "density"),
+        *("coverage", "vendi_ratio", "label_agreement", "spectrum_gap", "duplicates", "invalid"),
+        *("judge", "attributes"),
+    ]
+    row = audit_embeddings(real=unit(30, seed=1), synthetic=unit(30, seed=2), name="frog")
+    assert list(row.to_json())[: len(keys)] == keys
+    assert "before" not in row.to_json()
+    judged = replace(row, judge=row.as_judge(), before=row, spectrum_gap=math.nan)
+    out = judged.to_json()
+    assert list(out["judge"]) == ["gap", "floor_p95", "ratio", "effect", "p_value", "q_value"]
+    assert out["before"]["name"] == "frog"
+    assert out["spectrum_gap"] is None
+    assert json.loads(json.dumps(out, allow_nan=False)) == out
+
+
+def test_numpy_numbers_become_plain() -> None:
+    row = ClassGap(
+        name="frog",
+        n_real=np.int64(30),  # type: ignore[arg-type]
+        n_synthetic=30,
+        gap=np.float32(0.5),  # type: ignore[arg-type]
+        floor_p95=0.1,
+        ratio=5.0,
+        effect=0.1,
+        detectable=0.1,
+        p_value=0.5,
+    )
+    out = row.to_json()
+    assert type(out["n_real"]) is int
+    assert type(out["gap"]) is float
