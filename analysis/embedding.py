@@ -1,0 +1,216 @@
+"""Embedders by name: what one is, which there are, and what their results depend on.
+
+Audits, the controller and the cache call it. Checking a name or asking its identity loads no
+model and imports no network library; pickled weights and code from a hub are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis import weights
+from gapclose.analysis.weights import EmbedderError
+
+__all__ = [
+    "EMBEDDERS",
+    "SHIPPED",
+    "Embedder",
+    "EmbedderError",
+    "TextEmbedder",
+    "check_embedder",
+    "identity",
+    "is_code",
+    "make_embedder",
+    "unit_rows",
+]
+
+_HERE: Final = Path(__file__).parent
+SHIPPED: Final = {
+    "pond": f"open_clip:local-dir:{_HERE / 'pond_clip'}",
+    "pond-judge": f"transformers:{_HERE / 'pond_judge'}",
+}
+# kind -> factory, called as factory(name, target, device=device)
+EMBEDDERS: Final = {
+    "open_clip": "gapclose.analysis.clip:OpenClipEmbedder",
+    "onnx": "gapclose.analysis.onnx:OnnxEmbedder",
+    "transformers": "gapclose.analysis.vision:TransformersEmbedder",
+}
+# Raised by one when a wrapper's preprocessing or pooling changes, so that no old row is reused.
+_TRANSFORM: Final = {"open_clip": 1, "onnx": 1, "transformers": 1}
+_PACKAGE: Final = {"open_clip": "open_clip_torch", "transformers": "transformers"}
+_CODE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+_FORMS: Final = (
+    "pond, pond-judge, open_clip:NAME/TAG, open_clip:local-dir:PATH, onnx:PATH, "
+    "transformers:ID-or-PATH"
+)
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns images into points whose distances mean something.
+
+    Attributes:
+        id: The name it was made from.
+        width: Length of a row.
+    """
+
+    id: str
+    width: int
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed any number of (h, w, 3) images, also of different sizes.
+
+        Returns:
+            (n, width), rows of length 1; a row does not depend on the other images.
+        """
+        ...
+
+
+@runtime_checkable
+class TextEmbedder(Embedder, Protocol):
+    """An embedder that puts words into the same space."""
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: (n, width), rows of length 1."""
+        ...
+
+
+def make_embedder(name: str, *, device: str = "auto") -> Embedder:
+    """Load an embedder.
+
+    Args:
+        name: As DESIGN section 5 lists them, or `pkg.mod:Class` of your own, called with `device`.
+        device: auto (CUDA if there is one), cpu, cuda, cuda:1, mps.
+
+    Raises:
+        EmbedderError: If `check_embedder` refuses the name or the weights do not fit the model.
+    """
+    kind, target = _parse(name)
+    _sources(name)
+    module, _, attribute = EMBEDDERS.get(kind, target).partition(":")
+    factory = getattr(importlib.import_module(module), attribute, None)
+    if factory is None:
+        raise EmbedderError(f"embedder {name!r}: module {module} has no {attribute}")
+    made = factory(device=device) if kind == "code" else factory(name, target, device=device)
+    return cast(Embedder, made)
+
+
+def check_embedder(name: str) -> None:
+    """Refuse, before anything is loaded, a name that cannot become an embedder.
+
+    Raises:
+        EmbedderError: In one line: unknown name (the nearest is named), missing file or folder,
+            pickled weights, or a hub model that is neither cached nor reachable.
+    """
+    _sources(name)
+
+
+def identity(name: str) -> str:
+    """What an embedder's rows depend on, without loading it; the cache is keyed by it.
+
+    Kind, transform version, the wrapping package's version, and sha256 of the weights and the
+    configuration, preprocessing included; not the path they lie at. Not the device: rows differ
+    by rounding only.
+
+    Raises:
+        EmbedderError: As `check_embedder`.
+    """
+    kind, target = _parse(name)
+    if kind == "code":
+        return f"code:{target}:{weights.fingerprint(_sources(name))}"
+    package = _PACKAGE.get(kind)
+    release = f"{package}-{version(package)}" if package else "graph"
+    # A tag names its preprocessing in open_clip's table, which the package's version covers.
+    tag = "" if target.startswith("local-dir:") or kind != "open_clip" else f"{target}:"
+    return f"{kind}:{tag}transform{_TRANSFORM[kind]}:{release}:" + weights.fingerprint(
+        _sources(name)
+    )
+
+
+def is_code(name: str) -> bool:
+    """Whether a name asks for code of the user's own (`pkg.mod:Class`), which needs trust."""
+    return _CODE.fullmatch(name) is not None and name.partition(":")[0] not in EMBEDDERS
+
+
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale rows to length 1; a row of zeros stays.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    rows = np.asarray(rows, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError("the embedder gave numbers that are not finite")
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def _parse(name: str) -> tuple[str, str]:
+    """(kind, target); kind is a key of EMBEDDERS or `code`."""
+    full = SHIPPED.get(name, name)
+    kind, colon, target = full.partition(":")
+    if is_code(full):
+        return "code", full
+    if kind in EMBEDDERS and colon and target:
+        return kind, target
+    if kind in EMBEDDERS:
+        example = next(form for form in _FORMS.split(", ") if form.startswith(kind))
+        raise EmbedderError(f"embedder {name!r}: names no model; write {example}")
+    path = Path(name).expanduser()
+    if path.suffix == ".onnx":
+        raise EmbedderError(f"embedder {name!r}: unknown; did you mean 'onnx:{name}'?")
+    if (path / "open_clip_config.json").is_file():
+        near = f"open_clip:local-dir:{name}"
+    elif (path / "config.json").is_file():
+        near = f"transformers:{name}"
+    else:
+        (match,) = get_close_matches(kind, [*SHIPPED, *EMBEDDERS], n=1, cutoff=0.0)
+        near = f"{match}:{target}" if match in EMBEDDERS and colon else match
+    raise EmbedderError(f"embedder {name!r}: unknown; did you mean {near!r}? Known: {_FORMS}")
+
+
+def _sources(name: str) -> tuple[weights.Source, ...]:
+    kind, target = _parse(name)
+    if name in SHIPPED and not Path(target.removeprefix("local-dir:")).is_dir():
+        raise EmbedderError(
+            f"embedder {name!r}: its shipped weights are missing; install gapclose again, or "
+            "train them with `make pond`"
+        )
+    if kind == "code":
+        return (_code_source(target),)
+    if kind == "onnx":
+        return weights.onnx_sources(name, Path(target).expanduser())
+    if kind == "transformers":
+        return weights.transformers_sources(name, target)
+    if target.startswith("local-dir:"):
+        folder = Path(target.removeprefix("local-dir:")).expanduser()
+        return weights.open_clip_folder_sources(name, folder)
+    return weights.open_clip_tag_sources(name, target)
+
+
+def _code_source(target: str) -> weights.Source:
+    module = target.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.origin:
+        raise EmbedderError(f"embedder {target!r}: no module {module}; is it installed here?")
+    release = "none"
+    with suppress(PackageNotFoundError):  # a module beside the config is of no distribution
+        release = version(module.partition(".")[0])
+    return weights.Source(
+        path=Path(spec.origin), etag=hashlib.sha256(f"{target}:{release}".encode()).hexdigest()
+    )

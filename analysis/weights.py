@@ -1,0 +1,332 @@
+"""Weight files: where an embedder's lie, that they are safe to read, and their fingerprint.
+
+embedding.py and the wrappers call it. It imports neither torch nor a model library, asks the hub
+at most for a file's header, downloads only for a wrapper, and refuses pickles.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import mmap
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+_HUB_ID: Final = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(?:@[\w./-]+)?")
+# open_clip prefers these two over any pickle that lies beside them (factory.py).
+_CLIP_WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+_SECONDS: Final = 10.0  # to wait for the hub
+
+
+class EmbedderError(ValueError):
+    """The name or the files of an embedder are wrong: fix them (exit code 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file that an embedder's rows depend on.
+
+    Attributes:
+        path: Where it lies, or None if it is still on the hub.
+        etag: What the hub calls its content, or None to have the file itself hashed.
+    """
+
+    path: Path | None
+    etag: str | None = None
+
+
+def fingerprint(sources: Sequence[Source]) -> str:
+    """sha256 over the contents of all sources, 64 hex digits."""
+    total = hashlib.sha256()
+    for source in sources:
+        total.update((source.etag or "").encode())
+        # A blob of the hub's cache is named by its etag: no need to read gigabytes.
+        if source.path is not None and (source.etag is None or source.path.suffix == ".py"):
+            stat = source.path.stat()
+            total.update(_sha256(source.path, stat.st_size, stat.st_mtime_ns).encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+@cache
+def _sha256(path: Path, size_bytes: int, changed_ns: int) -> str:
+    """Hash of a file; size and time only make the memory of it forget a changed file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------- local files
+
+
+def onnx_sources(name: str, path: Path) -> tuple[Source, ...]:
+    """An ONNX graph and the external data beside it."""
+    if path.is_dir() or not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise EmbedderError(f"embedder {name!r}: {path} {what}; give the path of an .onnx file")
+    if path.stat().st_size == 0:
+        raise EmbedderError(f"embedder {name!r}: {path} is empty; export the model again")
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        missing = [word for word in ("pixels", "features") if raw.find(word.encode()) < 0]
+    if missing:
+        raise EmbedderError(
+            f"embedder {name!r}: {path} names no {' and no '.join(missing)}; export it with an "
+            "input `pixels` (n,3,h,w) in [0,1] and an output `features`"
+        )
+    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+    return tuple(Source(path=file) for file in [path, *beside] if file.is_file())
+
+
+def open_clip_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
+    """Configuration and weights of a folder in open_clip's own format."""
+    _need_folder(name, folder)
+    config = folder / "open_clip_config.json"
+    if "model_cfg" not in _read_json(name, config):
+        raise EmbedderError(f"embedder {name!r}: {config} has no model_cfg; save the model again")
+    return Source(path=config), Source(path=_clip_weights(name, folder))
+
+
+def _clip_weights(name: str, folder: Path) -> Path:
+    for candidate in _CLIP_WEIGHTS:
+        if (folder / candidate).is_file():
+            return folder / candidate
+    safe, pickled = sorted(folder.glob("*.safetensors")), _pickles(folder)
+    if pickled or len(safe) != 1:
+        found = ", ".join(path.name for path in [*safe, *pickled]) or "none"
+        raise EmbedderError(
+            f"embedder {name!r}: {folder} needs its weights as {_CLIP_WEIGHTS[0]} "
+            f"(found: {found}; pickled weights are refused)"
+        )
+    return safe[0]
+
+
+def transformers_sources(name: str, target: str) -> tuple[Source, ...]:
+    """Configuration, preprocessing and weights of a local folder or of a hub model."""
+    folder = Path(target).expanduser()
+    if folder.exists() or not _HUB_ID.fullmatch(target):
+        return _transformers_folder_sources(name, folder)
+    repo, _, revision = target.partition("@")
+    remedy = "download it elsewhere and give its folder, transformers:PATH"
+    hub = Hub(name=name, repo=repo, revision=revision or None, remedy=remedy)
+    config = hub.find("config.json")
+    processor = hub.find("preprocessor_config.json", "processor_config.json")
+    return config, processor, hub.find("model.safetensors", "model.safetensors.index.json")
+
+
+def _transformers_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
+    _need_folder(name, folder)
+    _read_json(name, folder / "config.json")
+    processors = [folder / n for n in ("preprocessor_config.json", "processor_config.json")]
+    processors = [path for path in processors if path.is_file()]
+    if not processors:
+        raise EmbedderError(
+            f"embedder {name!r}: {folder} has no preprocessor_config.json; save its image "
+            "processor there"
+        )
+    safe = sorted(folder.glob("model*.safetensors"))
+    if not safe:
+        found = ", ".join(path.name for path in _pickles(folder)) or "none"
+        raise EmbedderError(
+            f"embedder {name!r}: {folder} needs its weights as model.safetensors (found: {found}; "
+            "pickled weights are refused)"
+        )
+    return tuple(Source(path=path) for path in [folder / "config.json", *processors, *safe])
+
+
+def _need_folder(name: str, folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise EmbedderError(f"embedder {name!r}: {folder} {what}; give the model's folder")
+
+
+def _read_json(name: str, path: Path) -> Mapping[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EmbedderError(
+            f"embedder {name!r}: {path.parent} has no {path.name}; give the folder of a "
+            "saved model"
+        ) from error
+    except ValueError as error:
+        raise EmbedderError(
+            f"embedder {name!r}: {path} is damaged; save the model again"
+        ) from error
+    return read if isinstance(read, dict) else {}
+
+
+def _pickles(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+
+
+# ---------------------------------------------------------------- the hub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """One repository on the model hub, as an embedder's name asks for it.
+
+    Attributes:
+        name: The embedder's name, for messages.
+        repo: `organisation/model`.
+        revision: Branch, tag or commit; None is the main branch.
+        remedy: What to do when the hub cannot be reached.
+    """
+
+    name: str
+    repo: str
+    revision: str | None
+    remedy: str
+
+    def find(self, *filenames: str) -> Source:
+        """The first of several files that is in the local cache or, failing that, on the hub.
+
+        Raises:
+            EmbedderError: If there is none, or the hub cannot be reached.
+        """
+        from huggingface_hub import try_to_load_from_cache
+
+        for filename in filenames:
+            cached = try_to_load_from_cache(self.repo, filename, revision=self.revision)
+            if isinstance(cached, str):
+                blob = Path(cached).resolve().name
+                return Source(path=Path(cached), etag=None if blob == filename else blob)
+        for filename in filenames:
+            etag = self._ask(filename)
+            if etag is not None:
+                return Source(path=None, etag=etag)
+        raise EmbedderError(
+            f"embedder {self.name!r}: {self.repo} has no {' or '.join(filenames)} on the model "
+            "hub (pickled weights are refused)"
+        )
+
+    def download(self, filename: str) -> Path:
+        """Fetch a file into the hub's own cache, or find it there."""
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(self.repo, filename, revision=self.revision))
+
+    def _ask(self, filename: str) -> str | None:
+        """A file's etag; None if the repository lacks it."""
+        from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+
+        # The hub client's network errors come from a library it has changed before.
+        network: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError))
+        where = f"embedder {self.name!r}: {self.repo}"
+        try:
+            if constants.HF_HUB_OFFLINE:
+                raise ConnectionError("HF_HUB_OFFLINE is set")
+            url = hf_hub_url(self.repo, filename, revision=self.revision)
+            return get_hf_file_metadata(url, timeout=_SECONDS).etag or ""
+        except errors.GatedRepoError as error:
+            raise EmbedderError(f"{where} asks for a login on the hub; {self.remedy}") from error
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+            raise EmbedderError(
+                f"{where} (revision {self.revision or 'main'}) is not on the model hub; check the "
+                f"name, or {self.remedy}"
+            ) from error
+        except errors.EntryNotFoundError:
+            return None
+        except errors.HFValidationError as error:
+            raise EmbedderError(f"{where} is no valid hub id; {self.remedy}") from error
+        except network as error:
+            raise EmbedderError(
+                f"{where} is not in the local cache and the model hub cannot be reached; "
+                f"{self.remedy}"
+            ) from error
+
+
+# ---------------------------------------------------------------- open_clip's table of weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged:
+    """A model of open_clip's table.
+
+    Attributes:
+        architecture: open_clip's name, `ViT-B-32`.
+        tag: open_clip's name of the weights, `laion2b_s34b_b79k`.
+        filename: The weights' file on the hub.
+        hub: The repository that holds it.
+    """
+
+    architecture: str
+    tag: str
+    filename: str
+    hub: Hub
+
+
+def open_clip_tag_sources(name: str, target: str) -> tuple[Source, ...]:
+    """Weights of `NAME/TAG` from open_clip's table."""
+    tagged = find_tag(name, target)
+    return (tagged.hub.find(tagged.filename),)
+
+
+def find_tag(name: str, target: str) -> Tagged:
+    """Look `NAME/TAG` up in open_clip's table.
+
+    Raises:
+        EmbedderError: If either is unknown (the nearest is named) or the weights are pickled only.
+    """
+    architecture, _, tag = target.rpartition("/")
+    table = _open_clip_table()
+    if architecture not in table:
+        (near,) = get_close_matches(architecture or tag, table, n=1, cutoff=0.0)
+        known = next(iter(table[near]))
+        raise EmbedderError(
+            f"embedder {name!r}: open_clip has no weights for {architecture or tag!r}; did you "
+            f"mean 'open_clip:{near}/{known}'? A folder is open_clip:local-dir:PATH"
+        )
+    entry = table[architecture].get(tag.lower().replace("-", "_"))
+    if entry is None:
+        (near,) = get_close_matches(tag, table[architecture], n=1, cutoff=0.0)
+        raise EmbedderError(
+            f"embedder {name!r}: open_clip has no weights {tag!r} of {architecture}; did you mean "
+            f"'open_clip:{architecture}/{near}'?"
+        )
+    repo, _, filename = entry.get("hf_hub", "").rpartition("/")
+    filename = re.sub(r"\.(bin|pth)$", ".safetensors", filename) or _CLIP_WEIGHTS[0]
+    if not repo or not filename.endswith(".safetensors"):
+        raise EmbedderError(
+            f"embedder {name!r}: these weights exist only pickled, which is refused; convert them "
+            "to safetensors and give open_clip:local-dir:PATH"
+        )
+    remedy = "download it elsewhere and give its folder, open_clip:local-dir:PATH"
+    hub = Hub(name=name, repo=repo, revision=None, remedy=remedy)
+    return Tagged(architecture=architecture, tag=tag, filename=filename, hub=hub)
+
+
+@cache
+def _open_clip_table() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """open_clip's table of weights, without importing open_clip (10 s, and torch with it).
+
+    Only the table's own statements of `open_clip/pretrained.py` are run: assignments, the small
+    functions that fill in defaults, and the loop that adds the quickgelu names.
+    """
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbedderError("embedder: open_clip is not installed; pip install open_clip_torch")
+    package = Path(next(iter(spec.submodule_search_locations)))
+    names: dict[str, Any] = {}
+    exec(compile((package / "constants.py").read_text(), "constants.py", "exec"), names)
+    tree = ast.parse((package / "pretrained.py").read_text(encoding="utf-8"))
+    kept = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.For)
+        or (
+            isinstance(node, ast.FunctionDef) and node.name.endswith("cfg") and node.name[0] == "_"
+        )
+        or (isinstance(node, ast.Import) and node.names[0].name == "copy")
+        or (isinstance(node, ast.Expr) and "_PRETRAINED" in ast.unparse(node))
+    ]
+    module = ast.Module(body=list(kept), type_ignores=[])
+    exec(compile(module, "pretrained.py", "exec"), names)
+    table: Mapping[str, Mapping[str, Mapping[str, Any]]] = names["_PRETRAINED"]
+    return table
