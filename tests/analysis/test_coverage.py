@@ -1,4 +1,4 @@
-"""Coverage figures against the reference implementation, and against collapse, copies and repeats."""
+"""Coverage figures against the reference code, and against collapse, copies and repeats."""
 
 from __future__ import annotations
 

@@ -1,0 +1,71 @@
+"""Projection: the two-dimensional map that a person looks at.
+
+The controller fits it once over real, baseline and tuned images and stores the coordinates; the
+report and the App only draw them. Nothing is ever scored in two dimensions: the map makes groups
+that are not there and hides some that are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gapclose.analysis.kernel import rows
+
+__all__ = ["fit_umap"]
+
+_FEWEST = 5
+_NEIGHBORS = 15
+
+
+def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
+    """UMAP coordinates (n, 2) by cosine distance, the same for the same rows on one machine.
+
+    Fewer than five images have no neighbourhoods to keep, and identical ones none to tell apart:
+    they are laid out by their two principal axes. Importing UMAP takes seconds, so it happens
+    here.
+
+    Args:
+        embeddings: (n, d), n >= 1.
+        seed: of the layout; a seed makes UMAP use one thread.
+
+    Raises:
+        ValueError: no rows, or NaN.
+    """
+    points = rows(embeddings).copy()
+    if len(points) < _FEWEST or np.ptp(points, axis=0).max() == 0:
+        return _principal_axes(points)
+    norms = np.linalg.norm(points, axis=1, keepdims=True)
+    points /= np.where(norms > 0, norms, 1.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Tensorflow not", category=ImportWarning)
+        import umap  # type: ignore[import-untyped]
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message="Graph is not fully connected", category=UserWarning
+        )
+        reducer: Any = umap.UMAP(
+            n_components=2,
+            n_neighbors=min(_NEIGHBORS, len(points) - 1),
+            metric="euclidean",
+            # The spectral start needs more rows than dimensions and fails on tiny or split graphs.
+            init="spectral" if len(points) > 4 * _NEIGHBORS else "random",
+            random_state=seed,
+            n_jobs=1,
+        )
+        layout = reducer.fit_transform(points)
+    return np.ascontiguousarray(layout, dtype=np.float32)
+
+
+def _principal_axes(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    axes = left[:, :2] * sizes[:2]
+    out = np.zeros((len(points), 2), dtype=np.float32)
+    out[:, : axes.shape[1]] = axes
+    return out
