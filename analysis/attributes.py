@@ -32,6 +32,7 @@ __all__ = [
     "compare_words",
     "prompt_for",
     "read_words",
+    "with_words",
     "word_shares",
 ]
 
@@ -66,7 +67,7 @@ DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
     "distance": ("close-up", "medium-distance", "far-away"),
     "light": ("bright", "dim", "harsh", "soft", "night-time"),
     "light direction": ("the left", "the right", "above", "behind"),
-    "count": ("one", "two", "several", "many"),
+    "count": ("alone", "in a pair", "in a group", "in a crowd"),
     "medium": ("photo", "drawing", "painting", "3d render", "cartoon", "toy"),
 }
 
@@ -79,7 +80,7 @@ TEMPLATES: dict[str, str] = {
     "distance": "a {word} photo of a {noun}",
     "light": "a photo of a {noun} in {word} light",
     "light direction": "a photo of a {noun} lit from {word}",
-    "count": "a photo of {word} {noun}",
+    "count": "a photo of a {noun} {word}",
     "medium": "a {word} of a {noun}",
 }
 _DEFAULT_TEMPLATE = "a photo of a {noun}, {word}"
@@ -115,6 +116,11 @@ class AttributeGap:
             "p_value": self.p_value,
             "q_value": self.q_value,
         }
+
+
+def with_words(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The shipped groups with a config's laid over them: its group replaces one of that name."""
+    return DEFAULT_WORDS | {group: tuple(words) for group, words in groups.items()}
 
 
 def prompt_for(group: str, word: str, noun: str) -> str:

@@ -75,7 +75,7 @@ class ClassGap:
         density: as precision, weighed by how many real images are near.
         coverage: share of real images with a synthetic image near.
         vendi_ratio: diversity of synthetic over real at one n.
-        label_agreement: mean share of images whose most probable class is this one, synthetic.
+        label_agreement: share of synthetic images that a classifier takes for this class.
         spectrum_gap: distance of power spectra.
         duplicates: synthetic images that are near-copies of real ones.
         invalid: images that the generator returned unusable; counted, never scored.
