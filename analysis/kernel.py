@@ -1,6 +1,6 @@
 """Kernel: how alike two images' embeddings are, as a number in (0, 1].
 
-The gap, the floor, the mixture's weights and the duplicates guard all measure with it. Its
+The gap, the floor and the mixture's weights all measure with it. Its
 bandwidths are fitted once on real embeddings and then frozen, so that no generator can change the
 ruler it is measured by. It refuses NaN and embeddings of two widths, and it never holds more than
 a few tiles of a large matrix unless the matrix is asked for.
