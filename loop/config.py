@@ -460,6 +460,22 @@ class RunConfig(_Section):
             self._check_class_slot()
         return self
 
+    @model_validator(mode="after")
+    def _schedulers(self) -> RunConfig:
+        if isinstance(self.generator, DiffusersSpec):  # other generators have their own names
+            from gapclose.generators.schedulers import check_scheduler
+
+            named = [("space.scheduler", name) for name in self.space.scheduler]
+            if self.baseline.scheduler is not None:
+                named.append(("baseline.scheduler", self.baseline.scheduler))
+            for key, name in named:
+                try:
+                    check_scheduler(name)
+                except ValueError as error:
+                    said = str(error).removeprefix("scheduler: ")
+                    raise ValueError(f"{key}: {said}") from None
+        return self
+
     def _check_class_slot(self) -> None:
         prompts = [("space.prompt", prompt) for prompt in self.space.prompt]
         prompts.append(("baseline.prompt", self.baseline.prompt))
@@ -495,9 +511,12 @@ class RunConfig(_Section):
                 raise ConfigError(f"config: {error}") from None
         return chosen
 
-    def names_code(self) -> str | None:
-        """The code that this config would import (`pkg.mod:Class`), or None."""
-        return self.generator.kind if isinstance(self.generator, CustomSpec) else None
+    def names_code(self) -> tuple[str, ...]:
+        """The user's own code that a run of this config imports (`pkg.mod:Class`, ...)."""
+        from gapclose.analysis.embedding import is_code
+
+        named = [self.generator.kind] if isinstance(self.generator, CustomSpec) else []
+        return (*named, *(name for name in (self.embedder, self.judge) if name and is_code(name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts, numbers and words, as YAML and JSON have them."""
@@ -506,7 +525,7 @@ class RunConfig(_Section):
     def to_yaml(self) -> str:
         """YAML that `load_config` reads back as an equal config."""
         plain = self.to_dict()
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=99)
+        return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99)
 
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) of everything that may not change on resume."""
@@ -609,6 +628,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every word that the loader above, or a YAML 1.1 reader, takes for something else."""
+
+
 # Only the resolvers named here: SafeLoader's own are YAML 1.1.
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
@@ -617,9 +640,10 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+0123456789."),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+        )
 
 
 def _parse_yaml(text: str, *, where: str) -> Any:

@@ -34,6 +34,7 @@ __all__ = [
     "RunDir",
     "RunMismatchError",
     "environment",
+    "plain",
     "write_bytes",
     "write_text",
 ]
@@ -379,15 +380,15 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _json(value: Any, *, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def _plain(value: Any) -> Any:
-    """Numpy scalars and arrays as numbers and lists, paths as text, non-finite as null."""
+def plain(value: Any) -> Any:
+    """What JSON can say: numpy scalars and arrays become lists, paths text, non-finite null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(below) for key, below in value.items()}
+        return {str(key): plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(below) for below in value]
+        return [plain(below) for below in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -395,7 +396,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 

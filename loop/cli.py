@@ -1,0 +1,353 @@
+"""The command line: typer commands over the public functions, nothing else.
+
+`main` is the console script. Exit codes: 0 done, 2 the user's input is wrong (one line, no
+traceback), 130 interrupted, 1 anything else. What a command needs is imported inside it, so
+that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from gapclose.loop.progress import JsonReporter, SilentReporter, TerminalReporter
+
+__all__ = ["app", "main"]
+
+# Rooms below this one cannot import its errors, and it must not import them (they come with
+# numpy); an error of ours says `exit_code = 2` itself, these are known by name.
+_USER_ERRORS = frozenset(
+    {
+        "gapclose.analysis.reference.RealDataError",
+        "gapclose.analysis.reference.UnreadableImageError",
+        "gapclose.analysis.embedding.EmbedderError",
+        "gapclose.generators.base.GeneratorConfigError",
+    }
+)
+_RESUMABLE = ("tune", "demo", "audit")
+
+
+class _Commands(TyperGroup):
+    """Turns what a command raises into an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            line = "interrupted"
+            if ctx.invoked_subcommand in _RESUMABLE:
+                again = f"gapclose {shlex.join(sys.argv[1:])}"
+                line += f"; what is done is kept, this goes on with it: {again}"
+            typer.echo(line, err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    name="gapclose",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Tunes a synthetic-image generator until, class by class, its images can no longer be "
+    "told from the real ones.",
+)
+
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+_Out = Annotated[
+    Path | None, typer.Option("--out", metavar="RUN", help="run folder [runs/<config's name>]")
+]
+_Budget = Annotated[
+    str | None, typer.Option(metavar="TIME", help="time for all sessions, such as 8h or 30m")
+]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override one key of the config"),
+]
+_Trust = Annotated[
+    bool, typer.Option("--trust", help="let a run made elsewhere import the code it names")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="RUN", help="run folder")] = Path("runs/pond"),
+    budget: _Budget = None,
+) -> None:
+    """Do the whole job on the embedded world, offline."""
+    from gapclose.loop.config import load_config
+
+    config = load_config("pond", _overrides(None, budget))
+    from gapclose.loop.controller import tune as tune_
+    from gapclose.loop.export import export as export_
+
+    with _reporter() as reporter:
+        tune_(config, out=out, reporter=reporter)
+        page = _report(out)
+        data = out / "export"
+        if not data.exists():
+            reporter.event("stage", name="export")
+            export_(out, data, per_class=50)
+    _summary(out, page)
+    _say("export", data)
+
+
+@app.command()
+def init(
+    real_dir: Annotated[
+        Path, typer.Argument(metavar="REAL_DIR", help="a folder of class folders with photos")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")] = Path(
+        "config.yaml"
+    ),
+) -> None:
+    """Write a starter config for a folder of photos."""
+    from gapclose.loop.starter import write_starter
+
+    typer.echo(f"{write_starter(real_dir, out)}: look it over, then gapclose tune {out}")
+
+
+@app.command()
+def audit(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="audits its baseline recipe")
+    ] = None,
+    real: Annotated[Path | None, typer.Option(metavar="DIR", help="real images")] = None,
+    synthetic: Annotated[Path | None, typer.Option(metavar="DIR", help="synthetic images")] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(metavar="E", help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ..."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="E", help="a second embedder, to confirm")
+    ] = None,
+    out: _Out = None,
+) -> None:
+    """Report the gap of each class, and tune nothing.
+
+    Of images that exist (--real DIR --synthetic DIR), or of a config's baseline (CONFIG).
+    """
+    from gapclose.loop.config import ConfigError, load_config
+
+    if config is not None:
+        if real or synthetic:
+            raise ConfigError("audit: give a CONFIG, or --real and --synthetic, not both")
+        words = {"embedder": embedder, "judge": judge}
+        changes = [f"{key}={json.dumps(word)}" for key, word in words.items() if word]
+        loaded = load_config(config, changes)
+        out = out or Path("runs") / config.stem
+        from gapclose.loop.controller import audit_config
+
+        with _reporter() as reporter:
+            audit_config(loaded, out=out, reporter=reporter)
+            page = _report(out)
+    else:
+        if real is None or synthetic is None:
+            missing = "--real" if real is None else "--synthetic"
+            raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
+        out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
+        from gapclose.loop.controller import audit_folders
+
+        with _reporter() as reporter:
+            audit_folders(
+                real=real,
+                synthetic=synthetic,
+                embedder=embedder or "open_clip:ViT-B-32/laion2b_s34b_b79k",
+                judge=judge,
+                out=out,
+                reporter=reporter,
+            )
+            page = _report(out)
+    _summary(out, page)
+
+
+@app.command()
+def tune(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="a YAML file, or the name of one that ships")
+    ],
+    out: _Out = None,
+    budget: _Budget = None,
+    set_: _Set = None,
+    trust: _Trust = False,
+) -> None:
+    """Close the gap overnight; the same again resumes."""
+    from gapclose.loop.config import load_config
+
+    # A mistake is told at once: the controller brings packages that take seconds to import.
+    loaded = load_config(config, _overrides(set_, budget))
+    out = out or Path("runs") / config.stem
+    from gapclose.loop.controller import tune as tune_
+
+    with _reporter() as reporter:
+        tune_(loaded, out=out, trust=trust, reporter=reporter)
+        page = _report(out)
+    _summary(out, page)
+
+
+@app.command()
+def status(
+    run: _Run,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="until the run is done")] = False,
+) -> None:
+    """Say where a run stands, and how long it will take."""
+    from gapclose.loop.status import read_status, render_status
+
+    now = read_status(run)
+    if as_json:
+        while True:
+            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))
+            if not watch or now.stage == "done":
+                return
+            time.sleep(2.0)
+            now = read_status(run)
+    from rich.console import Console
+
+    console = Console()
+    if not watch:
+        console.print(render_status(now))
+        return
+    from rich.live import Live
+
+    with Live(render_status(now), console=console, auto_refresh=False) as live:
+        while now.stage != "done":
+            time.sleep(1.0)
+            now = read_status(run)
+            live.update(render_status(now), refresh=True)
+
+
+@app.command()
+def report(run: _Run) -> None:
+    """Rebuild report.html from the run folder."""
+    from gapclose.loop.report import write_report
+
+    typer.echo(str(write_report(run)))
+
+
+@app.command()
+def export(
+    run: _Run,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="the data set's folder, new")],
+    per_class: Annotated[int, typer.Option(metavar="N", min=1, help="images per class")],
+    image_format: Annotated[str, typer.Option("--format", help="imagefolder")] = "imagefolder",
+    only_confirmed: Annotated[
+        bool, typer.Option("--only-confirmed", help="leave out classes that are not confirmed")
+    ] = False,
+    trust: _Trust = False,
+) -> None:
+    """Write the improved data set, with provenance."""
+    from gapclose.loop.export import export as export_
+
+    written = export_(
+        run,
+        out,
+        per_class=per_class,
+        image_format=image_format,
+        only_confirmed=only_confirmed,
+        trust=trust,
+    )
+    typer.echo(str(written))
+
+
+@app.command(name="app")
+def app_(
+    run: _Run,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="serve without opening a browser")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5151,
+) -> None:
+    """Open a run in the FiftyOne App."""
+    from gapclose.loop.viewer import open_app
+
+    open_app(run, remote=remote, port=port)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine lacks: GPU, mongod, disk ..."""
+    from gapclose.loop.doctor import diagnose
+
+    for check in diagnose():
+        typer.echo(check.line())
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits; anything that is no user error shows its traceback."""
+    app(prog_name="gapclose")
+    raise SystemExit(0)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that the user can mend, or None."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int) and type(error).__module__.startswith("gapclose."):
+        return code
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
+    return 2 if any(name in _USER_ERRORS for name in names) else None
+
+
+def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
+    return [*(changes or []), *([f"tune.budget={budget}"] if budget is not None else [])]
+
+
+def _reporter() -> SilentReporter | JsonReporter | TerminalReporter:
+    from gapclose.loop.progress import make_reporter
+
+    return make_reporter()
+
+
+def _report(run: Path) -> Path:
+    """The run's page, built anew unless the run has just done so."""
+    from gapclose.loop.report import write_report
+
+    page, gap = run / "report.html", run / "gap.json"
+    fresh = page.is_file() and gap.is_file() and page.stat().st_mtime >= gap.stat().st_mtime
+    return page if fresh else write_report(run)
+
+
+def _summary(run: Path, page: Path) -> None:
+    """What came out: a table on a terminal, else one line per class."""
+    from gapclose.loop.rundir import RunDir
+
+    gap = RunDir.open(run).read_json("gap.json")
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        from gapclose.loop.status import gap_table
+
+        Console().print(gap_table(gap))
+    else:
+        keys = ("ratio", "effect", "q_value", "closed", "confirmed")
+        for row in gap["classes"]:
+            line = {"event": "gap", "class": row["name"], **{key: row.get(key) for key in keys}}
+            typer.echo(json.dumps(line, ensure_ascii=False))
+    _say("report", page)
+
+
+def _say(what: str, path: Path) -> None:
+    """Where something lies: words on a terminal, else a JSON line."""
+    if sys.stdout.isatty():
+        typer.echo(f"{what}: {path}")
+    else:
+        typer.echo(json.dumps({"event": "written", what: str(path)}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

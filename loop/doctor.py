@@ -1,0 +1,150 @@
+"""What this machine has and lacks: one line per thing, with the remedy.
+
+`gapclose doctor` prints it, and the set-up asks it for mongod. It changes nothing and never
+fails: what is missing may not be needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from gapclose.loop.rundir import environment
+
+__all__ = ["Check", "diagnose", "find_mongod"]
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at; `remedy` is empty where all is well."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        """`ok       GPU: none` or `missing  mongod: ...; remedy`."""
+        head = f"{'ok' if self.ok else 'missing':8} {self.name}: {self.found}"
+        return f"{head}; {self.remedy}" if self.remedy else head
+
+
+def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
+    """Looks at everything a run needs.
+
+    Args:
+        runs: where runs will be written (for the free space); default the current folder.
+    """
+    yield Check(
+        name="python", ok=True, found=f"{platform.python_version()}, {os.cpu_count()} CPU cores"
+    )
+    versions = environment()["packages"]
+    lacking = sorted(name for name, version in versions.items() if version is None)
+    yield Check(
+        name="packages",
+        ok=not lacking,
+        found=", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        remedy=f"not installed: {', '.join(lacking)}; run `make setup`" if lacking else "",
+    )
+    yield _gpu()
+    yield from _weights()
+    yield _mongod()
+    yield _space("disk", runs or Path.cwd(), needed=5 * _GIB)
+    cache = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
+    yield _space("cache", cache, needed=1 * _GIB)
+
+
+def find_mongod() -> Path | str | None:
+    """The MongoDB that the App would use: a URI of the user's, fiftyone's own, or one on PATH."""
+    uri = os.environ.get("FIFTYONE_DATABASE_URI")
+    if uri:
+        return uri
+    # find_spec on a top-level package imports nothing of it; importing fiftyone takes 5 s.
+    spec = importlib.util.find_spec("fiftyone")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        shipped = Path(folder) / "db" / "bin" / "mongod"
+        if shipped.is_file() and os.access(shipped, os.X_OK):
+            return shipped
+    found = shutil.which("mongod")
+    return Path(found) if found else None
+
+
+def _gpu() -> Check:
+    try:
+        import torch
+    except ImportError:
+        return Check(name="GPU", ok=False, found="torch is missing", remedy="run `make setup`")
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / _GIB
+        return Check(
+            name="GPU", ok=True, found=f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+        )
+    if torch.backends.mps.is_available():
+        return Check(name="GPU", ok=True, found="Apple (mps)")
+    return Check(
+        name="GPU",
+        ok=False,
+        found="none",
+        remedy="pond runs on the CPU; a real Stable Diffusion wants a GPU and torch built for it",
+    )
+
+
+def _weights() -> Iterator[Check]:
+    for room, folder, sign in (
+        ("generators", "pond_sd", "model_index.json"),
+        ("analysis", "pond_clip", "open_clip_config.json"),
+        ("analysis", "pond_judge", "config.json"),
+    ):
+        spec = importlib.util.find_spec(f"gapclose.{room}")
+        places = list(spec.submodule_search_locations or []) if spec else []
+        path = Path(places[0]) / folder if places else Path(folder)
+        weights = list(path.rglob("*.safetensors"))
+        ok = (path / sign).is_file() and bool(weights)
+        size = sum(file.stat().st_size for file in weights) / 1e6
+        yield Check(
+            name=f"weights {folder}",
+            ok=ok,
+            found=f"{size:.1f} MB" if ok else "not there",
+            remedy="" if ok else "install gapclose anew, or train them with `make pond`",
+        )
+
+
+def _mongod() -> Check:
+    found = find_mongod()
+    if found is None:
+        return Check(
+            name="mongod",
+            ok=False,
+            found="none; `gapclose app` needs it",
+            remedy="run `make setup`, or point FIFTYONE_DATABASE_URI at a server",
+        )
+    # A URI may hold a password.
+    shown = str(found) if isinstance(found, Path) else "FIFTYONE_DATABASE_URI is set"
+    return Check(name="mongod", ok=True, found=shown)
+
+
+def _space(name: str, folder: Path, *, needed: int) -> Check:
+    there = folder
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    writable = os.access(there, os.W_OK)
+    remedy = ""
+    if not writable:
+        remedy = "it cannot be written"
+    elif free < needed:
+        remedy = f"have {needed / _GIB:.0f} GiB free for an overnight run"
+    if name == "cache" and remedy:
+        remedy += "; or set GAPCLOSE_CACHE to another folder"
+    return Check(
+        name=name, ok=not remedy, found=f"{free / _GIB:.1f} GiB free at {folder}", remedy=remedy
+    )

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapclose.loop.config import ConfigError, RunConfig, parse_config
+from gapclose.loop.rundir import (
+    RunBusyError,
+    RunDamagedError,
+    RunDir,
+    RunMismatchError,
+    write_bytes,
+    write_text,
+)
+
+
+def make(**changes: Any) -> RunConfig:
+    plain: dict[str, Any] = {
+        "real": {"kind": "pond"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+    }
+    return parse_config({**plain, **changes})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir.create(tmp_path / "runs" / "r", make())
+
+
+def test_a_new_run_says_what_made_it(run: RunDir) -> None:
+    assert RunDir.open(run.path).config() == make()
+    environment = run.read_json("environment.json")
+    assert environment["packages"]["numpy"] == np.__version__
+    text = json.dumps(environment)
+    assert str(Path.home()) not in text
+    assert os.uname().nodename not in text
+
+
+def test_limits_may_change_and_nothing_else(run: RunDir) -> None:
+    longer = make(tune={"budget": "1h"}, device="cpu")
+    RunDir.create(run.path, longer)
+    assert run.config() == longer
+    with pytest.raises(RunMismatchError, match="embedder, judge differ; name another folder"):
+        RunDir.create(run.path, make(embedder="x", judge="y", device="cuda"))
+    assert run.config() == longer
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="holds other things than a run"):
+        RunDir.create(tmp_path, make())
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.jpg"]
+    with pytest.raises(ConfigError, match="is a file"):
+        RunDir.create(tmp_path / "photo.jpg", make())
+    with pytest.raises(ConfigError, match="is no run"):
+        RunDir.open(tmp_path)
+    with pytest.raises(ConfigError, match="no such folder"):
+        RunDir.open(tmp_path / "none")
+
+
+_HOLD = """
+import sys, time
+from gapclose.loop.rundir import RunDir
+with RunDir(sys.argv[1]).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(run: RunDir) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(run.path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(RunBusyError, match="another process"), run.lock():
+                pass
+            with pytest.raises(RunBusyError):
+                RunDir.create(run.path, make(tune={"budget": "1h"}))
+            assert run.config() == make()
+            assert run.trials() == []  # readers are not kept out
+        finally:
+            holder.kill()
+    with run.lock():
+        pass
+
+
+def test_a_torn_line_is_ignored_by_readers_and_cut_by_writers(run: RunDir) -> None:
+    run.append_trial({"number": 0})
+    file = run.path / "trials.jsonl"
+    with file.open("ab") as f:
+        f.write(b'{"number": 1, "ga')
+    assert run.trials() == [{"number": 0}]
+    assert file.read_bytes().endswith(b"ga")
+    with run.lock():
+        run.append_trial({"number": 1})
+    assert [row["number"] for row in run.trials()] == [0, 1]
+
+
+@pytest.mark.parametrize("cut", range(0, 24, 3))
+def test_wherever_a_line_is_torn_the_lines_before_it_stay(run: RunDir, cut: int) -> None:
+    run.append_trial({"number": 0})
+    whole = (run.path / "trials.jsonl").read_bytes()
+    run.append_trial({"number": 1, "x": "äöü"})
+    os.truncate(run.path / "trials.jsonl", len(whole) + cut)
+    with run.lock():
+        assert [row["number"] for row in run.trials()] == [0]
+        assert (run.path / "trials.jsonl").read_bytes() == whole
+
+
+def test_damage_before_the_last_line_is_told_with_its_place(run: RunDir) -> None:
+    (run.path / "trials.jsonl").write_text('{"number": 0}\nxx\n{"number": 2}\n')
+    with pytest.raises(RunDamagedError, match=r"trials\.jsonl, line 2"):
+        run.trials()
+    (run.path / "gap.json").write_text("{")
+    with pytest.raises(RunDamagedError, match=r"gap\.json"):
+        run.read_json("gap.json")
+
+
+def test_json_takes_what_numpy_gives_and_never_nan(run: RunDir) -> None:
+    value = {
+        "gap": np.float32(0.5),
+        "n": np.int64(3),
+        "rows": np.arange(3),
+        "nan": float("nan"),
+        "inf": [np.inf],
+        "path": Path("a/b"),
+        "ok": np.bool_(True),
+        "tuple": (1, 2),
+    }
+    run.write_json("gap.json", value)
+    assert run.read_json("gap.json") == {
+        "gap": 0.5,
+        "n": 3,
+        "rows": [0, 1, 2],
+        "nan": None,
+        "inf": [None],
+        "path": "a/b",
+        "ok": True,
+        "tuple": [1, 2],
+    }
+    with pytest.raises(TypeError, match="object"):
+        run.write_json("gap.json", object())
+    assert run.read_json("gap.json")["n"] == 3
+
+
+def test_samples(run: RunDir) -> None:
+    assert run.samples() == []
+    rows = [{"path": "images/a/b/1.png", "class": "é"}, {"path": "/x.jpg", "class": "b"}]
+    run.write_samples(rows)
+    assert run.samples() == rows
+    run.write_samples(rows[:1])
+    assert run.samples() == rows[:1]
+
+
+def test_paths_stay_inside(run: RunDir) -> None:
+    fingerprint = "ab" * 32
+    assert run.image_path("tree frog", fingerprint, 7) == (
+        run.path / "images" / "tree frog" / fingerprint / "7.png"
+    )
+    confirm = run.confirm_path("frog", 2, "tuned", 9)
+    assert confirm.relative_to(run.path).as_posix() == "images/frog/confirm-2/tuned/9.png"
+    for cls in ("..", ".", "", "a/b", "a\\b", "a\0b"):
+        with pytest.raises(ValueError, match="cannot name"):
+            run.image_path(cls, fingerprint, 0)
+        with pytest.raises(ValueError, match="cannot name"):
+            run.image_path("frog", cls, 0)
+    for name in ("../x.json", "/etc/passwd", "a/../../b", ""):
+        with pytest.raises(ValueError, match="no path inside"):
+            run.read_json(name)
+    inside = run.image_path("frog", fingerprint, 1)
+    assert run.resolve(run.relative(inside)) == inside
+    assert run.resolve(run.relative(Path("/data/x.jpg"))) == Path("/data/x.jpg")
+    with pytest.raises(ValueError, match="no path inside"):
+        run.resolve("../secret")
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.json"
+    write_text(file, "old")
+
+    def full(_: int) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_bytes(file, b"new")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_run_from_elsewhere_is_told_from_ones_own(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run.made_here()
+    original = run.config_path.read_text()
+    write_text(run.config_path, make(generator={"kind": "evil.mod:Gen"}).to_yaml())
+    assert not run.made_here()
+    write_text(run.config_path, original)
+    assert run.made_here()
+    monkeypatch.setenv("GAPCLOSE_CACHE", str(tmp_path / "someone else"))
+    assert not run.made_here()
+
+
+_KILLED = """
+import sys
+from gapclose.loop.rundir import RunDir
+run = RunDir(sys.argv[1])
+with run.lock():
+    for number in range(100000):
+        run.append_trial({"number": number, "text": "x" * 200})
+        run.write_json("state.json", {"number": number, "text": "y" * 2000})
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [1, 17, 80])
+def test_sigkill_loses_no_told_trial(run: RunDir, lines: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(run.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(lines):
+        told = int(process.stdout.readline())
+    process.kill()
+    rest = process.stdout.read().split()
+    process.stdout.close()
+    process.wait()
+    told = int(rest[-1]) if rest else told
+    with run.lock():
+        numbers = [row["number"] for row in run.trials()]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= told + 1
+    assert run.read_json("state.json")["number"] >= told
