@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 ONE_CLASS: Final = "all"
@@ -291,7 +291,7 @@ def _reason(error: BaseException) -> str:
         return f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; may be a decompression bomb"
     if isinstance(error, FileNotFoundError):
         return "the file is gone"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image that Pillow knows"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

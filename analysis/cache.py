@@ -1,0 +1,264 @@
+"""Embeddings of image files, made once: the shared cache that runs and audits read first.
+
+The controller and audits call `embed_files`. A row is kept under the file's content, the form it
+was put into and the embedder's identity, so a moved or renamed file costs nothing, and where
+every row is there no model is loaded. A cache that cannot be written is only slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import PIL
+import platformdirs
+from numpy.typing import NDArray
+
+from gapclose.analysis.embedding import Embedder, identity, make_embedder
+from gapclose.analysis.reference import Form, UnreadableImageError, digest, equalize, read_rgb
+from gapclose.analysis.shards import Table
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+_SHARD_ROWS: Final = 4096  # what an interruption costs at most
+_READERS: Final = 4  # threads that decode the next batch
+# Two writes within the clock's grain leave the same time; a file this old has a settled one.
+_SETTLED_SECONDS: Final = 2.0
+_TABLES: dict[Path, Table] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Embeddings of those files that could be read.
+
+    Attributes:
+        embeddings: (n, width), rows of length 1, in the order of `paths`.
+        paths: The n files, in the order given.
+        unreadable: (file, reason) of the others, in the order given.
+        n_new: Different images that were embedded now, because the cache had no row.
+    """
+
+    embeddings: NDArray[np.float32]
+    paths: tuple[Path, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+    n_new: int
+
+
+def cache_folder() -> Path:
+    """`$GAPCLOSE_CACHE`, or the platform's own cache folder."""
+    chosen = os.environ.get("GAPCLOSE_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("gapclose"))
+
+
+def embed_files(
+    paths: Sequence[Path],
+    embedder_name: str,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    batch_size: int = 64,
+    form: Form | None = None,
+    embedder: Embedder | None = None,
+) -> Embedded:
+    """Embed image files, from the cache where it has them.
+
+    Args:
+        paths: Files, in any order; equal files are embedded once.
+        embedder_name: As `make_embedder` takes it.
+        device: Where to embed what the cache lacks.
+        progress: Called with (files done, files in all), first with those that were cached.
+        batch_size: Images per call of the embedder.
+        form: What both sides are put through first, if they differ in codec, size or aspect.
+        embedder: One made from the same name, if it is loaded already.
+
+    Raises:
+        EmbedderError: If the name is wrong.
+    """
+    folder = cache_folder()
+    named = hashlib.sha256(identity(embedder_name).encode()).hexdigest()[:32]
+    table = _table(folder / "embeddings" / named)
+    digests, gone = _digests(paths, folder)
+    keys = [_key(digests.get(path), form) for path in paths]
+    rows = table.rows(list({key for key in keys if key}))
+    notes = {key: why for key in keys if key and (why := _remembered(table, key))}
+    todo = {
+        key: path
+        for path, key in zip(paths, keys, strict=True)
+        if key and key not in rows and key not in notes
+    }
+    if progress:
+        progress(len(paths) - len(todo), len(paths))
+    if todo:
+        embedder = embedder or make_embedder(embedder_name, device=device)
+        work = _Work(embedder=embedder, form=form, batch_size=batch_size, table=table)
+        for done in work.run(todo):
+            if progress:
+                progress(len(paths) - len(todo) + done, len(paths))
+        rows.update(work.rows)
+        notes.update(work.notes)
+    kept = [(path, rows[key]) for path, key in zip(paths, keys, strict=True) if key in rows]
+    return Embedded(
+        embeddings=np.stack([row for _, row in kept]).astype(np.float32, copy=False)
+        if kept
+        else np.zeros((0, embedder.width if embedder else 0), dtype=np.float32),
+        paths=tuple(path for path, _ in kept),
+        unreadable=tuple(
+            (path, gone.get(path) or notes[key or b""])
+            for path, key in zip(paths, keys, strict=True)
+            if key not in rows
+        ),
+        n_new=len(work.rows) if todo else 0,
+    )
+
+
+class _Work:
+    """Embeds what the cache lacks and stores it as it goes."""
+
+    def __init__(
+        self, *, embedder: Embedder, form: Form | None, batch_size: int, table: Table
+    ) -> None:
+        self.rows: dict[bytes, NDArray[np.float32]] = {}
+        self.notes: dict[bytes, str] = {}
+        self._embedder = embedder
+        self._form = form
+        self._batch_size = batch_size
+        self._table = table
+        self._unsaved: dict[bytes, NDArray[np.float32]] = {}
+        self._unsaved_notes: dict[bytes, str] = {}
+
+    def run(self, todo: Mapping[bytes, Path]) -> Iterator[int]:
+        """Embed all files, reading the next batch meanwhile; yields how many are done."""
+        items = list(todo.items())
+        starts = range(0, len(items), self._batch_size)
+        with ThreadPoolExecutor(_READERS) as pool:
+            try:
+                ahead = self._read(pool, items[: self._batch_size])
+                for start in starts:
+                    now, end = ahead, start + self._batch_size
+                    ahead = self._read(pool, items[end : end + self._batch_size])
+                    self._embed(now)
+                    yield min(end, len(items))
+            finally:  # what is embedded is kept, also when the rest is interrupted
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._save()
+
+    def _read(self, pool: ThreadPoolExecutor, items: Sequence[tuple[bytes, Path]]) -> _Reading:
+        return [(key, pool.submit(_pixels, path, self._form)) for key, path in items]
+
+    def _embed(self, reading: _Reading) -> None:
+        images: dict[bytes, NDArray[np.uint8]] = {}
+        for key, future in reading:
+            try:
+                images[key] = future.result()
+            except UnreadableImageError as error:
+                self.notes[key] = error.why
+                if not _passing(error.__cause__):
+                    self._unsaved_notes[key] = f"{PIL.__version__} {error.why}"
+        if images:
+            rows = self._embedder.embed(list(images.values()))
+            fresh = dict(zip(images, rows, strict=True))
+            self.rows.update(fresh)
+            self._unsaved.update(fresh)
+        if len(self._unsaved) >= _SHARD_ROWS:
+            self._save()
+
+    def _save(self) -> None:
+        _append(self._table, self._unsaved, self._unsaved_notes)
+        self._unsaved, self._unsaved_notes = {}, {}
+
+
+_Reading = list[tuple[bytes, "Future[NDArray[np.uint8]]"]]
+
+
+def _pixels(path: Path, form: Form | None) -> NDArray[np.uint8]:
+    image = read_rgb(path)
+    return image if form is None else equalize(image, size=form.size, quality=form.quality)
+
+
+def _passing(cause: BaseException | None) -> bool:
+    """Whether a file may be readable another time: no memory, a network drive ..."""
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and bool(cause.errno))
+
+
+def _remembered(table: Table, key: bytes) -> str | None:
+    """Why this version of Pillow could not read an image; another version tries again."""
+    release, _, why = (table.note(key) or "").partition(" ")
+    return why if release == PIL.__version__ else None
+
+
+def _key(file_digest: bytes | None, form: Form | None) -> bytes | None:
+    if file_digest is None or form is None:
+        return file_digest
+    return hashlib.sha256(file_digest + form.fingerprint().encode()).digest()
+
+
+def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], dict[Path, str]]:
+    """sha256 of each file, and why there is none of the others.
+
+    As git does, a file whose place, size, times and inode are those of an earlier look is taken
+    to be the same file and not read again (10,000 small files: 1 s), unless it had been written
+    so shortly before that look that a second write could bear the same time.
+    """
+    table = _table(folder / "digests")
+    stats: dict[Path, bytes] = {}
+    settled: set[Path] = set()
+    gone: dict[Path, str] = {}
+    latest = time.time_ns() - int(_SETTLED_SECONDS * 1e9)
+    for path in paths:
+        try:
+            stat = os.stat(path)  # noqa: PTH116  twice as fast as Path.stat here
+        except OSError as error:
+            gone[path] = _why(error)
+            continue
+        look = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)  # noqa: PTH100
+        stats[path] = hashlib.sha256(repr((*look, stat.st_ino, stat.st_dev)).encode()).digest()
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) < latest:
+            settled.add(path)
+    known = table.rows(list(set(stats.values())))
+    digests: dict[Path, bytes] = {}
+    fresh: dict[bytes, NDArray[np.uint8]] = {}
+    for path, look_key in stats.items():
+        if look_key in known:
+            digests[path] = known[look_key].tobytes()
+            continue
+        try:
+            digests[path] = bytes.fromhex(digest(path))
+        except OSError as error:
+            gone[path] = _why(error)
+            continue
+        if path in settled:
+            fresh[look_key] = np.frombuffer(digests[path], dtype=np.uint8)
+    _append(table, fresh, {})
+    return digests, gone
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the file is gone"
+    return (error.strerror or str(error)).lower()
+
+
+def _append(table: Table, rows: Mapping[bytes, NDArray[Any]], notes: Mapping[bytes, str]) -> None:
+    try:
+        table.append(rows, notes)
+    except OSError as error:
+        log.warning("%s: cannot be written (%s); nothing is cached", table.folder, error)
+
+
+def _table(folder: Path) -> Table:
+    """The table of a folder, as it is now; its index is kept for the next call."""
+    if folder in _TABLES:
+        _TABLES[folder].refresh()
+    else:
+        _TABLES[folder] = Table(folder)
+    return _TABLES[folder]
