@@ -22,8 +22,8 @@ _ALIASES: Final = {"box": "area"}
 _ARTICLE: Final = re.compile(r"(?<![\w'\u2019-])(a|an|A|An) (?=([^\W\d_]+))")
 # Written with a vowel, spoken with a consonant ("a unicorn", "a one-way road"), and the reverse.
 _CONSONANT_SOUND: Final = re.compile(
-    r"(eu|ewe|onc?e$|ubiq|ukulele|unanim|unic|unif|union|uniq|unis|unit|univ|uran|urin|us[aeu]"
-    r"|uten|util|utop)"
+    r"(eu|ewe|once$|one(s|self)?$|ubiq|ukulele|unanim|unic|unif|union|uniq|unis|unit|univ|uran"
+    r"|urin|us[aeu]|uten|util|utop)"
 )
 _VOWEL_SOUND: Final = re.compile(r"(heir|honest|honou?r|hour)")
 

@@ -49,55 +49,53 @@ def make_generator(spec: Mapping[str, Any]) -> Generator:
 def check_generator(spec: Mapping[str, Any]) -> None:
     """Refuse a section that could never draw, before any model loads.
 
-    It looks at the kind, the arguments' names, local folders, and asks the hub for a pipeline that
-    is not in its cache. A class of one's own ("pkg.mod:Class") is imported.
+    It looks at the kind, the arguments and local folders, and asks the hub for a pipeline that is
+    not in its cache. A generator of one's own may have a method `check()` for the same purpose.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
     """
-    kind, options = _split(spec)
-    if kind not in KINDS:
-        make_generator(spec)
-    elif kind == "diffusers":
-        find_model(_text(options, "model", kind), options.get("revision"))
-    else:
-        folder = Path(_text(options, "path", kind)).expanduser()
-        if not folder.is_dir():
-            raise GeneratorConfigError(
-                f"generator.path: no folder {folder}; name one that holds a folder per class"
-            )
+    check = getattr(make_generator(spec), "check", None)
+    if check is not None:
+        check()
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder of a local pipeline or of the one that ships; None if `model` is a hub id.
+
+    What exists as a folder is local; of the rest, texts of the form owner/name are hub ids.
+    """
+    if model == "pond":
+        return POND
+    folder = Path(model).expanduser()
+    return None if _HUB_ID.fullmatch(model) is not None and not folder.is_dir() else folder
 
 
 def find_model(model: str, revision: str | None = None) -> Path | str:
     """Where a diffusers pipeline is: its local folder, or its hub id if the hub has it.
 
-    A model that exists as a folder is local, and "pond" is the pipeline that ships; other texts of
-    the form owner/name are hub ids, taken from the hub's cache where they are in it.
-
     Raises:
         GeneratorConfigError: If there is no such folder or hub id, or the hub cannot be reached.
     """
-    if model == "pond":
-        if not (POND / "model_index.json").is_file():
-            raise GeneratorConfigError(
-                "generator.model: pond's weights are not in this installation; `make pond` in a "
-                "clone of gapclose trains them"
-            )
-        return POND
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise GeneratorConfigError(
-                f"generator.model: {folder} holds no model_index.json; name the folder that "
-                "save_pretrained of a diffusers pipeline wrote"
-            )
+    folder = local_folder(model)
+    if folder is None:
+        _ask_hub(model, revision)
+        return model
+    if (folder / "model_index.json").is_file():
         return folder
-    if _HUB_ID.fullmatch(model) is None:
+    if model == "pond":
         raise GeneratorConfigError(
-            f"generator.model: {model!r} is neither a folder nor a hub id (owner/name) nor pond"
+            "generator.model: pond's weights are not in this installation; `make pond` in a "
+            "clone of gapclose trains them"
         )
-    _ask_hub(model, revision)
-    return model
+    if folder.is_dir():
+        raise GeneratorConfigError(
+            f"generator.model: {folder} holds no model_index.json; name the folder that "
+            "save_pretrained of a diffusers pipeline wrote"
+        )
+    raise GeneratorConfigError(
+        f"generator.model: {model!r} is neither a folder nor a hub id (owner/name) nor pond"
+    )
 
 
 def read_license(card: Path) -> str | None:
@@ -165,12 +163,6 @@ def _wrong_arguments(
             return GeneratorConfigError(f"generator.{key}: unknown key for kind {kind}{hint}")
     needed = [k for k, p in parameters.items() if p.default is p.empty and k not in options]
     return GeneratorConfigError(f"generator.{needed[0]}: missing; kind {kind} needs it")
-
-
-def _text(options: Mapping[str, Any], key: str, kind: str) -> str:
-    if not isinstance(options.get(key), str | Path):
-        raise GeneratorConfigError(f"generator.{key}: missing; kind {kind} needs it")
-    return str(options[key])
 
 
 def _ask_hub(model: str, revision: str | None) -> None:
