@@ -268,6 +268,8 @@ class DiffusersGenerator:
 
         try:
             drawn = self._draw(draw, arguments, seeds)
+        except GeneratorConfigError:
+            raise
         except torch.OutOfMemoryError:
             if len(seeds) == 1:
                 raise GenerationError(
