@@ -12,9 +12,7 @@ import math
 import os
 import re
 import struct
-import threading
 import unicodedata
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -59,10 +57,8 @@ _DAMAGED: Final = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,  # where the process turns warnings into errors
 )
-# warnings.catch_warnings swaps a global; files are opened from several threads.
-_OPENING: Final = threading.Lock()
 
 Layout = Literal["classes", "flat", "cifake"]
 
@@ -280,10 +276,14 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def _open(path: Path) -> Image.Image:
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path)
+    # warnings.catch_warnings would swap a global of the process, and files are opened from several
+    # threads: so Pillow's warning may be seen on stderr, and the limit is looked at here.
+    image = Image.open(path)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        image.close()
+        raise Image.DecompressionBombError
+    return image
 
 
 def _reason(error: BaseException) -> str:
@@ -321,9 +321,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         return Image.fromarray(_grey8(image)).convert("RGB")
     if image.has_transparency_data:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "Palette images with Transparency": it is handled
-            rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode == "LAB":

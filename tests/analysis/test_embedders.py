@@ -131,6 +131,29 @@ def test_a_pooler_without_weights_is_not_used(vit_folder: Path, rng: np.random.G
     np.testing.assert_array_equal(rows[0], rows[1])
 
 
+def test_of_two_towers_the_image_features_are_taken(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    tower["num_attention_heads"] = 2
+    config = CLIPConfig(
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        text_config={**tower, "vocab_size": 50},
+        projection_dim=12,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(tmp_path)
+    CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(tmp_path)
+    embedder = make_embedder(f"transformers:{tmp_path}", device="cpu")
+    assert embedder.width == 12  # the shared space, not the tower's 16
+    assert embedder.embed(pictures(rng, 2, 32, 64)).shape == (2, 12)
+
+
 def test_half_precision_weights_are_computed_in_single(
     tmp_path: Path, resnet_folder: Path
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import unicodedata
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -226,10 +228,13 @@ def test_damaged_files_are_named_with_a_reason(tmp_path: Path) -> None:
         assert str(tmp_path) not in caught.value.why
 
 
+@pytest.mark.parametrize("action", ["error", "ignore"])
 def test_a_decompression_bomb_is_unreadable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Literal["error", "ignore"]
 ) -> None:
+    warnings.simplefilter(action)
     path = save(tmp_path / "big.png", size=(40, 40))
+    read_rgb(path)
     for limit in (1000, 500):  # Pillow warns above the limit, and raises above twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(UnreadableImageError, match="bomb"):
