@@ -23,11 +23,15 @@ class SchedulerSpec:
         settings: Set whatever the pipeline's saved config says: they are what the name means.
         absent: Set only where the saved config says nothing, since the class's own default suits
             pixels and not latents.
+        bounded: Whether it needs a largest sigma in the tens, as Stable Diffusion v1 has (14.6).
+            On a schedule that ends in pure noise (sigma 20,000) Karras' spacing spends its steps
+            there until timesteps collide, and Heun's average of two slopes overshoots.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
+    bounded: bool = False
 
 
 # Latents leave [-1, 1]; DDIM and DDPM cut there by default, and a config saved by another class
@@ -45,6 +49,7 @@ SCHEDULERS: Final[dict[str, SchedulerSpec]] = {
     "dpmsolver++_karras": SchedulerSpec(
         name="DPMSolverMultistepScheduler",
         settings={"algorithm_type": "dpmsolver++", **_KARRAS},
+        bounded=True,
     ),
     "dpmsolver++_sde": SchedulerSpec(
         name="DPMSolverMultistepScheduler", settings={"algorithm_type": "sde-dpmsolver++"}
@@ -53,11 +58,11 @@ SCHEDULERS: Final[dict[str, SchedulerSpec]] = {
         name="DPMSolverSinglestepScheduler", settings={"algorithm_type": "dpmsolver++"}
     ),
     "euler": SchedulerSpec(name="EulerDiscreteScheduler"),
-    "euler_karras": SchedulerSpec(name="EulerDiscreteScheduler", settings=_KARRAS),
+    "euler_karras": SchedulerSpec(name="EulerDiscreteScheduler", settings=_KARRAS, bounded=True),
     "euler_a": SchedulerSpec(name="EulerAncestralDiscreteScheduler"),
-    "heun": SchedulerSpec(name="HeunDiscreteScheduler"),
-    "kdpm2": SchedulerSpec(name="KDPM2DiscreteScheduler"),
-    "kdpm2_a": SchedulerSpec(name="KDPM2AncestralDiscreteScheduler"),
+    "heun": SchedulerSpec(name="HeunDiscreteScheduler", bounded=True),
+    "kdpm2": SchedulerSpec(name="KDPM2DiscreteScheduler", bounded=True),
+    "kdpm2_a": SchedulerSpec(name="KDPM2AncestralDiscreteScheduler", bounded=True),
     "lms": SchedulerSpec(name="LMSDiscreteScheduler"),
     # Without skip_prk_steps it spends nine more evaluations on a Runge-Kutta start.
     "pndm": SchedulerSpec(name="PNDMScheduler", absent={"skip_prk_steps": True}),
@@ -106,12 +111,26 @@ def build_scheduler(name: str | None, original: Any) -> Any:
             f"scheduler: {name!r} does not fit a pipeline made for {own.__name__}; "
             f"usable: {', '.join(usable) or 'only its own (null)'}"
         )
+    if spec.bounded and _ends_in_pure_noise(original):
+        usable = [
+            k for k, other in SCHEDULERS.items() if other.name in fitting and not other.bounded
+        ]
+        raise GeneratorConfigError(
+            f"scheduler: {name!r} does not work on a noise schedule that ends in pure noise; "
+            f"usable: {', '.join(usable)}"
+        )
     import diffusers
 
     saved = dict(original.config)
     defaults = saved.get("_use_default_values", ())
     absent = {k: v for k, v in spec.absent.items() if k not in saved or k in defaults}
     return getattr(diffusers, spec.name).from_config(original.config, **absent, **spec.settings)
+
+
+def _ends_in_pure_noise(original: Any) -> bool:
+    """Whether next to no signal is left at the last step (Stable Diffusion v1 keeps 0.5 %)."""
+    signal = getattr(original, "alphas_cumprod", None)
+    return signal is not None and float(signal[-1]) < 1e-6
 
 
 def _kin(own: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 def _saved(**options: Any) -> DPMSolverMultistepScheduler:
     return DPMSolverMultistepScheduler(
-        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", **options
+        beta_schedule="scaled_linear", prediction_type="v_prediction", **options
     )
 
 
@@ -35,7 +35,7 @@ KARRAS = sorted(
 def test_it_keeps_what_the_model_was_trained_with(name: str) -> None:
     built = build_scheduler(name, _saved())
     assert type(built).__name__ == SCHEDULERS[name].name
-    assert built.config.beta_schedule == "squaredcos_cap_v2"
+    assert built.config.beta_schedule == "scaled_linear"
     assert built.config.prediction_type == "v_prediction"
     for key, value in SCHEDULERS[name].settings.items():
         assert built.config[key] == value
@@ -92,3 +92,13 @@ def test_a_scheduler_of_another_family_is_refused() -> None:
         build_scheduler("flow_euler", _saved())
     built = build_scheduler("flow_heun", FlowMatchEulerDiscreteScheduler())
     assert type(built).__name__ == "FlowMatchHeunDiscreteScheduler"
+
+
+@pytest.mark.parametrize("name", KARRAS)
+def test_pure_noise_is_no_start_for_some(name: str) -> None:
+    cosine = DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2")
+    if SCHEDULERS[name].bounded:
+        with pytest.raises(GeneratorConfigError, match="pure noise; usable: ddim"):
+            build_scheduler(name, cosine)
+    else:
+        assert type(build_scheduler(name, cosine)).__name__ == SCHEDULERS[name].name
