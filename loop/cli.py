@@ -18,19 +18,16 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from gapclose.loop.progress import JsonReporter, SilentReporter, TerminalReporter
+    from collections.abc import Callable
+
+    from gapclose.loop.progress import JsonReporter, Reporter, SilentReporter, TerminalReporter
 
 __all__ = ["app", "main"]
 
-# Rooms below this one cannot import its errors, and it must not import them (they come with
-# numpy); an error of ours says `exit_code = 2` itself, these are known by name.
+# An error of the loop's that the user can mend says `exit_code = 2` itself. The rooms below know
+# nothing of exit codes, and importing their errors here would cost `--help` numpy: by name.
 _USER_ERRORS = frozenset(
-    {
-        "gapclose.analysis.reference.RealDataError",
-        "gapclose.analysis.reference.UnreadableImageError",
-        "gapclose.analysis.embedding.EmbedderError",
-        "gapclose.generators.base.GeneratorConfigError",
-    }
+    {"EmbedderError", "GeneratorConfigError", "RealDataError", "UnreadableImageError"}
 )
 _RESUMABLE = ("tune", "demo", "audit")
 
@@ -39,6 +36,7 @@ class _Commands(TyperGroup):
     """Turns what a command raises into an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs the command, then says in one line what the user can mend."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -102,7 +100,7 @@ def demo(
         data = out / "export"
         if not data.exists():
             reporter.event("stage", name="export")
-            export_(out, data, per_class=50)
+            export_(out, data, per_class=50, progress=_exporting(reporter))
     _summary(out, page)
     _say("export", data)
 
@@ -254,29 +252,32 @@ def export(
     """Write the improved data set, with provenance."""
     from gapclose.loop.export import export as export_
 
-    written = export_(
-        run,
-        out,
-        per_class=per_class,
-        image_format=image_format,
-        only_confirmed=only_confirmed,
-        trust=trust,
-    )
-    typer.echo(str(written))
+    with _reporter() as reporter:
+        export_(
+            run,
+            out,
+            per_class=per_class,
+            image_format=image_format,
+            only_confirmed=only_confirmed,
+            trust=trust,
+            progress=_exporting(reporter),
+        )
+    _say("export", out)
 
 
 @app.command(name="app")
 def app_(
     run: _Run,
-    remote: Annotated[
-        bool, typer.Option("--remote", help="serve without opening a browser")
-    ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5151,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where it listens")] = 5151,
+    address: Annotated[
+        str, typer.Option(help="what it binds to; others than this machine only if you say so")
+    ] = "127.0.0.1",
 ) -> None:
     """Open a run in the FiftyOne App."""
     from gapclose.loop.viewer import open_app
 
-    open_app(run, remote=remote, port=port)
+    typer.echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
+    open_app(run, port=port, address=address)
 
 
 @app.command()
@@ -296,11 +297,11 @@ def main() -> NoReturn:
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code of an error that the user can mend, or None."""
+    ours = [kind for kind in type(error).__mro__ if kind.__module__.startswith("gapclose.")]
+    if any(kind.__name__ in _USER_ERRORS for kind in ours):
+        return 2
     code = getattr(error, "exit_code", None)
-    if isinstance(code, int) and type(error).__module__.startswith("gapclose."):
-        return code
-    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
-    return 2 if any(name in _USER_ERRORS for name in names) else None
+    return code if ours and isinstance(code, int) else None
 
 
 def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
@@ -311,6 +312,13 @@ def _reporter() -> SilentReporter | JsonReporter | TerminalReporter:
     from gapclose.loop.progress import make_reporter
 
     return make_reporter()
+
+
+def _exporting(reporter: Reporter) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        reporter.event("progress", what="exported", done=done, total=total)
+
+    return tell
 
 
 def _report(run: Path) -> Path:

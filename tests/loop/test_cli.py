@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapclose.analysis.embedding import EmbedderError
+from gapclose.analysis.reference import RealDataError
+from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.loop import cli
+from gapclose.loop.config import ConfigError, parse_config
+from gapclose.loop.rundir import RunBusyError, RunDir, RunMismatchError
+
+HEAVY = (
+    *("torch", "numpy", "pydantic", "yaml", "rich", "diffusers", "transformers", "open_clip"),
+    *("umap", "fiftyone", "optuna", "sklearn", "scipy", "onnxruntime", "plotly", "PIL"),
+)
+COMMANDS = ("demo", "init", "audit", "tune", "status", "report", "export", "app", "doctor")
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["gapclose", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    code = caught.value.code
+    return 0 if code is None else int(code)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> None:
+    """A controller that only fails: what is tested is what the command line makes of it."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise raised
+
+    module: Any = types.ModuleType("gapclose.loop.controller")
+    module.tune = module.audit_config = module.audit_folders = fail
+    monkeypatch.setitem(sys.modules, "gapclose.loop.controller", module)
+
+
+def test_help_names_every_command_and_no_unfinished_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--help") == 0
+    page = capsys.readouterr().out
+    listed = [line.split()[0] for line in page.partition("Commands:")[2].splitlines() if line]
+    assert listed == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+    assert f"gapclose {command}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, gapclose.loop.cli as cli\nsys.argv = ['gapclose', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_help_answers_within_half_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "gapclose.loop.cli", "--help"], capture_output=True, check=True
+        )
+        seconds.append(time.perf_counter() - began)
+        assert done.stdout
+    assert statistics.median(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune", "none.yaml"],
+        ["tune", "pond", "--set", "space.guidence_scale=3"],
+        ["tune", "pond", "--budget", "soon"],
+        ["audit"],
+        ["audit", "--real", "a"],
+        ["audit", "pond", "--real", "a", "--synthetic", "b"],
+        ["status", "none"],
+        ["report", "none"],
+        ["export", "none", "out", "--per-class", "3"],
+        ["init", "none"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_input_is_exit_2_and_one_line_and_leaves_nothing(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *words) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert "Traceback" not in told.err + told.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["tun"], ["tune"], ["export", "r", "o"], ["export", "r", "o", "--per-class", "x"]]
+)
+def test_usage_errors_are_exit_2(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError, RealDataError, EmbedderError, GeneratorConfigError, RunBusyError]
+)
+def test_errors_the_user_can_mend_are_one_line(
+    error: Callable[[str], Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stand_in(monkeypatch, error("what\n  where: remedy"))
+    assert call(monkeypatch, "tune", "pond") == 2
+    assert capsys.readouterr().err == "error: what where: remedy\n"
+
+
+def test_an_error_made_from_one_of_them_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, type("Derived", (RunMismatchError,), {})("x"))
+    assert call(monkeypatch, "tune", "pond") == 2
+
+
+@pytest.mark.parametrize("error", [GenerationError("x"), ValueError("x"), OSError("full")])
+def test_anything_else_keeps_its_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, error)
+    monkeypatch.setattr(sys, "argv", ["gapclose", "tune", "pond"])
+    with pytest.raises(type(error)):
+        cli.main()
+
+
+def test_a_stranger_with_an_exit_code_is_no_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = type("Stranger", (Exception,), {"exit_code": 2, "__module__": "elsewhere"})
+    stand_in(monkeypatch, stranger("x"))
+    monkeypatch.setattr(sys, "argv", ["gapclose", "tune", "pond"])
+    with pytest.raises(stranger):
+        cli.main()
+
+
+def test_ctrl_c_says_how_to_resume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, KeyboardInterrupt())
+    assert call(monkeypatch, "tune", "pond", "--out", "my run") == 130
+    assert "gapclose tune pond --out 'my run'" in capsys.readouterr().err
+    assert call(monkeypatch, "audit", "--real", "a", "--synthetic", "b") == 130
+
+
+def test_status_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = parse_config(
+        {
+            "real": {"kind": "pond"},
+            "generator": {"kind": "diffusers", "model": "pond"},
+            "embedder": "pond",
+        }
+    )
+    run = RunDir.create(tmp_path / "r", config)
+    run.append_trial({"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5})
+    assert call(monkeypatch, "status", str(run.path), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["stage"] == "new"
+    assert told["classes"][0]["images"] == 8
+    assert call(monkeypatch, "status", str(run.path)) == 0
+    assert "frog" in capsys.readouterr().out
+
+
+def test_the_names_of_user_errors_exist() -> None:
+    # cli knows them by name only; a renamed class must not turn into a traceback unseen.
+    rooms = [
+        importlib.import_module(f"gapclose.{name}")
+        for name in ("analysis.reference", "analysis.embedding", "generators.base")
+    ]
+    for name in cli._USER_ERRORS:
+        assert any(hasattr(room, name) for room in rooms), name
+
+
+def test_init_then_tune_reads_what_init_wrote(
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = str(shared / "data" / "cifar10" / "test")
+    assert call(monkeypatch, "init", photos, "-o", "mine.yaml") == 0
+    assert "gapclose tune mine.yaml" in capsys.readouterr().out
+    assert call(monkeypatch, "init", photos, "-o", "mine.yaml") == 2
+    assert "exists already" in capsys.readouterr().err
+    stand_in(monkeypatch, KeyboardInterrupt())
+    assert call(monkeypatch, "tune", "mine.yaml") == 130

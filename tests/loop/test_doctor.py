@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapclose.loop.doctor import Check, diagnose, find_mongod
+
+
+@pytest.mark.slow  # imports torch
+def test_every_line_has_a_verdict_and_what_is_missing_a_remedy(tmp_path: Path) -> None:
+    checks = list(diagnose(runs=tmp_path / "not" / "yet"))
+    names = [check.name for check in checks]
+    assert {"GPU", "mongod", "disk", "cache", "packages", "weights pond_sd"} <= set(names)
+    for check in checks:
+        assert check.line().startswith("ok " if check.ok else "missing ")
+        assert "\n" not in check.line()
+        assert check.ok or check.remedy
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_line() -> None:
+    check = Check(name="GPU", ok=False, found="none", remedy="buy one")
+    assert check.line() == "missing  GPU: none; buy one"
+
+
+def test_mongod_is_found_without_importing_fiftyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+    before = "fiftyone" in sys.modules
+    found = find_mongod()
+    assert found is None or Path(found).name == "mongod"
+    assert ("fiftyone" in sys.modules) == before
+
+
+def test_a_database_uri_is_used_and_its_password_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from gapclose.loop import doctor
+
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://me:secret@db")
+    assert find_mongod() == "mongodb://me:secret@db"
+    check = doctor._mongod()
+    assert check.ok
+    assert "secret" not in check.line()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from gapclose.loop.config import parse_config
+from gapclose.loop.rundir import RunDir
+from gapclose.loop.status import gap_table, read_status, render_status
+
+
+def text(renderable: RenderableType) -> str:
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    with console.file:
+        console.print(renderable)
+    return console.export_text()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    plain: dict[str, Any] = {
+        "real": {"kind": "pond"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+    }
+    return RunDir.create(tmp_path / "night", parse_config(plain))
+
+
+def trial(cls: str, number: int, **fields: Any) -> dict[str, Any]:
+    return {"class": cls, "number": number, "state": "complete", "mixture_gap": 0.1, **fields}
+
+
+def test_a_new_run(run: RunDir) -> None:
+    status = read_status(run.path)
+    assert (status.stage, status.classes, status.seconds_left) == ("new", (), None)
+    assert "new" in text(render_status(status))
+
+
+def test_trials_are_counted_from_their_log_and_not_from_the_state(run: RunDir) -> None:
+    run.write_json(
+        "state.json",
+        {
+            "stage": "tune",
+            "seconds_used": 100.0,
+            "budget_seconds": 400.0,
+            "classes": {
+                "frog": {"gap": 0.02, "ratio": 20.0, "trials": 1, "images": 8, "closed": False},
+                "ship": {"gap": 0.001, "ratio": 0.5, "closed": True, "confirmed": True},
+            },
+        },
+    )
+    run.append_trial(trial("frog", 0, images_total=8))
+    run.append_trial(trial("frog", 1, images_total=16, state="fail", mixture_gap=None))
+    run.append_trial(trial("cat", 0, images_total=4, mixture_gap=0.3))
+    status = read_status(run.path)
+    frog, ship, cat = status.classes
+    assert (frog.name, frog.trials, frog.failed, frog.images) == ("frog", 2, 1, 16)
+    assert frog.gap == 0.02
+    assert (cat.name, cat.gap, cat.trials, cat.closed) == ("cat", 0.3, 1, None)
+    assert ship.confirmed
+    assert status.seconds_left == 300.0  # nobody runs it: the clock stands
+    page = text(render_status(status))
+    for word in ("frog", "20.0", "confirmed", "5m 00s left", "not running", "1 failed"):
+        assert word in page
+    json.dumps(status.to_json())
+
+
+def test_a_running_process_is_seen_without_taking_its_lock(run: RunDir) -> None:
+    if not Path("/proc/locks").exists():
+        pytest.skip("the system does not tell who holds a lock")
+    assert read_status(run.path).running is False
+    run.write_json("state.json", {"stage": "tune", "seconds_used": 0, "budget_seconds": 100})
+    long_ago = time.time() - 30
+    os.utime(run.path / "state.json", (long_ago, long_ago))
+    with run.lock():
+        status = read_status(run.path)
+        assert status.running is True
+        assert status.seconds_left is not None
+        assert 60 < status.seconds_left <= 70
+    assert read_status(run.path).running is False
+
+
+def test_gap_table_sorts_by_effect_and_says_what_closed_means() -> None:
+    rows = [
+        {"name": "small", "ratio": 0.4, "effect": 0.001, "q_value": 0.9, "closed": True},
+        {"name": "big", "ratio": 30.0, "effect": 0.5, "q_value": 1e-3, "closed": False},
+        {"name": "few", "ratio": None, "effect": None, "closed": None, "judge": None},
+        {"name": "sure", "ratio": 0.2, "effect": 0.01, "closed": True, "confirmed": True},
+    ]
+    lines = [line.rstrip() for line in text(gap_table({"classes": rows})).splitlines()]
+    assert [line.split()[0] for line in lines[1:]] == ["big", "sure", "small", "few"]
+    assert lines[1].endswith("not closed")
+    assert lines[2].endswith("closed, confirmed")
+    assert lines[4].endswith("too few to tell")
+    assert "before" not in lines[0]
+    tuned = [{**rows[1], "before": {"ratio": 99.0}}]
+    assert "99.0" in text(gap_table({"classes": tuned}))
