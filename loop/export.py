@@ -1,0 +1,324 @@
+"""Export: a run's mixtures -> a data set on disk, every image with what made it.
+
+`gapclose export` calls it. Images are drawn anew with seeds that no trial used, go through the
+camera, and are written with their provenance. It reads the run folder only, and refuses to
+import code that a run from elsewhere names unless it is told to trust it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gapclose.generators.base import GenerationError, Generator
+from gapclose.generators.camera import photograph
+from gapclose.generators.images import Pixels, write_png
+from gapclose.generators.recipe import Recipe
+from gapclose.generators.registry import make_generator
+from gapclose.loop.config import ConfigError, nearest
+from gapclose.loop.mixture import allot
+from gapclose.loop.rundir import RunDir
+
+__all__ = ["FORMATS", "export", "fresh_seeds"]
+
+logger = logging.getLogger(__name__)
+
+FORMATS: Final = ("imagefolder",)
+
+_SEED_BLOCK: Final = 100_000_000  # far above the blocks that searching and confirming count in
+_CHUNK: Final = 64  # images per call of the generator: bounds the memory, not the batch
+_TRIES: Final = 4  # draws per image asked for, before the generator counts as broken
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    per_class: int,
+    image_format: str = "imagefolder",
+    only_confirmed: bool = False,
+    trust: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draws a data set from a run's mixtures: OUT/<class>/<nnnnn>.png and OUT/metadata.jsonl.
+
+    Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
+    without a mixture is drawn with its baseline. OUT appears whole or not at all.
+
+    Args:
+        run: a run folder in which the classes were measured.
+        out: where to; must be missing or an empty folder.
+        per_class: images per class, at least 1.
+        image_format: a word of `FORMATS`.
+        only_confirmed: leave out the classes that are not confirmed.
+        trust: allow a config that names code ("pkg.mod:Class") to import it.
+        progress: told (images done, images in all).
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: If there is nothing to export, or nowhere to, or an argument is wrong.
+        GeneratorConfigError: If the run's generator cannot be made here.
+        GenerationError: If the generator keeps giving images that cannot be used.
+    """
+    folder = RunDir.open(run)
+    if per_class < 1:
+        raise ConfigError(f"--per-class: got {per_class}, expected at least 1")
+    if image_format not in FORMATS:
+        raise ConfigError(f"--format: unknown {image_format!r}; {nearest(image_format, FORMATS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: exists and is not empty; name a new folder")
+    config = folder.config()
+    code = config.names_code()
+    if code is not None and not trust:
+        raise ConfigError(
+            f"{folder.config_path}: generator.kind names code to import ({code}); "
+            "if you trust whoever made this run, add --trust"
+        )
+    plans = _plans(folder, only_confirmed=only_confirmed)
+    for plan in plans:
+        if not plan.confirmed:
+            logger.warning(
+                "%s is not confirmed: its gap may be open; exported with confirmed: false",
+                plan.name,
+            )
+    generator = make_generator(config.generator.as_spec())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    try:
+        _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
+        building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group
+        if out.is_dir():
+            out.rmdir()
+        building.rename(out)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return out
+
+
+# -------------------------------------------------------------------------------- what to draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A class to export: its recipes with weights, and what the run says of it."""
+
+    name: str
+    recipes: tuple[Recipe, ...]
+    weights: tuple[float, ...]
+    confirmed: bool
+    row: Mapping[str, Any]
+
+
+def _plans(run: RunDir, *, only_confirmed: bool) -> list[_Plan]:
+    gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
+    mixtures = run.read_json("mixtures.json")["classes"] if run.has("mixtures.json") else {}
+    rows = {row["name"]: row for row in gap["classes"]}
+    names = list(dict.fromkeys([*rows, *mixtures]))
+    if not names:
+        raise ConfigError(
+            f"{run.path}: has no classes to export yet; let `gapclose tune` finish first"
+        )
+    plans = []
+    for name in names:
+        _check_folder_name(name, run)
+        confirmed = rows.get(name, {}).get("confirmed") is True
+        if only_confirmed and not confirmed:
+            continue
+        recipes, weights = _mixture(run, name, mixtures.get(name))
+        plans.append(
+            _Plan(
+                name=name,
+                recipes=recipes,
+                weights=weights,
+                confirmed=confirmed,
+                row=rows.get(name, {}),
+            )
+        )
+    if not plans:
+        raise ConfigError(f"{run.path}: no class is confirmed; export without --only-confirmed")
+    return plans
+
+
+def _mixture(
+    run: RunDir, name: str, mixture: Mapping[str, Any] | None
+) -> tuple[tuple[Recipe, ...], tuple[float, ...]]:
+    rows = [row for row in (mixture or {}).get("recipes", ()) if row["weight"] > 0]
+    if rows:
+        recipes = tuple(Recipe.from_json(row["recipe"]) for row in rows)
+        return recipes, tuple(float(row["weight"]) for row in rows)
+    return (_baseline(run, name),), (1.0,)
+
+
+def _baseline(run: RunDir, name: str) -> Recipe:
+    """The recipe of trial 0, or what the config says trial 0 would have been."""
+    for trial in run.trials():
+        if trial["class"] == name and trial["stage"] == "baseline":
+            if "recipe" in trial:
+                return Recipe.from_json(trial["recipe"])
+            if trial.get("jobs"):
+                return Recipe.from_json(trial["jobs"][0]["recipe"])
+    from gapclose.loop.space import Space
+
+    return Space.of(run.config(), name).baseline
+
+
+def _check_folder_name(name: str, run: RunDir) -> None:
+    if not name or name in {".", ".."} or name.startswith(".") or re.search(r"[/\\\0]", name):
+        raise ConfigError(
+            f"{run.path}: the class {name!r} cannot name a folder; rename it in the real images"
+        )
+
+
+# ------------------------------------------------------------------------------------- drawing
+
+
+def fresh_seeds(run: RunDir, name: str) -> Iterator[int]:
+    """Seeds for a class, without end: the same at every call, and none that the run has used."""
+    used = {seed for trial in run.trials() for seed in _seeds_in(trial)}
+    used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
+    # What a cut-off trial or a confirmation drew is in no list, but its file bears the seed.
+    used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
+    text = f"export/{run.config().tune.seed}/{name}"
+    start = _SEED_BLOCK + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
+    seed = start
+    while True:
+        if seed not in used:
+            yield seed
+        seed += 1
+
+
+def _seeds_in(value: Any) -> Iterator[int]:
+    """Every seed of a trial's line, whichever shape its lists have."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            if key == "seeds":
+                yield from below
+            else:
+                yield from _seeds_in(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _seeds_in(below)
+
+
+def _fill(
+    run: RunDir,
+    out: Path,
+    plans: Sequence[_Plan],
+    generator: Generator,
+    *,
+    per_class: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    done, total = 0, per_class * len(plans)
+    drawn: dict[str, list[int]] = {}
+    with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+        for plan in plans:
+            seeds = fresh_seeds(run, plan.name)
+            counts = allot(plan.weights, per_class)
+            drawn[plan.name] = counts
+            # Shuffled, so that the first thousand of a class are a fair sample of it.
+            places = [i for i, count in enumerate(counts) for _ in range(count)]
+            random.Random(plan.name).shuffle(places)
+            rows: list[dict[str, Any]] = [{} for _ in places]
+            for index, recipe in enumerate(plan.recipes):
+                slots = [place for place, owner in enumerate(places) if owner == index]
+                images = _draw(generator, recipe, seeds, len(slots))
+                for place, (seed, image) in zip(slots, images, strict=True):
+                    name = f"{plan.name}/{place:05d}.png"
+                    write_png(out / name, image, source_type=generator.source_type)
+                    rows[place] = _metadata(name, plan, recipe, seed, generator)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+            metadata.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    card = _card(run, plans, drawn, generator)
+    (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _draw(
+    generator: Generator, recipe: Recipe, seeds: Iterator[int], n: int
+) -> Iterator[tuple[int, Pixels]]:
+    """Usable images of a recipe after its camera; an invalid one makes way for another seed."""
+    wanted, spent = n, 0
+    while wanted:
+        if spent >= _TRIES * n + _CHUNK:
+            raise GenerationError(
+                f"{spent - (n - wanted)} of {spent} images of {recipe.draw.prompt!r} cannot be "
+                "used; look at the generator"
+            )
+        asked = [next(seeds) for _ in range(min(wanted, _CHUNK))]
+        batch = generator.generate(recipe.draw, asked).valid()
+        spent += len(asked)
+        for seed, image in zip(batch.seeds, batch.images, strict=True):
+            yield seed, photograph(recipe.camera, image, seed=seed)
+            wanted -= 1
+
+
+def _metadata(
+    file_name: str, plan: _Plan, recipe: Recipe, seed: int, generator: Generator
+) -> dict[str, Any]:
+    return {
+        "file_name": file_name,
+        "label": plan.name,
+        "seed": seed,
+        "recipe": recipe.to_json(),
+        "recipe_fingerprint": recipe.fingerprint(),
+        "draw_fingerprint": recipe.draw.fingerprint(),
+        "camera_fingerprint": recipe.camera.fingerprint(),
+        "generator": generator.id,
+        "generator_revision": generator.revision,
+        "digital_source_type": generator.source_type,
+        "confirmed": plan.confirmed,
+    }
+
+
+# ----------------------------------------------------------------------------------- data card
+
+
+def _card(
+    run: RunDir, plans: Sequence[_Plan], drawn: Mapping[str, Sequence[int]], generator: Generator
+) -> str:
+    licence = generator.license or "unknown: look it up before you share these images"
+    lines = [
+        "# Synthetic images, tuned by gapclose",
+        "",
+        "Every image here was made by a program. Each carries the IPTC/XMP DigitalSourceType "
+        f"`{generator.source_type}`; `metadata.jsonl` says what made it, so that it can be made "
+        "again.",
+        "",
+        f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
+        f"* The generator's licence: {_cell(licence)}",
+        f"* Tuned with: {_cell(run.config().embedder)}",
+        f"* Judged with: {_cell(run.config().judge or 'nothing')}",
+        "",
+        "Ratio is the gap between real and synthetic over what two sets of real images differ by "
+        "at most, 19 times in 20. Confirmed: closed on images and photos the search never saw.",
+        "",
+        "| class | images | recipes | ratio | confirmed |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for plan in plans:
+        ratio = plan.row.get("ratio")
+        counts = drawn[plan.name]
+        lines.append(
+            f"| {_cell(plan.name)} | {sum(counts)} | {sum(count > 0 for count in counts)} "
+            f"| {'' if ratio is None else f'{ratio:.2f}'} | {'yes' if plan.confirmed else 'no'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a line or a table."""
+    return " ".join(re.sub(r"[\\`*_\[\]<>|]", lambda m: f"\\{m[0]}", text).split())

