@@ -1,0 +1,116 @@
+"""Appraisal: embeddings of real and synthetic, class by class -> the rows of `gap.json`.
+
+`audit` and `confirm` call it with whatever images they have. It takes the numbers and the words
+from `analysis`; it shoots nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.attributes import AttributeGap, adjust, compare_words
+from gapclose.analysis.embedding import Embedder, TextEmbedder
+from gapclose.analysis.gap import ClassGap, audit_embeddings, permutations_for, with_q
+from gapclose.analysis.kernel import Kernel
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One class's images as embeddings; the judge's are None without a judge."""
+
+    cls: str
+    noun: str
+    real: Rows
+    synthetic: Rows
+    kernel: Kernel
+    judge_real: Rows | None = None
+    judge_synthetic: Rows | None = None
+    judge_kernel: Kernel | None = None
+    invalid: int = 0
+
+
+def appraise(
+    evidence: Sequence[Evidence],
+    *,
+    embedder: Embedder,
+    groups: Mapping[str, Sequence[str]],
+    nouns: Mapping[str, str],
+    seed: int = 0,
+) -> list[ClassGap]:
+    """Score every class; q-values over all of them.
+
+    Args:
+        evidence: The classes to score, >= 20 images a side each.
+        embedder: The tuning embedder; one with a text side gives words and label agreement.
+        groups: Attribute groups and their words.
+        nouns: Class -> noun of every class of the run, for label agreement.
+        seed: Of permutations and splits.
+    """
+    permutations = permutations_for(len(evidence))
+    text = embedder if isinstance(embedder, TextEmbedder) else None
+    names = _class_texts(text, nouns) if text is not None and len(nouns) > 1 else None
+    gaps, judged, words = [], [], []
+    for e in evidence:
+        agreement = None if names is None else _agreement(e.synthetic, names, list(nouns), e.cls)
+        gaps.append(
+            audit_embeddings(
+                real=e.real,
+                synthetic=e.synthetic,
+                name=e.cls,
+                kernel=e.kernel,
+                permutations=permutations,
+                seed=seed,
+                label_agreement=agreement,
+                invalid=e.invalid,
+            )
+        )
+        if e.judge_real is not None and e.judge_synthetic is not None:
+            judged.append(
+                audit_embeddings(
+                    real=e.judge_real,
+                    synthetic=e.judge_synthetic,
+                    name=e.cls,
+                    kernel=e.judge_kernel,
+                    permutations=permutations,
+                    seed=seed,
+                    guards=False,
+                )
+            )
+        if text is not None:
+            words.append(
+                compare_words(
+                    real=e.real, synthetic=e.synthetic, text=text, noun=e.noun, groups=groups
+                )
+            )
+    gaps = with_q(gaps)
+    if judged:
+        pairs = zip(gaps, with_q(judged), strict=True)
+        gaps = [replace(gap, judge=judge.as_judge()) for gap, judge in pairs]
+    if words:
+        adjusted: Sequence[Sequence[AttributeGap]] = adjust(words)
+        gaps = [replace(g, attributes=tuple(w)) for g, w in zip(gaps, adjusted, strict=True)]
+    return gaps
+
+
+def label_agreement_of(
+    embeddings: Rows, *, cls: str, embedder: Embedder, nouns: Mapping[str, str]
+) -> float | None:
+    """Share of images that the embedder's text side takes for their class; None without one."""
+    if not isinstance(embedder, TextEmbedder) or len(nouns) < 2:
+        return None
+    return _agreement(embeddings, _class_texts(embedder, nouns), list(nouns), cls)
+
+
+def _class_texts(text: TextEmbedder, nouns: Mapping[str, str]) -> Rows:
+    return text.embed_text([f"a photo of a {noun}" for noun in nouns.values()])
+
+
+def _agreement(embeddings: Rows, texts: Rows, classes: Sequence[str], cls: str) -> float:
+    winners = np.argmax(embeddings @ texts.T, axis=1)
+    return float(np.mean(winners == list(classes).index(cls)))

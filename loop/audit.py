@@ -1,0 +1,351 @@
+"""The audit: a per-class gap report of images that exist, or of a config's baseline. No tuning.
+
+The command line and notebooks call it. It fits nothing to the images it scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.attributes import DEFAULT_WORDS
+from gapclose.analysis.cache import embed_files
+from gapclose.analysis.embedding import check_embedder, make_embedder
+from gapclose.analysis.gap import ClassGap
+from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.reference import (
+    Form,
+    ImageSet,
+    RealDataError,
+    common_form,
+    describe_confounds,
+    scan_sides,
+)
+from gapclose.generators.registry import check_generator, make_generator
+from gapclose.loop.appraisal import Evidence, appraise
+from gapclose.loop.config import PondReal, RunConfig
+from gapclose.loop.confirm import sample_row, shoot_look
+from gapclose.loop.finish import write_map
+from gapclose.loop.gallery import check_real, open_gallery, rendered_pond
+from gapclose.loop.progress import Reporter, SilentReporter
+from gapclose.loop.report import write_report
+from gapclose.loop.run import Run
+from gapclose.loop.rundir import RunDir
+from gapclose.loop.search import Mixture
+from gapclose.loop.space import Space
+from gapclose.loop.studio import Studio
+
+FEWEST: Final = 20  # images a side for a class to be scored
+SHOWN: Final = 200  # images per class and side on the map
+
+Rows = NDArray[np.float32]
+
+
+def audit_folders(
+    *,
+    real: Path,
+    synthetic: Path,
+    embedder: str,
+    judge: str | None = None,
+    out: Path,
+    reporter: Reporter | None = None,
+    config: RunConfig | None = None,
+) -> Run:
+    """Score two folders of images against each other, class by class.
+
+    Args:
+        real: Class folders, one flat folder, or CIFAKE's real side.
+        synthetic: Likewise.
+        embedder: Scores the gap; see `gapclose.analysis.embedding.make_embedder`.
+        judge: A second opinion, or None.
+        out: The run folder, written whole.
+        reporter: Told what happens.
+        config: Its attribute words and nouns are used; a plain one by default.
+
+    Raises:
+        RealDataError: A folder is missing or empty, or no class is on both sides with >= 20
+            readable images.
+        EmbedderError: An embedder's name is wrong.
+    """
+    reporter = reporter or SilentReporter()
+    for name in (embedder, judge):
+        if name is not None:
+            check_embedder(name)
+    sides = dict(
+        zip(("real", "synthetic"), scan_sides(real=real, synthetic=synthetic), strict=True)
+    )
+    shared = [c for c in sides["real"].classes if c in sides["synthetic"].classes]
+    skipped = [
+        {"class": cls, "why": f"only on the {side} side"}
+        for side in sides
+        for cls in sides[side].classes
+        if cls not in shared
+    ]
+    if not shared:
+        raise RealDataError(
+            f"{real} and {synthetic} share no class: {', '.join(sides['real'].classes)} against "
+            f"{', '.join(sides['synthetic'].classes)}; give class folders the same names"
+        )
+    confounds = describe_confounds(sides["real"], sides["synthetic"])
+    form = common_form(sides["real"], sides["synthetic"])
+    config = config or _audit_config(real, embedder, judge)
+    rundir = RunDir.create(out, config)
+    with rundir.lock():
+        started = time.monotonic()
+        reporter.event("stage", name="embed")
+        paths = {side: [p for c in shared for p in sides[side].of(c)] for side in sides}
+        tables = {side: _embed(paths[side], embedder, form, config, reporter) for side in sides}
+        judged = None
+        if judge is not None:
+            judged = {side: _embed(paths[side], judge, form, config, reporter) for side in sides}
+        model = make_embedder(embedder, device=config.device)
+        kept, few = _scored_classes(sides, shared, tables)
+        skipped += few
+        if not kept:
+            raise RealDataError(
+                f"{synthetic}: no class has {FEWEST} readable images on both sides; add images"
+            )
+        nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
+        evidence = [_evidence(cls, nouns[cls], sides, tables, judged) for cls in kept]
+        reporter.event("stage", name="score")
+        gaps = appraise(
+            evidence,
+            embedder=model,
+            groups=config.attributes or DEFAULT_WORDS,
+            nouns=nouns,
+            seed=config.tune.seed,
+        )
+        rows, embeddings = [], []
+        for cls in kept:
+            for side, stage in (("real", "real"), ("synthetic", "baseline")):
+                table = tables[side][0]
+                for path in [p for p in sides[side].of(cls) if p in table][:SHOWN]:
+                    rows.append(sample_row(rundir, path, cls, stage, None, None) | {"split": None})
+                    embeddings.append(table[path])
+        _finish(
+            rundir,
+            gaps,
+            rows,
+            np.stack(embeddings),
+            embedder=embedder,
+            judge=judge,
+            extra={
+                "confounds": confounds,
+                "skipped": skipped,
+                "unreadable": [
+                    {"path": str(p), "why": why} for _, bad in tables.values() for p, why in bad
+                ],
+            },
+            seed=config.tune.seed,
+            started=started,
+            reporter=reporter,
+        )
+    return Run(rundir.path)
+
+
+def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = None) -> Run:
+    """Score a config's baseline recipe: fresh images against the real ones, no tuning.
+
+    Raises:
+        ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
+            wrong; nothing has been written.
+    """
+    reporter = reporter or SilentReporter()
+    for name in (config.embedder, config.judge):
+        if name is not None:
+            check_embedder(name)
+    check_generator(config.generator.as_spec())
+    images, classes = check_real(config)
+    rundir = RunDir.create(out, config)
+    with rundir.lock():
+        started = time.monotonic()
+        if images is None:
+            assert isinstance(config.real, PondReal)
+            images = rendered_pond(rundir, config.real)
+        reporter.event("stage", name="embed")
+        gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
+        embedder = make_embedder(config.embedder, device=config.device)
+        judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
+        studio = Studio(
+            generator=make_generator(config.generator.as_spec()), embedder=embedder, rundir=rundir
+        )
+        spaces = {name: Space.of(config, name) for name in classes}
+        nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
+        reporter.event("stage", name="baseline")
+        evidence, rows, embeddings = [], [], []
+        for done, (name, real) in enumerate(gallery.items()):
+            look = shoot_look(
+                studio,
+                real=real,
+                mixture=Mixture(
+                    recipes=(spaces[name].baseline,), weights=(1.0,), gap_tune=float("nan")
+                ),
+                stage="baseline",
+                part=0,
+                images=config.confirm.images,
+                seed=config.tune.seed,
+                judge=judge,
+            )
+            everything = [real.tune, *real.parts]
+            evidence.append(
+                Evidence(
+                    cls=name,
+                    noun=nouns[name],
+                    real=np.concatenate([p.rows for p in everything]),
+                    synthetic=look.shot.embeddings,
+                    kernel=real.kernel,
+                    judge_real=_joined([p.judge_rows for p in everything]),
+                    judge_synthetic=look.judge_rows,
+                    judge_kernel=real.judge_kernel,
+                    invalid=look.shot.invalid,
+                )
+            )
+            part = real.parts[0]
+            for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN]:
+                rows.append(sample_row(rundir, path, name, "real", None, None))
+                embeddings.append(row)
+            rows.extend(look.rows)
+            embeddings.extend(look.shot.embeddings)
+            reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
+        gaps = appraise(
+            evidence,
+            embedder=embedder,
+            groups=config.attributes or DEFAULT_WORDS,
+            nouns=nouns,
+            seed=config.tune.seed,
+        )
+        _finish(
+            rundir,
+            gaps,
+            rows,
+            np.stack(embeddings),
+            embedder=config.embedder,
+            judge=config.judge,
+            extra={"confounds": [], "skipped": [], "unreadable": unreadable},
+            seed=config.tune.seed,
+            started=started,
+            reporter=reporter,
+        )
+    return Run(rundir.path)
+
+
+def _audit_config(real: Path, embedder: str, judge: str | None) -> RunConfig:
+    """What RUN/config.yaml says of an audit of folders: nothing of it is generated."""
+    return RunConfig.model_validate(
+        {
+            "real": {"path": str(real)},
+            "generator": {"kind": "folder", "path": str(real)},
+            "embedder": embedder,
+            "judge": judge,
+        }
+    )
+
+
+_Table = tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]
+
+
+def _embed(
+    paths: Sequence[Path], name: str, form: Form | None, config: RunConfig, reporter: Reporter
+) -> _Table:
+    def progress(done: int, total: int) -> None:
+        reporter.event("progress", done=done, total=total, what=f"embedding with {name}")
+
+    found = embed_files(paths, name, device=config.device, progress=progress, form=form)
+    return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
+
+
+def _scored_classes(
+    sides: Mapping[str, ImageSet], shared: Sequence[str], tables: Mapping[str, _Table]
+) -> tuple[list[str], list[dict[str, str]]]:
+    kept, few = [], []
+    for cls in shared:
+        counts = {s: sum(p in tables[s][0] for p in sides[s].of(cls)) for s in sides}
+        if min(counts.values()) >= FEWEST:
+            kept.append(cls)
+        else:
+            said = " and ".join(f"{n} {side}" for side, n in counts.items())
+            few.append({"class": cls, "why": f"too few: {said} images, {FEWEST} needed"})
+    return kept, few
+
+
+def _evidence(
+    cls: str,
+    noun: str,
+    sides: Mapping[str, ImageSet],
+    tables: Mapping[str, _Table],
+    judged: Mapping[str, _Table] | None,
+) -> Evidence:
+    def rows(side: str, of: Mapping[str, _Table]) -> Rows:
+        return np.stack([of[side][0][p] for p in sides[side].of(cls) if p in of[side][0]])
+
+    real = rows("real", tables)
+    judge_real = None if judged is None else rows("real", judged)
+    return Evidence(
+        cls=cls,
+        noun=noun,
+        real=real,
+        synthetic=rows("synthetic", tables),
+        kernel=Kernel.fit(real),
+        judge_real=judge_real,
+        judge_synthetic=None if judged is None else rows("synthetic", judged),
+        judge_kernel=None if judge_real is None else Kernel.fit(judge_real),
+    )
+
+
+def _joined(parts: Sequence[Rows | None]) -> Rows | None:
+    rows = [p for p in parts if p is not None]
+    return np.concatenate(rows) if rows else None
+
+
+def _finish(
+    rundir: RunDir,
+    gaps: Sequence[ClassGap],
+    rows: Sequence[Mapping[str, Any]],
+    embeddings: Rows,
+    *,
+    embedder: str,
+    judge: str | None,
+    extra: Mapping[str, Any],
+    seed: int,
+    started: float,
+    reporter: Reporter,
+) -> None:
+    """Write gap.json, the map, the state and the report."""
+    reporter.event("stage", name="report")
+    ordered = sorted(gaps, key=lambda gap: -(gap.effect or 0.0))
+    rundir.write_json(
+        "gap.json",
+        {
+            "schema": 1,
+            "embedder": embedder,
+            "judge": judge,
+            "classes": [gap.to_json() for gap in ordered],
+            "clusters": [],
+            **extra,
+        },
+    )
+    write_map(rundir, rows, embeddings, seed=seed)
+    rundir.write_json(
+        "state.json",
+        {
+            "stage": "done",
+            "kind": "audit",
+            "seconds_used": time.monotonic() - started,
+            "budget_seconds": None,
+            "classes": {
+                g.name: {
+                    "gap": g.gap,
+                    "ratio": g.ratio,
+                    "floor_p95": g.floor_p95,
+                    "closed": g.closed,
+                }
+                for g in ordered
+            },
+        },
+    )
+    reporter.event("done", message=str(write_report(rundir.path)))

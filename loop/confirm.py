@@ -1,0 +1,151 @@
+"""Confirmation: fresh seeds against real images that the search never saw, and the judge.
+
+The controller calls it when a search rests. It decides nothing about what to try next; its
+numbers are the run's headline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.gap import ClassGap, guards_pass
+from gapclose.generators.images import write_png
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
+from gapclose.loop.gallery import RealClass
+from gapclose.loop.rundir import RunDir
+from gapclose.loop.search import Mixture
+from gapclose.loop.studio import Shot, Studio
+
+AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
+INVALID_SHARE: Final = 0.05
+_CONFIRM_SEEDS: Final = 5_000_000
+_LOOK_SEEDS: Final = 100_000
+_RUN_SEEDS: Final = 20_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One class's fresh images and what they are held against."""
+
+    real: RealClass
+    part: int
+    mixture: Mixture
+    shot: Shot
+    judge_rows: NDArray[np.float32] | None
+    rows: list[dict[str, Any]]  # of samples.jsonl
+
+
+def shoot_look(
+    studio: Studio,
+    *,
+    real: RealClass,
+    mixture: Mixture,
+    stage: Literal["baseline", "tuned"],
+    part: int,
+    images: int,
+    seed: int,
+    judge: Embedder | None,
+) -> Look:
+    """Draw a mixture's fresh images and keep them as a person will see them.
+
+    Args:
+        studio: Draws and embeds.
+        real: The class.
+        mixture: What to draw from.
+        stage: Names the folder.
+        part: Of the confirm split; also picks the seeds.
+        images: How many.
+        seed: Of the run.
+        judge: Embeds them a second time.
+    """
+    offset = _CONFIRM_SEEDS + part * _LOOK_SEEDS + (50_000 if stage == "baseline" else 0)
+    first = offset + seed * _RUN_SEEDS
+    jobs = mixture.jobs(range(first, first + images))
+    shot = studio.shoot(real.name, jobs)
+    rows = []
+    for image, number, image_seed in zip(shot.images, shot.recipes, shot.seeds, strict=True):
+        path = studio.rundir.confirm_path(real.name, part, stage, image_seed)
+        write_png(path, image, source_type=studio.generator.source_type)
+        rows.append(sample_row(studio.rundir, path, real.name, stage, jobs[number][0], image_seed))
+    return Look(
+        real=real,
+        part=part,
+        mixture=mixture,
+        shot=shot,
+        judge_rows=None if judge is None else judge.embed(list(shot.images)),
+        rows=rows,
+    )
+
+
+def sample_row(
+    rundir: RunDir, path: Any, cls: str, stage: str, recipe: Recipe | None, seed: int | None
+) -> dict[str, Any]:
+    """A row of samples.jsonl."""
+    row: dict[str, Any] = {
+        "path": rundir.relative(path),
+        "class": cls,
+        "side": "real" if stage == "real" else "synthetic",
+        "stage": stage,
+        "split": "confirm",
+        "recipe": None if recipe is None else recipe.fingerprint(),
+        "seed": seed,
+    }
+    if recipe is not None:
+        draw = recipe.draw.to_json()
+        names = ("prompt", "guidance_scale", "num_inference_steps", "scheduler")
+        row |= {name: draw[name] for name in names}
+        row["camera"] = recipe.camera.to_json()
+    return row
+
+
+def score_looks(
+    looks: Sequence[Look],
+    *,
+    embedder: Embedder,
+    groups: Mapping[str, Sequence[str]],
+    nouns: Mapping[str, str],
+    seed: int,
+) -> list[ClassGap]:
+    """Appraise each class's look against its unseen part, q-values over all."""
+    evidence = []
+    for look in looks:
+        part = look.real.parts[look.part]
+        evidence.append(
+            Evidence(
+                cls=look.real.name,
+                noun=nouns[look.real.name],
+                real=part.rows,
+                synthetic=look.shot.embeddings,
+                kernel=look.real.kernel,
+                judge_real=part.judge_rows if look.judge_rows is not None else None,
+                judge_synthetic=look.judge_rows,
+                judge_kernel=look.real.judge_kernel,
+                invalid=look.shot.invalid,
+            )
+        )
+    return appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
+
+
+def judged(gap: ClassGap, look: Look, *, embedder: Embedder, nouns: Mapping[str, str]) -> ClassGap:
+    """Set `confirmed`: closed here, the judge sees no gap either, and the guards pass."""
+    if not gap.closed:
+        return replace(gap, confirmed=False)
+    judge_q = None if gap.judge is None else gap.judge["q_value"]
+    real = label_agreement_of(
+        look.real.parts[look.part].rows, cls=gap.name, embedder=embedder, nouns=nouns
+    )
+    agrees = (
+        real is None
+        or gap.label_agreement is None
+        or gap.label_agreement >= real - AGREEMENT_SLACK
+    )
+    invalid = look.shot.invalid / max(1, look.shot.invalid + len(look.shot.seeds))
+    passed = agrees and invalid <= INVALID_SHARE and guards_pass(gap)
+    return replace(gap, confirmed=passed and (judge_q is None or judge_q > 0.05))

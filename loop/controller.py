@@ -1,0 +1,451 @@
+"""The loop: ask, draw, photograph, embed, score, write, tell; then confirm and report.
+
+`tune` is what the command line and notebooks call. Evidence (images, embeddings, a line of
+`trials.jsonl`) is on disk before any study is told, so a kill loses at most the trial under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from gapclose.analysis.attributes import DEFAULT_WORDS
+from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
+from gapclose.analysis.gap import ClassGap, Floor
+from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.registry import check_generator, make_generator
+from gapclose.loop.audit import audit_config, audit_folders
+from gapclose.loop.budget import Budget
+from gapclose.loop.config import ConfigError, PondReal, RunConfig
+from gapclose.loop.confirm import Look, judged, sample_row, score_looks, shoot_look
+from gapclose.loop.gallery import RealClass, check_real, open_gallery, rendered_pond
+from gapclose.loop.mixture import Bank
+from gapclose.loop.prior import word_prior
+from gapclose.loop.progress import Reporter, SilentReporter
+from gapclose.loop.run import Run
+from gapclose.loop.rundir import RunDir, write_bytes
+from gapclose.loop.search import ClassSearch, Images, Mixture, Proposal
+from gapclose.loop.space import Params, Space
+from gapclose.loop.studio import Studio
+from gapclose.loop.study import Record, open_storage
+
+__all__ = ["audit_config", "audit_folders", "tune"]
+
+log = logging.getLogger(__name__)
+
+BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
+CLOSING_SECONDS: Final = 25.0  # map and report, before it is measured
+SHOWN_REAL: Final = 100  # real images per class on the map
+
+
+def tune(
+    config: RunConfig, *, out: Path, trust: bool = False, reporter: Reporter | None = None
+) -> Run:
+    """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
+
+    Started again on the same folder it resumes.
+
+    Args:
+        config: What to tune.
+        out: The run folder.
+        trust: Let a run folder that was made elsewhere import the code its config names.
+        reporter: Told what happens.
+
+    Raises:
+        ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
+            wrong; nothing has been written.
+        RunBusyError, RunMismatchError: The folder is in use, or is another config's.
+    """
+    reporter = reporter or SilentReporter()
+    before = RunDir(out)
+    foreign = before.config_path.is_file() and not before.made_here()
+    if foreign and config.names_code() and not trust:
+        raise ConfigError(
+            f"{out}: was made elsewhere and its config names code; read it, then add --trust"
+        )
+    check_embedder(config.embedder)
+    if config.judge is not None:
+        check_embedder(config.judge)
+    check_generator(config.generator.as_spec())
+    images, classes = check_real(config)
+    rundir = RunDir.create(out, config)
+    with rundir.lock():
+        if images is None:
+            assert isinstance(config.real, PondReal)
+            reporter.event("stage", name="render")
+            images = rendered_pond(rundir, config.real)
+        reporter.event("stage", name="embed")
+        gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
+        _Tuning(config, rundir, gallery, unreadable, reporter).run()
+    return Run(rundir.path)
+
+
+class _Tuning:
+    """One session of a run: everything live, nothing that is not on disk as well."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        rundir: RunDir,
+        gallery: dict[str, RealClass],
+        unreadable: list[dict[str, str]],
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.rundir, self.reporter = config, rundir, reporter
+        self.gallery, self.unreadable = gallery, unreadable
+        state = rundir.read_json("state.json") if rundir.has("state.json") else {}
+        self.state: dict[str, Any] = {"started": time.time(), "looks": {}, "classes": {}} | state
+        self.budget = Budget(limits=config.tune, used_before=state.get("seconds_used", 0.0))
+        self.spaces = {name: Space.of(config, name) for name in gallery}
+        self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
+        self.groups = config.attributes or DEFAULT_WORDS
+        self.embedder: Embedder = make_embedder(config.embedder, device=config.device)
+        self.judge: Embedder | None = None
+        if config.judge is not None:
+            self.judge = make_embedder(config.judge, device=config.device)
+        self.studio = Studio(
+            generator=make_generator(config.generator.as_spec()),
+            embedder=self.embedder,
+            rundir=rundir,
+        )
+        storage = open_storage(config.storage or f"sqlite:///{rundir.study_path}")
+        self.records = {name: Record(storage, space) for name, space in self.spaces.items()}
+        self.searches = {name: self._search(name) for name in gallery}
+        self.gaps: dict[str, ClassGap] = {}
+        self.looks: dict[str, tuple[Look, Look]] = {}
+        self.trial_seconds: list[float] = []
+        self.interrupted = False
+
+    def _search(self, name: str) -> ClassSearch:
+        real, space = self.gallery[name], self.spaces[name]
+        floor = Floor.fit(real.tune.rows, kernel=real.kernel, seed=self.config.tune.seed)
+        return ClassSearch(
+            space=space,
+            bank=Bank(kernel=real.kernel, real=real.tune.rows),
+            prior=word_prior(space, real.tune.rows, self.embedder),
+            floor=floor.floor_p95(
+                n_real=len(real.tune), n_synthetic=max(BASELINE_IMAGES, self.config.confirm.images)
+            ),
+            images_per_trial=self.config.tune.images_per_trial,
+            baseline_images=BASELINE_IMAGES,
+            seed=self.config.tune.seed,
+        )
+
+    def run(self) -> None:
+        """Replay, search, confirm; search again what did not hold; close."""
+        self._replay()
+        with _interruptible(self):
+            while not self.interrupted:
+                self._tune()
+                if self.interrupted:
+                    break
+                self._confirm()
+                if not self._reopened():
+                    break
+            self._save_state()
+            if self.interrupted:
+                raise KeyboardInterrupt
+        self._close()
+
+    # Searching
+
+    def _replay(self) -> None:
+        """Rebuild every search from `trials.jsonl`, and repair the studies from it."""
+        rows = self.rundir.trials()
+        for row in rows:
+            search = self.searches[row["class"]]
+            search.images = row["images_total"]
+            if row["state"] != "complete":
+                search.absorb_failure()
+                continue
+            proposal = Proposal.from_row(row)
+            search.absorb(proposal, self._stored(row))
+            for recipe, seeds in proposal.jobs:
+                self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
+        for name, record in self.records.items():
+            record.repair([row for row in rows if row["class"] == name])
+
+    def _stored(self, row: dict[str, Any]) -> Images:
+        arrays = load_file(self.rundir.embeddings_path(_evidence(row["class"], row["number"])))
+        return Images(
+            embeddings=arrays["embeddings"],
+            recipes=tuple(int(i) for i in arrays["recipes"]),
+            seeds=tuple(int(i) for i in arrays["seeds"]),
+        )
+
+    def _tune(self) -> None:
+        self._stage("tune")
+        while not self.interrupted and self.budget.left > self._reserve():
+            name = self.budget.pick(self.searches)
+            if name is None:
+                break
+            self._trial(name)
+
+    def _trial(self, name: str) -> None:
+        search = self.searches[name]
+        proposal = search.propose(
+            settings_trials=self.budget.settings_trials(
+                search,
+                trial_seconds=float(np.median(self.trial_seconds or [1.0])),
+                open_classes=sum(s.stopped() is None for s in self.searches.values()),
+                reserve=self._reserve(),
+            ),
+            hints=self._hints(name),
+        )
+        start = time.perf_counter()
+        row: dict[str, Any] = {
+            "class": name,
+            "number": proposal.number,
+            "stage": proposal.stage,
+            "params": proposal.params,
+            "recipe": proposal.jobs[0][0].to_json(),
+            "fingerprint": proposal.jobs[0][0].fingerprint(),
+            "draw": proposal.jobs[0][0].draw.fingerprint(),
+            "seeds": [seed for _, seeds in proposal.jobs for seed in seeds],
+            "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in proposal.jobs],
+        }
+        try:
+            shot = self.studio.shoot(name, proposal.jobs)
+            if len(shot.seeds) < 2:
+                raise GenerationError(f"{shot.invalid} of its images are invalid")
+            images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
+            finding = search.absorb(proposal, images)
+        except GeneratorConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the trial boundary: one trial fails, the run goes on
+            log.error("trial %d of %s failed: %s", proposal.number, name, error)
+            log.debug("%s", traceback.format_exc())
+            search.absorb_failure()
+            row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
+            row |= {"invalid": 0, "gap": None, "mixture_gap": None, "value": None}
+        else:
+            search.images += shot.generated
+            write_bytes(
+                self.rundir.embeddings_path(_evidence(name, proposal.number)),
+                save(
+                    {
+                        "embeddings": shot.embeddings,
+                        "recipes": np.asarray(shot.recipes),
+                        "seeds": np.asarray(shot.seeds),
+                    }
+                ),
+            )
+            row |= {"state": "complete", "error": None, "invalid": shot.invalid}
+            row |= {"gap": finding.gap, "mixture_gap": finding.mixture_gap}
+            row["value"] = finding.value
+        seconds = time.perf_counter() - start
+        row |= {"images_total": search.images, "seconds": seconds}
+        self.rundir.append_trial(row)
+        self.records[name].tell(row)
+        for recipe, seeds in proposal.jobs:
+            if row["state"] == "complete":
+                self.studio.remember(name, recipe.draw.fingerprint(), seeds)
+        if proposal.stage != "baseline":
+            self.trial_seconds.append(seconds)
+        self._say(name, row)
+
+    def _hints(self, name: str) -> list[Params]:
+        """Settings that won in other classes: a generator's faults are mostly the same in all."""
+        winners: list[Params] = []
+        for other, search in self.searches.items():
+            if other != name and search.winner and search.winner not in winners:
+                winners.append(search.winner)
+        return winners[:2]
+
+    def _reserve(self) -> float:
+        """Seconds kept back for confirming every class, the map and the report."""
+        if self.budget.limits.budget is None:
+            return 0.0
+        drawn = max(self.studio.generated, 1)
+        per_image = (self.studio.generate_seconds + 2 * self.studio.embed_seconds) / drawn
+        classes = sum(s.number > 0 for s in self.searches.values())
+        confirming = 1.2 * per_image * self.config.confirm.images * classes
+        return confirming + CLOSING_SECONDS + 0.3 * classes
+
+    # Confirming
+
+    def _confirm(self) -> None:
+        """Look at every class again: fresh seeds, an unseen part of the real images."""
+        self._stage("confirm")
+        size, seed = self.config.confirm.images, self.config.tune.seed
+        for name, search in self.searches.items():
+            look = self.state["looks"].get(name, 0)
+            if search.number == 0 or look >= len(self.gallery[name].parts):
+                continue
+            if name in self.gaps and self.gaps[name].confirmed:
+                continue
+            mixture = search.mixture()
+            baseline = Mixture(
+                recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
+            )
+            shared: dict[str, Any] = {"real": self.gallery[name], "part": look, "seed": seed}
+            shared |= {"images": size, "judge": self.judge}
+            before = shoot_look(self.studio, mixture=baseline, stage="baseline", **shared)
+            after = shoot_look(self.studio, mixture=mixture, stage="tuned", **shared)
+            self.looks[name] = (before, after)
+            self.reporter.event(
+                "progress", done=len(self.looks), total=len(self.searches), what="confirming"
+            )
+        self._score()
+
+    def _score(self) -> None:
+        looks = self.looks
+        options: dict[str, Any] = {
+            "embedder": self.embedder,
+            "groups": self.groups,
+            "nouns": self.nouns,
+            "seed": self.config.tune.seed,
+        }
+        befores = score_looks([b for b, _ in looks.values()], **options)
+        afters = score_looks([a for _, a in looks.values()], **options)
+        for name, old, new in zip(looks, befores, afters, strict=True):
+            done = judged(new, looks[name][1], embedder=self.embedder, nouns=self.nouns)
+            self.gaps[name] = replace(done, before=old)
+            self.state["classes"].setdefault(name, {})
+            self.state["classes"][name] |= {"closed": done.closed, "confirmed": done.confirmed}
+        self.rundir.write_json(
+            "mixtures.json",
+            {"schema": 1, "classes": {n: a.mixture.to_json() for n, (_, a) in looks.items()}},
+        )
+
+    def _reopened(self) -> bool:
+        """Put classes that did not hold back into the search, if time and parts are left."""
+        if not self.budget.by_clock or self.budget.left < 2 * self._reserve():
+            return False
+        again = False
+        for name, gap in self.gaps.items():
+            looked = self.state["looks"].get(name, 0) + 1
+            unseen = looked < len(self.gallery[name].parts)
+            if not gap.confirmed and unseen and self.searches[name].reopen():
+                self.state["looks"][name] = looked
+                again = True
+        return again
+
+    # Closing
+
+    def _close(self) -> None:
+        self._stage("report")
+        from gapclose.loop.finish import write_map  # umap takes seconds to import
+
+        rows, embeddings = [], []
+        for name, (before, after) in self.looks.items():
+            part = self.gallery[name].parts[after.part]
+            for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN_REAL]:
+                rows.append(sample_row(self.rundir, path, name, "real", None, None))
+                embeddings.append(row)
+            for look in (before, after):
+                rows.extend(look.rows)
+                embeddings.extend(look.shot.embeddings)
+        self.rundir.write_json("gap.json", self._gap_json())
+        write_map(self.rundir, rows, np.stack(embeddings), seed=self.config.tune.seed)
+        self.state["stage"] = "done"
+        self._save_state()
+        from gapclose.loop.report import write_report
+
+        self.reporter.event("done", message=str(write_report(self.rundir.path)))
+
+    def _gap_json(self) -> dict[str, Any]:
+        def first(gap: ClassGap) -> float:
+            return -((gap.before or gap).effect or 0.0)
+
+        return {
+            "schema": 1,
+            "embedder": self.config.embedder,
+            "judge": self.config.judge,
+            "confounds": [],
+            "classes": [gap.to_json() for gap in sorted(self.gaps.values(), key=first)],
+            "clusters": [],
+            "unreadable": self.unreadable,
+            "skipped": [
+                {"class": name, "why": "the budget ended before its first image"}
+                for name in self.searches
+                if name not in self.gaps
+            ],
+            "stopped": {
+                name: search.stopped() or self._stop_reason()
+                for name, search in self.searches.items()
+            },
+            "seconds": self._seconds(),
+        }
+
+    def _stop_reason(self) -> str:
+        return (
+            "the budget is out" if self.budget.by_clock else "tune.trials or tune.images reached"
+        )
+
+    def _seconds(self) -> dict[str, float]:
+        generate, embed = self.studio.generate_seconds, self.studio.embed_seconds
+        return {
+            "generate": generate,
+            "embed": embed,
+            "trials": float(sum(row["seconds"] for row in self.rundir.trials())),
+            "all": self.budget.used,
+        }
+
+    # Saying
+
+    def _stage(self, name: str) -> None:
+        self.state["stage"] = name
+        self._save_state()
+        self.reporter.event("stage", name=name)
+
+    def _say(self, name: str, row: dict[str, Any]) -> None:
+        search = self.searches[name]
+        now = {
+            "gap": search.gap,
+            "ratio": search.gap / search.floor,
+            "floor_p95": search.floor,
+            "trials": search.number,
+            "images": search.images,
+        }
+        self.state["classes"][name] = self.state["classes"].get(name, {}) | now
+        self._save_state()
+        self.reporter.event("trial", cls=name, number=row["number"], stage=row["stage"], **now)
+        self.reporter.event(
+            "budget", seconds_used=self.budget.used, budget_seconds=self.budget.limits.budget
+        )
+
+    def _save_state(self) -> None:
+        self.state |= {
+            "seconds_used": self.budget.used,
+            "budget_seconds": self.budget.limits.budget,
+            "images": self.studio.generated,
+        }
+        self.rundir.write_json("state.json", self.state)
+
+
+def _evidence(cls: str, number: int) -> str:
+    return f"{cls}-{number:05d}"
+
+
+@contextmanager
+def _interruptible(tuning: _Tuning) -> Iterator[None]:
+    """Ctrl-C lets the trial under way finish; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if tuning.interrupted:
+            raise KeyboardInterrupt
+        tuning.interrupted = True
+        tuning.reporter.event(
+            "warning", message="finishing the trial under way; again to stop now"
+        )
+
+    old: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)

@@ -1,0 +1,166 @@
+"""The gallery: the real images of a run, split and embedded, class by class.
+
+`controller` and `audit` open it before anything is drawn. It reads the user's images and never
+writes beside them; `real: {kind: pond}` is rendered into the run folder and read as any folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.cache import embed_files
+from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.reference import ImageSet, RealDataError, scan, split
+from gapclose.loop.config import PondReal, RunConfig
+from gapclose.loop.progress import Reporter
+from gapclose.loop.rundir import RunDir
+
+Rows = NDArray[np.float32]
+
+FEWEST_TO_TUNE: Final = 40
+PARTS: Final = 3  # looks at the confirm split at most
+SMALLEST_PART: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some of a class's real images and their embeddings, row by row."""
+
+    paths: tuple[Path, ...]
+    rows: Rows
+    judge_rows: Rows | None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealClass:
+    """A class's real images: what the search may see, and what only confirmations may.
+
+    Attributes:
+        parts: The confirm split, cut beforehand; each look at it uses an unseen part.
+    """
+
+    name: str
+    tune: Part
+    parts: tuple[Part, ...]
+    kernel: Kernel
+    judge_kernel: Kernel | None
+
+
+def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
+    """Find the classes before anything is written or loaded.
+
+    Returns:
+        The images (None for the pond, which is rendered later) and the run's classes.
+
+    Raises:
+        RealDataError: No images, or a class with too few to tune on.
+        ConfigError: `classes` names one that is not there.
+    """
+    if isinstance(config.real, PondReal):
+        from gapclose.generators.pond import CLASSES
+
+        return None, config.select_classes(CLASSES)
+    images = scan(Path(config.real.path))
+    classes = config.select_classes(images.classes)
+    for name in classes:
+        n = len(images.of(name))
+        if n < FEWEST_TO_TUNE:
+            raise RealDataError(
+                f"{config.real.path}: class {name} has {n} images; tuning needs at least "
+                f"{FEWEST_TO_TUNE}: add images, or leave it out of classes"
+            )
+    return images, classes
+
+
+def rendered_pond(rundir: RunDir, real: PondReal) -> ImageSet:
+    """RUN/real, rendered whole or not at all."""
+    from gapclose.generators.pond import write_real
+
+    folder = rundir.real_path
+    if not folder.exists():
+        rough = Path(tempfile.mkdtemp(dir=rundir.path, prefix=".real."))
+        try:
+            write_real(rough, per_class=real.per_class, seed=real.seed)
+            os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
+        finally:
+            shutil.rmtree(rough, ignore_errors=True)
+    return scan(folder)
+
+
+def open_gallery(
+    images: ImageSet,
+    classes: Sequence[str],
+    *,
+    config: RunConfig,
+    reporter: Reporter,
+) -> tuple[dict[str, RealClass], list[dict[str, str]]]:
+    """Split and embed every class; unreadable images are left out and listed.
+
+    Raises:
+        RealDataError: So many of a class are unreadable that too few are left.
+    """
+    paths = [path for name in classes for path in images.of(name)]
+    rows, unreadable = embedded(paths, config.embedder, config, reporter)
+    judged = None
+    if config.judge is not None:
+        judged, _ = embedded(paths, config.judge, config, reporter)
+    gallery = {}
+    for name in classes:
+        readable = [path for path in images.of(name) if path in rows]
+        if len(readable) < FEWEST_TO_TUNE:
+            raise RealDataError(
+                f"{images.root}: class {name} has {len(readable)} readable images; tuning needs "
+                f"at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
+            )
+        tune, confirm = split(
+            readable, confirm_share=config.real.confirm_share, seed=config.tune.seed
+        )
+        count = max(1, min(PARTS, len(confirm) // SMALLEST_PART))
+        parts = tuple(_part(confirm[i::count], rows, judged) for i in range(count))
+        seen = _part(tune, rows, judged)
+        gallery[name] = RealClass(
+            name=name,
+            tune=seen,
+            parts=parts,
+            kernel=Kernel.fit(seen.rows),
+            judge_kernel=None if seen.judge_rows is None else Kernel.fit(seen.judge_rows),
+        )
+    return gallery, [{"path": str(path), "why": why} for path, why in unreadable]
+
+
+def embedded(
+    paths: Sequence[Path], embedder: str, config: RunConfig, reporter: Reporter
+) -> tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]:
+    """Rows by path, from the cache where it has them."""
+
+    def progress(done: int, total: int) -> None:
+        reporter.event("progress", done=done, total=total, what=f"embedding with {embedder}")
+
+    found = embed_files(paths, embedder, device=config.device, progress=progress)
+    return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
+
+
+def _part(
+    paths: Sequence[Path],
+    rows: Mapping[Path, NDArray[np.float32]],
+    judged: Mapping[Path, NDArray[np.float32]] | None,
+) -> Part:
+    kept = tuple(p for p in paths if judged is None or p in judged)
+    return Part(
+        paths=kept,
+        rows=np.stack([rows[p] for p in kept]),
+        judge_rows=None if judged is None else np.stack([judged[p] for p in kept]),
+    )

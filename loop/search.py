@@ -1,0 +1,436 @@
+"""The search of one class: what to shoot next, and what a shot taught.
+
+Stages: the baseline as it is; settings (guidance, steps, scheduler, camera) on fixed prompts and
+paired seeds; then whole recipes, judged by what they would add to the mixture. The controller
+drives it; it proposes and absorbs, and touches neither files nor models.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.mixture import Bank, allot, drop_small, effective_number
+from gapclose.loop.prior import Shares
+from gapclose.loop.space import Params, Space, shares_product
+from gapclose.loop.study import Past, derive_seed, propose
+
+Stage = Literal["baseline", "settings", "joint"]
+
+PRIOR_COVERAGE: Final = 0.85  # prompts of the prior are tried until they cover this share
+PRIOR_PROMPTS: Final = 40  # ... and at most so many
+PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
+GAIN: Final = 0.1  # what counts as a gain, in floors
+FAILURES: Final = 3  # in a row stop a class
+
+# Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
+_SETTINGS_SEEDS: Final = 1_000_000
+_BANK_SEEDS: Final = 2_000_000
+_RUN_SEEDS: Final = 20_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A trial to run: recipes with the seeds each gets."""
+
+    number: int
+    stage: Stage
+    params: Params
+    jobs: tuple[tuple[Recipe, tuple[int, ...]], ...]
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Proposal:
+        """The proposal that a line of `trials.jsonl` records."""
+        return cls(
+            number=row["number"],
+            stage=row["stage"],
+            params=dict(row["params"]),
+            jobs=tuple(
+                (Recipe.from_json(job["recipe"]), tuple(job["seeds"])) for job in row["jobs"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a trial showed.
+
+    Attributes:
+        gap: Squared MMD of the trial's own images to the tune split.
+        value: What Optuna's record is told: the gap, or the Frank-Wolfe score of an atom.
+        mixture_gap: Of the best mixture after the trial (ridge fit).
+    """
+
+    gap: float
+    value: float
+    mixture_gap: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Recipes with weights that sum to 1."""
+
+    recipes: tuple[Recipe, ...]
+    weights: tuple[float, ...]
+    gap_tune: float
+
+    @property
+    def effective(self) -> float:
+        """Effective number of recipes."""
+        return effective_number(np.asarray(self.weights))
+
+    def jobs(self, seeds: Sequence[int]) -> list[tuple[Recipe, Sequence[int]]]:
+        """Allot seeds to the recipes by weight."""
+        jobs, start = [], 0
+        for recipe, count in zip(self.recipes, allot(self.weights, len(seeds)), strict=True):
+            if count:
+                jobs.append((recipe, seeds[start : start + count]))
+            start += count
+        return jobs
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `mixtures.json`."""
+        return {
+            "recipes": [
+                {"fingerprint": r.fingerprint(), "weight": w, "recipe": r.to_json()}
+                for r, w in zip(self.recipes, self.weights, strict=True)
+            ],
+            "gap_tune": self.gap_tune,
+            "effective": self.effective,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Mixture:
+        """Read what `to_json` wrote."""
+        rows = value["recipes"]
+        return cls(
+            recipes=tuple(Recipe.from_json(r["recipe"]) for r in rows),
+            weights=tuple(float(r["weight"]) for r in rows),
+            gap_tune=float(value["gap_tune"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The part of a shot that a search keeps: unit rows, their job and their seed."""
+
+    embeddings: NDArray[np.float32]
+    recipes: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ClassSearch:
+    """The state of one class's search, rebuilt from its finished trials on resume.
+
+    Attributes:
+        space: What may be varied.
+        bank: Its atoms, and the real tune split.
+        prior: Shares of the words, which order the first prompts.
+        floor: `floor_p95` at the size of a confirmation, the unit of gains.
+        images_per_trial: Of settings and joint trials.
+        baseline_images: Of trial 0.
+        seed: Of the run.
+    """
+
+    space: Space
+    bank: Bank
+    prior: Shares
+    floor: float
+    images_per_trial: int
+    baseline_images: int
+    seed: int
+    number: int = 0
+    images: int = 0
+    failures: int = 0
+    joint_since_gain: int = 0
+    best_gap: float = float("inf")
+    baseline_gap: float = float("nan")
+    winner: Params | None = None
+    reopened: bool = False
+    _atoms: list[tuple[Recipe, Params | None]] = field(default_factory=list)
+    _settings: list[tuple[Params, float, Proposal, Images]] = field(default_factory=list)
+    _weights: NDArray[np.float64] | None = None
+    _ridge: NDArray[np.float64] | None = None
+    _prompts: list[dict[str, str]] = field(default_factory=list)
+    _prompt_shares: list[float] = field(default_factory=list)
+    _tried_joint: int = 0
+
+    def __post_init__(self) -> None:
+        """Order the prompts by their prior share."""
+        combinations = self.space.prompts()
+        shares = shares_product(self.prior, combinations)
+        order = sorted(range(len(shares)), key=lambda i: (-shares[i], i))
+        covered = 0.0
+        for i in order[:PRIOR_PROMPTS]:
+            if covered >= PRIOR_COVERAGE:
+                break
+            covered += shares[i]
+            self._prompts.append(combinations[i])
+        self._prompt_shares = [shares[i] for i in order[: len(self._prompts)]]
+
+    @property
+    def gap(self) -> float:
+        """Of the best mixture so far, on the tune split."""
+        return min(self.best_gap, self.baseline_gap) if self.number else float("nan")
+
+    def stopped(self) -> str | None:
+        """Why the class needs no more trials, if so."""
+        if self.failures >= FAILURES:
+            return f"{FAILURES} failures in a row"
+        if self.number and self.baseline_gap <= self.floor and not self.reopened:
+            return "closed from the start"
+        if self._tried_joint and self.gap <= 0.0 and not self.reopened:
+            return "closed on the tune split"
+        if self.joint_since_gain >= PATIENCE + len(self._prompts) // 2:
+            return "no gain for a while"
+        return None
+
+    def reopen(self) -> bool:
+        """Go on after a confirmation that failed; False if the class can't."""
+        if self.failures >= FAILURES:
+            return False
+        self.joint_since_gain = 0
+        self.reopened = True
+        return True
+
+    # Proposing
+
+    def propose(self, *, settings_trials: int, hints: Sequence[Params] = ()) -> Proposal:
+        """What to shoot next.
+
+        Args:
+            settings_trials: How many trials the settings stage gets; fewer with hints.
+            hints: Settings that won in other classes, tried first.
+        """
+        if self.number == 0:
+            seeds = self._seeds(0, self.baseline_images)
+            return self._proposal("baseline", {}, [(self.space.baseline, seeds)])
+        if self.space.settings and not self._tried_joint and self.winner is None:
+            wanted = settings_trials if not hints else max(2 + len(hints), settings_trials // 2)
+            if len(self._settings) < wanted:
+                return self._propose_settings(hints)
+        if self.winner is None:
+            self._pick_winner()
+        return self._propose_joint()
+
+    def _proposal(
+        self, stage: Stage, params: Params, jobs: Sequence[tuple[Recipe, tuple[int, ...]]]
+    ) -> Proposal:
+        return Proposal(number=self.number, stage=stage, params=params, jobs=tuple(jobs))
+
+    def _seeds(self, start: int, n: int) -> tuple[int, ...]:
+        first = start + self.seed * _RUN_SEEDS
+        return tuple(range(first, first + n))
+
+    def _propose_settings(self, hints: Sequence[Params]) -> Proposal:
+        """Settings on the commonest prompts, the same seeds in every trial.
+
+        Every third trial keeps the best draw so far and changes only its camera: its images
+        exist, so it costs no generation.
+        """
+        done = len(self._settings)
+        past = [Past(params=p, value=v) for p, v, _, _ in self._settings]
+        queue = [self._baseline_settings(), *hints]
+        if done < len(queue):
+            params = queue[done]
+        else:
+            camera_only = done % 3 == 2 and bool(self.space.camera_names())
+            fixed: Params = {}
+            if camera_only:
+                best = min(self._settings, key=lambda s: s[1])[0]
+                fixed = {k: v for k, v in best.items() if not k.startswith("camera.")}
+            params = propose(
+                self.space.settings,
+                past,
+                seed=derive_seed(self.seed, self.space.cls, self.number),
+                fixed=fixed,
+                startup=6,
+            )
+        n = max(2, self.images_per_trial // 2)
+        prompts, shares = self._prompts[: min(4, n)], self._prompt_shares[: min(4, n)]
+        seeds = self._seeds(_SETTINGS_SEEDS, self.images_per_trial)
+        jobs, start = [], 0
+        for words, count in zip(prompts, allot(shares, len(seeds)), strict=True):
+            if count:
+                jobs.append((self.space.recipe({**params, **words}), seeds[start : start + count]))
+            start += count
+        return self._proposal("settings", params, jobs)
+
+    def _baseline_settings(self) -> Params:
+        """The baseline's own settings, as far as they lie in the space."""
+        draw, camera = self.space.baseline.draw.to_json(), self.space.baseline.camera.to_json()
+        params: Params = {}
+        for name, distribution in self.space.settings.items():
+            side, key = (camera, name.removeprefix("camera.")) if "." in name else (draw, name)
+            params[name] = _nearest(distribution, side.get(key))
+        return params
+
+    def _pick_winner(self) -> None:
+        """The settings with the best smoothed score; their images join the bank."""
+        if not self._settings:
+            self.winner = {}
+            return
+        params = [p for p, _, _, _ in self._settings]
+        values = [v for _, v, _, _ in self._settings]
+        best = int(np.argmin(smooth(self.space.settings, params, values)))
+        self.winner = params[best]
+        _, _, proposal, images = self._settings[best]
+        for number, (recipe, _) in enumerate(proposal.jobs):
+            mine = [i for i, r in enumerate(images.recipes) if r == number]
+            if len(mine) >= 2:
+                self.bank.add(images.embeddings[mine], [images.seeds[i] for i in mine])
+                self._atoms.append((recipe, None))
+        self._refit()
+
+    def _propose_joint(self) -> Proposal:
+        if self._tried_joint < len(self._prompts):
+            params: Params = {**self.winner, **self._prompts[self._tried_joint]}  # type: ignore[dict-item]
+        else:
+            assert self._weights is not None
+            scores = self.bank.scores(self._weights)
+            past = [
+                Past(params=params, value=float(score))
+                for (_, params), score in zip(self._atoms, scores, strict=True)
+                if params is not None
+            ]
+            seed = derive_seed(self.seed, self.space.cls, self.number)
+            params = propose(self.space.distributions, past, seed=seed)
+        seeds = self._seeds(_BANK_SEEDS + self.number * 1000, self.images_per_trial)
+        return self._proposal("joint", params, [(self.space.recipe(params), seeds)])
+
+    # Absorbing
+
+    def absorb(self, proposal: Proposal, images: Images) -> Finding:
+        """Take in what a trial brought; the same for a fresh trial and a replayed one.
+
+        Raises:
+            ValueError: Fewer than two images, which score nothing.
+        """
+        if len(images.seeds) < 2:
+            raise ValueError("fewer than 2 valid images")
+        e = images.embeddings
+        kernel = self.bank.kernel
+        own = kernel.mean_distinct(e) - 2 * kernel.mean(e, self.bank.real) + self.bank.real_real
+        if proposal.stage == "settings":
+            self._settings.append((proposal.params, own, proposal, images))
+            value = own
+        else:
+            if proposal.stage == "joint" and self.winner is None:
+                self._pick_winner()  # replayed: the stage ended before this trial
+            self.bank.add(e, images.seeds)
+            params = proposal.params if proposal.stage == "joint" else None
+            self._atoms.append((proposal.jobs[0][0], params))
+            self._refit()
+            assert self._weights is not None
+            value = float(self.bank.scores(self._weights)[-1])
+        if proposal.stage == "baseline":
+            self.baseline_gap = value = own
+        if proposal.stage == "joint":
+            self._tried_joint += 1
+            self._note_gain()
+        self.number += 1
+        self.failures = 0
+        return Finding(gap=own, value=value, mixture_gap=self.gap)
+
+    def absorb_failure(self) -> None:
+        """A trial failed; its number is spent."""
+        self.number += 1
+        self.failures += 1
+
+    def _refit(self) -> None:
+        self._weights = self.bank.fit(start=_padded(self._weights, len(self.bank)))
+        self._ridge = self.bank.fit(start=_padded(self._ridge, len(self.bank)), ridge=True)
+
+    def _note_gain(self) -> None:
+        assert self._ridge is not None
+        gap = self.bank.gap(self._ridge)
+        if gap < self.best_gap - GAIN * self.floor:
+            self.joint_since_gain = 0
+            self.best_gap = gap
+        else:
+            self.joint_since_gain += 1
+
+    def mixture(self) -> Mixture:
+        """The final solve: ridge fit, small weights dropped, one entry a recipe."""
+        if self._ridge is None or self.stopped() == "closed from the start":
+            return Mixture(
+                recipes=(self.space.baseline,), weights=(1.0,), gap_tune=self.baseline_gap
+            )
+        weights = drop_small(self._ridge)
+        merged: dict[str, tuple[Recipe, float]] = {}
+        for (recipe, _), w in zip(self._atoms, weights, strict=True):
+            if w > 0:
+                key = recipe.fingerprint()
+                merged[key] = (recipe, merged.get(key, (recipe, 0.0))[1] + float(w))
+        ordered = sorted(merged.values(), key=lambda item: -item[1])
+        return Mixture(
+            recipes=tuple(r for r, _ in ordered),
+            weights=tuple(w for _, w in ordered),
+            gap_tune=self.bank.gap(weights),
+        )
+
+
+def _padded(weights: NDArray[np.float64] | None, n: int) -> NDArray[np.float64] | None:
+    if weights is None:
+        return None
+    return np.concatenate([weights, np.zeros(n - len(weights))])
+
+
+def _nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """The value itself if it may be chosen, else the nearest bound or the first choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value if value in distribution.choices else distribution.choices[0]
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    return low if value is None else type(low)(min(max(value, low), high))
+
+
+def smooth(
+    distributions: Mapping[str, BaseDistribution],
+    params: Sequence[Params],
+    values: Sequence[float],
+) -> NDArray[np.float64]:
+    """Scores with their noise smoothed away by a Gaussian process over the settings.
+
+    Picking the lowest raw score picks the luckiest trial (the winner's curse).
+
+    Args:
+        distributions: Of the settings.
+        params: Per trial.
+        values: Per trial; lower is better.
+
+    Returns:
+        (n,) posterior means at the tried settings; the raw values where n < 5.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    if len(y) < 5 or np.ptp(y) == 0:
+        return y
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    x = np.asarray([list(_coordinates(distributions, p)) for p in params])
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.7, (0.2, 5.0), nu=2.5)
+    kernel += WhiteKernel(0.1, (1e-3, 2.0))
+    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(x, y)
+    return np.asarray(process.predict(x), dtype=np.float64)
+
+
+def _coordinates(distributions: Mapping[str, BaseDistribution], params: Params) -> Iterator[float]:
+    for name, distribution in distributions.items():
+        value = params[name]
+        if isinstance(distribution, CategoricalDistribution):
+            yield from (0.7 * (value == choice) for choice in distribution.choices)
+        else:
+            low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+            yield (value - low) / (high - low)

@@ -1,0 +1,139 @@
+"""The studio: recipes and seeds -> images on disk, photographed and embedded.
+
+The one place where generator, camera and embedder meet; `controller` and `confirm` shoot here.
+An image that a finished trial drew is read back, never drawn again; it scores nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gapclose.analysis.embedding import Embedder
+from gapclose.generators.base import Generator
+from gapclose.generators.camera import photograph
+from gapclose.generators.images import write_png
+from gapclose.generators.recipe import Draw, Recipe
+from gapclose.loop.rundir import RunDir
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """What came of one trial's recipes and seeds: valid images only, in their order.
+
+    Attributes:
+        images: After the camera.
+        embeddings: (n, d) unit rows.
+        recipes: Index into the recipes asked for, per image.
+        seeds: Per image.
+        invalid: Images that could not be scored (NaN, one colour, flagged).
+        generated: Images drawn anew; the others were on disk already.
+    """
+
+    images: tuple[Pixels, ...]
+    embeddings: NDArray[np.float32]
+    recipes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    invalid: int
+    generated: int
+
+
+@dataclass(slots=True)
+class Studio:
+    """A generator, its cameras, an embedder and the shelf of images drawn so far."""
+
+    generator: Generator
+    embedder: Embedder
+    rundir: RunDir
+    generate_seconds: float = 0.0
+    embed_seconds: float = 0.0
+    generated: int = 0
+    _shelf: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def remember(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
+        """Say that a finished trial drew these: from now on they are read, not drawn."""
+        self._shelf.update((cls, draw, seed) for seed in seeds)
+
+    def shoot(self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]) -> Shot:
+        """Draw, photograph and embed; images are on disk when this returns.
+
+        Args:
+            cls: The class they are for.
+            jobs: Recipes with the seeds each gets.
+
+        Raises:
+            GenerationError: The generator failed; nothing of the shot counts.
+        """
+        images: list[Pixels] = []
+        recipes: list[int] = []
+        seeds: list[int] = []
+        invalid = generated = 0
+        for number, (recipe, wanted) in enumerate(jobs):
+            drawn, new, bad = self._drawn(cls, recipe.draw, wanted)
+            generated += new
+            invalid += bad
+            for seed, image in drawn.items():
+                images.append(photograph(recipe.camera, image, seed=seed))
+                recipes.append(number)
+                seeds.append(seed)
+        embeddings = self.embed(images)
+        self.generated += generated
+        return Shot(
+            images=tuple(images),
+            embeddings=embeddings,
+            recipes=tuple(recipes),
+            seeds=tuple(seeds),
+            invalid=invalid,
+            generated=generated,
+        )
+
+    def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Embed photographed images."""
+        start = time.perf_counter()
+        if images:
+            out = self.embedder.embed(list(images))
+        else:
+            out = np.zeros((0, self.embedder.width), dtype=np.float32)
+        self.embed_seconds += time.perf_counter() - start
+        return out
+
+    def _drawn(
+        self, cls: str, draw: Draw, seeds: Sequence[int]
+    ) -> tuple[dict[int, Pixels], int, int]:
+        fingerprint = draw.fingerprint()
+        paths = {seed: self.rundir.image_path(cls, fingerprint, seed) for seed in seeds}
+        # Only what a finished trial recorded is read back. An image that a cut-off trial left
+        # behind is drawn again, so that a batch always holds the same images: results are
+        # equal to the bit at one batch size, and only to 1/255 across sizes.
+        held = {s: _read(p) for s, p in paths.items() if (cls, fingerprint, s) in self._shelf}
+        missing = [s for s in seeds if held.get(s) is None]
+        found: dict[int, Pixels] = {s: image for s, image in held.items() if image is not None}
+        bad = 0
+        if missing:
+            start = time.perf_counter()
+            batch = self.generator.generate(draw, missing)
+            self.generate_seconds += time.perf_counter() - start
+            for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
+                if why is None:
+                    found[seed] = image
+                    write_png(paths[seed], image, source_type=self.generator.source_type)
+                else:
+                    bad += 1
+        return {s: found[s] for s in seeds if s in found}, len(missing), bad
+
+
+def _read(path: Path) -> Pixels | None:
+    """An image of the run folder, or None where an invalid one was never written."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        return None

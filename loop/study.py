@@ -1,0 +1,135 @@
+"""One Optuna study per class: the record on disk, and what to try next.
+
+The study in the run's storage is the record (optuna-dashboard opens it); `trials.jsonl` is the
+truth it is repaired from. Proposals come from a study in memory that holds the history with the
+values as they stand now, because a Frank-Wolfe score changes whenever the mixture does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+
+from gapclose.loop.space import Params, Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A finished trial as the sampler sees it: lower values are better."""
+
+    params: Params
+    value: float
+
+
+def derive_seed(*parts: object) -> int:
+    """A 31-bit seed from anything printable, the same in every process."""
+    text = "\x1f".join(str(p) for p in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def propose(
+    distributions: Mapping[str, BaseDistribution],
+    past: Sequence[Past],
+    *,
+    seed: int,
+    fixed: Params | None = None,
+    startup: int = 8,
+) -> Params:
+    """Ask Optuna's TPE for parameters, given the history as it stands now.
+
+    Independent TPE (`multivariate=False`) recombines words into new recipes; the multivariate
+    one clones atoms that already carry weight.
+
+    Args:
+        distributions: What may be chosen.
+        past: Finished trials with current values.
+        seed: Of this proposal; Optuna's storage does not restore a sampler.
+        fixed: Parameters to hold.
+        startup: Trials that are drawn at random before TPE starts.
+    """
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(
+        multivariate=False, constant_liar=False, n_startup_trials=startup, seed=seed
+    )
+    if fixed:
+        sampler = _holding(fixed, sampler)
+    study = optuna.create_study(sampler=sampler)
+    for trial in past:
+        known = {k: v for k, v in trial.params.items() if k in distributions}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=known,
+                distributions={k: distributions[k] for k in known},
+                value=trial.value,
+            )
+        )
+    return dict(study.ask(dict(distributions)).params)
+
+
+def _holding(fixed: Params, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.PartialFixedSampler(fixed, sampler)
+
+
+class Record:
+    """The class's study in the run's storage."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage, space: Space) -> None:
+        """Open the study of the space's class, or make it."""
+        self._space = space
+        self._study = optuna.create_study(
+            storage=storage, study_name=f"{space.cls}-{space.digest()}", load_if_exists=True
+        )
+
+    def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Make the study hold each finished trial of `trials.jsonl` once.
+
+        A study can only lack trials: a trial is told after its line is written.
+
+        Returns:
+            How many it lacked.
+        """
+        # Trials are never asked from this study, so none can stay RUNNING (optuna#485).
+        told = {t.user_attrs.get("number") for t in self._study.get_trials(deepcopy=False)}
+        missing = [row for row in rows if row["number"] not in told]
+        for row in missing:
+            self.tell(row)
+        return len(missing)
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        """Add a finished trial."""
+        distributions = self._space.distributions
+        params = {k: v for k, v in (row.get("params") or {}).items() if k in distributions}
+        value = row.get("value")
+        if row["state"] != "complete":
+            value = None
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+                params=params,
+                distributions={k: distributions[k] for k in params},
+                value=None if value is None else float(value),
+                user_attrs={
+                    "number": row["number"],
+                    "stage": row["stage"],
+                    "gap": row.get("gap"),
+                    "mixture_gap": row.get("mixture_gap"),
+                    "fingerprint": row.get("fingerprint"),
+                },
+            )
+        )
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Open an Optuna storage; SQLite waits for a lock rather than failing at once."""
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)
