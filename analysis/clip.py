@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import open_clip  # type: ignore[import-untyped]
+import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.transform import (  # type: ignore[import-untyped]
+from open_clip.transform import (
     PreprocessCfg,
     image_transform_v2,
 )

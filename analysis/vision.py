@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
+from transformers.utils import logging
 
 from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
@@ -52,6 +53,8 @@ class TransformersEmbedder:
         arguments: dict[str, Any] = {"trust_remote_code": False}
         if revision:
             arguments["revision"] = revision
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # a bar of its own would tear the run's display
         try:
             processors: Any = AutoImageProcessor  # untyped in transformers
             self._processor = processors.from_pretrained(source, **arguments)
@@ -65,6 +68,9 @@ class TransformersEmbedder:
         except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
             why = " ".join(str(error).split())[:200]
             raise EmbedderError(f"embedder {name!r}: cannot be loaded: {why}") from error
+        finally:
+            if shown:
+                logging.enable_progress_bar()
         missing = sorted(loading.get("missing_keys", ()))
         # Checkpoints such as DINO's have no pooler, and transformers fills one in at random.
         self._pooled = not any("pooler" in key for key in missing)

@@ -280,7 +280,7 @@ def render(scene: Scene, seed: int) -> NDArray[np.float64]:
     # The light: a ramp over the body, brighter on its side and above.
     ramp = 1.0 + 0.16 * np.clip((light * (xs - center[0]) - (ys - center[1])) / radius, -1.2, 1.2)
     image = image * (1.0 - alpha) + layer * ramp[..., None] * alpha
-    return np.clip(image * brightness / 255.0, 0.0, 1.0)
+    return np.asarray(np.clip(image * brightness / 255.0, 0.0, 1.0), dtype=np.float64)
 
 
 def photograph(scene: Scene, seed: int) -> NDArray[np.uint8]:

@@ -317,7 +317,7 @@ def train_denoiser(  # noqa: PLR0913
     start = time.perf_counter()
 
     def denoise(noisy: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        return unet(noisy, t, context, return_dict=False)[0]  # type: ignore[no-any-return]
+        return unet(noisy, t, context, return_dict=False)[0]
 
     run = torch.compile(denoise) if compiled else denoise
     smooth = 0.0

@@ -1,1 +1,28 @@
-"""The controller and what a person drives."""
+"""The controller and what a person drives: `tune`, `audit` and `Run` for notebooks.
+
+They are looked up on first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapclose.loop.auditing import audit
+    from gapclose.loop.controller import tune
+    from gapclose.loop.run import Run
+
+__all__ = ["Run", "audit", "tune"]
+
+_PUBLIC = {
+    "Run": "gapclose.loop.run",
+    "audit": "gapclose.loop.auditing",
+    "tune": "gapclose.loop.controller",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,7 @@ from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
 from gapclose.analysis.gap import ClassGap, Floor
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.generators.registry import check_generator, make_generator
-from gapclose.loop.audit import audit_config, audit_folders
+from gapclose.loop.auditing import audit_config, audit_folders
 from gapclose.loop.budget import Budget
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import Look, judged, sample_row, score_looks, shoot_look

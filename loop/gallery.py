@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.reference import ImageSet, RealDataError, scan, split
+from gapclose.analysis.reference import Form, ImageSet, RealDataError, scan, split
 from gapclose.loop.config import PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
@@ -142,14 +143,22 @@ def open_gallery(
 
 
 def embedded(
-    paths: Sequence[Path], embedder: str, config: RunConfig, reporter: Reporter
+    paths: Sequence[Path],
+    embedder: str,
+    config: RunConfig,
+    reporter: Reporter,
+    form: Form | None = None,
 ) -> tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]:
-    """Rows by path, from the cache where it has them."""
+    """Rows by path, from the cache where it has them, and what could not be read."""
+    last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        reporter.event("progress", done=done, total=total, what=f"embedding with {embedder}")
+        nonlocal last
+        if done == total or time.monotonic() - last > 1.0:
+            last = time.monotonic()
+            reporter.event("progress", done=done, total=total, what=f"embedding with {embedder}")
 
-    found = embed_files(paths, embedder, device=config.device, progress=progress)
+    found = embed_files(paths, embedder, device=config.device, progress=progress, form=form)
     return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
 
 

@@ -29,7 +29,7 @@ def project_to_simplex(v: Floats) -> Floats:
     u = np.sort(v)[::-1]
     excess = (np.cumsum(u) - 1.0) / np.arange(1, len(u) + 1)
     theta = excess[np.nonzero(u > excess)[0][-1]]
-    return np.maximum(v - theta, 0.0)
+    return np.asarray(np.maximum(v - theta, 0.0))
 
 
 def solve_weights(

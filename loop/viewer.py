@@ -297,9 +297,10 @@ def _save_workspace(fo: Any, dataset: Any) -> None:
     left = fo.Space(children=[samples, histograms], active_child=samples.component_id)
     spaces = left
     if dataset.has_brain_run(BRAIN_KEY):
-        embeddings = fo.Panel(
-            type="Embeddings", state={"brainResult": BRAIN_KEY, "colorByField": "side"}
-        )
+        # The documented state. The App of 1.22 does not read it (its panel keeps its own in the
+        # browser) and opens on the list of maps instead: `clip_umap` is one click away there.
+        state = {"brainResult": BRAIN_KEY, "colorByField": "side"}
+        embeddings = fo.Panel(type="Embeddings", state=state)
         right = fo.Space(children=[embeddings], active_child=embeddings.component_id)
         spaces = fo.Space(children=[left, right], orientation="horizontal")
     dataset.save_workspace(

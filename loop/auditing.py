@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
-from gapclose.analysis.cache import embed_files
 from gapclose.analysis.embedding import check_embedder, make_embedder
 from gapclose.analysis.gap import ClassGap
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import (
-    Form,
     ImageSet,
     RealDataError,
     common_form,
@@ -28,10 +26,10 @@ from gapclose.analysis.reference import (
 )
 from gapclose.generators.registry import check_generator, make_generator
 from gapclose.loop.appraisal import Evidence, appraise
-from gapclose.loop.config import PondReal, RunConfig
+from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import sample_row, shoot_look
 from gapclose.loop.finish import write_map
-from gapclose.loop.gallery import check_real, open_gallery, rendered_pond
+from gapclose.loop.gallery import check_real, embedded, open_gallery, rendered_pond
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.report import write_report
 from gapclose.loop.run import Run
@@ -93,16 +91,16 @@ def audit_folders(
         )
     confounds = describe_confounds(sides["real"], sides["synthetic"])
     form = common_form(sides["real"], sides["synthetic"])
-    config = config or _audit_config(real, embedder, judge)
+    config = config or _audit_config(real, synthetic, embedder, judge)
     rundir = RunDir.create(out, config)
     with rundir.lock():
         started = time.monotonic()
         reporter.event("stage", name="embed")
         paths = {side: [p for c in shared for p in sides[side].of(c)] for side in sides}
-        tables = {side: _embed(paths[side], embedder, form, config, reporter) for side in sides}
+        tables = {side: embedded(paths[side], embedder, config, reporter, form) for side in sides}
         judged = None
         if judge is not None:
-            judged = {side: _embed(paths[side], judge, form, config, reporter) for side in sides}
+            judged = {side: embedded(paths[side], judge, config, reporter, form) for side in sides}
         model = make_embedder(embedder, device=config.device)
         kept, few = _scored_classes(sides, shared, tables)
         skipped += few
@@ -146,6 +144,36 @@ def audit_folders(
             reporter=reporter,
         )
     return Run(rundir.path)
+
+
+def audit(
+    config: RunConfig | None = None,
+    *,
+    out: Path,
+    real: Path | None = None,
+    synthetic: Path | None = None,
+    embedder: str = "open_clip:ViT-B-32/laion2b_s34b_b79k",
+    judge: str | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Audit two folders, or a config's baseline: `audit_folders` or `audit_config`.
+
+    Raises:
+        ConfigError: Neither a config nor both folders are given.
+    """
+    if config is not None and real is None and synthetic is None:
+        return audit_config(config, out=out, reporter=reporter)
+    if real is None or synthetic is None:
+        raise ConfigError("audit needs a config, or two folders: real and synthetic")
+    return audit_folders(
+        real=real,
+        synthetic=synthetic,
+        embedder=embedder,
+        judge=judge,
+        out=out,
+        reporter=reporter,
+        config=config,
+    )
 
 
 def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = None) -> Run:
@@ -234,12 +262,12 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     return Run(rundir.path)
 
 
-def _audit_config(real: Path, embedder: str, judge: str | None) -> RunConfig:
+def _audit_config(real: Path, synthetic: Path, embedder: str, judge: str | None) -> RunConfig:
     """What RUN/config.yaml says of an audit of folders: nothing of it is generated."""
     return RunConfig.model_validate(
         {
             "real": {"path": str(real)},
-            "generator": {"kind": "folder", "path": str(real)},
+            "generator": {"kind": "folder", "path": str(synthetic)},
             "embedder": embedder,
             "judge": judge,
         }
@@ -247,16 +275,6 @@ def _audit_config(real: Path, embedder: str, judge: str | None) -> RunConfig:
 
 
 _Table = tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]
-
-
-def _embed(
-    paths: Sequence[Path], name: str, form: Form | None, config: RunConfig, reporter: Reporter
-) -> _Table:
-    def progress(done: int, total: int) -> None:
-        reporter.event("progress", done=done, total=total, what=f"embedding with {name}")
-
-    found = embed_files(paths, name, device=config.device, progress=progress, form=form)
-    return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
 
 
 def _scored_classes(
