@@ -298,7 +298,7 @@ def _save_workspace(fo: Any, dataset: Any) -> None:
     spaces = left
     if dataset.has_brain_run(BRAIN_KEY):
         # The documented state. The App of 1.22 does not read it (its panel keeps its own in the
-        # browser) and opens on the list of maps instead: `clip_umap` is one click away there.
+        # browser) and opens on the list of maps, where `clip_umap` is to be chosen.
         state = {"brainResult": BRAIN_KEY, "colorByField": "side"}
         embeddings = fo.Panel(type="Embeddings", state=state)
         right = fo.Space(children=[embeddings], active_child=embeddings.component_id)
