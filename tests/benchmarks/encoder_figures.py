@@ -61,7 +61,8 @@ def clip_embeddings(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float
     model.eval()
     batch = torch.stack([preprocess(Image.fromarray(image)) for image in pixels])
     with torch.inference_mode():
-        rows = [model.encode_image(part, normalize=True) for part in batch.split(256)]
+        starts = range(0, len(batch), 256)
+        rows = [model.encode_image(batch[i : i + 256], normalize=True) for i in starts]
     return np.asarray(torch.cat(rows), dtype=np.float32)
 
 
@@ -76,8 +77,8 @@ def text_embeddings(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
 
 def judge_features(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Pooled features of the judge in `folder`: (n, d), not normalised."""
-    model, process = AutoModel.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
-    model.eval()
+    process = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    model = AutoModel.from_pretrained(folder).eval()
     rows = []
     with torch.inference_mode():
         for start in range(0, len(pixels), 256):
