@@ -53,8 +53,9 @@ class TransformersEmbedder:
         arguments: dict[str, Any] = {"trust_remote_code": False}
         if revision:
             arguments["revision"] = revision
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a bar of its own would tear the run's display
+        bars: Any = logging  # untyped in transformers
+        shown = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()  # a bar of its own would tear the run's display
         try:
             processors: Any = AutoImageProcessor  # untyped in transformers
             self._processor = processors.from_pretrained(source, **arguments)
@@ -70,7 +71,7 @@ class TransformersEmbedder:
             raise EmbedderError(f"embedder {name!r}: cannot be loaded: {why}") from error
         finally:
             if shown:
-                logging.enable_progress_bar()
+                bars.enable_progress_bar()
         missing = sorted(loading.get("missing_keys", ()))
         # Checkpoints such as DINO's have no pooler, and transformers fills one in at random.
         self._pooled = not any("pooler" in key for key in missing)

@@ -27,7 +27,7 @@ from gapclose.analysis.reference import (
 from gapclose.generators.registry import check_generator, make_generator
 from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
-from gapclose.loop.confirm import sample_row, shoot_look
+from gapclose.loop.confirm import fresh_seeds, sample_row, shoot_look
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import check_real, embedded, open_gallery, rendered_pond
 from gapclose.loop.progress import Reporter, SilentReporter
@@ -215,8 +215,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                 ),
                 stage="baseline",
                 part=0,
-                images=config.confirm.images,
-                seed=config.tune.seed,
+                seeds=fresh_seeds(0, config.confirm.images, seed=config.tune.seed),
                 judge=judge,
             )
             everything = [real.tune, *real.parts]

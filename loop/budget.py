@@ -94,7 +94,7 @@ class Budget:
             name: s for name, s in searches.items() if s.stopped() is None and not self.spent(s)
         }
         for name, search in wanting.items():
-            if search.number == 0:
+            if not search.has_baseline:
                 return name
         if not wanting:
             return None

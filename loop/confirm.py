@@ -20,14 +20,13 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
 from gapclose.loop.gallery import RealClass
 from gapclose.loop.rundir import RunDir
-from gapclose.loop.search import Mixture
+from gapclose.loop.search import RUN_SEEDS, Mixture
 from gapclose.loop.studio import Shot, Studio
 
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
 INVALID_SHARE: Final = 0.05
 _CONFIRM_SEEDS: Final = 5_000_000
 _LOOK_SEEDS: Final = 100_000
-_RUN_SEEDS: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +48,22 @@ def shoot_look(
     mixture: Mixture,
     stage: Literal["baseline", "tuned"],
     part: int,
-    images: int,
-    seed: int,
+    seeds: Sequence[int],
     judge: Embedder | None,
 ) -> Look:
-    """Draw a mixture's fresh images and keep them as a person will see them.
+    """Draw a mixture's images and keep them as a person will see them.
 
     Args:
         studio: Draws and embeds.
         real: The class.
         mixture: What to draw from.
         stage: Names the folder.
-        part: Of the confirm split; also picks the seeds.
-        images: How many.
-        seed: Of the run.
+        part: Of the confirm split.
+        seeds: Fresh ones for a mixture that was fitted. The baseline was chosen by nobody, so
+            the images of trial 0 serve it, and cost nothing more.
         judge: Embeds them a second time.
     """
-    offset = _CONFIRM_SEEDS + part * _LOOK_SEEDS + (50_000 if stage == "baseline" else 0)
-    first = offset + seed * _RUN_SEEDS
-    jobs = mixture.jobs(range(first, first + images))
+    jobs = mixture.jobs(seeds)
     shot = studio.shoot(real.name, jobs)
     rows = []
     for image, number, image_seed in zip(shot.images, shot.recipes, shot.seeds, strict=True):
@@ -82,6 +78,12 @@ def shoot_look(
         judge_rows=None if judge is None else judge.embed(list(shot.images)),
         rows=rows,
     )
+
+
+def fresh_seeds(part: int, images: int, *, seed: int) -> range:
+    """Seeds that no trial uses: one block per look at the confirm split."""
+    first = _CONFIRM_SEEDS + part * _LOOK_SEEDS + seed * RUN_SEEDS
+    return range(first, first + images)
 
 
 def sample_row(

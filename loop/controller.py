@@ -28,7 +28,7 @@ from gapclose.generators.registry import check_generator, make_generator
 from gapclose.loop.auditing import audit_config, audit_folders
 from gapclose.loop.budget import Budget
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
-from gapclose.loop.confirm import Look, judged, sample_row, score_looks, shoot_look
+from gapclose.loop.confirm import Look, fresh_seeds, judged, sample_row, score_looks, shoot_look
 from gapclose.loop.gallery import RealClass, check_real, open_gallery, rendered_pond
 from gapclose.loop.mixture import Bank
 from gapclose.loop.prior import word_prior
@@ -269,7 +269,7 @@ class _Tuning:
             return 0.0
         drawn = max(self.studio.generated, 1)
         per_image = (self.studio.generate_seconds + 2 * self.studio.embed_seconds) / drawn
-        classes = sum(s.number > 0 for s in self.searches.values())
+        classes = sum(s.has_baseline for s in self.searches.values())
         confirming = 1.2 * per_image * self.config.confirm.images * classes
         return confirming + CLOSING_SECONDS + 0.3 * classes
 
@@ -281,7 +281,7 @@ class _Tuning:
         size, seed = self.config.confirm.images, self.config.tune.seed
         for name, search in self.searches.items():
             look = self.state["looks"].get(name, 0)
-            if search.number == 0 or look >= len(self.gallery[name].parts):
+            if not search.has_baseline or look >= len(self.gallery[name].parts):
                 continue
             if name in self.gaps and self.gaps[name].confirmed:
                 continue
@@ -289,10 +289,25 @@ class _Tuning:
             baseline = Mixture(
                 recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
             )
-            shared: dict[str, Any] = {"real": self.gallery[name], "part": look, "seed": seed}
-            shared |= {"images": size, "judge": self.judge}
-            before = shoot_look(self.studio, mixture=baseline, stage="baseline", **shared)
-            after = shoot_look(self.studio, mixture=mixture, stage="tuned", **shared)
+            shared: dict[str, Any] = {
+                "real": self.gallery[name],
+                "part": look,
+                "judge": self.judge,
+            }
+            before = shoot_look(
+                self.studio,
+                mixture=baseline,
+                stage="baseline",
+                seeds=search.baseline_seeds,
+                **shared,
+            )
+            after = shoot_look(
+                self.studio,
+                mixture=mixture,
+                stage="tuned",
+                seeds=fresh_seeds(look, size, seed=seed),
+                **shared,
+            )
             self.looks[name] = (before, after)
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
@@ -368,8 +383,11 @@ class _Tuning:
             "clusters": [],
             "unreadable": self.unreadable,
             "skipped": [
-                {"class": name, "why": "the budget ended before its first image"}
-                for name in self.searches
+                {
+                    "class": name,
+                    "why": search.stopped() or "the budget ended before its first image",
+                }
+                for name, search in self.searches.items()
                 if name not in self.gaps
             ],
             "stopped": {

@@ -7,6 +7,7 @@ drives it; it proposes and absorbs, and touches neither files nor models.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ FAILURES: Final = 3  # in a row stop a class
 # Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
 _SETTINGS_SEEDS: Final = 1_000_000
 _BANK_SEEDS: Final = 2_000_000
-_RUN_SEEDS: Final = 20_000_000
+RUN_SEEDS: Final = 20_000_000  # apart between runs of different seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,13 +180,23 @@ class ClassSearch:
     @property
     def gap(self) -> float:
         """Of the best mixture so far, on the tune split."""
-        return min(self.best_gap, self.baseline_gap) if self.number else float("nan")
+        return min(self.best_gap, self.baseline_gap) if self.has_baseline else float("nan")
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether trial 0 has been scored; nothing else is tried before."""
+        return not math.isnan(self.baseline_gap)
+
+    @property
+    def baseline_seeds(self) -> tuple[int, ...]:
+        """Of trial 0."""
+        return self._seeds(0, self.baseline_images)
 
     def stopped(self) -> str | None:
         """Why the class needs no more trials, if so."""
         if self.failures >= FAILURES:
             return f"{FAILURES} failures in a row"
-        if self.number and self.baseline_gap <= self.floor and not self.reopened:
+        if self.baseline_gap <= self.floor and not self.reopened:
             return "closed from the start"
         if self._tried_joint and self.gap <= 0.0 and not self.reopened:
             return "closed on the tune split"
@@ -210,9 +221,8 @@ class ClassSearch:
             settings_trials: How many trials the settings stage gets; fewer with hints.
             hints: Settings that won in other classes, tried first.
         """
-        if self.number == 0:
-            seeds = self._seeds(0, self.baseline_images)
-            return self._proposal("baseline", {}, [(self.space.baseline, seeds)])
+        if not self.has_baseline:
+            return self._proposal("baseline", {}, [(self.space.baseline, self.baseline_seeds)])
         if self.space.settings and not self._tried_joint and self.winner is None:
             wanted = settings_trials if not hints else max(2 + len(hints), settings_trials // 2)
             if len(self._settings) < wanted:
@@ -227,7 +237,7 @@ class ClassSearch:
         return Proposal(number=self.number, stage=stage, params=params, jobs=tuple(jobs))
 
     def _seeds(self, start: int, n: int) -> tuple[int, ...]:
-        first = start + self.seed * _RUN_SEEDS
+        first = start + self.seed * RUN_SEEDS
         return tuple(range(first, first + n))
 
     def _propose_settings(self, hints: Sequence[Params]) -> Proposal:
