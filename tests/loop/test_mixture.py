@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from gapclose.analysis.gap import mmd2
+from gapclose.analysis.kernel import Kernel
+from gapclose.loop.mixture import (
+    Bank,
+    allot,
+    drop_small,
+    effective_number,
+    objective,
+    project_to_simplex,
+    solve_weights,
+)
+
+Floats = NDArray[np.float64]
+
+vectors = st.integers(1, 12).flatmap(
+    lambda n: arrays(np.float64, n, elements=st.floats(-50, 50, allow_subnormal=False))
+)
+small_vectors = st.integers(1, 4).flatmap(
+    lambda n: arrays(np.float64, n, elements=st.floats(-3, 3, allow_subnormal=False))
+)
+
+
+def unit(rng: np.random.Generator, n: int, d: int = 6, towards: int = 0) -> NDArray[np.float32]:
+    """Unit rows round the axis `towards`."""
+    rows = rng.normal(size=(n, d)) * 0.4
+    rows[:, towards] += 1.0
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def faces(n: int) -> list[list[int]]:
+    return [list(s) for k in range(1, n + 1) for s in itertools.combinations(range(n), k)]
+
+
+# ------------------------------------------------------------------------------ the simplex
+
+
+@given(vectors)
+def test_projection_lies_on_the_simplex_and_stays(v: Floats) -> None:
+    w = project_to_simplex(v)
+    assert w.min() >= 0
+    assert w.sum() == pytest.approx(1.0, abs=1e-9)
+    np.testing.assert_allclose(project_to_simplex(w), w, atol=1e-12)
+
+
+@given(small_vectors)
+def test_projection_is_the_nearest_point(v: Floats) -> None:
+    # By brute force: on the face of each support the nearest point of the plane is v minus a
+    # constant; of those that are feasible the nearest is the projection.
+    best = np.inf
+    for face in faces(len(v)):
+        w = np.zeros(len(v))
+        w[face] = v[face] - (v[face].sum() - 1.0) / len(face)
+        if w.min() >= -1e-12:
+            best = min(best, float(np.square(w - v).sum()))
+    assert np.square(project_to_simplex(v) - v).sum() == pytest.approx(best, abs=1e-9)
+
+
+@given(vectors, st.floats(-20, 20))
+def test_projection_ignores_a_common_shift(v: Floats, shift: float) -> None:
+    np.testing.assert_allclose(project_to_simplex(v + shift), project_to_simplex(v), atol=1e-9)
+
+
+# ------------------------------------------------------------------------------- the solver
+
+
+def kernel_matrix(rng: np.random.Generator, n: int) -> Floats:
+    """Positive semidefinite with entries in [0, 1], as mean kernel values are."""
+    points = rng.normal(size=(n, 3))
+    d2 = np.square(points[:, None] - points[None]).sum(-1)
+    return np.asarray(np.exp(-0.5 * d2))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_weights_agree_with_slsqp(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 16))
+    Q, q = kernel_matrix(rng, n), rng.uniform(0, 1, n)  # noqa: N806
+    w = solve_weights(Q, q)
+    assert w.min() >= 0
+    assert w.sum() == pytest.approx(1.0)
+    theirs = minimize(
+        lambda x: x @ Q @ x - 2 * x @ q,
+        np.full(n, 1 / n),
+        jac=lambda x: 2 * (Q @ x - q),
+        bounds=[(0, 1)] * n,
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(n)},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 1000},
+    )
+    assert objective(w, Q, q) <= theirs.fun + 1e-6
+
+
+def test_weights_of_closed_forms() -> None:
+    # With Q = I the objective is |w - q|^2 - |q|^2: the projection of q.
+    q = np.array([0.9, 0.3, -0.4, 0.2])
+    np.testing.assert_allclose(solve_weights(np.eye(4), q), project_to_simplex(q), atol=1e-4)
+    # A corner: the second atom is the nearest to the real, and every mixture is farther.
+    Q = np.array([[1.0, 0.2], [0.2, 0.3]])  # noqa: N806
+    np.testing.assert_allclose(solve_weights(Q, np.array([0.1, 0.8])), [0, 1], atol=1e-6)
+    # One atom has no choice.
+    np.testing.assert_allclose(solve_weights(np.array([[0.4]]), np.array([0.7])), [1.0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_indefinite_problem_ends_no_worse_than_it_began(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    n = int(rng.integers(2, 12))
+    raw = rng.uniform(-0.2, 1, (n, n))
+    Q, q = (raw + raw.T) / 2, rng.uniform(0, 1, n)  # noqa: N806
+    start = rng.dirichlet(np.ones(n))
+    w = solve_weights(Q, q, start=start)
+    assert w.min() >= 0
+    assert w.sum() == pytest.approx(1.0)
+    assert objective(w, Q, q) <= objective(start, Q, q) + 1e-12
+
+
+def test_a_start_at_the_answer_stays_there() -> None:
+    rng = np.random.default_rng(3)
+    Q, q = kernel_matrix(rng, 8), rng.uniform(0, 1, 8)  # noqa: N806
+    w = solve_weights(Q, q, tolerance=1e-10)
+    again = solve_weights(Q, q, start=w)
+    assert objective(again, Q, q) == pytest.approx(objective(w, Q, q), abs=1e-8)
+
+
+# ---------------------------------------------------------------------------------- sharing
+
+
+@given(
+    st.lists(st.floats(1e-3, 10), min_size=1, max_size=12),
+    st.integers(0, 400),
+)
+def test_allot_shares_everything_fairly(weights: Sequence[float], total: int) -> None:
+    counts = allot(weights, total)
+    assert sum(counts) == total
+    exact = np.asarray(weights) / np.sum(weights) * total
+    assert np.all(np.abs(np.asarray(counts) - exact) < 1 + 1e-6)
+
+
+def test_allot_gives_what_is_over_to_the_largest_remainders() -> None:
+    assert allot([0.5, 0.3, 0.2], 10) == [5, 3, 2]
+    assert allot([0.47, 0.31, 0.22], 10) == [5, 3, 2]  # 4.7, 3.1, 2.2
+    assert allot([1, 1, 1], 8) == [3, 3, 2]  # ties go to the earlier
+    assert allot([0.999, 0.001], 8) == [8, 0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10).filter(lambda w: max(w) > 0.01))
+def test_drop_small_keeps_a_mixture(raw: list[float]) -> None:
+    weights = np.asarray(raw) / np.sum(raw)
+    kept = drop_small(weights, 0.05)
+    assert kept.sum() == pytest.approx(1.0)
+    assert np.all((kept == 0) == (weights < 0.05))
+
+
+def test_effective_number() -> None:
+    assert effective_number(np.array([1.0, 0.0])) == pytest.approx(1.0)
+    assert effective_number(np.full(5, 0.2)) == pytest.approx(5.0)
+
+
+# --------------------------------------------------------------------------------- the bank
+
+
+def test_bank_against_a_double_loop() -> None:
+    rng = np.random.default_rng(1)
+    real = unit(rng, 30)
+    kernel = Kernel.fit(real)
+    # Atoms 0 and 1 share two seeds; 2 and 3 are one set of seeds under two cameras.
+    atoms = [
+        (unit(rng, 5, towards=1), [1, 2, 3, 4, 5]),
+        (unit(rng, 4, towards=2), [4, 5, 6, 7]),
+        (unit(rng, 2, towards=3), [20, 21]),
+        (unit(rng, 3, towards=3), [20, 21, 22]),
+    ]
+    bank = Bank(kernel=kernel, real=real)
+    for number, (rows, seeds) in enumerate(atoms):
+        assert bank.add(rows, seeds) == number
+    assert bank.sizes.tolist() == [5, 4, 2, 3]
+
+    def k(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        d2 = float(np.square(a.astype(np.float64) - b).sum())
+        return float(np.mean([np.exp(-d2 / (2 * s * s)) for s in kernel.bandwidths]))
+
+    for i, (a, seeds_a) in enumerate(atoms):
+        assert bank.q[i] == pytest.approx(np.mean([k(x, y) for x in a for y in real]), abs=1e-5)
+        for j, (b, seeds_b) in enumerate(atoms):
+            values = [
+                k(x, y)
+                for x, s in zip(a, seeds_a, strict=True)
+                for y, t in zip(b, seeds_b, strict=True)
+                if s != t
+            ]
+            assert bank.Q[i, j] == pytest.approx(np.mean(values), abs=1e-5), (i, j)
+    np.testing.assert_allclose(bank.Q, bank.Q.T)
+
+
+def test_gaps_are_the_squared_mmd() -> None:
+    rng = np.random.default_rng(2)
+    real = unit(rng, 40)
+    kernel = Kernel.fit(real)
+    bank = Bank(kernel=kernel, real=real)
+    sets = [unit(rng, 12, towards=t) for t in range(3)]
+    for t, rows in enumerate(sets):
+        bank.add(rows, range(100 * t, 100 * t + 12))
+    wanted = [mmd2(real=real, synthetic=rows, kernel=kernel) for rows in sets]
+    np.testing.assert_allclose(bank.gaps(), wanted, atol=1e-6)
+    corner = np.array([0.0, 1.0, 0.0])
+    assert bank.gap(corner) == pytest.approx(wanted[1], abs=1e-6)
+
+
+def test_a_mixture_with_equal_counts_is_the_pooled_mmd_up_to_its_diagonal() -> None:
+    # Half of each of two atoms: the cross term is the mean over both, as for the pooled set.
+    rng = np.random.default_rng(5)
+    real = unit(rng, 40)
+    kernel = Kernel.fit(real)
+    a, b = unit(rng, 200, towards=1), unit(rng, 200, towards=2)
+    bank = Bank(kernel=kernel, real=real)
+    bank.add(a, range(200))
+    bank.add(b, range(200, 400))
+    pooled = mmd2(real=real, synthetic=np.concatenate([a, b]), kernel=kernel)
+    assert bank.gap(np.array([0.5, 0.5])) == pytest.approx(pooled, abs=0.01)
+
+
+def test_one_image_set_under_two_cameras_is_not_mixed_for_its_own_sake() -> None:
+    rng = np.random.default_rng(6)
+    real = unit(rng, 40)
+    bank = Bank(kernel=Kernel.fit(real), real=real)
+    rows = unit(rng, 2)
+    bank.add(rows, [1, 1])  # every pair, within and across, shares its seed
+    bank.add(rows, [1, 1])
+    assert bank.Q[0, 1] == max(bank.Q[0, 0], bank.Q[1, 1])
+
+
+def test_scores_are_the_gradient() -> None:
+    rng = np.random.default_rng(7)
+    real = unit(rng, 40)
+    bank = Bank(kernel=Kernel.fit(real), real=real)
+    for t in range(4):
+        bank.add(unit(rng, 10, towards=t), range(100 * t, 100 * t + 10))
+    weights = bank.fit()
+    scores = bank.scores(weights)
+    # At the optimum the atoms that carry weight score alike, and no other scores below them.
+    carrying = weights > 1e-3
+    assert np.ptp(scores[carrying]) < 1e-3
+    assert scores.min() >= scores[carrying].min() - 1e-3
+
+
+def test_the_ridge_spreads_weight_from_a_small_lucky_atom() -> None:
+    rng = np.random.default_rng(8)
+    real = unit(rng, 60)
+    bank = Bank(kernel=Kernel.fit(real), real=real)
+    bank.add(real[:2], [1, 2])  # two images that lie on real ones
+    bank.add(unit(rng, 60), range(100, 160))
+    assert bank.fit(ridge=True)[0] < bank.fit()[0] + 1e-9
+    assert bank.fit(ridge=True)[1] > 0.5
+
+
+def test_an_atom_of_one_image_is_refused() -> None:
+    rng = np.random.default_rng(9)
+    bank = Bank(kernel=Kernel.fit(unit(rng, 20)), real=unit(rng, 20))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        bank.add(unit(rng, 1), [1])
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000))
+def test_the_order_of_atoms_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    real = unit(rng, 20)
+    kernel = Kernel.fit(real)
+    sets = [(unit(rng, 4, towards=t), range(10 * t, 10 * t + 4)) for t in range(3)]
+    forth, back = Bank(kernel=kernel, real=real), Bank(kernel=kernel, real=real)
+    for rows, seeds in sets:
+        forth.add(rows, seeds)
+    for rows, seeds in reversed(sets):
+        back.add(rows, seeds)
+    np.testing.assert_allclose(forth.Q, back.Q[::-1, ::-1], atol=1e-6)
+    np.testing.assert_allclose(forth.q, back.q[::-1], atol=1e-6)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+
+from gapclose.generators.recipe import Camera, Recipe
+from gapclose.loop.config import RunConfig, parse_config
+from gapclose.loop.space import Space, shares_product
+
+
+def config(**changes: Any) -> RunConfig:
+    data: dict[str, Any] = {
+        "real": {"kind": "pond"},
+        "generator": {"kind": "diffusers", "model": "pond", "size": [48, 32]},
+        "embedder": "pond",
+        "space": {
+            "prompt": ["a photo of a {color} {class}{place}", "a {class}"],
+            "slots": {
+                "color": ["", "green", "olive"],
+                "place": ["", " on a  leaf"],
+                "unused": ["x", "y"],
+            },
+            "nouns": {"automobile": ["automobile", "car"]},
+            "negative_prompt": ["", "drawing"],
+            "guidance_scale": [1.0, 10.0],
+            "num_inference_steps": [6, 12],
+            "scheduler": ["ddim"],
+            "camera": {"resize": 32, "kernel": ["area", "lanczos"], "noise": [0.0, 0.03]},
+        },
+        "baseline": {"prompt": "a photo of a {class}", "guidance_scale": 4.0},
+    }
+    space = {**data["space"], **changes.pop("space", {})}
+    return parse_config({**data, "space": space, **changes})
+
+
+def space(cls: str = "automobile", **changes: Any) -> Space:
+    return Space.of(config(**changes), cls)
+
+
+def test_what_may_be_varied() -> None:
+    assert space().distributions == {
+        "color": CategoricalDistribution(("", "green", "olive")),
+        "place": CategoricalDistribution(("", " on a  leaf")),
+        "noun": CategoricalDistribution(("automobile", "car")),
+        "prompt": CategoricalDistribution(("a photo of a {color} {class}{place}", "a {class}")),
+        "negative_prompt": CategoricalDistribution(("", "drawing")),
+        "guidance_scale": FloatDistribution(1.0, 10.0),
+        "num_inference_steps": IntDistribution(6, 12),
+        "camera.kernel": CategoricalDistribution(("area", "lanczos")),
+        "camera.noise": FloatDistribution(0.0, 0.03),
+    }
+    assert space().fixed == {
+        "scheduler": "ddim",
+        "camera.resize": 32,
+        "camera.saturation": 1.0,
+    }
+    assert space().camera_names() == ["camera.kernel", "camera.noise"]
+    # A class without other words for it has no noun to choose.
+    assert "noun" not in space("frog").distributions
+
+
+def test_two_numbers_are_a_range_others_are_choices() -> None:
+    three = space(space={"guidance_scale": [1.0, 2.0, 4.0], "num_inference_steps": 8})
+    assert three.settings["guidance_scale"] == CategoricalDistribution((1.0, 2.0, 4.0))
+    assert three.fixed["num_inference_steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt"),
+    [
+        ({}, "a photo of an automobile"),
+        ({"color": "green"}, "a photo of a green automobile"),
+        ({"color": "olive", "noun": "car"}, "a photo of an olive car"),
+        ({"noun": "car", "place": " on a  leaf"}, "a photo of a car on a leaf"),
+        ({"prompt": "a {class}"}, "an automobile"),
+    ],
+)
+def test_prompts_are_filled_and_articles_agree(words: dict[str, str], prompt: str) -> None:
+    assert space().prompt(words) == prompt
+
+
+def test_a_class_name_of_two_words_is_read_as_such() -> None:
+    named = space("frog", classes=["frog"])
+    assert named.words["noun"] == ("frog",)
+    data = config().to_dict() | {"real": {"path": "somewhere"}}
+    data["space"]["nouns"] = {}
+    assert Space.of(parse_config(data), "tree_frog").prompt({}) == "a photo of a tree frog"
+
+
+def test_the_baseline_is_untouched_by_the_search_but_for_the_fixed_camera() -> None:
+    base = space().baseline
+    assert base.draw.prompt == "a photo of an automobile"
+    assert base.draw.guidance_scale == 4.0
+    assert base.draw.num_inference_steps == 30  # the config's default, outside the range
+    assert base.draw.scheduler is None
+    assert base.draw.size == (48, 32)
+    assert base.camera == Camera(resize=32)
+    own = space(baseline={"camera": {"jpeg_quality": 80}}).baseline
+    assert own.camera == Camera(jpeg_quality=80)
+
+
+def test_recipes_hold_what_was_chosen_and_survive_json() -> None:
+    s = space()
+    params = {
+        "color": "green",
+        "place": "",
+        "noun": "car",
+        "prompt": "a photo of a {color} {class}{place}",
+        "negative_prompt": "drawing",
+        "guidance_scale": 2.5,
+        "num_inference_steps": 7,
+        "camera.kernel": "lanczos",
+        "camera.noise": 0.01,
+    }
+    recipe = s.recipe(params)
+    assert recipe.draw.prompt == "a photo of a green car"
+    assert (recipe.draw.negative_prompt, recipe.draw.guidance_scale) == ("drawing", 2.5)
+    assert (recipe.draw.num_inference_steps, recipe.draw.scheduler) == (7, "ddim")
+    assert recipe.draw.size == (48, 32)
+    assert recipe.camera == Camera(resize=32, kernel="lanczos", noise=0.01)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    # What is not chosen is the baseline's.
+    assert s.recipe({"color": "green"}).draw.guidance_scale == 4.0
+
+
+def test_every_prompt_once_in_the_order_of_the_config() -> None:
+    prompts = space().prompts()
+    assert len(prompts) == 3 * 2 * 2 * 2
+    assert len({tuple(p.items()) for p in prompts}) == len(prompts)
+    assert prompts[0] == {
+        "color": "",
+        "place": "",
+        "noun": "automobile",
+        "prompt": "a photo of a {color} {class}{place}",
+    }
+    assert len(space().prompts(limit=5)) == 5
+
+
+def test_the_digest_changes_with_the_space_and_only_with_it() -> None:
+    digest = space().digest()
+    assert len(digest) == 16
+    same = [
+        space(),
+        space(tune={"trials": 3}),
+        space(judge="pond-judge"),
+        space(embedder="pond-judge"),
+        space(confirm={"images": 50}),
+        space(space={"slots": {**config().space.slots, "unused": ["z"]}}),
+    ]
+    assert {s.digest() for s in same} == {digest}
+    others = [
+        space("frog"),
+        space(space={"guidance_scale": [1.0, 9.0]}),
+        space(space={"guidance_scale": 3.0}),
+        space(space={"scheduler": ["euler"]}),
+        space(space={"negative_prompt": [""]}),
+        space(space={"slots": {"color": ["", "olive", "green"], "place": [""]}}),
+        space(space={"nouns": {}}),
+        space(space={"camera": {"resize": 32, "kernel": ["area", "lanczos"]}}),
+        space(baseline={"guidance_scale": 5.0}),
+    ]
+    digests = {s.digest() for s in others}
+    assert digest not in digests
+    assert len(digests) == len(others)
+
+
+def test_what_is_proposed_stays_valid_in_optunas_eyes() -> None:
+    # The same space built twice is one to Optuna, so that a resumed study goes on.
+    for name, distribution in space().distributions.items():
+        check_distribution_compatibility(distribution, space().distributions[name])
+
+
+def test_shares_product() -> None:
+    words = [{"color": c, "place": p} for c in ("red", "blue") for p in ("", "sea")]
+    shares = {"color": {"red": 0.8, "blue": 0.2}, "place": {"": 0.5, "sea": 0.5}}
+    assert shares_product(shares, words) == pytest.approx([0.4, 0.4, 0.1, 0.1])
+    # A combination left out leaves the rest to sum to 1; no information is even.
+    assert sum(shares_product(shares, words[:3])) == pytest.approx(1.0)
+    assert shares_product({"color": {}}, words) == pytest.approx([0.25] * 4)
