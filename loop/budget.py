@@ -80,9 +80,12 @@ class Budget:
             if self.limits.images is not None:
                 trials.append((self.limits.images - search.baseline_images) // per_trial)
             total = float(min(trials))
+            # A handful of trials must leave some for whole recipes, or nothing can be mixed.
+            most = max(1, int(total) // 2)
         else:
             total = (self.left - reserve) / max(trial_seconds, 1e-3) / max(open_classes, 1)
-        return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS))
+            most = MOST_SETTINGS
+        return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))
 
     def pick(self, searches: Mapping[str, ClassSearch]) -> str | None:
         """The class whose next trial is worth most, or None when no class wants one.

@@ -1,0 +1,269 @@
+"""The whole loop through the real command line: killed at every step, interrupted, misled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from gapclose.generators.pond import write_real
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.config import load_config
+from gapclose.loop.run import Run
+from gapclose.loop.rundir import RunDir
+from gapclose.loop.space import Space
+
+HERE = Path(__file__).parent
+
+# Runs the command line; KILL_AT="module:name:before|after:n" kills the process there.
+DRIVER = """
+import importlib, os, signal, sys
+if at := os.environ.get("KILL_AT"):
+    module, name, side, n = at.split(":")
+    holder = importlib.import_module(module)
+    *path, last = name.split(".")
+    for part in path:
+        holder = getattr(holder, part)
+    real, calls = getattr(holder, last), []
+    def wrapped(*args, **kwargs):
+        calls.append(1)
+        if side == "before" and len(calls) == int(n):
+            os.kill(os.getpid(), signal.SIGKILL)
+        out = real(*args, **kwargs)
+        if side == "after" and len(calls) == int(n):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return out
+    setattr(holder, last, wrapped)
+sys.argv = ["gapclose", *sys.argv[1:]]
+from gapclose.loop.cli import main
+main()
+"""
+
+
+def command(*words: object, **environment: str) -> subprocess.Popen[str]:
+    env = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *map(str, words)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        _, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+def lines(run: Path) -> int:
+    path = run / "trials.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for_lines(process: subprocess.Popen[str], run: Path, n: int) -> None:
+    until = time.monotonic() + 120
+    while lines(run) < n:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, "the run is stuck"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_real(folder, per_class=100, classes=("frog", "ship"))
+    return folder
+
+
+def written(path: Path, photos: Path, **changes: Any) -> Path:
+    data: dict[str, Any] = {
+        "real": {"path": str(photos)},
+        "classes": ["frog", "ship"],
+        "generator": {"kind": "slow_pond:SlowPond"},
+        "embedder": "pond",
+        "space": {
+            "prompt": "a photo of a {color} {class}{place}",
+            "slots": {
+                "color": ["", "green", "brown", "gray"],
+                "place": ["", " on grass", " on water"],
+            },
+            "guidance_scale": [1.0, 6.0],
+            "num_inference_steps": [4, 8],
+            "scheduler": ["one", "two"],
+            "camera": {"noise": [0.0, 0.03]},
+        },
+        "baseline": {"guidance_scale": 3.0, "num_inference_steps": 4, "scheduler": "one"},
+        "tune": {"budget": None, "trials": 7, "images_per_trial": 8},
+        "confirm": {"images": 24},
+    }
+    path.write_text(yaml.safe_dump(data | changes), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path) -> Path:
+    return written(photos.parent / "tiny.yaml", photos)
+
+
+@pytest.fixture(scope="module")
+def unbroken(photos: Path, config: Path) -> RunDir:
+    """A run that nothing disturbed."""
+    path = photos.parent / "unbroken"
+    code, err = finished(command("tune", config, "--out", path))
+    assert code == 0, err
+    return RunDir.open(path)
+
+
+# ------------------------------------------------------------------------------- killed
+
+
+def evidence_holds(run: Path, before: bytes) -> bytes:
+    """What must be true after any death; returns the finished lines."""
+    path = run / "trials.jsonl"
+    data = path.read_bytes() if path.exists() else b""
+    whole = data[: data.rfind(b"\n") + 1]
+    assert whole.startswith(before), "a finished trial was lost or done again"
+    rows = [json.loads(line) for line in whole.splitlines()]
+    for cls in ("frog", "ship"):
+        numbers = [row["number"] for row in rows if row["class"] == cls]
+        assert numbers == list(range(len(numbers)))
+    for row in rows:
+        assert row["state"] == "complete", row["error"]
+        for job in row["jobs"]:
+            draw = Recipe.from_json(job["recipe"]).draw.fingerprint()
+            for seed in job["seeds"]:
+                assert (run / "images" / row["class"] / draw / f"{seed}.png").stat().st_size
+        assert (run / "embeddings" / f"{row['class']}-{row['number']:05d}.safetensors").is_file()
+    return whole
+
+
+DEATHS = [
+    "gapclose.loop.studio:Studio.embed:before:2",  # a trial's images are there, nothing else
+    "gapclose.loop.rundir:RunDir.append_trial:before:2",  # its embeddings too, but no line
+    "gapclose.loop.rundir:RunDir.append_trial:after:2",  # the line, but the study knows nothing
+    "gapclose.loop.study:Record.tell:after:1",  # the study, but no state
+    "gapclose.loop.controller:shoot_look:after:3",  # half of the confirmation
+    "gapclose.loop.finish:write_map:before:1",  # all but the map and the report
+]
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_same_command_goes_on(
+    photos: Path, config: Path, unbroken: RunDir
+) -> None:
+    run = photos.parent / "killed"
+    kept = b""
+
+    # SIGKILL from outside, inside a trial some time after the first line.
+    process = command("tune", config, "--out", run, SLOW_POND_SECONDS="0.01")
+    wait_for_lines(process, run, 1)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert finished(process)[0] == -signal.SIGKILL
+    kept = evidence_holds(run, kept)
+
+    # Ctrl-C ends after the trial under way and says how to go on.
+    process = command("tune", config, "--out", run, SLOW_POND_SECONDS="0.02")
+    wait_for_lines(process, run, lines(run) + 1)
+    process.send_signal(signal.SIGINT)
+    code, err = finished(process)
+    assert code == 130, err
+    assert "goes on with it: gapclose tune" in err
+    assert "Traceback" not in err
+    kept = evidence_holds(run, kept)
+
+    for death in DEATHS:
+        code, err = finished(command("tune", config, "--out", run, KILL_AT=death))
+        assert code == -signal.SIGKILL, (death, err)
+        kept = evidence_holds(run, kept)
+
+    # A writer may die in the middle of its line.
+    with (run / "trials.jsonl").open("ab") as file:
+        file.write(b'{"class": "frog", "numb')
+    code, err = finished(command("tune", config, "--out", run))
+    assert code == 0, err
+    assert evidence_holds(run, kept) == (run / "trials.jsonl").read_bytes()
+
+    assert (run / "mixtures.json").read_bytes() == (unbroken.path / "mixtures.json").read_bytes()
+    ours, theirs = Run.open(run).trials, Run.open(unbroken.path).trials
+    for mine, other in zip(ours, theirs, strict=True):
+        timeless = set(mine) - {"seconds"}
+        assert {k: mine[k] for k in timeless} == {k: other[k] for k in timeless}
+    for name in ("frog", "ship"):
+        assert told(run, config, name) == told(unbroken.path, config, name)
+    assert not [p for p in run.rglob("*") if p.suffix in (".tmp", ".part")]
+
+
+def told(run: Path, config: Path, cls: str) -> list[tuple[int, str, float | None]]:
+    """The class's study: number, stage and value of every trial, each once."""
+    space = Space.of(load_config(config), cls)
+    study = optuna.load_study(
+        storage=f"sqlite:///{run / 'study.db'}", study_name=f"{cls}-{space.digest()}"
+    )
+    rows = [(t.user_attrs["number"], t.user_attrs["stage"], t.value) for t in study.trials]
+    assert len({number for number, _, _ in rows}) == len(rows)
+    wanted = [row for row in Run.open(run).trials if row["class"] == cls]
+    assert rows == [(row["number"], row["stage"], row["value"]) for row in wanted]
+    return rows
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
+    run = Run.open(unbroken.path)
+    rows = run.trials
+    assert rows[0]["stage"] == "baseline"
+    assert {row["stage"] for row in rows} == {"baseline", "settings", "joint"}
+    baseline = Space.of(run.config, "frog").baseline
+    assert rows[0]["recipe"] == baseline.to_json()
+    assert run.state["stage"] == "done"
+    assert {c["name"] for c in run.gap["classes"]} == {"frog", "ship"}
+    for row in run.gap["classes"]:
+        assert (row["before"]["n_synthetic"], row["n_synthetic"]) == (100, 24)
+        assert row["closed"] is not True  # fewer than 100 never say closed
+    for mixture in run.mixtures["classes"].values():
+        assert sum(r["weight"] for r in mixture["recipes"]) == pytest.approx(1.0)
+    # No pair of one seed may enter a kernel mean: whole-recipe trials draw fresh ones.
+    for cls in ("frog", "ship"):
+        seeds = [
+            s for r in rows if r["class"] == cls and r["stage"] != "settings" for s in r["seeds"]
+        ]
+        assert len(set(seeds)) == len(seeds)
+    shown = unbroken.samples()
+    assert {row["stage"] for row in shown} == {"real", "baseline", "tuned"}
+    trial_seeds = {seed for row in rows for seed in row["seeds"]}
+    assert not trial_seeds & {row["seed"] for row in shown if row["stage"] == "tuned"}
+    assert (unbroken.path / "report.html").stat().st_size > 10_000
+    with sqlite3.connect(unbroken.study_path) as db:
+        assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.slow
+def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = written(
+        tmp_path / "c.yaml", photos, tune={"budget": None, "trials": 4, "images_per_trial": 8}
+    )
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="ship"))
+    assert code == 0, err
+    run = Run.open(out)
+    ships = [row for row in run.trials if row["class"] == "ship"]
+    assert [row["state"] for row in ships] == ["fail"] * 3  # three in a row stop the class
+    assert "no ship today" in ships[0]["error"]
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+    assert [row["class"] for row in run.gap["skipped"]] == ["ship"]
