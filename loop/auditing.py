@@ -89,6 +89,8 @@ def audit_folders(
             f"{real} and {synthetic} share no class: {', '.join(sides['real'].classes)} against "
             f"{', '.join(sides['synthetic'].classes)}; give class folders the same names"
         )
+    if all(min(len(side.of(cls)) for side in sides.values()) < FEWEST for cls in shared):
+        raise RealDataError(f"{synthetic}: no class has {FEWEST} images on both sides; add images")
     confounds = describe_confounds(sides["real"], sides["synthetic"])
     form = common_form(sides["real"], sides["synthetic"])
     config = config or _audit_config(real, synthetic, embedder, judge)

@@ -30,6 +30,8 @@ Rows = NDArray[np.float32]
 FEWEST_TO_TUNE: Final = 40
 PARTS: Final = 3  # looks at the confirm split at most
 SMALLEST_PART: Final = 100
+FEWEST_OF_A_SIDE: Final = 20  # what a gap needs
+_CUTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +128,7 @@ def open_gallery(
                 f"{images.root}: class {name} has {len(readable)} readable images; tuning needs "
                 f"at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
-        tune, confirm = split(
-            readable, confirm_share=config.real.confirm_share, seed=config.tune.seed
-        )
+        tune, confirm = _split_enough(readable, name, config)
         count = max(1, min(PARTS, len(confirm) // SMALLEST_PART))
         parts = tuple(_part(confirm[i::count], rows, judged) for i in range(count))
         seen = _part(tune, rows, judged)
@@ -140,6 +140,27 @@ def open_gallery(
             judge_kernel=None if seen.judge_rows is None else Kernel.fit(seen.judge_rows),
         )
     return gallery, [{"path": str(path), "why": why} for path, why in unreadable]
+
+
+def _split_enough(
+    paths: Sequence[Path], name: str, config: RunConfig
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Both splits with enough images to be scored.
+
+    A split meets its share on average only: of 40 images, every second cut at one half leaves a
+    side with fewer than 20. Then the next cut that does not is taken.
+    """
+    share, seed = config.real.confirm_share, config.tune.seed
+    for attempt in range(_CUTS if len(paths) >= 2 * FEWEST_OF_A_SIDE else 1):
+        # Apart from the cuts of other runs' seeds, which count from 0.
+        cut = split(paths, confirm_share=share, seed=seed + attempt * 1_000_003)
+        if min(map(len, cut)) >= FEWEST_OF_A_SIDE:
+            return cut
+    raise RealDataError(
+        f"class {name}: real.confirm_share {share:g} of {len(paths)} images leaves fewer than "
+        f"{FEWEST_OF_A_SIDE} to tune on or to confirm with: set real.confirm_share nearer to "
+        "0.5, or add images"
+    )
 
 
 def embedded(

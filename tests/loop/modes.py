@@ -1,0 +1,106 @@
+"""A world whose answer is known: words are modes, and the real side is a mixture of them.
+
+Embeddings only: a shot's row is its word's centre on the unit sphere plus noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.gap import Floor
+from gapclose.analysis.kernel import Kernel
+from gapclose.loop.config import parse_config
+from gapclose.loop.mixture import Bank
+from gapclose.loop.search import ClassSearch, Images, Proposal
+from gapclose.loop.space import Space
+
+WORDS = ("plain", "brown", "gray", "red", "blue")
+WIDTH = 12
+Rows = NDArray[np.float32]
+
+
+def rows_of(word: str, n: int, rng: np.random.Generator, *, spread: float = 0.25) -> Rows:
+    """(n, 12) unit rows of one mode."""
+    rows = rng.normal(size=(n, WIDTH)) * spread / np.sqrt(WIDTH)
+    rows[:, 0] += 1.0  # a class's images are alike more than not
+    rows[:, 1 + WORDS.index(word)] += 0.8
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def mixed(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> Rows:
+    """Rows of a mixture whose counts are exact."""
+    return np.concatenate([rows_of(w, round(s * n), rng) for w, s in shares.items()])
+
+
+def make_space(**space: Any) -> Space:
+    """Words to choose from; what else is given may be varied too."""
+    words = {"prompt": "a {color} frog", "slots": {"color": list(WORDS)}}
+    config = parse_config(
+        {
+            "real": {"path": "nowhere"},
+            "classes": ["frog"],
+            "generator": {"kind": "modes:Modes"},
+            "embedder": "pond",
+            "space": words | space,
+            "baseline": {"prompt": "a plain frog", "guidance_scale": 3.0},
+        }
+    )
+    return Space.of(config, "frog")
+
+
+def make_search(
+    real: Rows,
+    *,
+    space: Space | None = None,
+    images_per_trial: int = 24,
+    baseline_images: int = 100,
+    prior: Mapping[str, float] | None = None,
+) -> ClassSearch:
+    """A search that knows nothing yet."""
+    space = space or make_space()
+    kernel = Kernel.fit(real)
+    even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
+    return ClassSearch(
+        space=space,
+        bank=Bank(kernel=kernel, real=real),
+        prior=even | ({"color": dict(prior)} if prior else {}),
+        floor=Floor.fit(real, kernel=kernel).floor_p95(
+            n_real=len(real), n_synthetic=baseline_images
+        ),
+        images_per_trial=images_per_trial,
+        baseline_images=baseline_images,
+        seed=0,
+    )
+
+
+def shoot(proposal: Proposal, *, baseline: Mapping[str, float] | None = None) -> Images:
+    """What the proposal's recipes give; `baseline` overrides what trial 0 looks like.
+
+    Guidance away from 5 pushes every image off its mode.
+    """
+    rows, recipes, seeds = [], [], []
+    for number, (recipe, wanted) in enumerate(proposal.jobs):
+        rng = np.random.default_rng([wanted[0], 99])
+        if proposal.stage == "baseline" and baseline is not None:
+            drawn = mixed(baseline, len(wanted), rng)
+        else:
+            word = next(w for w in recipe.draw.prompt.split() if w in WORDS)
+            drawn = rows_of(word, len(wanted), rng)
+            drawn[:, -1] += 0.2 * abs(recipe.draw.guidance_scale - 5.0)
+            drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        rows.append(drawn)
+        recipes += [number] * len(wanted)
+        seeds += list(wanted)
+    return Images(embeddings=np.concatenate(rows), recipes=tuple(recipes), seeds=tuple(seeds))
+
+
+def weights_by_word(recipes: Sequence[Any], weights: Sequence[float]) -> dict[str, float]:
+    """A mixture's weights summed by the word in its prompts."""
+    shares = dict.fromkeys(WORDS, 0.0)
+    for recipe, weight in zip(recipes, weights, strict=True):
+        shares[next(w for w in recipe.draw.prompt.split() if w in WORDS)] += weight
+    return shares

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapclose.loop.budget import Budget
+from gapclose.loop.config import TuneConfig
+from gapclose.loop.search import ClassSearch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import modes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_budget(used_before: float = 0.0, **limits: Any) -> tuple[Budget, Clock]:
+    clock = Clock()
+    config = TuneConfig.model_validate({"budget": None} | limits)
+    return Budget(limits=config, used_before=used_before, now=clock), clock
+
+
+def search(**state: Any) -> ClassSearch:
+    made = modes.make_search(
+        modes.mixed({"brown": 1.0}, 40, np.random.default_rng(0)), images_per_trial=8
+    )
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
+
+
+def open_class(gap: float, **state: Any) -> ClassSearch:
+    return search(number=3, baseline_gap=gap, best_gap=gap, floor=0.01, **state)
+
+
+def test_time_adds_up_over_sessions() -> None:
+    budget, clock = make_budget(budget="10m", used_before=60.0)
+    clock.now += 40
+    assert budget.used == 100
+    assert budget.left == 500
+    assert make_budget(trials=3)[0].left == float("inf")
+
+
+def test_only_time_makes_the_clock_decide() -> None:
+    assert make_budget(budget="1m")[0].by_clock
+    assert not make_budget(budget="1m", trials=3)[0].by_clock
+    assert not make_budget(images=300)[0].by_clock
+
+
+def test_limits_are_per_class() -> None:
+    budget, _ = make_budget(trials=3, images=200)
+    assert not budget.spent(search(number=2, images=199))
+    assert budget.spent(search(number=3, images=0))
+    assert budget.spent(search(number=1, images=200))
+    assert not make_budget(budget="1s")[0].spent(search(number=99, images=10**6))
+
+
+@pytest.mark.parametrize(
+    ("limits", "trials"),
+    [
+        ({"trials": 4}, 2),  # some must be left for whole recipes
+        ({"trials": 9}, 4),
+        ({"trials": 30}, 10),
+        ({"trials": 1000}, 30),
+        ({"images": 100 + 8 * 30}, 10),
+        ({"images": 100 + 8 * 30, "trials": 18}, 6),
+        ({"images": 10}, 1),
+    ],
+)
+def test_settings_get_a_share_of_the_trials(limits: dict[str, int], trials: int) -> None:
+    budget, clock = make_budget(**limits)
+    for seconds in (0.1, 100.0):  # the clock is not asked
+        clock.now += seconds
+        wanted = budget.settings_trials(
+            search(), trial_seconds=seconds, open_classes=3, reserve=50.0
+        )
+        assert wanted == trials
+
+
+def test_by_the_clock_settings_get_a_share_of_the_time_left() -> None:
+    budget, clock = make_budget(budget="10m")
+    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 5, "reserve": 60.0}
+    assert budget.settings_trials(search(), **ask) == 18  # (600 - 60) / 2 / 5 / 3
+    clock.now += 300
+    assert budget.settings_trials(search(), **ask) == 8
+    clock.now += 300
+    assert budget.settings_trials(search(), **ask) == 4
+
+
+def test_baselines_come_first_in_order_then_the_widest_gap() -> None:
+    budget, _ = make_budget(trials=50)
+    assert budget.pick({"a": open_class(5.0), "b": search(), "c": search()}) == "b"
+    classes = {"a": open_class(0.2), "b": open_class(0.6), "c": open_class(0.4)}
+    assert budget.pick(classes) == "b"
+    # A class that gains nothing fades behind one that is nearer to done.
+    classes["b"].joint_since_gain = 5
+    assert budget.pick(classes) == "c"
+
+
+def test_the_gap_is_weighed_in_floors() -> None:
+    noisy = open_class(0.6)
+    noisy.floor = 0.3
+    budget, _ = make_budget(trials=50)
+    assert budget.pick({"noisy": noisy, "quiet": open_class(0.1)}) == "quiet"
+
+
+def test_nobody_wants_a_trial() -> None:
+    budget, _ = make_budget(trials=3)
+    closed = search(number=1, baseline_gap=0.001, floor=0.01)
+    spent = open_class(0.9)
+    broken = search(number=2, failures=3)
+    assert budget.pick({"closed": closed, "spent": spent, "broken": broken}) is None
+    assert budget.pick({}) is None

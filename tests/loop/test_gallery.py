@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapclose.analysis.embedding import make_embedder
+from gapclose.analysis.reference import RealDataError, read_rgb, scan
+from gapclose.generators.pond import write_real
+from gapclose.loop.config import ConfigError, PondReal, RunConfig, parse_config
+from gapclose.loop.gallery import check_real, open_gallery, rendered_pond
+from gapclose.loop.progress import SilentReporter
+from gapclose.loop.rundir import RunDir
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_real(folder, per_class=450, classes=("frog",))
+    write_real(folder, per_class=60, classes=("ship",))
+    return folder
+
+
+def config(path: Path, **changes: Any) -> RunConfig:
+    real = {"path": str(path), "confirm_share": changes.pop("confirm_share", 0.5)}
+    generator = {"kind": "diffusers", "model": "pond"}
+    return parse_config({"real": real, "generator": generator, "embedder": "pond"} | changes)
+
+
+def opened(folder: Path, classes: tuple[str, ...], **changes: Any) -> Any:
+    return open_gallery(
+        scan(folder), classes, config=config(folder, **changes), reporter=SilentReporter()
+    )
+
+
+def test_parts_are_disjoint_and_large_enough(photos: Path) -> None:
+    gallery, unreadable = opened(photos, ("frog", "ship"), judge="pond-judge")
+    assert unreadable == []
+    frog, ship = gallery["frog"], gallery["ship"]
+    sides = [frog.tune, *frog.parts]
+    paths = [path for side in sides for path in side.paths]
+    assert len(paths) == len(set(paths)) == 450
+    assert len(frog.parts) == 2  # about 225 in the confirm split
+    assert all(len(part) >= 100 for part in frog.parts)
+    assert len(ship.parts) == 1  # too few to cut, used whole
+    assert len(ship.tune) + len(ship.parts[0]) == 60
+    # Rows are those of their images, the judge's too.
+    part = frog.parts[1]
+    for name, rows in (("pond", part.rows), ("pond-judge", part.judge_rows)):
+        fresh = make_embedder(name).embed([read_rgb(p) for p in part.paths[:3]])
+        np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
+
+
+def test_the_kernel_is_frozen_from_the_tune_split(photos: Path) -> None:
+    from gapclose.analysis.kernel import Kernel
+
+    frog = opened(photos, ("frog",))[0]["frog"]
+    assert frog.kernel == Kernel.fit(frog.tune.rows)
+    assert frog.judge_kernel is None
+    assert frog.tune.judge_rows is None
+
+
+def test_the_split_follows_the_seed(photos: Path) -> None:
+    one = opened(photos, ("ship",))[0]["ship"].tune.paths
+    assert opened(photos, ("ship",))[0]["ship"].tune.paths == one
+    assert opened(photos, ("ship",), tune={"seed": 1})[0]["ship"].tune.paths != one
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_just_large_enough_can_be_scored_on_both_sides(tmp_path: Path, seed: int) -> None:
+    write_real(tmp_path, per_class=42, seed=seed + 1, classes=("cat",))
+    cat = opened(tmp_path, ("cat",))[0]["cat"]
+    assert min(len(cat.tune), len(cat.parts[0])) >= 20  # what a gap needs
+
+
+def test_a_share_that_leaves_too_few_is_the_configs_fault(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=60, classes=("cat",))
+    with pytest.raises(RealDataError, match="confirm_share"):
+        opened(tmp_path, ("cat",), confirm_share=0.98)
+
+
+def test_too_few_images_are_refused_before_anything(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=39, classes=("cat",))
+    with pytest.raises(RealDataError, match="class cat has 39 images; tuning needs at least 40"):
+        check_real(config(tmp_path))
+
+
+def test_unreadable_images_do_not_count(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=50, classes=("cat",))
+    for name in sorted((tmp_path / "cat").iterdir())[:3]:
+        name.write_bytes(b"no image")
+    gallery, unreadable = opened(tmp_path, ("cat",))
+    assert len(unreadable) == 3
+    assert all(row["why"] for row in unreadable)
+    assert len(gallery["cat"].tune) + len(gallery["cat"].parts[0]) == 47
+    for name in sorted((tmp_path / "cat").iterdir())[:12]:
+        name.write_bytes(b"no image at all")
+    with pytest.raises(RealDataError, match="38 readable images"):
+        opened(tmp_path, ("cat",))
+
+
+def test_classes_must_be_there(photos: Path) -> None:
+    assert check_real(config(photos))[1] == ("frog", "ship")
+    assert check_real(config(photos, classes=["ship"]))[1] == ("ship",)
+    with pytest.raises(ConfigError, match="did you mean frog"):
+        check_real(config(photos, classes=["frogs", "ship"]))
+    with pytest.raises(RealDataError, match="no such folder"):
+        check_real(config(photos / "none"))
+
+
+def test_the_pond_is_rendered_once_and_whole(tmp_path: Path) -> None:
+    spec = {"real": {"kind": "pond", "per_class": 40, "seed": 3}}
+    made = parse_config(config(tmp_path).to_dict() | spec)
+    assert check_real(made)[0] is None
+    assert isinstance(made.real, PondReal)
+    rundir = RunDir.create(tmp_path / "run", made)
+    images = rendered_pond(rundir, made.real)
+    assert len(images.classes) == 10
+    assert len(images.of("frog")) == 40
+    assert not list(rundir.path.glob(".real*"))
+    marker = images.of("frog")[0]
+    before = marker.stat().st_mtime_ns
+    rendered_pond(rundir, made.real)
+    assert marker.stat().st_mtime_ns == before
+    truth = (rundir.real_path / "scenes.jsonl").read_text().splitlines()
+    assert {json.loads(line)["file"].split("/")[0] for line in truth} == set(images.classes)
