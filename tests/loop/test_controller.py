@@ -267,3 +267,73 @@ def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
     assert "no ship today" in ships[0]["error"]
     assert [row["name"] for row in run.gap["classes"]] == ["frog"]
     assert [row["class"] for row in run.gap["skipped"]] == ["ship"]
+
+
+# ---------------------------------------------------------------------------- bad input
+
+
+def refused(tmp_path: Path, config: Path, *words: object) -> str:
+    """The one line that a run refuses with; nothing may be written."""
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, *words))
+    assert code == 2, err
+    said = [line for line in err.splitlines() if line]
+    assert len(said) == 1, err
+    assert said[0].startswith("error: ")
+    assert not out.exists()
+    return said[0]
+
+
+BAD = {
+    "unknown key": (["--set", "space.guidence_scale=3"], ("guidence_scale", "guidance_scale")),
+    "wrong type": (["--set", "tune.trials=many"], ("tune.trials", "whole number")),
+    "missing folder": (["--set", "real.path=/nowhere/at/all"], ("/nowhere/at/all",)),
+    "unknown class": (["--set", "classes=[frogs]"], ("frogs", "did you mean frog")),
+    "no slot": (["--set", "space.prompt=a photo"], ("space.prompt", "{class}")),
+    "unknown embedder": (["--set", "embedder=ponds"], ("ponds", "pond")),
+    "unknown judge": (["--set", "judge=transformer:x"], ("transformer",)),
+    "unknown generator": (["--set", "generator.kind=diffuser"], ("diffuser", "diffusers")),
+    "no such code": (["--set", "generator.kind=nobody:Nothing"], ("nobody",)),
+    "hub": (
+        ["--set", "generator={kind: diffusers, model: nobody/nothing-at-all}", "--set",
+         "space.scheduler=[ddim]", "--set", "baseline.scheduler=ddim"],
+        ("nobody/nothing-at-all", "local folder"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    case: str, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No name is looked up: an address that refuses stands for a hub that cannot be reached.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    words, named = BAD[case]
+    said = refused(tmp_path, config, *words)
+    for word in named:
+        assert word in said, said
+
+
+@pytest.mark.slow
+def test_an_empty_folder_is_one_line(tmp_path: Path, config: Path) -> None:
+    empty = tmp_path / "empty"
+    (empty / "frog").mkdir(parents=True)
+    assert str(empty) in refused(tmp_path, config, "--set", f"real.path={empty}")
+
+
+@pytest.mark.slow
+def test_a_run_of_another_config_or_in_use_is_left_alone(config: Path, unbroken: RunDir) -> None:
+    before = (unbroken.path / "config.yaml").read_bytes()
+    code, err = finished(
+        command("tune", config, "--out", unbroken.path, "--set", "confirm.images=30")
+    )
+    assert code == 2
+    assert "confirm.images" in err
+    assert "--out" in err
+    with unbroken.lock():
+        code, err = finished(command("tune", config, "--out", unbroken.path))
+    assert code == 2
+    assert "another process is using this run" in err
+    assert err.count("\n") == 1
+    assert (unbroken.path / "config.yaml").read_bytes() == before

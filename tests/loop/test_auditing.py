@@ -1,0 +1,171 @@
+"""Audits of folders on real pond photos, with the encoders that ship."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gapclose.analysis.embedding import EmbedderError
+from gapclose.analysis.reference import RealDataError
+from gapclose.generators.pond import real_photos, write_real
+from gapclose.loop.auditing import audit_folders
+from gapclose.loop.run import Run
+from gapclose.loop.rundir import RunDir
+
+CLASSES = ("cat", "frog", "ship")
+KEYS = (
+    *("name", "n_real", "n_synthetic", "gap", "floor_p95", "ratio", "effect", "detectable"),
+    *("p_value", "q_value", "closed", "confirmed", "auc", "precision", "recall", "density"),
+    *("coverage", "vendi_ratio", "label_agreement", "spectrum_gap", "duplicates", "invalid"),
+    *("judge", "attributes"),
+)
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two halves of one pond, but of the second half's frogs only the green ones."""
+    root = tmp_path_factory.mktemp("sides")
+    real, synthetic = root / "real", root / "synthetic"
+    write_real(real, per_class=120, classes=CLASSES)
+    write_real(synthetic, per_class=120, seed=1, classes=CLASSES)
+    shutil.rmtree(synthetic / "frog")
+    (synthetic / "frog").mkdir()
+    photos = real_photos("frog", range(2_000_000, 2_001_000))
+    greens = [photo for scene, photo in photos if scene.color == "green"][:120]
+    assert len(greens) == 120
+    for number, photo in enumerate(greens):
+        Image.fromarray(photo).save(synthetic / "frog" / f"{number:05d}.png")
+    # On one side only; too few; and three that are damaged.
+    write_real(real, per_class=30, classes=("dog",))
+    write_real(synthetic, per_class=30, classes=("deer",))
+    for side, count in ((real, 30), (synthetic, 12)):
+        write_real(side, per_class=count, seed=5, classes=("truck",))
+    (synthetic / "cat" / "00001.png").write_bytes(b"nothing")
+    (real / "ship" / "00002.png").write_bytes((real / "ship" / "00002.png").read_bytes()[:200])
+    (real / "ship" / "00003.png").write_bytes(b"")
+    return real, synthetic
+
+
+@pytest.fixture(scope="module")
+def audited(sides: tuple[Path, Path]) -> Run:
+    real, synthetic = sides
+    out = real.parent / "run"
+    return audit_folders(
+        real=real, synthetic=synthetic, embedder="pond", judge="pond-judge", out=out
+    )
+
+
+@pytest.mark.slow
+def test_green_frogs_are_the_only_class_that_is_not_closed(audited: Run) -> None:
+    rows = {row["name"]: row for row in audited.gap["classes"]}
+    assert set(rows) == set(CLASSES)
+    assert {name: row["closed"] for name, row in rows.items()} == {
+        "cat": True,
+        "frog": False,
+        "ship": True,
+    }
+    assert audited.gap["classes"][0]["name"] == "frog"  # sorted by effect
+    assert rows["frog"]["judge"]["q_value"] <= 0.05
+    words = rows["frog"]["attributes"]
+    green = next(word for word in words if word["word"] == "green")
+    assert green["synthetic"] > 0.8
+    assert green["real"] < 0.5
+    assert green["q_value"] < 0.001
+
+
+@pytest.mark.slow
+def test_gap_json_has_the_keys_of_schema_1(audited: Run) -> None:
+    gap = audited.gap
+    assert gap["schema"] == 1
+    assert (gap["embedder"], gap["judge"]) == ("pond", "pond-judge")
+    assert gap["confounds"] == []
+    assert gap["clusters"] == []
+    for row in gap["classes"]:
+        assert set(KEYS) <= set(row)
+        assert "before" not in row
+        assert set(row["judge"]) >= {"gap", "floor_p95", "ratio", "effect", "p_value", "q_value"}
+        for word in row["attributes"]:
+            assert set(word) >= {"group", "word", "real", "synthetic", "q_value"}
+    json.dumps(gap, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_what_was_left_out_is_named(audited: Run, sides: tuple[Path, Path]) -> None:
+    real, synthetic = sides
+    skipped = {row["class"]: row["why"] for row in audited.gap["skipped"]}
+    assert skipped == {
+        "dog": "only on the real side",
+        "deer": "only on the synthetic side",
+        "truck": "too few: 30 real and 12 synthetic images, 20 needed",
+    }
+    unreadable = {row["path"] for row in audited.gap["unreadable"]}
+    assert unreadable == {
+        str(synthetic / "cat" / "00001.png"),
+        str(real / "ship" / "00002.png"),
+        str(real / "ship" / "00003.png"),
+    }
+    rows = {row["name"]: row for row in audited.gap["classes"]}
+    assert (rows["cat"]["n_real"], rows["cat"]["n_synthetic"]) == (120, 119)
+    assert (rows["ship"]["n_real"], rows["ship"]["n_synthetic"]) == (118, 120)
+
+
+@pytest.mark.slow
+def test_the_run_folder_is_whole(audited: Run) -> None:
+    from safetensors.numpy import load_file
+
+    rundir = RunDir.open(audited.path)
+    samples = rundir.samples()
+    embeddings = load_file(rundir.embeddings_path("samples"))["embeddings"]
+    xy = load_file(rundir.path / "projection.safetensors")["xy"]
+    assert len(samples) == len(embeddings) == len(xy) == 120 + 119 + 240 + 118 + 120
+    assert np.isfinite(xy).all()
+    assert {row["side"] for row in samples} == {"real", "synthetic"}
+    assert all(Path(row["path"]).is_file() for row in samples)
+    assert audited.state["stage"] == "done"
+    assert audited.report.stat().st_size > 10_000
+    assert audited.trials == []
+
+
+@pytest.mark.slow
+def test_two_flat_folders_are_one_class(tmp_path: Path) -> None:
+    for side, seed in (("a", 0), ("b", 1)):
+        write_real(tmp_path / "made", per_class=30, seed=seed, classes=("bird",))
+        shutil.move(tmp_path / "made" / "bird", tmp_path / side)
+    run = audit_folders(
+        real=tmp_path / "a", synthetic=tmp_path / "b", embedder="pond", out=tmp_path / "run"
+    )
+    (row,) = run.gap["classes"]
+    assert row["name"] == "all"
+    assert row["closed"] in (None, False)  # 30 a side are too few to say closed
+    assert row["label_agreement"] is None  # there is nothing to tell it from
+
+
+def test_folders_that_cannot_be_audited_leave_nothing(tmp_path: Path) -> None:
+    write_real(tmp_path / "a", per_class=25, classes=("bird", "cat"))
+    write_real(tmp_path / "b", per_class=25, classes=("dog",))
+    write_real(tmp_path / "c", per_class=19, classes=("bird",))
+    (tmp_path / "empty").mkdir()
+    cases = {
+        "b": "share no class: bird, cat against dog",
+        "c": "no class has 20 images on both sides",
+        "empty": "no image in it",
+        "missing": "no such folder",
+    }
+    for name, said in cases.items():
+        with pytest.raises(RealDataError, match=said):
+            audit_folders(
+                real=tmp_path / "a",
+                synthetic=tmp_path / name,
+                embedder="pond",
+                out=tmp_path / "run",
+            )
+    with pytest.raises(EmbedderError, match="pond"):
+        audit_folders(
+            real=tmp_path / "a", synthetic=tmp_path / "a", embedder="pondd", out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
