@@ -381,7 +381,7 @@ def train_clip(
     folder: Path,
     *,
     out: Path,
-    steps: int = 3000,
+    steps: int = 2400,
     batch: int = 256,
     seed: int = 0,
     start: Path | None = None,
