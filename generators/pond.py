@@ -81,7 +81,9 @@ _SHAPES: Final[dict[str, tuple[_Part, ...]]] = {
         _poly("tyre", (0.12, 0.38), (0.22, 0.38), (0.22, 0.85), (0.12, 0.85)),
     ),
     "cat": (
-        _poly("dark", (0.4, 0.8), (0.95, 0.5), (0.9, -0.15), (0.75, -0.15), (0.72, 0.4), (0.4, 0.6)),
+        _poly(
+            "dark", (0.4, 0.8), (0.95, 0.5), (0.9, -0.15), (0.75, -0.15), (0.72, 0.4), (0.4, 0.6)
+        ),
         _oval("body", 0.0, 0.45, 0.5, 0.52),
         _poly("body", (-0.5, -0.35), (-0.48, -1.0), (-0.05, -0.65)),
         _poly("body", (0.5, -0.35), (0.48, -1.0), (0.05, -0.65)),
@@ -103,7 +105,9 @@ _SHAPES: Final[dict[str, tuple[_Part, ...]]] = {
         _poly("dark", (-0.7, 0.2), (-0.48, 0.2), (-0.48, 0.8), (-0.7, 0.8)),
         _poly("dark", (0.3, 0.2), (0.52, 0.2), (0.52, 0.8), (0.3, 0.8)),
         _poly("body", (-0.75, -0.2), (0.6, -0.2), (0.6, 0.35), (-0.75, 0.35)),
-        _poly("body", (0.3, -0.7), (0.75, -0.75), (1.1, -0.4), (1.1, -0.22), (0.6, 0.0), (0.3, 0.0)),
+        _poly(
+            "body", (0.3, -0.7), (0.75, -0.75), (1.1, -0.4), (1.1, -0.22), (0.6, 0.0), (0.3, 0.0)
+        ),
         _poly("dark", (0.3, -0.7), (0.55, -0.7), (0.48, -0.1), (0.25, -0.1)),
     ),
     "frog": (
@@ -184,16 +188,26 @@ def _habitat(colors: str, backgrounds: str) -> Habitat:
 
 
 REAL: Final[dict[str, Habitat]] = {
-    "airplane": _habitat("white:34 gray:30 blue:14 red:12 yellow:10", "road:40 snow:25 grass:20 sand:15"),
-    "automobile": _habitat("black:25 white:25 gray:20 red:18 blue:12", "road:45 sand:20 grass:20 clay:15"),
-    "bird": _habitat("brown:30 blue:20 black:20 yellow:15 red:15", "grass:35 water:25 snow:20 sand:20"),
+    "airplane": _habitat(
+        "white:34 gray:30 blue:14 red:12 yellow:10", "road:40 snow:25 grass:20 sand:15"
+    ),
+    "automobile": _habitat(
+        "black:25 white:25 gray:20 red:18 blue:12", "road:45 sand:20 grass:20 clay:15"
+    ),
+    "bird": _habitat(
+        "brown:30 blue:20 black:20 yellow:15 red:15", "grass:35 water:25 snow:20 sand:20"
+    ),
     "cat": _habitat("black:30 gray:25 brown:22 white:23", "clay:30 grass:30 road:20 snow:20"),
     "deer": _habitat("brown:34 gray:28 yellow:20 white:18", "grass:35 snow:30 clay:20 sand:15"),
     "dog": _habitat("brown:26 black:26 white:28 yellow:20", "grass:35 sand:25 road:25 snow:15"),
-    "frog": _habitat("brown:35 green:25 gray:20 yellow:12 red:8", "grass:40 water:35 clay:15 sand:10"),
+    "frog": _habitat(
+        "brown:35 green:25 gray:20 yellow:12 red:8", "grass:40 water:35 clay:15 sand:10"
+    ),
     "horse": _habitat("brown:34 black:24 white:25 gray:17", "grass:40 sand:30 clay:20 water:10"),
     "ship": _habitat("white:28 gray:24 red:20 blue:16 black:12", "water:50 snow:34 sand:16"),
-    "truck": _habitat("red:24 white:24 blue:20 yellow:22 green:10", "road:40 clay:25 sand:20 snow:15"),
+    "truck": _habitat(
+        "red:24 white:24 blue:20 yellow:22 green:10", "road:40 clay:25 sand:20 snow:15"
+    ),
 }
 """Where and in which colours each class lives in the real pond."""
 
@@ -304,7 +318,9 @@ def real_scene(cls: str, seed: int) -> Scene:
     return REAL[cls].sample(cls, rng)
 
 
-def real_photos(cls: str, seeds: Iterator[int] | range) -> Iterator[tuple[Scene, NDArray[np.uint8]]]:
+def real_photos(
+    cls: str, seeds: Iterator[int] | range
+) -> Iterator[tuple[Scene, NDArray[np.uint8]]]:
     """Real photos of a class with their truth, one per seed."""
     for seed in seeds:
         scene = real_scene(cls, seed)
@@ -316,7 +332,9 @@ def _pixel_seed(cls: str, seed: int) -> int:
     return seed * len(CLASSES) + CLASSES.index(cls)
 
 
-def write_real(folder: Path, *, per_class: int, seed: int = 0, classes: tuple[str, ...] = CLASSES) -> None:
+def write_real(
+    folder: Path, *, per_class: int, seed: int = 0, classes: tuple[str, ...] = CLASSES
+) -> None:
     """Render real photos into `folder/<class>/NNNNN.png`, with their truth in `scenes.jsonl`."""
     lines = []
     for cls in classes:

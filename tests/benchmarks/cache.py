@@ -6,8 +6,6 @@ Each stage runs in a fresh process, as an audit does, and loads what it needs. P
 and their ratio; the target is 20. Without a folder it draws noise images of 32 x 32.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
