@@ -46,7 +46,11 @@ def make_space(**space: Any) -> Space:
             "generator": {"kind": "modes:Modes"},
             "embedder": "pond",
             "space": words | space,
-            "baseline": {"prompt": "a plain frog", "guidance_scale": 3.0},
+            # 5 is right; where guidance is searched, the baseline has it wrong.
+            "baseline": {
+                "prompt": "a plain frog",
+                "guidance_scale": 3.0 if "guidance_scale" in space else 5.0,
+            },
         }
     )
     return Space.of(config, "frog")

@@ -1,0 +1,135 @@
+"""Confirmation and the appraisal under it, on embeddings whose truth is known."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gapclose.analysis.kernel import Kernel
+from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
+from gapclose.loop.confirm import Look, fresh_seeds, judged, score_looks
+from gapclose.loop.gallery import Part, RealClass
+from gapclose.loop.search import Mixture
+from gapclose.loop.studio import Shot
+
+sys.path.insert(0, str(Path(__file__).parent))
+import modes
+from test_prior import Blind, Reader
+
+TRUTH = {"brown": 0.6, "gray": 0.4}
+NOUNS = {"frog": "brown", "toad": "gray"}  # nouns that Reader knows
+GROUPS = {"color": ["brown", "gray", "red"]}
+
+
+def evidence(shares: dict[str, float], *, seed: int = 0, judge: Any = None, n: int = 150) -> Any:
+    rng = np.random.default_rng(seed)
+    real = modes.mixed(TRUTH, n, rng)
+    sides: dict[str, Any] = {"real": real, "synthetic": modes.mixed(shares, n, rng)}
+    if judge is not None:
+        judge_real = modes.mixed(TRUTH, n, rng)
+        sides |= {"judge_real": judge_real, "judge_kernel": Kernel.fit(judge_real)}
+        sides["judge_synthetic"] = modes.mixed(judge, n, rng)
+    return Evidence(cls="frog", noun="frog", kernel=Kernel.fit(real), **sides)
+
+
+def test_classes_are_scored_in_their_order_and_named() -> None:
+    good, bad = evidence(TRUTH), replace(evidence({"red": 1.0}, seed=1), cls="toad")
+    gaps = appraise([good, bad], embedder=Reader(), groups=GROUPS, nouns=NOUNS)
+    assert [g.name for g in gaps] == ["frog", "toad"]
+    assert [g.closed for g in gaps] == [True, False]
+    assert gaps[1].effect > 10 * abs(gaps[0].effect)
+    red = next(w for w in gaps[1].attributes if w.word == "red")
+    assert red.synthetic > 0.9 > 0.1 > red.real
+    assert all(g.judge is None for g in gaps)
+
+
+def test_without_a_text_side_there_are_no_words() -> None:
+    (gap,) = appraise([evidence(TRUTH)], embedder=Blind(), groups=GROUPS, nouns=NOUNS)
+    assert gap.attributes is None
+    assert gap.label_agreement is None
+
+
+def test_label_agreement_needs_something_to_agree_about() -> None:
+    rng = np.random.default_rng(0)
+    rows = modes.mixed({"brown": 0.75, "gray": 0.25}, 100, rng)
+    options: dict[str, Any] = {"cls": "frog", "embedder": Reader()}
+    assert label_agreement_of(rows, nouns=NOUNS, **options) == pytest.approx(0.75)
+    assert label_agreement_of(rows, nouns={"frog": "brown"}, **options) is None
+
+
+def look(shares: dict[str, float], *, judge: dict[str, float] | None = None, **shot: Any) -> Look:
+    e = evidence(shares, judge=judge)
+    n = len(e.synthetic)
+    part = Part(
+        paths=tuple(Path(f"{i}.png") for i in range(n)), rows=e.real, judge_rows=e.judge_real
+    )
+    real = RealClass(
+        name="frog", tune=part, parts=(part,), kernel=e.kernel, judge_kernel=e.judge_kernel
+    )
+    baseline = modes.make_space().baseline
+    made = Shot(
+        images=(),
+        embeddings=e.synthetic,
+        recipes=(0,) * n,
+        seeds=tuple(range(n)),
+        invalid=shot.get("invalid", 0),
+        generated=n,
+    )
+    return Look(
+        real=real,
+        part=0,
+        mixture=Mixture(recipes=(baseline,), weights=(1.0,), gap_tune=0.0),
+        shot=made,
+        judge_rows=e.judge_synthetic,
+        rows=[],
+    )
+
+
+def confirmed(seen: Look) -> tuple[bool | None, bool | None]:
+    options: dict[str, Any] = {"embedder": Blind(), "nouns": {"frog": "frog"}}
+    (gap,) = score_looks([seen], groups=GROUPS, seed=0, **options)
+    done = judged(gap, seen, **options)
+    return done.closed, done.confirmed
+
+
+def test_confirmed_is_closed_and_the_judge_agrees() -> None:
+    assert confirmed(look(TRUTH)) == (True, True)
+    assert confirmed(look(TRUTH, judge=TRUTH)) == (True, True)
+
+
+def test_the_judge_can_refuse() -> None:
+    assert confirmed(look(TRUTH, judge={"red": 1.0})) == (True, False)
+
+
+def test_what_is_not_closed_is_not_confirmed() -> None:
+    assert confirmed(look({"brown": 1.0}, judge=TRUTH)) == (False, False)
+
+
+def test_too_many_invalid_images_refuse() -> None:
+    assert confirmed(look(TRUTH, invalid=7)) == (True, True)  # 7 of 157 are below 5 %
+    assert confirmed(look(TRUTH, invalid=9)) == (True, False)
+
+
+def test_collapse_onto_real_images_is_refused_by_the_guards() -> None:
+    # The right shares, but of each mode one image over and over.
+    seen = look(TRUTH)
+    rows = seen.shot.embeddings
+    centres = np.repeat(np.stack([rows[:90].mean(0), rows[90:].mean(0)]), (90, 60), axis=0).astype(
+        np.float32
+    )
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    assert confirmed(replace(seen, shot=replace(seen.shot, embeddings=centres)))[1] is False
+
+
+def test_each_look_and_run_has_seeds_of_its_own() -> None:
+    looks = [set(fresh_seeds(part, 200, seed=seed)) for part in range(3) for seed in (0, 1)]
+    assert all(len(seeds) == 200 for seeds in looks)
+    assert len(set().union(*looks)) == 6 * 200
+    search = modes.make_search(modes.mixed(TRUTH, 40, np.random.default_rng(0)))
+    proposal = search.propose(settings_trials=4)
+    assert not looks[0] & {s for _, seeds in proposal.jobs for s in seeds}

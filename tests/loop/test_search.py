@@ -1,0 +1,233 @@
+"""The search on worlds whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from gapclose.analysis.gap import mmd2
+from gapclose.loop.search import (
+    FAILURES,
+    PATIENCE,
+    ClassSearch,
+    Images,
+    Mixture,
+    Proposal,
+    _nearest,
+    smooth,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+import modes
+
+TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
+
+
+def run(search: ClassSearch, trials: int, *, settings_trials: int = 6) -> list[Proposal]:
+    done = []
+    while search.number < trials and search.stopped() is None:
+        proposal = search.propose(settings_trials=settings_trials)
+        search.absorb(proposal, modes.shoot(proposal))
+        done.append(proposal)
+    return done
+
+
+def test_the_weights_of_a_known_mixture_are_found() -> None:
+    real = modes.mixed(TRUTH, 300, np.random.default_rng(1))
+    search = modes.make_search(real)
+    run(search, 25)
+    mixture = search.mixture()
+    found = modes.weights_by_word(mixture.recipes, mixture.weights)
+    for word in modes.WORDS:
+        assert found[word] == pytest.approx(TRUTH.get(word, 0.0), abs=0.05), found
+    assert sum(mixture.weights) == pytest.approx(1.0)
+    assert search.gap < 0.1 * search.baseline_gap
+
+
+def test_a_prior_that_errs_does_not_hide_a_mode() -> None:
+    real = modes.mixed(TRUTH, 300, np.random.default_rng(2))
+    prior = {"plain": 0.6, "red": 0.36, "blue": 0.02, "brown": 0.01, "gray": 0.01}
+    search = modes.make_search(real, prior=prior)
+    run(search, 40)
+    mixture = search.mixture()
+    found = modes.weights_by_word(mixture.recipes, mixture.weights)
+    for word in modes.WORDS:
+        assert found[word] == pytest.approx(TRUTH.get(word, 0.0), abs=0.08), found
+
+
+def test_where_the_baseline_is_real_nothing_is_searched() -> None:
+    kept = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        search = modes.make_search(modes.mixed(TRUTH, 150, rng))
+        proposal = search.propose(settings_trials=4)
+        images = modes.shoot(proposal)
+        fresh = Images(
+            embeddings=modes.mixed(TRUTH, 100, rng), recipes=(0,) * 100, seeds=images.seeds
+        )
+        search.absorb(proposal, fresh)
+        if search.stopped() == "closed from the start":
+            kept += 1
+            assert search.mixture().recipes == (search.space.baseline,)
+            assert search.mixture().weights == (1.0,)
+    assert kept >= 27  # the floor is a 95th percentile
+
+
+def test_the_stages_come_in_order_and_settings_are_paired() -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0], camera={"noise": [0.0, 0.1]})
+    real = modes.mixed(TRUTH, 200, np.random.default_rng(3))
+    search = modes.make_search(real, space=space)
+    done = run(search, 14)
+    assert [p.number for p in done] == list(range(14))
+    assert [p.stage for p in done] == ["baseline"] + ["settings"] * 6 + ["joint"] * 7
+    settings = [p for p in done if p.stage == "settings"]
+    assert len({tuple(s for _, s in p.jobs) for p in settings}) == 1  # the same seeds
+    assert len({tuple(r.draw.prompt for r, _ in p.jobs) for p in settings}) == 1
+    # The first are the baseline's own; every third keeps the best draw and moves the camera.
+    assert settings[0].params == {"guidance_scale": 3.0, "camera.noise": 0.0}
+    for p in (settings[2], settings[5]):
+        earlier = {q.params["guidance_scale"] for q in settings[: settings.index(p)]}
+        assert p.params["guidance_scale"] in earlier
+    fresh = [s for p in done if p.stage != "settings" for _, seeds in p.jobs for s in seeds]
+    paired = {s for p in settings for _, seeds in p.jobs for s in seeds}
+    assert len(set(fresh)) == len(fresh)
+    assert not paired & set(fresh)
+
+
+def test_settings_that_suit_the_class_win() -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0])
+    real = modes.mixed(TRUTH, 200, np.random.default_rng(4))
+    search = modes.make_search(real, space=space, images_per_trial=32)
+    run(search, 16, settings_trials=12)
+    assert search.winner is not None
+    assert abs(search.winner["guidance_scale"] - 5.0) < 1.5
+
+
+def test_hints_are_tried_first_and_shorten_the_stage() -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0])
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(5))
+    search = modes.make_search(real, space=space)
+    hint = {"guidance_scale": 5.0}
+    stages = []
+    for _ in range(6):
+        proposal = search.propose(settings_trials=6, hints=[hint])
+        stages.append((proposal.stage, proposal.params.get("guidance_scale")))
+        search.absorb(proposal, modes.shoot(proposal))
+    assert stages[2] == ("settings", 5.0)
+    assert [s for s, _ in stages] == ["baseline"] + ["settings"] * 3 + ["joint"] * 2
+
+
+def test_replaying_the_finished_trials_gives_the_same_search() -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0])
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(6))
+    whole = modes.make_search(real, space=space)
+    done = run(whole, 14)
+    for cut in (1, 4, 7, 8, 11):
+        again = modes.make_search(real, space=space)
+        for proposal in done[:cut]:
+            row = {
+                "number": proposal.number,
+                "stage": proposal.stage,
+                "params": proposal.params,
+                "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in proposal.jobs],
+            }
+            read = Proposal.from_row(json.loads(json.dumps(row)))
+            assert read == proposal
+            again.absorb(read, modes.shoot(read))
+        assert run(again, 14) == done[cut:]
+        assert again.mixture() == whole.mixture()
+
+
+def test_three_failures_in_a_row_stop_a_class() -> None:
+    real = modes.mixed(TRUTH, 80, np.random.default_rng(7))
+    search = modes.make_search(real)
+    proposal = search.propose(settings_trials=4)
+    search.absorb_failure()
+    # Trial 0 failed: the baseline is still what comes first.
+    again = search.propose(settings_trials=4)
+    assert (again.number, again.stage) == (1, "baseline")
+    search.absorb(again, modes.shoot(again))
+    for _ in range(FAILURES):
+        assert search.stopped() is None
+        search.absorb_failure()
+    assert search.stopped() == "3 failures in a row"
+    assert not search.reopen()
+    assert search.mixture().recipes == (proposal.jobs[0][0],)
+
+
+def test_a_class_that_gains_nothing_rests_and_may_be_reopened() -> None:
+    # The real side is a mode that no word draws; what is picked by luck alone is less than a
+    # tenth of this floor.
+    rng = np.random.default_rng(8)
+    real = modes.rows_of("plain", 80, rng)
+    real[:, 1] -= 0.8
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    search = modes.make_search(real)
+    search.floor = 0.05
+    done = run(search, 80)
+    assert search.stopped() == "no gain for a while"
+    assert PATIENCE < len(done) < 60
+    assert search.reopen()
+    assert search.stopped() is None
+
+
+def test_too_few_valid_images_score_nothing() -> None:
+    search = modes.make_search(modes.mixed(TRUTH, 80, np.random.default_rng(9)))
+    proposal = search.propose(settings_trials=4)
+    images = modes.shoot(proposal)
+    one = Images(embeddings=images.embeddings[:1], recipes=(0,), seeds=images.seeds[:1])
+    with pytest.raises(ValueError, match="fewer than 2"):
+        search.absorb(proposal, one)
+    assert search.number == 0
+    assert len(search.bank) == 0
+
+
+def test_what_a_trial_is_said_to_show() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(10))
+    search = modes.make_search(real)
+    first = search.propose(settings_trials=4)
+    images = modes.shoot(first)
+    finding = search.absorb(first, images)
+    wanted = mmd2(real=real, synthetic=images.embeddings, kernel=search.bank.kernel)
+    assert finding.gap == pytest.approx(wanted, abs=1e-6)
+    assert finding.value == finding.gap
+    gaps = [finding.mixture_gap]
+    for _ in range(6):
+        proposal = search.propose(settings_trials=4)
+        gaps.append(search.absorb(proposal, modes.shoot(proposal)).mixture_gap)
+    assert gaps == sorted(gaps, reverse=True)
+
+
+def test_mixtures_survive_json_and_share_out_seeds() -> None:
+    space = modes.make_space()
+    recipes = tuple(space.recipe({"color": w}) for w in ("brown", "gray", "red"))
+    mixture = Mixture(recipes=recipes, weights=(0.6, 0.399, 0.001), gap_tune=0.25)
+    assert Mixture.from_json(json.loads(json.dumps(mixture.to_json()))) == mixture
+    jobs = mixture.jobs(range(100, 120))
+    assert [len(seeds) for _, seeds in jobs] == [12, 8]  # nobody is asked for no image
+    assert [s for _, seeds in jobs for s in seeds] == list(range(100, 120))
+
+
+def test_the_nearest_allowed_setting() -> None:
+    assert _nearest(FloatDistribution(1.0, 4.0), 7.5) == 4.0
+    assert _nearest(IntDistribution(6, 12), 2) == 6
+    assert _nearest(IntDistribution(6, 12), 8) == 8
+    assert _nearest(CategoricalDistribution(("a", "b")), "b") == "b"
+    assert _nearest(CategoricalDistribution(("a", "b")), None) == "a"
+
+
+def test_smoothing_does_not_fall_for_the_luckiest_trial() -> None:
+    distributions = {"guidance_scale": FloatDistribution(0.0, 10.0)}
+    rng = np.random.default_rng(0)
+    params = [{"guidance_scale": float(g)} for g in np.linspace(0, 10, 21)]
+    values = [0.02 * (p["guidance_scale"] - 3) ** 2 + 0.05 * rng.normal() for p in params]
+    values[18] = -0.2  # luck, far from the valley at 3
+    assert int(np.argmin(values)) == 18
+    best = int(np.argmin(smooth(distributions, params, values)))
+    assert abs(params[best]["guidance_scale"] - 3) < 2
+    assert smooth(distributions, params[:3], values[:3]).tolist() == values[:3]
