@@ -100,7 +100,7 @@ def demo(
         data = out / "export"
         if not data.exists():
             reporter.event("stage", name="export")
-            export_(out, data, per_class=50, progress=_exporting(reporter))
+            export_(out, data, per_class=20, progress=_exporting(reporter))
     _summary(out, page)
     _say("export", data)
 

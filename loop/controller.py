@@ -251,7 +251,7 @@ class _Tuning:
         for recipe, seeds in proposal.jobs:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
-        if proposal.stage != "baseline":
+        if proposal.stage == "joint":
             self.trial_seconds.append(seconds)
         self._say(name, row)
 
@@ -269,8 +269,12 @@ class _Tuning:
             return 0.0
         drawn = max(self.studio.generated, 1)
         per_image = (self.studio.generate_seconds + 2 * self.studio.embed_seconds) / drawn
+        if self.trial_seconds:
+            # A mixture is drawn recipe by recipe, in batches as small as a trial's.
+            batch = self.config.tune.images_per_trial
+            per_image = max(per_image, float(np.median(self.trial_seconds)) / batch)
         classes = sum(s.has_baseline for s in self.searches.values())
-        confirming = 1.2 * per_image * self.config.confirm.images * classes
+        confirming = 1.3 * per_image * self.config.confirm.images * classes
         return confirming + CLOSING_SECONDS + 0.3 * classes
 
     # Confirming

@@ -18,6 +18,7 @@ import yaml
 
 from gapclose.generators.pond import write_real
 from gapclose.generators.recipe import Recipe
+from gapclose.generators.registry import POND
 from gapclose.loop.config import load_config
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
@@ -337,3 +338,31 @@ def test_a_run_of_another_config_or_in_use_is_left_alone(config: Path, unbroken:
     assert "another process is using this run" in err
     assert err.count("\n") == 1
     assert (unbroken.path / "config.yaml").read_bytes() == before
+
+
+# --------------------------------------------------------------------------- end to end
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (POND / "model_index.json").is_file(), reason="the pond's Stable Diffusion is not trained"
+)
+def test_the_shipped_config_from_first_image_to_export(tmp_path: Path) -> None:
+    out, data = tmp_path / "run", tmp_path / "data"
+    sets = ["tune.trials=4", "classes=[frog, ship]", "confirm.images=100", "real.per_class=200"]
+    words = [word for key in sets for word in ("--set", key)]
+    code, err = finished(command("tune", "pond", "--out", out, *words))
+    assert code == 0, err
+    run = Run.open(out)
+    assert {row["stage"] for row in run.trials} == {"baseline", "settings", "joint"}
+    rows = {row["name"]: row for row in run.gap["classes"]}
+    assert set(rows) == {"frog", "ship"}
+    frog = rows["frog"]
+    assert frog["before"]["closed"] is False  # all green
+    assert frog["judge"]["gap"] is not None
+    green = next(w for w in frog["before"]["attributes"] if w["word"] == "green")
+    assert green["synthetic"] > 0.9
+    assert "frog" in run.report.read_text(encoding="utf-8")
+    code, err = finished(command("export", out, data, "--per-class", 5))
+    assert code == 0, err
+    assert len(list(data.rglob("*.png"))) == 10
