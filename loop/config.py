@@ -335,6 +335,12 @@ class SpaceConfig(_Section):
 
     @model_validator(mode="after")
     def _slots_are_defined(self) -> SpaceConfig:
+        taken = {"noun", "prompt", *type(self).model_fields} & set(self.slots)
+        if taken:
+            raise ValueError(
+                f"slots must not define {min(taken)}: the search has a parameter of that name; "
+                "call the slot something else"
+            )
         if "class" in self.slots:
             raise ValueError(
                 "slots must not define class, the class's noun; its words belong in nouns"

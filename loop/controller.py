@@ -125,6 +125,7 @@ class _Tuning:
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.trial_seconds: list[float] = []
+        self.failed: dict[str, str] = {}
         self.interrupted = False
 
     def _search(self, name: str) -> ClassSearch:
@@ -167,7 +168,7 @@ class _Tuning:
             search = self.searches[row["class"]]
             search.images = row["images_total"]
             if row["state"] != "complete":
-                search.absorb_failure()
+                search.absorb_failure(row["stage"])
                 continue
             proposal = Proposal.from_row(row)
             search.absorb(proposal, self._stored(row))
@@ -186,7 +187,11 @@ class _Tuning:
 
     def _tune(self) -> None:
         self._stage("tune")
-        while not self.interrupted and self.budget.left > self._reserve():
+        # Every class gets its baseline, whatever the budget: without one there is no report.
+        while not self.interrupted and (
+            self.budget.left > self._reserve()
+            or not all(s.has_baseline or s.stopped() for s in self.searches.values())
+        ):
             name = self.budget.pick(self.searches)
             if name is None:
                 break
@@ -226,7 +231,7 @@ class _Tuning:
         except Exception as error:  # noqa: BLE001 - the trial boundary: one trial fails, the run goes on
             log.error("trial %d of %s failed: %s", proposal.number, name, error)
             log.debug("%s", traceback.format_exc())
-            search.absorb_failure()
+            search.absorb_failure(proposal.stage)
             row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
             row |= {"invalid": 0, "gap": None, "mixture_gap": None, "value": None}
         else:
@@ -293,25 +298,30 @@ class _Tuning:
             baseline = Mixture(
                 recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
             )
-            shared: dict[str, Any] = {
-                "real": self.gallery[name],
-                "part": look,
-                "judge": self.judge,
-            }
-            before = shoot_look(
-                self.studio,
-                mixture=baseline,
-                stage="baseline",
-                seeds=search.baseline_seeds,
-                **shared,
-            )
-            after = shoot_look(
-                self.studio,
-                mixture=mixture,
-                stage="tuned",
-                seeds=fresh_seeds(look, size, seed=seed),
-                **shared,
-            )
+            try:
+                shared: dict[str, Any] = {
+                    "real": self.gallery[name],
+                    "part": look,
+                    "judge": self.judge,
+                }
+                before = shoot_look(
+                    self.studio,
+                    mixture=baseline,
+                    stage="baseline",
+                    seeds=search.baseline_seeds,
+                    **shared,
+                )
+                after = shoot_look(
+                    self.studio,
+                    mixture=mixture,
+                    stage="tuned",
+                    seeds=fresh_seeds(look, size, seed=seed),
+                    **shared,
+                )
+            except GenerationError as error:
+                log.error("%s could not be confirmed: %s", name, error)
+                self.failed[name] = f"its confirmation failed: {error}"
+                continue
             self.looks[name] = (before, after)
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
@@ -389,7 +399,7 @@ class _Tuning:
             "skipped": [
                 {
                     "class": name,
-                    "why": search.stopped() or "the budget ended before its first image",
+                    "why": self.failed.get(name) or search.stopped() or "no image of it was made",
                 }
                 for name, search in self.searches.items()
                 if name not in self.gaps

@@ -80,9 +80,9 @@ def export(
         raise ConfigError(f"{out}: exists and is not empty; name a new folder")
     config = folder.config()
     code = config.names_code()
-    if code is not None and not trust:
+    if code and not (trust or folder.made_here()):
         raise ConfigError(
-            f"{folder.config_path}: generator.kind names code to import ({code}); "
+            f"{folder.config_path}: names code to import ({', '.join(code)}); "
             "if you trust whoever made this run, add --trust"
         )
     plans = _plans(folder, only_confirmed=only_confirmed)

@@ -350,8 +350,10 @@ class ClassSearch:
         self.failures = 0
         return Finding(gap=own, value=value, mixture_gap=self.gap)
 
-    def absorb_failure(self) -> None:
+    def absorb_failure(self, stage: Stage) -> None:
         """A trial failed; its number is spent."""
+        if stage == "joint" and self.winner is None:
+            self._pick_winner()  # replayed: the stage ended before this trial
         self.number += 1
         self.failures += 1
 

@@ -370,9 +370,6 @@ def test_the_shipped_config_finds_the_green_frogs(shipped: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="export takes a config that names no code for one that does"
-)
 def test_the_shipped_config_is_exported(shipped: Run, tmp_path: Path) -> None:
     code, err = finished(command("export", shipped.path, tmp_path / "data", "--per-class", 5))
     assert code == 0, err

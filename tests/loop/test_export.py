@@ -148,9 +148,12 @@ def test_the_same_export_twice_is_the_same(run: RunDir, out: Path, tmp_path: Pat
     assert all((out / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
-def test_code_is_not_imported_without_trust(tmp_path: Path) -> None:
+def test_code_of_a_run_made_elsewhere_is_not_imported_without_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = {"generator": {"kind": "no_such_module:Thing"}}
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
+    monkeypatch.setenv("GAPCLOSE_CACHE", str(tmp_path / "another user's"))
     with pytest.raises(ConfigError, match=r"no_such_module:Thing.*--trust"):
         export(run.path, tmp_path / "out", per_class=1)
 

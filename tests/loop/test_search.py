@@ -147,14 +147,14 @@ def test_three_failures_in_a_row_stop_a_class() -> None:
     real = modes.mixed(TRUTH, 80, np.random.default_rng(7))
     search = modes.make_search(real)
     proposal = search.propose(settings_trials=4)
-    search.absorb_failure()
+    search.absorb_failure("joint")
     # Trial 0 failed: the baseline is still what comes first.
     again = search.propose(settings_trials=4)
     assert (again.number, again.stage) == (1, "baseline")
     search.absorb(again, modes.shoot(again))
     for _ in range(FAILURES):
         assert search.stopped() is None
-        search.absorb_failure()
+        search.absorb_failure("joint")
     assert search.stopped() == "3 failures in a row"
     assert not search.reopen()
     assert search.mixture().recipes == (proposal.jobs[0][0],)
