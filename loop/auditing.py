@@ -196,7 +196,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         started = time.monotonic()
         if images is None:
             assert isinstance(config.real, PondReal)
-            images = rendered_pond(rundir, config.real)
+            images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
         embedder = make_embedder(config.embedder, device=config.device)

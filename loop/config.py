@@ -386,7 +386,7 @@ class TuneConfig(_Section):
     trials: int | None = Field(default=None, ge=1)
     images: int | None = Field(default=None, ge=1)
     images_per_trial: int = Field(default=8, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)  # seeds of images count up from it
 
     @model_validator(mode="after")
     def _ends(self) -> TuneConfig:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.gap import ClassGap, guards_pass
+from gapclose.analysis.gap import ClassGap, guards_pass, mmd2
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
@@ -39,6 +39,11 @@ class Look:
     shot: Shot
     judge_rows: NDArray[np.float32] | None
     rows: list[dict[str, Any]]  # of samples.jsonl
+
+    def gap(self) -> float:
+        """Against its part of the confirm split, without a test."""
+        real = self.real.parts[self.part].rows
+        return mmd2(real=real, synthetic=self.shot.embeddings, kernel=self.real.kernel)
 
 
 def shoot_look(

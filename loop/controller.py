@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import signal
 import threading
 import time
@@ -84,7 +85,7 @@ def tune(
         if images is None:
             assert isinstance(config.real, PondReal)
             reporter.event("stage", name="render")
-            images = rendered_pond(rundir, config.real)
+            images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
         _Tuning(config, rundir, gallery, unreadable, reporter).run()
@@ -103,10 +104,15 @@ class _Tuning:
         reporter: Reporter,
     ) -> None:
         self.config, self.rundir, self.reporter = config, rundir, reporter
-        self.gallery, self.unreadable = gallery, unreadable
         state = rundir.read_json("state.json") if rundir.has("state.json") else {}
-        self.state: dict[str, Any] = {"started": time.time(), "looks": {}, "classes": {}} | state
         self.budget = Budget(limits=config.tune, used_before=state.get("seconds_used", 0.0))
+        self.gallery, self.unreadable = gallery, unreadable
+        self.state: dict[str, Any] = {
+            "id": secrets.token_hex(4),
+            "started": time.time(),
+            "looks": {},
+            "classes": {},
+        } | state
         self.spaces = {name: Space.of(config, name) for name in gallery}
         self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
         self.groups = config.attributes or DEFAULT_WORDS
@@ -119,8 +125,12 @@ class _Tuning:
             embedder=self.embedder,
             rundir=rundir,
         )
+        self._save_state()  # the id names the run's studies: it is on disk before they are
         storage = open_storage(config.storage or f"sqlite:///{rundir.study_path}")
-        self.records = {name: Record(storage, space) for name, space in self.spaces.items()}
+        self.records = {
+            name: Record(storage, space, run=str(self.state["id"]))
+            for name, space in self.spaces.items()
+        }
         self.searches = {name: self._search(name) for name in gallery}
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
@@ -130,18 +140,21 @@ class _Tuning:
 
     def _search(self, name: str) -> ClassSearch:
         real, space = self.gallery[name], self.spaces[name]
-        floor = Floor.fit(real.tune.rows, kernel=real.kernel, seed=self.config.tune.seed)
         return ClassSearch(
             space=space,
             bank=Bank(kernel=real.kernel, real=real.tune.rows),
             prior=word_prior(space, real.tune.rows, self.embedder),
-            floor=floor.floor_p95(
-                n_real=len(real.tune), n_synthetic=max(BASELINE_IMAGES, self.config.confirm.images)
-            ),
+            floor=self._floor(real, self.config.confirm.images),
+            baseline_floor=self._floor(real, BASELINE_IMAGES),
             images_per_trial=self.config.tune.images_per_trial,
             baseline_images=BASELINE_IMAGES,
             seed=self.config.tune.seed,
         )
+
+    def _floor(self, real: RealClass, n_synthetic: int) -> float:
+        """`floor_p95` of the tune split against so many images; above 0, to be divided by."""
+        fitted = Floor.fit(real.tune.rows, kernel=real.kernel, seed=self.config.tune.seed)
+        return max(fitted.floor_p95(n_real=len(real.tune), n_synthetic=n_synthetic), 1e-9)
 
     def run(self) -> None:
         """Replay, search, confirm; search again what did not hold; close."""
@@ -176,6 +189,8 @@ class _Tuning:
                 self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
         for name, record in self.records.items():
             record.repair([row for row in rows if row["class"] == name])
+        if self.budget.by_clock:
+            self._reopen()
 
     def _stored(self, row: dict[str, Any]) -> Images:
         arrays = load_file(self.rundir.embeddings_path(_evidence(row["class"], row["number"])))
@@ -192,10 +207,19 @@ class _Tuning:
             self.budget.left > self._reserve()
             or not all(s.has_baseline or s.stopped() for s in self.searches.values())
         ):
-            name = self.budget.pick(self.searches)
+            name = self.budget.pick(
+                {name: s for name, s in self.searches.items() if not self._rests(name)}
+            )
             if name is None:
                 break
             self._trial(name)
+
+    def _rests(self, name: str) -> bool:
+        """Whether more trials would change nothing: confirmed, or no unseen part is left."""
+        look = self.state["looks"].get(name)
+        if look is None:
+            return False
+        return bool(look["confirmed"]) or look["part"] + 1 >= len(self.gallery[name].parts)
 
     def _trial(self, name: str) -> None:
         search = self.searches[name]
@@ -289,21 +313,21 @@ class _Tuning:
         self._stage("confirm")
         size, seed = self.config.confirm.images, self.config.tune.seed
         for name, search in self.searches.items():
-            look = self.state["looks"].get(name, 0)
-            if not search.has_baseline or look >= len(self.gallery[name].parts):
+            last = self.state["looks"].get(name)
+            looked_now = name in self.looks and last["trials"] == search.number
+            if not search.has_baseline or looked_now:
                 continue
-            if name in self.gaps and self.gaps[name].confirmed:
-                continue
-            mixture = search.mixture()
+            part, mixture = self._look(name)
             baseline = Mixture(
                 recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
             )
+            shared: dict[str, Any] = {
+                "real": self.gallery[name],
+                "part": part,
+                "judge": self.judge,
+            }
+            fresh = {"stage": "tuned", "seeds": fresh_seeds(part, size, seed=seed)} | shared
             try:
-                shared: dict[str, Any] = {
-                    "real": self.gallery[name],
-                    "part": look,
-                    "judge": self.judge,
-                }
                 before = shoot_look(
                     self.studio,
                     mixture=baseline,
@@ -311,13 +335,10 @@ class _Tuning:
                     seeds=search.baseline_seeds,
                     **shared,
                 )
-                after = shoot_look(
-                    self.studio,
-                    mixture=mixture,
-                    stage="tuned",
-                    seeds=fresh_seeds(look, size, seed=seed),
-                    **shared,
-                )
+                after = shoot_look(self.studio, mixture=mixture, **fresh)
+                if mixture.recipes != baseline.recipes and after.gap() >= before.gap():
+                    # No class may end worse than it began: what does not help is not kept.
+                    after = shoot_look(self.studio, mixture=baseline, **fresh)
             except GenerationError as error:
                 log.error("%s could not be confirmed: %s", name, error)
                 self.failed[name] = f"its confirmation failed: {error}"
@@ -327,6 +348,20 @@ class _Tuning:
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
             )
         self._score()
+
+    def _look(self, name: str) -> tuple[int, Mixture]:
+        """The part of the confirm split to look at now, and the mixture to look at it with.
+
+        Each look uses an unseen part. Without a trial since the last one, the mixture is the
+        same and so is the look; with no part left, what was looked at last stays.
+        """
+        search, last = self.searches[name], self.state["looks"].get(name)
+        if last is None:
+            return 0, search.mixture()
+        if last["trials"] != search.number and last["part"] + 1 < len(self.gallery[name].parts):
+            return last["part"] + 1, search.mixture()
+        mixtures = self.rundir.read_json("mixtures.json")["classes"]
+        return last["part"], Mixture.from_json(mixtures[name])
 
     def _score(self) -> None:
         looks = self.looks
@@ -343,23 +378,27 @@ class _Tuning:
             self.gaps[name] = replace(done, before=old)
             self.state["classes"].setdefault(name, {})
             self.state["classes"][name] |= {"closed": done.closed, "confirmed": done.confirmed}
+            self.state["looks"][name] = {
+                "part": looks[name][1].part,
+                "trials": self.searches[name].number,
+                "confirmed": bool(done.confirmed),
+            }
         self.rundir.write_json(
             "mixtures.json",
             {"schema": 1, "classes": {n: a.mixture.to_json() for n, (_, a) in looks.items()}},
         )
+        self._save_state()
 
     def _reopened(self) -> bool:
         """Put classes that did not hold back into the search, if time and parts are left."""
         if not self.budget.by_clock or self.budget.left < 2 * self._reserve():
             return False
-        again = False
-        for name, gap in self.gaps.items():
-            looked = self.state["looks"].get(name, 0) + 1
-            unseen = looked < len(self.gallery[name].parts)
-            if not gap.confirmed and unseen and self.searches[name].reopen():
-                self.state["looks"][name] = looked
-                again = True
-        return again
+        return self._reopen()
+
+    def _reopen(self) -> bool:
+        """Search on in the classes that were looked at and did not hold."""
+        waiting = [name for name in self.state["looks"] if not self._rests(name)]
+        return any([self.searches[name].reopen() for name in waiting])
 
     # Closing
 
@@ -378,7 +417,7 @@ class _Tuning:
                 embeddings.extend(look.shot.embeddings)
         self.rundir.write_json("gap.json", self._gap_json())
         write_map(self.rundir, rows, np.stack(embeddings), seed=self.config.tune.seed)
-        self.state["stage"] = "done"
+        self.state |= {"stage": "done", "stopped_because": self._stopped_because()}
         self._save_state()
         from gapclose.loop.report import write_report
 
@@ -404,17 +443,27 @@ class _Tuning:
                 for name, search in self.searches.items()
                 if name not in self.gaps
             ],
-            "stopped": {
-                name: search.stopped() or self._stop_reason()
-                for name, search in self.searches.items()
-            },
+            "stopped": {name: self._stopped(name) for name in self.searches},
             "seconds": self._seconds(),
         }
 
-    def _stop_reason(self) -> str:
-        return (
+    def _stopped(self, name: str) -> str:
+        """Why a class got no more trials."""
+        search = self.searches[name]
+        if name in self.looks:
+            kept, baseline = self.looks[name][1].mixture.recipes, (search.space.baseline,)
+            if kept == baseline != search.mixture().recipes:
+                return "no mixture did better on unseen photos: the baseline is kept"
+        return search.stopped() or (
             "the budget is out" if self.budget.by_clock else "tune.trials or tune.images reached"
         )
+
+    def _stopped_because(self) -> str:
+        """Why the run ended, in a few words."""
+        if [n for n, gap in self.gaps.items() if gap.confirmed] == list(self.searches):
+            return "every class is closed and confirmed"
+        reasons = {self._stopped(name) for name, gap in self.gaps.items() if not gap.confirmed}
+        return "; ".join(sorted(reasons | {*self.failed.values()}))
 
     def _seconds(self) -> dict[str, float]:
         generate, embed = self.studio.generate_seconds, self.studio.embed_seconds

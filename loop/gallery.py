@@ -88,15 +88,17 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
     return images, classes
 
 
-def rendered_pond(rundir: RunDir, real: PondReal) -> ImageSet:
-    """RUN/real, rendered whole or not at all."""
+def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:
+    """RUN/real, rendered whole or not at all; the run's lock is held."""
     from gapclose.generators.pond import write_real
 
     folder = rundir.real_path
     if not folder.exists():
+        for left in rundir.path.glob(".real.*"):  # by a run that was killed
+            shutil.rmtree(left)
         rough = Path(tempfile.mkdtemp(dir=rundir.path, prefix=".real."))
         try:
-            write_real(rough, per_class=real.per_class, seed=real.seed)
+            write_real(rough, per_class=real.per_class, seed=real.seed, classes=tuple(classes))
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)

@@ -210,8 +210,11 @@ def _bordered(square: Floats, border: Floats) -> Floats:
 
 
 def drop_small(weights: Floats, smallest: float = SMALLEST_WEIGHT) -> Floats:
-    """Set weights below `smallest` to zero and rescale the rest to sum to 1."""
-    kept = np.where(weights < smallest, 0.0, weights)
+    """Set weights below `smallest` to zero and rescale the rest to sum to 1.
+
+    Of more than a thousand equal weights all may be that small: the largest always stay.
+    """
+    kept = np.where(weights < min(smallest, float(weights.max())), 0.0, weights)
     return np.asarray(kept / kept.sum())
 
 

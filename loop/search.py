@@ -136,6 +136,7 @@ class ClassSearch:
         bank: Its atoms, and the real tune split.
         prior: Shares of the words, which order the first prompts.
         floor: `floor_p95` at the size of a confirmation, the unit of gains.
+        baseline_floor: The same at the size of the baseline, which it is closed under.
         images_per_trial: Of settings and joint trials.
         baseline_images: Of trial 0.
         seed: Of the run.
@@ -145,6 +146,7 @@ class ClassSearch:
     bank: Bank
     prior: Shares
     floor: float
+    baseline_floor: float
     images_per_trial: int
     baseline_images: int
     seed: int
@@ -196,7 +198,7 @@ class ClassSearch:
         """Why the class needs no more trials, if so."""
         if self.failures >= FAILURES:
             return f"{FAILURES} failures in a row"
-        if self.baseline_gap <= self.floor and not self.reopened:
+        if self.baseline_gap <= self.baseline_floor and not self.reopened:
             return "closed from the start"
         if self._tried_joint and self.gap <= 0.0 and not self.reopened:
             return "closed on the tune split"

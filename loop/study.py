@@ -83,11 +83,11 @@ def _holding(fixed: Params, sampler: optuna.samplers.BaseSampler) -> optuna.samp
 class Record:
     """The class's study in the run's storage."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, space: Space) -> None:
-        """Open the study of the space's class, or make it."""
+    def __init__(self, storage: optuna.storages.BaseStorage, space: Space, *, run: str) -> None:
+        """Open the study of the space's class in a run, or make it; runs may share a storage."""
         self._space = space
         self._study = optuna.create_study(
-            storage=storage, study_name=f"{space.cls}-{space.digest()}", load_if_exists=True
+            storage=storage, study_name=f"{space.cls}-{space.digest()}-{run}", load_if_exists=True
         )
 
     def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -68,13 +68,13 @@ def make_search(
     space = space or make_space()
     kernel = Kernel.fit(real)
     even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
+    floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=len(real), n_synthetic=baseline_images)
     return ClassSearch(
         space=space,
         bank=Bank(kernel=kernel, real=real),
         prior=even | ({"color": dict(prior)} if prior else {}),
-        floor=Floor.fit(real, kernel=kernel).floor_p95(
-            n_real=len(real), n_synthetic=baseline_images
-        ),
+        floor=floor,
+        baseline_floor=floor,
         images_per_trial=images_per_trial,
         baseline_images=baseline_images,
         seed=0,

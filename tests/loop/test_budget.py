@@ -39,7 +39,9 @@ def search(**state: Any) -> ClassSearch:
 
 
 def open_class(gap: float, **state: Any) -> ClassSearch:
-    return search(number=3, baseline_gap=gap, best_gap=gap, floor=0.01, **state)
+    return search(
+        number=3, baseline_gap=gap, best_gap=gap, floor=0.01, baseline_floor=0.01, **state
+    )
 
 
 def test_time_adds_up_over_sessions() -> None:
@@ -115,7 +117,7 @@ def test_the_gap_is_weighed_in_floors() -> None:
 
 def test_nobody_wants_a_trial() -> None:
     budget, _ = make_budget(trials=3)
-    closed = search(number=1, baseline_gap=0.001, floor=0.01)
+    closed = search(number=1, baseline_gap=0.001, floor=0.01, baseline_floor=0.01)
     spent = open_class(0.9)
     broken = search(number=2, failures=3)
     assert budget.pick({"closed": closed, "spent": spent, "broken": broken}) is None

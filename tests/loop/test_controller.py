@@ -213,7 +213,8 @@ def told(run: Path, config: Path, cls: str) -> list[tuple[int, str, float | None
     """The class's study: number, stage and value of every trial, each once."""
     space = Space.of(load_config(config), cls)
     study = optuna.load_study(
-        storage=f"sqlite:///{run / 'study.db'}", study_name=f"{cls}-{space.digest()}"
+        storage=f"sqlite:///{run / 'study.db'}",
+        study_name=f"{cls}-{space.digest()}-{Run.open(run).state['id']}",
     )
     rows = [(t.user_attrs["number"], t.user_attrs["stage"], t.value) for t in study.trials]
     assert len({number for number, _, _ in rows}) == len(rows)
@@ -250,6 +251,32 @@ def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
     assert (unbroken.path / "report.html").stat().st_size > 10_000
     with sqlite3.connect(unbroken.study_path) as db:
         assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.slow
+def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=420, classes=("frog",))
+    config = written(tmp_path / "c.yaml", tmp_path / "photos", classes=["frog"])
+    out = tmp_path / "run"
+
+    def looked(trials: int) -> tuple[dict[str, Any], int, bytes]:
+        words = ("--out", out, "--set", f"tune.trials={trials}")
+        code, err = finished(command("tune", config, *words))
+        assert code == 0, err
+        look = Run.open(out).state["looks"]["frog"]
+        assert look["confirmed"] is False  # 24 images never say closed
+        return look, lines(out), (out / "mixtures.json").read_bytes()
+
+    look, trials, first = looked(4)
+    assert (look["part"], look["trials"], trials) == (0, 4, 4)
+    look, _, again = looked(4)  # nothing new: the same look
+    assert (look["part"], again) == (0, first)
+    look, trials, second = looked(6)
+    assert (look["part"], look["trials"], trials) == (1, 6, 6)
+    # Of some 210 photos there are two parts. With both seen, nothing more is tried or changed.
+    look, trials, third = looked(8)
+    assert (look["part"], look["trials"], trials) == (1, 6, 6)
+    assert third == second
 
 
 @pytest.mark.slow

@@ -117,13 +117,14 @@ def test_the_pond_is_rendered_once_and_whole(tmp_path: Path) -> None:
     assert check_real(made)[0] is None
     assert isinstance(made.real, PondReal)
     rundir = RunDir.create(tmp_path / "run", made)
-    images = rendered_pond(rundir, made.real)
-    assert len(images.classes) == 10
+    (rundir.path / ".real.killed" / "frog").mkdir(parents=True)
+    images = rendered_pond(rundir, made.real, ("frog", "ship"))
+    assert images.classes == ("frog", "ship")
     assert len(images.of("frog")) == 40
     assert not list(rundir.path.glob(".real*"))
     marker = images.of("frog")[0]
     before = marker.stat().st_mtime_ns
-    rendered_pond(rundir, made.real)
+    rendered_pond(rundir, made.real, ("frog", "ship"))
     assert marker.stat().st_mtime_ns == before
     truth = (rundir.real_path / "scenes.jsonl").read_text().splitlines()
     assert {json.loads(line)["file"].split("/")[0] for line in truth} == set(images.classes)

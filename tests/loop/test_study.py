@@ -121,21 +121,21 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def stored(path: Path, space: Space) -> list[optuna.trial.FrozenTrial]:
-    name = f"frog-{space.digest()}"
+    name = f"frog-{space.digest()}-r"
     return optuna.load_study(storage=f"sqlite:///{path}", study_name=name).trials
 
 
 def test_a_record_is_repaired_exactly_once(tmp_path: Path, space: Space) -> None:
     path = tmp_path / "study.db"
     rows = [row(0), row(1), row(2, state="fail", value=None, gap=None), row(3)]
-    record = Record(open_storage(f"sqlite:///{path}"), space)
+    record = Record(open_storage(f"sqlite:///{path}"), space, run="r")
     record.tell(rows[0])
     record.tell(rows[2])
     # Another session: two trials were written but never told.
-    again = Record(open_storage(f"sqlite:///{path}"), space)
+    again = Record(open_storage(f"sqlite:///{path}"), space, run="r")
     assert again.repair(rows) == 2
     assert again.repair(rows) == 0
-    assert Record(open_storage(f"sqlite:///{path}"), space).repair(rows) == 0
+    assert Record(open_storage(f"sqlite:///{path}"), space, run="r").repair(rows) == 0
     trials = {t.user_attrs["number"]: t for t in stored(path, space)}
     assert sorted(trials) == [0, 1, 2, 3]
     assert len(stored(path, space)) == 4
@@ -148,7 +148,7 @@ def test_a_record_is_repaired_exactly_once(tmp_path: Path, space: Space) -> None
 
 def test_a_value_that_is_no_number_never_completes(tmp_path: Path, space: Space) -> None:
     path = tmp_path / "study.db"
-    record = Record(open_storage(f"sqlite:///{path}"), space)
+    record = Record(open_storage(f"sqlite:///{path}"), space, run="r")
     record.tell(row(0, value=None))
     record.tell(row(1, state="fail", value=0.3))
     assert [t.state for t in stored(path, space)] == [TrialState.FAIL] * 2
@@ -165,10 +165,20 @@ def test_classes_share_a_storage_without_meeting(tmp_path: Path, space: Space) -
             "space": {"guidance_scale": [1.0, 9.0], "camera": {"noise": [0.0, 0.04]}},
         }
     )
-    frogs, ships = Record(storage, space), Record(storage, Space.of(config, "ship"))
+    frogs, ships = (
+        Record(storage, space, run="r"),
+        Record(storage, Space.of(config, "ship"), run="r"),
+    )
     frogs.tell(row(0))
     assert ships.repair([row(0), row(1)]) == 2
     assert len(stored(path, space)) == 1
+
+
+def test_runs_that_share_a_storage_keep_studies_of_their_own(tmp_path: Path, space: Space) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    Record(storage, space, run="r").tell(row(0))
+    assert Record(storage, space, run="r").repair([row(0)]) == 0
+    assert Record(storage, space, run="s").repair([row(0)]) == 1
 
 
 def test_a_changed_space_opens_another_study(tmp_path: Path, space: Space) -> None:
@@ -182,8 +192,8 @@ def test_a_changed_space_opens_another_study(tmp_path: Path, space: Space) -> No
         }
     )
     storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    Record(storage, space).tell(row(1))
-    other = Record(storage, Space.of(config, "frog"))
+    Record(storage, space, run="r").tell(row(1))
+    other = Record(storage, Space.of(config, "frog"), run="r")
     assert other.repair([row(1, params={"guidance_scale": 2.0})]) == 1
 
 
@@ -191,7 +201,7 @@ def test_sqlite_waits_for_a_writer(tmp_path: Path, space: Space) -> None:
     import sqlite3
 
     path = tmp_path / "study.db"
-    record = Record(open_storage(f"sqlite:///{path}"), space)
+    record = Record(open_storage(f"sqlite:///{path}"), space, run="r")
     other = sqlite3.connect(path, check_same_thread=False)
     other.execute("begin exclusive")
     release = threading.Timer(0.5, other.commit)
