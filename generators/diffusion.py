@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -140,21 +141,42 @@ class DiffusersGenerator:
                 scheduler, size or negative prompt.
             GenerationError: If the pipeline fails, or memory is out at a batch of one.
         """
-        plain = checked_seeds(seeds)
-        if draw.scheduler is not None:
-            check_scheduler(draw.scheduler)
-        images: list[Pixels] = []
-        invalid: list[str | None] = []
-        if plain:
+        return self.generate_all([(draw, seeds)])[0]
+
+    def generate_all(self, jobs: Sequence[tuple[Draw, Sequence[int]]]) -> list[ImageBatch]:
+        """Several draws; those that differ in their prompts alone share batches.
+
+        Raises:
+            ValueError, GeneratorConfigError, GenerationError: As `generate`.
+        """
+        plain = [checked_seeds(seeds) for _, seeds in jobs]
+        for draw, _ in jobs:
+            if draw.scheduler is not None:
+                check_scheduler(draw.scheduler)
+        if any(plain):
             self._load()
-            arguments = self._arguments(draw)
-            while len(images) < len(plain):
-                chosen = plain[len(images) : len(images) + self._batch_size]
-                drawn = self._draw_or_shrink(draw, arguments, chosen)
-                if drawn is not None:
-                    images.extend(drawn[0])
-                    invalid.extend(drawn[1])
-        return ImageBatch(images=tuple(images), seeds=plain, invalid=tuple(invalid))
+            for draw, _ in jobs:
+                self._arguments(draw)  # refuses what the pipeline does not take, before any work
+        alike: dict[str, list[tuple[int, Draw, int]]] = {}
+        for number, (draw, _) in enumerate(jobs):
+            key = replace(draw, prompt="", negative_prompt="").fingerprint()
+            alike.setdefault(key, []).extend((number, draw, seed) for seed in plain[number])
+        images: list[list[Pixels]] = [[] for _ in jobs]
+        invalid: list[list[str | None]] = [[] for _ in jobs]
+        for waiting in alike.values():
+            while waiting:
+                chosen = waiting[: self._batch_size]
+                drawn = self._draw_or_shrink([(draw, seed) for _, draw, seed in chosen])
+                if drawn is None:
+                    continue
+                for (number, _, _), image, why in zip(chosen, *drawn, strict=True):
+                    images[number].append(image)
+                    invalid[number].append(why)
+                del waiting[: len(chosen)]
+        return [
+            ImageBatch(images=tuple(i), seeds=seeds, invalid=tuple(why))
+            for i, seeds, why in zip(images, plain, invalid, strict=True)
+        ]
 
     @property
     def _batch_size(self) -> int:
@@ -261,50 +283,52 @@ class DiffusersGenerator:
         return arguments
 
     def _draw_or_shrink(
-        self, draw: Draw, arguments: Mapping[str, Any], seeds: tuple[int, ...]
+        self, wanted: Sequence[tuple[Draw, int]]
     ) -> tuple[list[Pixels], list[str | None]] | None:
         """Draw one batch; None if memory was out and a smaller one is to be tried."""
         import torch
 
         try:
-            drawn = self._draw(draw, arguments, seeds)
+            drawn = self._draw(wanted)
         except GeneratorConfigError:
             raise
         except torch.OutOfMemoryError:
-            if len(seeds) == 1:
+            if len(wanted) == 1:
                 raise GenerationError(
                     "memory is out at one image a time; choose a smaller size or dtype"
                 ) from None
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise GenerationError(f"{type(error).__name__}: {_first_line(error)}") from error
         else:
-            if self._grows and len(seeds) == self._batch_size:
-                self._batch = min(2 * len(seeds), _GPU_BATCH_LIMIT)
+            if self._grows and len(wanted) == self._batch_size:
+                self._batch = min(2 * len(wanted), _GPU_BATCH_LIMIT)
             return drawn
         # Only here, where the traceback no longer holds the tensors of the failed batch.
         torch.cuda.empty_cache()
-        self._batch, self._grows = len(seeds) // 2, False
-        log.warning("memory is out at a batch of %d; going on with %d", len(seeds), self._batch)
+        self._batch, self._grows = len(wanted) // 2, False
+        log.warning("memory is out at a batch of %d; going on with %d", len(wanted), self._batch)
         return None
 
-    def _draw(
-        self, draw: Draw, arguments: Mapping[str, Any], seeds: tuple[int, ...]
-    ) -> tuple[list[Pixels], list[str | None]]:
+    def _draw(self, wanted: Sequence[tuple[Draw, int]]) -> tuple[list[Pixels], list[str | None]]:
+        """One batch of draws that differ in their prompts and seeds alone."""
         import torch
 
         pipeline = self._pipeline
-        prompts: dict[str, Any] = {"prompt": [draw.prompt] * len(seeds)}
-        if "num_images_per_prompt" in self._accepts:  # the text is encoded once
-            prompts = {"prompt": draw.prompt, "num_images_per_prompt": len(seeds)}
-        elif arguments.get("negative_prompt"):
-            prompts["negative_prompt"] = [arguments["negative_prompt"]] * len(seeds)
+        draws, seeds = [draw for draw, _ in wanted], [seed for _, seed in wanted]
+        arguments = self._arguments(draws[0])
+        prompts: dict[str, Any] = {"prompt": [draw.prompt for draw in draws]}
+        if any(draw.negative_prompt for draw in draws):
+            prompts["negative_prompt"] = [draw.negative_prompt for draw in draws]
+        one_text = len({(draw.prompt, draw.negative_prompt) for draw in draws}) == 1
+        if one_text and "num_images_per_prompt" in self._accepts:  # the text is encoded once
+            prompts = {"prompt": draws[0].prompt, "num_images_per_prompt": len(draws)}
         randoms = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # A safety checker casts its input before anybody could look for NaN in it.
         with torch.inference_mode(), np.errstate(invalid="ignore"), warnings.catch_warnings():
             # numpy 2 says so of diffusers' schedulers, at every step.
             warnings.filterwarnings("ignore", "__array", DeprecationWarning)
             if self._scheduler is not None:
-                pipeline.scheduler = build_scheduler(draw.scheduler, self._scheduler)
+                pipeline.scheduler = build_scheduler(draws[0].scheduler, self._scheduler)
             result = pipeline(**{**arguments, **prompts}, generator=randoms, output_type="np")
         flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
         return _to_pixels(np.asarray(result.images), flagged)

@@ -82,13 +82,16 @@ def tune(
     images, classes = check_real(config)
     rundir = RunDir.create(out, config)
     with rundir.lock():
+        state = rundir.read_json("state.json") if rundir.has("state.json") else {}
+        # Rendering and embedding the real images is part of what a night has time for.
+        budget = Budget(limits=config.tune, used_before=state.get("seconds_used", 0.0))
         if images is None:
             assert isinstance(config.real, PondReal)
             reporter.event("stage", name="render")
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
-        _Tuning(config, rundir, gallery, unreadable, reporter).run()
+        _Tuning(config, rundir, gallery, unreadable, budget, state, reporter).run()
     return Run(rundir.path)
 
 
@@ -101,11 +104,12 @@ class _Tuning:
         rundir: RunDir,
         gallery: dict[str, RealClass],
         unreadable: list[dict[str, str]],
+        budget: Budget,
+        state: dict[str, Any],
         reporter: Reporter,
     ) -> None:
         self.config, self.rundir, self.reporter = config, rundir, reporter
-        state = rundir.read_json("state.json") if rundir.has("state.json") else {}
-        self.budget = Budget(limits=config.tune, used_before=state.get("seconds_used", 0.0))
+        self.budget = budget
         self.gallery, self.unreadable = gallery, unreadable
         self.state: dict[str, Any] = {
             "id": secrets.token_hex(4),
@@ -135,6 +139,7 @@ class _Tuning:
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.trial_seconds: list[float] = []
+        self.look_seconds: list[float] = []
         self.failed: dict[str, str] = {}
         self.interrupted = False
 
@@ -296,15 +301,19 @@ class _Tuning:
         """Seconds kept back for confirming every class, the map and the report."""
         if self.budget.limits.budget is None:
             return 0.0
-        drawn = max(self.studio.generated, 1)
-        per_image = (self.studio.generate_seconds + 2 * self.studio.embed_seconds) / drawn
+        waiting = sum(s.has_baseline and not self._rests(n) for n, s in self.searches.items())
+        closing = CLOSING_SECONDS + 0.3 * len(self.searches)
+        return 1.3 * self._one_look_seconds() * waiting + closing
+
+    def _one_look_seconds(self) -> float:
+        """What confirming a class takes: as measured, or at the pace of the last trials."""
+        if self.look_seconds:
+            return float(np.median(self.look_seconds))
         if self.trial_seconds:
-            # A mixture is drawn recipe by recipe, in batches as small as a trial's.
-            batch = self.config.tune.images_per_trial
-            per_image = max(per_image, float(np.median(self.trial_seconds)) / batch)
-        classes = sum(s.has_baseline for s in self.searches.values())
-        confirming = 1.3 * per_image * self.config.confirm.images * classes
-        return confirming + CLOSING_SECONDS + 0.3 * classes
+            trial = float(np.median(self.trial_seconds[-50:]))
+            return trial / self.config.tune.images_per_trial * self.config.confirm.images
+        spent = self.studio.generate_seconds + 2 * self.studio.embed_seconds
+        return spent / max(self.studio.generated, 1) * self.config.confirm.images
 
     # Confirming
 
@@ -326,6 +335,7 @@ class _Tuning:
                 "part": part,
                 "judge": self.judge,
             }
+            start = time.perf_counter()
             fresh = {"stage": "tuned", "seeds": fresh_seeds(part, size, seed=seed)} | shared
             try:
                 before = shoot_look(
@@ -344,6 +354,7 @@ class _Tuning:
                 self.failed[name] = f"its confirmation failed: {error}"
                 continue
             self.looks[name] = (before, after)
+            self.look_seconds.append(time.perf_counter() - start)
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
             )

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapclose.analysis.embedding import Embedder
-from gapclose.generators.base import Generator
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import write_png
-from gapclose.generators.recipe import Draw, Recipe
+from gapclose.generators.recipe import Recipe
 from gapclose.loop.rundir import RunDir
 
 Pixels = NDArray[np.uint8]
@@ -75,12 +75,9 @@ class Studio:
         images: list[Pixels] = []
         recipes: list[int] = []
         seeds: list[int] = []
-        invalid = generated = 0
-        for number, (recipe, wanted) in enumerate(jobs):
-            drawn, new, bad = self._drawn(cls, recipe.draw, wanted)
-            generated += new
-            invalid += bad
-            for seed, image in drawn.items():
+        drawn, generated, invalid = self._drawn(cls, jobs)
+        for number, (recipe, _) in enumerate(jobs):
+            for seed, image in drawn[number].items():
                 images.append(photograph(recipe.camera, image, seed=seed))
                 recipes.append(number)
                 seeds.append(seed)
@@ -106,28 +103,43 @@ class Studio:
         return out
 
     def _drawn(
-        self, cls: str, draw: Draw, seeds: Sequence[int]
-    ) -> tuple[dict[int, Pixels], int, int]:
-        fingerprint = draw.fingerprint()
-        paths = {seed: self.rundir.image_path(cls, fingerprint, seed) for seed in seeds}
+        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]
+    ) -> tuple[list[dict[int, Pixels]], int, int]:
+        """Per job its valid images by seed; how many were drawn anew, how many are invalid."""
+        prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
+        paths = [
+            {seed: self.rundir.image_path(cls, draw, seed) for seed in wanted}
+            for draw, (_, wanted) in zip(prints, jobs, strict=True)
+        ]
         # Only what a finished trial recorded is read back. An image that a cut-off trial left
         # behind is drawn again, so that a batch always holds the same images: results are
         # equal to the bit at one batch size, and only to 1/255 across sizes.
-        held = {s: _read(p) for s, p in paths.items() if (cls, fingerprint, s) in self._shelf}
-        missing = [s for s in seeds if held.get(s) is None]
-        found: dict[int, Pixels] = {s: image for s, image in held.items() if image is not None}
+        found: list[dict[int, Pixels]] = []
+        for draw, places in zip(prints, paths, strict=True):
+            shelved = [seed for seed in places if (cls, draw, seed) in self._shelf]
+            read = {seed: _read(places[seed]) for seed in shelved}
+            found.append({seed: image for seed, image in read.items() if image is not None})
+        missing = [
+            (number, recipe.draw, [seed for seed in wanted if seed not in found[number]])
+            for number, (recipe, wanted) in enumerate(jobs)
+        ]
+        missing = [(number, draw, seeds) for number, draw, seeds in missing if seeds]
+        start = time.perf_counter()
+        batches = generate_all(self.generator, [(draw, seeds) for _, draw, seeds in missing])
+        self.generate_seconds += time.perf_counter() - start
         bad = 0
-        if missing:
-            start = time.perf_counter()
-            batch = self.generator.generate(draw, missing)
-            self.generate_seconds += time.perf_counter() - start
+        for (number, _, _), batch in zip(missing, batches, strict=True):
             for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
-                if why is None:
-                    found[seed] = image
-                    write_png(paths[seed], image, source_type=self.generator.source_type)
-                else:
+                if why is not None:
                     bad += 1
-        return {s: found[s] for s in seeds if s in found}, len(missing), bad
+                    continue
+                found[number][seed] = image
+                write_png(paths[number][seed], image, source_type=self.generator.source_type)
+        ordered = [
+            {seed: images[seed] for seed in wanted if seed in images}
+            for images, (_, wanted) in zip(found, jobs, strict=True)
+        ]
+        return ordered, sum(len(seeds) for _, _, seeds in missing), bad
 
 
 def _read(path: Path) -> Pixels | None:

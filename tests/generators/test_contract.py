@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from gapclose.generators.base import Generator
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.folder import FolderGenerator
 from gapclose.generators.recipe import Draw
@@ -69,6 +70,19 @@ def test_one_image_per_seed_in_their_order(make: Make, draw: Draw) -> None:
     for one, other in zip(forward.images, reversed(backward.images), strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
     assert not np.array_equal(forward.images[0], forward.images[1])
+
+
+def test_several_draws_at_once_are_each_as_alone(make: Make, draw: Draw, kind: str) -> None:
+    generator = make()
+    other = replace(draw, prompt="a photo of a brown frog on snow")
+    negative = {} if kind in ("folder", "lcm") else {"negative_prompt": "green"}
+    jobs = [(draw, [4, 1]), (other, [1, 2, 3]), (replace(draw, **negative), [0, 6])]
+    for (one, seeds), batch in zip(jobs, generate_all(generator, jobs), strict=True):
+        alone = generator.generate(one, seeds)
+        assert batch.seeds == alone.seeds
+        assert batch.invalid == alone.invalid
+        for image, expected in zip(batch.images, alone.images, strict=True):
+            assert np.abs(image.astype(int) - expected).max() <= 1
 
 
 def test_the_same_seeds_give_the_same_pixels(make: Make, draw: Draw) -> None:

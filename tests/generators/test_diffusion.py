@@ -164,11 +164,11 @@ def test_memory_that_runs_out_halves_the_batch(
     sizes: list[int] = []
     draw_batch = DiffusersGenerator._draw
 
-    def scarce(self: DiffusersGenerator, draw: Draw, arguments: Any, seeds: Any) -> Any:
-        sizes.append(len(seeds))
-        if len(seeds) > 2:
+    def scarce(self: DiffusersGenerator, wanted: Any) -> Any:
+        sizes.append(len(wanted))
+        if len(wanted) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return draw_batch(self, draw, arguments, seeds)
+        return draw_batch(self, wanted)
 
     monkeypatch.setattr(DiffusersGenerator, "_draw", scarce)
     batch = generator.generate(DRAW, range(7))
@@ -176,6 +176,26 @@ def test_memory_that_runs_out_halves_the_batch(
     assert batch.seeds == expected.seeds
     for one, two in zip(batch.images, expected.images, strict=True):
         assert np.abs(one.astype(int) - two).max() <= 1
+
+
+def test_draws_that_differ_in_their_prompts_share_batches(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = _make(tiny, batch_size=8)
+    sizes: list[int] = []
+    draw_batch = DiffusersGenerator._draw
+
+    def counted(self: DiffusersGenerator, wanted: Any) -> Any:
+        sizes.append(len(wanted))
+        return draw_batch(self, wanted)
+
+    monkeypatch.setattr(DiffusersGenerator, "_draw", counted)
+    frog, red, cat = (_draw(prompt=f"a photo of a {word}") for word in ("frog", "red frog", "cat"))
+    slow = _draw(prompt=frog.prompt, num_inference_steps=5)
+    jobs = [(frog, range(4)), (red, [5, 2, 1]), (slow, [0]), (cat, range(3)), (red, [])]
+    batches = generator.generate_all(jobs)
+    assert sizes == [8, 2, 1]
+    assert [batch.seeds for batch in batches] == [(0, 1, 2, 3), (5, 2, 1), (0,), (0, 1, 2), ()]
 
 
 def test_memory_that_is_out_at_one_image_fails_the_trial(
