@@ -19,6 +19,7 @@ __all__ = ["fit_umap"]
 
 _FEWEST = 5
 _NEIGHBORS = 15
+_MOST_NEIGHBORS = 100
 
 
 def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
@@ -49,9 +50,14 @@ def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
         warnings.filterwarnings(
             "ignore", message="Graph is not fully connected", category=UserWarning
         )
+        # With 15 neighbours among thousands, each handful of look-alikes becomes a speck and
+        # classes fall apart; wider neighbourhoods and loose packing keep them whole.
+        neighbors = min(max(_NEIGHBORS, len(points) // 30), _MOST_NEIGHBORS)
         reducer: Any = umap.UMAP(
             n_components=2,
-            n_neighbors=min(_NEIGHBORS, len(points) - 1),
+            n_neighbors=min(neighbors, len(points) - 1),
+            min_dist=0.8,
+            spread=1.5,
             metric="euclidean",
             # The spectral start needs more rows than dimensions and fails on tiny or split graphs.
             init="spectral" if len(points) > 4 * _NEIGHBORS else "random",

@@ -297,8 +297,8 @@ def _save_workspace(fo: Any, dataset: Any) -> None:
     left = fo.Space(children=[samples, histograms], active_child=samples.component_id)
     spaces = left
     if dataset.has_brain_run(BRAIN_KEY):
-        # The documented state. The App of 1.22 does not read it (its panel keeps its own in the
-        # browser) and opens on the list of maps, where `clip_umap` is to be chosen.
+        # The documented state. The panel of 1.22 clears what is open when it first mounts and
+        # shows the list of maps: there `clip_umap` is clicked, and the colour chosen.
         state = {"brainResult": BRAIN_KEY, "colorByField": "side"}
         embeddings = fo.Panel(type="Embeddings", state=state)
         right = fo.Space(children=[embeddings], active_child=embeddings.component_id)

@@ -1,0 +1,128 @@
+"""The FiftyOne App on a run, driven in headless Chromium with the real mongod.
+
+The App runs in a process of its own, as for a person who typed `gapclose app RUN`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import make_run
+from test_report import BROWSERS
+from test_viewer import MONGOD
+
+CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.skipif(not MONGOD.is_file(), reason="FiftyOne has no mongod here"),
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The App's address, and the run that it shows."""
+    root = tmp_path_factory.mktemp("app")
+    run = make_run(root / "run").path
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = {"HOME": str(root), "FIFTYONE_DATABASE_DIR": str(root / "db")}
+    command = [sys.executable, "-m", "gapclose.loop.cli", "app", str(run), "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=os.environ | home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 120
+        while not _answers(address):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < until, "the App does not answer"
+            time.sleep(0.5)
+        yield address, run
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def page(app: tuple[str, Path]) -> Iterator[Any]:
+    """The App as it opens; nothing but this machine is asked for anything."""
+    from playwright.sync_api import sync_playwright
+
+    address, _ = app
+    flags = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(flags))
+        page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+        page.route(
+            lambda url: not url.startswith((address, "data:", "blob:")), lambda r: r.abort()
+        )
+        page.goto(address)
+        page.wait_for_selector(".emb-run-card", timeout=90_000)
+        yield page
+        chromium.close()
+
+
+def counts(page: Any) -> dict[str, str]:
+    """What the map's legend says of each side."""
+    said = page.locator(".emb-plot-scene").inner_text()
+    return dict(re.findall(r"(real|synthetic)\n([\d,]+(?: / [\d,]+)?)", said))
+
+
+def test_the_workspace_opens_and_the_map_shows_both_sides(
+    page: Any, app: tuple[str, Path]
+) -> None:
+    rows = [json.loads(line) for line in (app[1] / "samples.jsonl").read_text().splitlines()]
+    sides = [row["side"] for row in rows]
+    for panel in ("Samples", "Histograms", "Embeddings"):
+        assert page.get_by_text(panel, exact=True).count(), panel
+    advert = page.locator(".MuiPopover-root").get_by_text("Dismiss", exact=True)
+    if advert.count():
+        advert.first.click()
+    page.locator(".emb-run-card").get_by_text("clip_umap", exact=True).click()
+    page.get_by_label("Color by").click()
+    page.get_by_role("option", name="side", exact=True).click()
+    page.get_by_text(f"{len(rows):,} points").wait_for(timeout=30_000)
+    page.locator(".emb-plot-scene").get_by_text("synthetic").wait_for(timeout=30_000)
+    assert counts(page) == {side: f"{sides.count(side):,}" for side in ("real", "synthetic")}
+
+
+def test_a_class_of_its_own_view_shows_its_images_and_their_count(
+    page: Any, app: tuple[str, Path]
+) -> None:
+    rows = [json.loads(line) for line in (app[1] / "samples.jsonl").read_text().splitlines()]
+    frogs = [row["side"] for row in rows if row["class"] == "frog"]
+    page.get_by_text("Unsaved view").first.click()
+    page.get_by_text("frog", exact=True).first.click()
+    page.get_by_text(f"{len(frogs)} samples").wait_for(timeout=30_000)
+    page.get_by_text(f"{len(frogs)} in view").wait_for(timeout=30_000)
+    for side, said in counts(page).items():
+        assert said.split(" / ")[0] == str(frogs.count(side))
