@@ -111,12 +111,10 @@ class _Tuning:
         self.config, self.rundir, self.reporter = config, rundir, reporter
         self.budget = budget
         self.gallery, self.unreadable = gallery, unreadable
-        self.state: dict[str, Any] = {
-            "id": secrets.token_hex(4),
-            "started": time.time(),
-            "looks": {},
-            "classes": {},
-        } | state
+        new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
+        new |= {"looks": {}, "classes": {}, "images": 0}
+        self.state = new | state
+        self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
         self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
         self.groups = config.attributes or DEFAULT_WORDS
@@ -132,7 +130,7 @@ class _Tuning:
         self._save_state()  # the id names the run's studies: it is on disk before they are
         storage = open_storage(config.storage or f"sqlite:///{rundir.study_path}")
         self.records = {
-            name: Record(storage, space, run=str(self.state["id"]))
+            name: Record(storage, space, run=self.state["id"])
             for name, space in self.spaces.items()
         }
         self.searches = {name: self._search(name) for name in gallery}
@@ -512,7 +510,7 @@ class _Tuning:
         self.state |= {
             "seconds_used": self.budget.used,
             "budget_seconds": self.budget.limits.budget,
-            "images": self.studio.generated,
+            "images": self.images_before + self.studio.generated,
         }
         self.rundir.write_json("state.json", self.state)
 

@@ -130,7 +130,8 @@ def _cost(trials: Sequence[Row], state: Row) -> dict[str, Any]:
     for trial in trials:
         images[trial["class"]] = max(images.get(trial["class"], 0), trial.get("images_total") or 0)
     return {
-        "images": sum(images.values()),
+        # The state counts what confirming drew as well; a run of an older version has none.
+        "images": state.get("images") or sum(images.values()),
         "trials": len(trials),
         "seconds": state.get("seconds_used"),
         "budget": state.get("budget_seconds"),
