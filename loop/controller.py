@@ -114,6 +114,7 @@ class _Tuning:
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
         new |= {"looks": {}, "classes": {}, "images": 0}
         self.state = new | state
+        self.state.pop("stopped_because", None)  # it goes on
         self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
         self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
@@ -299,7 +300,10 @@ class _Tuning:
         """Seconds kept back for confirming every class, the map and the report."""
         if self.budget.limits.budget is None:
             return 0.0
-        waiting = sum(s.has_baseline and not self._rests(n) for n, s in self.searches.items())
+        waiting = sum(
+            search.has_baseline and not (name in self.looks and self._rests(name))
+            for name, search in self.searches.items()
+        )
         closing = CLOSING_SECONDS + 0.3 * len(self.searches)
         return 1.3 * self._one_look_seconds() * waiting + closing
 
@@ -469,7 +473,7 @@ class _Tuning:
 
     def _stopped_because(self) -> str:
         """Why the run ended, in a few words."""
-        if [n for n, gap in self.gaps.items() if gap.confirmed] == list(self.searches):
+        if {n for n, gap in self.gaps.items() if gap.confirmed} == {*self.searches}:
             return "every class is closed and confirmed"
         reasons = {self._stopped(name) for name, gap in self.gaps.items() if not gap.confirmed}
         return "; ".join(sorted(reasons | {*self.failed.values()}))

@@ -45,23 +45,20 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         port = probe.getsockname()[1]
     home = {"HOME": str(root), "FIFTYONE_DATABASE_DIR": str(root / "db")}
     command = [sys.executable, "-m", "gapclose.loop.cli", "app", str(run), "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=os.environ | home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    said = root / "said.txt"  # a pipe would stay open as long as mongod, which outlives the App
+    with said.open("w") as out:
+        process = subprocess.Popen(command, env=os.environ | home, stdout=out, stderr=out)
     address = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 120
         while not _answers(address):
-            assert process.poll() is None, process.communicate()[0]
+            assert process.poll() is None, said.read_text()
             assert time.monotonic() < until, "the App does not answer"
             time.sleep(0.5)
         yield address, run
     finally:
         process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        assert process.wait(timeout=60) == 130
 
 
 def _answers(address: str) -> bool:
