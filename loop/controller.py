@@ -301,11 +301,24 @@ class _Tuning:
         if self.budget.limits.budget is None:
             return 0.0
         waiting = sum(
-            search.has_baseline and not (name in self.looks and self._rests(name))
+            search.has_baseline
+            and not self._untried(name)
+            and not (name in self.looks and self._rests(name))
             for name, search in self.searches.items()
         )
+        # Of the classes that nothing was tried for, the next one to be picked will want a look.
+        waiting += any(self._untried(name) for name in self.searches)
         closing = CLOSING_SECONDS + 0.3 * len(self.searches)
         return 1.3 * self._one_look_seconds() * waiting + closing
+
+    def _untried(self, name: str) -> bool:
+        """Whether time ran out before anything but the baseline was tried for a class.
+
+        Its baseline is then confirmed by the images of trial 0, which nothing was chosen by, and
+        costs no more images. One that closed from the start was chosen by them.
+        """
+        search = self.searches[name]
+        return search.number == 1 and search.stopped() is None
 
     def _one_look_seconds(self) -> float:
         """What confirming a class takes: as measured, or at the pace of the last trials."""
@@ -338,7 +351,9 @@ class _Tuning:
                 "judge": self.judge,
             }
             start = time.perf_counter()
-            fresh = {"stage": "tuned", "seeds": fresh_seeds(part, size, seed=seed)} | shared
+            unused = fresh_seeds(part, size, seed=seed)
+            seeds = search.baseline_seeds if self._untried(name) else unused
+            fresh = {"stage": "tuned", "seeds": seeds} | shared
             try:
                 before = shoot_look(
                     self.studio,

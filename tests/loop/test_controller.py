@@ -280,6 +280,22 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothing_was_tried_for(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": "1s", "trials": None, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", photos, tune=tune, confirm={"images": 200})
+    code, err = finished(command("tune", config, "--out", tmp_path / "run"))
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
+    assert run.state["images"] == 200
+    for row in run.gap["classes"]:
+        assert row["gap"] == row["before"]["gap"]
+        assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
+
+
+@pytest.mark.slow
 def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
     photos: Path, tmp_path: Path
 ) -> None:
