@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gapclose.analysis.kernel import rows, squared_distances
+from gapclose.analysis.kernel import pair, rows, squared_distances
 
 __all__ = ["Coverage", "coverage", "duplicates", "relative_coverage", "vendi_ratio", "vendi_score"]
 
@@ -196,12 +196,7 @@ def duplicates(*, real: ArrayLike, synthetic: ArrayLike) -> int:
 def _pair(
     real: ArrayLike, synthetic: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    left, right = rows(real, "real"), rows(synthetic, "synthetic")
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(
-            f"real embeddings have width {left.shape[1]}, synthetic {right.shape[1]}; "
-            "embed both sides with one embedder"
-        )
+    left, right = pair(real, synthetic)
     centre = left.mean(axis=0, dtype=np.float64).astype(np.float32)
     return left - centre, right - centre
 

@@ -1,9 +1,9 @@
 """Gap: how far a class's synthetic images are from its real ones, and how sure we are.
 
 An audit, the controller and confirmation call it with embeddings; it never sees an image and never
-loads a model. The gap is compared with the floor (real against real) to look at, and with
-permutations to decide. It refuses to score a class with fewer than 20 images on a side, and it
-never says "closed" from fewer than 100.
+loads a model. The gap is compared with the floor (real against real) to look at; `two_sample`
+decides. It refuses to score a class with fewer than 20 images on a side, and it never says
+"closed" from fewer than 100.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gapclose.analysis.coverage import coverage, duplicates, relative_coverage, vendi_ratio
-from gapclose.analysis.kernel import Kernel, rows
+from gapclose.analysis.kernel import Kernel, hollow, pair, quadratic
+from gapclose.analysis.two_sample import permutation_p_value
 
 if TYPE_CHECKING:
     from gapclose.analysis.attributes import AttributeGap
@@ -32,8 +33,6 @@ __all__ = [
     "guards_pass",
     "linear_auc",
     "mmd2",
-    "permutation_p_value",
-    "permutations_for",
     "with_q",
 ]
 
@@ -63,7 +62,7 @@ class ClassGap:
         ratio: gap / floor_p95, to look at, never a test. None where the floor is 0.
         effect: gap / (1 - mean kernel of two real images). None where real is one point.
         detectable: the gap seen with 80 % power at these sizes.
-        p_value: by permutation.
+        p_value: by permutation, several kernels together (`two_sample`).
         q_value: Benjamini-Hochberg over the run's scored classes (`with_q`); of a class alone, its
             p-value.
         closed: False if q <= 0.05, else None ("too few to tell") under 100 images a side, else
@@ -180,7 +179,7 @@ class Floor:
         half = n // 2
         if half < 2:
             raise ValueError(f"real: a floor needs at least 4 images, there are {n}")
-        centred, row_sums, total = _hollow(gram)
+        centred, row_sums, total = hollow(gram)
         random = np.random.default_rng(seed)
         gaps = np.empty(splits, dtype=np.float64)
         for start in range(0, splits, _SPLIT_CHUNK):
@@ -191,7 +190,7 @@ class Floor:
             np.put_along_axis(signs, order[half : 2 * half], -1.0, axis=0)
             # With s = +1, -1 for the halves: s'Ks = aa + bb - 2 ab, and over the 2h images used aa
             # + bb + 2 ab = T.
-            difference = _quadratic(centred, signs)
+            difference = quadratic(centred, signs)
             used = np.full(columns, total)
             if n % 2:
                 used -= 2.0 * row_sums[order[-1]]
@@ -214,7 +213,9 @@ class Floor:
         return gap / floor if floor > 0 else None
 
     def detectable(self, *, n_real: int, n_synthetic: int) -> float:
-        """The gap that a test at level 0.05 would see with 80 % power, d = floor + 0.84 sd(d).
+        """The gap that a test of it at level 0.05 sees with 80 % power, d = floor + 0.84 sd(d).
+
+        `two_sample` has more than this one statistic to go by and mostly sees less.
 
         The estimate is taken as normal about its gap. Its variance is what it has without a gap
         plus 4 d v (1/n_real + 1/n_synthetic), v being the largest eigenvalue of the real images'
@@ -242,7 +243,7 @@ def mmd2(*, real: ArrayLike, synthetic: ArrayLike, kernel: Kernel) -> float:
     Raises:
         ValueError: fewer than two images on a side, two widths, or NaN.
     """
-    left, right = _sides(real, synthetic, least=2)
+    left, right = pair(real, synthetic, least=2)
     return (
         kernel.mean_distinct(left) + kernel.mean_distinct(right) - 2.0 * kernel.mean(left, right)
     )
@@ -259,58 +260,6 @@ def floor_p95(
     n_real = len(np.asarray(real))
     fitted = Floor.fit(real, kernel=kernel, splits=splits, seed=seed)
     return fitted.floor_p95(n_real=n_real, n_synthetic=n_synthetic)
-
-
-def permutation_p_value(
-    gram: NDArray[np.float64], *, n_real: int, permutations: int = 999, seed: int = 0
-) -> float:
-    """(1 + #{permuted gap >= gap}) / (1 + B): valid at any size if the sides are exchangeable.
-
-    Args:
-        gram: (n, n) of real images first, then synthetic; not changed.
-        n_real: >= 2 of its rows; at least 2 must be left.
-        permutations: B; `permutations_for` gives the number a run needs.
-        seed: of the permutations.
-
-    Raises:
-        ValueError: fewer than two images on a side.
-    """
-    n = len(gram)
-    n_synthetic = n - n_real
-    if n_real < 2 or n_synthetic < 2:
-        raise ValueError(f"{n_real} real and {n_synthetic} synthetic images: each side needs 2")
-    centred, row_sums, total = _hollow(gram)
-    random = np.random.default_rng(seed)
-
-    def gaps(members: NDArray[np.float32]) -> NDArray[np.float64]:
-        within_real = _quadratic(centred, members)
-        both = row_sums @ members
-        within_synthetic = total - 2.0 * both + within_real
-        return (
-            within_real / (n_real * (n_real - 1))
-            + within_synthetic / (n_synthetic * (n_synthetic - 1))
-            - 2.0 * (both - within_real) / (n_real * n_synthetic)
-        )
-
-    identity = np.zeros((n, 1), dtype=np.float32)
-    identity[:n_real] = 1.0
-    observed = float(gaps(identity)[0])
-    # Equal partitions must tie whatever the order of summation: float32 products differ by about
-    # 1e-7 of K's spread.
-    slack = 1e-6 * float(np.abs(centred).mean(dtype=np.float64)) / min(n_real, n_synthetic)
-    reached = 0
-    for start in range(0, permutations, _SPLIT_CHUNK):
-        columns = min(_SPLIT_CHUNK, permutations - start)
-        order = np.argpartition(random.random((columns, n), dtype=np.float32), n_real - 1, axis=1)
-        members = np.zeros((columns, n), dtype=np.float32)
-        np.put_along_axis(members, order[:, :n_real], 1.0, axis=1)
-        reached += int((gaps(members.T) >= observed - slack).sum())
-    return (1 + reached) / (1 + permutations)
-
-
-def permutations_for(n_classes: int) -> int:
-    """B for a run of so many classes: fewer could not reach q <= 0.05 for one class among them."""
-    return max(999, 40 * n_classes)
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -347,7 +296,7 @@ def linear_auc(*, real: ArrayLike, synthetic: ArrayLike, folds: int = 5, seed: i
     Raises:
         ValueError: fewer images than folds on a side, two widths, or NaN.
     """
-    left, right = _sides(real, synthetic, least=folds)
+    left, right = pair(real, synthetic, least=folds)
     points = np.concatenate([left, right]).astype(np.float64)
     is_synthetic = np.repeat([False, True], [len(left), len(right)])
     random = np.random.default_rng(seed)
@@ -401,7 +350,7 @@ def audit_embeddings(
         ValueError: two widths, or NaN.
     """
     _check_enough(real, synthetic, name)
-    left, right = _sides(real, synthetic, least=MIN_IMAGES)
+    left, right = pair(real, synthetic, least=MIN_IMAGES)
     kernel = Kernel.fit(left) if kernel is None else kernel
     random = np.random.default_rng(seed)
     tested_real, tested_synthetic = _thin(left, n_test, random), _thin(right, n_test, random)
@@ -415,7 +364,9 @@ def audit_embeddings(
     gap = float(mean_real + mean_synthetic - 2.0 * gram[:n_real, n_real:].mean())
     floor = Floor.of_gram(within, splits=splits, seed=seed)
     spread = float(1.0 - mean_real)
-    p_value = permutation_p_value(gram, n_real=n_real, permutations=permutations, seed=seed)
+    p_value = permutation_p_value(
+        real=tested_real, synthetic=tested_synthetic, permutations=permutations, seed=seed
+    )
     row = ClassGap(
         name=name,
         n_real=len(left),
@@ -473,30 +424,6 @@ def _closed(q_value: float, n_least: int) -> bool | None:
     return True if n_least >= MIN_CLOSED else None
 
 
-def _hollow(
-    gram: NDArray[np.float64],
-) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
-    """The matrix with an empty diagonal and its mean taken out, its row sums and their sum.
-
-    A constant off the diagonal cancels in every unbiased MMD^2; without it float32 keeps more
-    digits of the rest.
-    """
-    n = len(gram)
-    mean = (float(gram.sum()) - float(np.trace(gram))) / (n * (n - 1))
-    centred = (gram - mean).astype(np.float32)
-    np.fill_diagonal(centred, 0.0)
-    row_sums = centred.sum(axis=1, dtype=np.float64)
-    return centred, row_sums, float(row_sums.sum())
-
-
-def _quadratic(matrix: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float64]:
-    """V'Mv for each column v: the product in float32, the sums in float64."""
-    product = matrix @ columns
-    product *= columns
-    sums: NDArray[np.float64] = product.sum(axis=0, dtype=np.float64)
-    return sums
-
-
 def _largest_eigenvalue(gram: NDArray[np.float64], random: np.random.Generator) -> float:
     """Of the centred Gram matrix over n, by 30 products of power iteration, good to a percent."""
     n = len(gram)
@@ -545,21 +472,6 @@ def _thin(
     if len(points) <= n_most:
         return points
     return points[np.sort(random.choice(len(points), n_most, replace=False))]
-
-
-def _sides(
-    real: ArrayLike, synthetic: ArrayLike, *, least: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    left, right = rows(real, "real"), rows(synthetic, "synthetic")
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(
-            f"real embeddings have width {left.shape[1]}, synthetic {right.shape[1]}; "
-            "embed both sides with one embedder"
-        )
-    for what, side in (("real", left), ("synthetic", right)):
-        if len(side) < least:
-            raise ValueError(f"{what}: needs at least {least} images, there are {len(side)}")
-    return left, right
 
 
 def _check_enough(real: ArrayLike, synthetic: ArrayLike, name: str) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import AttributeGap, adjust, compare_words
 from gapclose.analysis.embedding import Embedder, TextEmbedder
-from gapclose.analysis.gap import ClassGap, audit_embeddings, permutations_for, with_q
+from gapclose.analysis.gap import ClassGap, audit_embeddings, with_q
 from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.two_sample import permutations_for
 
 Rows = NDArray[np.float32]
 

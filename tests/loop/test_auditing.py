@@ -183,8 +183,8 @@ def test_green_frogs_stand_out_of_real_photos(shared: Path, tmp_path: Path, embe
     """The case the tool started from: other photos of ten classes, but of frogs only green ones.
 
     The pond's judge has seen none of these photos, and frog is the only class that it finds. The
-    ResNet was trained on one of the two sides (it reads 87 % of those cats, 72 % of the others),
-    so that for it cats and birds differ as well, a little; frogs stand out by far.
+    ResNet was trained on one of the two sides (it reads 87 % of those cats, 72 % of the others):
+    for it the sides differ in other classes as well, a little; frogs stand out by far.
     """
     real, synthetic = tmp_path / "real", tmp_path / "synthetic"
     for side, photos in ((real, "train"), (synthetic, "test")):
@@ -202,5 +202,5 @@ def test_green_frogs_stand_out_of_real_photos(shared: Path, tmp_path: Path, embe
     frog, *others = run.gap["classes"]
     assert (frog["name"], frog["closed"], len(others)) == ("frog", False, 9)
     assert frog["effect"] > 5 * others[0]["effect"]
-    is_open = {row["name"] for row in others if row["closed"] is not True}
-    assert is_open <= (set() if embedder == "pond-judge" else {"bird", "cat"})
+    if embedder == "pond-judge":
+        assert [row["name"] for row in others if row["closed"] is not True] == []
