@@ -30,6 +30,7 @@ __all__ = [
     "AttributeGap",
     "adjust",
     "compare_words",
+    "name_group",
     "prompt_for",
     "read_words",
     "with_words",
@@ -84,6 +85,9 @@ TEMPLATES: dict[str, str] = {
     "medium": "a {word} of a {noun}",
 }
 _DEFAULT_TEMPLATE = "a photo of a {noun}, {word}"
+NAMING_SHARE = 0.25
+NAMING_LEVEL = 0.001
+NAMING_SECOND = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +175,52 @@ def read_words(
         out[group] = similarity[:, start : start + len(words)].argmax(axis=1)
         start += len(words)
     return out
+
+
+def name_group(
+    *,
+    inside: ArrayLike,
+    outside: ArrayLike,
+    text: TextEmbedder,
+    noun: str,
+    groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
+) -> str:
+    """A name for some images of a class: "green frog", by the words that set them apart.
+
+    Of the words whose share differs most from the class's other images (4/5 of the largest
+    difference or more), the one of the first group: groups go from the plainest to see to the
+    faintest. A word must fit more than half of the images, its share be higher than outside by a
+    quarter of all, and not by chance (p <= 0.001). Where no word is so, the noun.
+
+    Args:
+        inside: (n, text.width) the images to name.
+        outside: (m, text.width) the other images of the class; may be empty.
+        text: the text encoder of the embedder that made both.
+        noun: what the class is called.
+        groups: words by group.
+
+    Raises:
+        ValueError: as `read_words`.
+    """
+    if len(np.asarray(outside)) == 0:
+        return noun
+    ours = read_words(inside, text, cls_noun=noun, groups=groups)
+    others = read_words(outside, text, cls_noun=noun, groups=groups)
+    telling: list[tuple[float, str, str]] = []
+    for group, words in groups.items():
+        n, m = len(ours[group]), len(others[group])
+        for i, word in enumerate(words):
+            hits, elsewhere = int((ours[group] == i).sum()), int((others[group] == i).sum())
+            more = hits / n - elsewhere / m
+            by_chance = two_proportions(elsewhere, m, hits, n)
+            if hits > n / 2 and more > NAMING_SHARE and by_chance <= NAMING_LEVEL:
+                telling.append((more, group, word))
+    if not telling:
+        return noun
+    best = max(more for more, _, _ in telling)
+    group, word = next((g, w) for more, g, w in telling if more >= NAMING_SECOND * best)
+    sentence = TEMPLATES.get(group, _DEFAULT_TEMPLATE).format(word=word, noun=noun)
+    return sentence.removeprefix("a photo of ").removeprefix("a ")
 
 
 def word_shares(

@@ -23,7 +23,12 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One class's images as embeddings; the judge's are None without a judge."""
+    """One class's images as embeddings; the judge's are None without a judge.
+
+    Attributes:
+        real_paths: Of the rows of `real`, as samples.jsonl has them.
+        synthetic_paths: Of the rows of `synthetic`.
+    """
 
     cls: str
     noun: str
@@ -34,6 +39,8 @@ class Evidence:
     judge_synthetic: Rows | None = None
     judge_kernel: Kernel | None = None
     invalid: int = 0
+    real_paths: tuple[str, ...] = ()
+    synthetic_paths: tuple[str, ...] = ()
 
 
 def appraise(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
-from gapclose.analysis.embedding import check_embedder, make_embedder
-from gapclose.analysis.gap import ClassGap
+from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import (
     ImageSet,
@@ -30,6 +30,7 @@ from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import fresh_seeds, sample_row, shoot_look
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import check_real, embedded, open_gallery, rendered_pond
+from gapclose.loop.grouping import find_groups
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.report import write_report
 from gapclose.loop.run import Run
@@ -94,6 +95,7 @@ def audit_folders(
     confounds = describe_confounds(sides["real"], sides["synthetic"])
     form = common_form(sides["real"], sides["synthetic"])
     config = config or _audit_config(real, synthetic, embedder, judge)
+    config = config.model_copy(update={"embedder": embedder, "judge": judge})
     rundir = RunDir.create(out, config)
     with rundir.lock():
         started = time.monotonic()
@@ -111,15 +113,8 @@ def audit_folders(
                 f"{synthetic}: no class has {FEWEST} readable images on both sides; add images"
             )
         nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
-        evidence = [_evidence(cls, nouns[cls], sides, tables, judged) for cls in kept]
+        evidence = [_evidence(rundir, cls, nouns[cls], sides, tables, judged) for cls in kept]
         reporter.event("stage", name="score")
-        gaps = appraise(
-            evidence,
-            embedder=model,
-            groups=config.attributes or DEFAULT_WORDS,
-            nouns=nouns,
-            seed=config.tune.seed,
-        )
         rows, embeddings = [], []
         for cls in kept:
             for side, stage in (("real", "real"), ("synthetic", "baseline")):
@@ -129,11 +124,12 @@ def audit_folders(
                     embeddings.append(table[path])
         _finish(
             rundir,
-            gaps,
+            evidence,
             rows,
             np.stack(embeddings),
-            embedder=embedder,
-            judge=judge,
+            config=config,
+            embedder=model,
+            nouns=nouns,
             extra={
                 "confounds": confounds,
                 "skipped": skipped,
@@ -141,7 +137,6 @@ def audit_folders(
                     {"path": str(p), "why": why} for _, bad in tables.values() for p, why in bad
                 ],
             },
-            seed=config.tune.seed,
             started=started,
             reporter=reporter,
         )
@@ -221,17 +216,13 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                 judge=judge,
             )
             everything = [real.tune, *real.parts]
+            paths = tuple(rundir.relative(path) for part in everything for path in part.paths)
             evidence.append(
-                Evidence(
-                    cls=name,
-                    noun=nouns[name],
+                replace(
+                    look.evidence(nouns[name]),
                     real=np.concatenate([p.rows for p in everything]),
-                    synthetic=look.shot.embeddings,
-                    kernel=real.kernel,
                     judge_real=_joined([p.judge_rows for p in everything]),
-                    judge_synthetic=look.judge_rows,
-                    judge_kernel=real.judge_kernel,
-                    invalid=look.shot.invalid,
+                    real_paths=paths,
                 )
             )
             part = real.parts[0]
@@ -241,22 +232,15 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             rows.extend(look.rows)
             embeddings.extend(look.shot.embeddings)
             reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
-        gaps = appraise(
-            evidence,
-            embedder=embedder,
-            groups=config.attributes or DEFAULT_WORDS,
-            nouns=nouns,
-            seed=config.tune.seed,
-        )
         _finish(
             rundir,
-            gaps,
+            evidence,
             rows,
             np.stack(embeddings),
-            embedder=config.embedder,
-            judge=config.judge,
+            config=config,
+            embedder=embedder,
+            nouns=nouns,
             extra={"confounds": [], "skipped": [], "unreadable": unreadable},
-            seed=config.tune.seed,
             started=started,
             reporter=reporter,
         )
@@ -293,14 +277,23 @@ def _scored_classes(
 
 
 def _evidence(
+    rundir: RunDir,
     cls: str,
     noun: str,
     sides: Mapping[str, ImageSet],
     tables: Mapping[str, _Table],
     judged: Mapping[str, _Table] | None,
 ) -> Evidence:
+    # A file that the judge's pass could not read is left out of both.
+    def paths(side: str) -> list[Path]:
+        return [
+            path
+            for path in sides[side].of(cls)
+            if path in tables[side][0] and (judged is None or path in judged[side][0])
+        ]
+
     def rows(side: str, of: Mapping[str, _Table]) -> Rows:
-        return np.stack([of[side][0][p] for p in sides[side].of(cls) if p in of[side][0]])
+        return np.stack([of[side][0][path] for path in paths(side)])
 
     real = rows("real", tables)
     judge_real = None if judged is None else rows("real", judged)
@@ -313,6 +306,8 @@ def _evidence(
         judge_real=judge_real,
         judge_synthetic=None if judged is None else rows("synthetic", judged),
         judge_kernel=None if judge_real is None else Kernel.fit(judge_real),
+        real_paths=tuple(map(rundir.relative, paths("real"))),
+        synthetic_paths=tuple(map(rundir.relative, paths("synthetic"))),
     )
 
 
@@ -323,31 +318,37 @@ def _joined(parts: Sequence[Rows | None]) -> Rows | None:
 
 def _finish(
     rundir: RunDir,
-    gaps: Sequence[ClassGap],
-    rows: Sequence[Mapping[str, Any]],
+    evidence: Sequence[Evidence],
+    rows: Sequence[dict[str, Any]],
     embeddings: Rows,
     *,
-    embedder: str,
-    judge: str | None,
+    config: RunConfig,
+    embedder: Embedder,
+    nouns: Mapping[str, str],
     extra: Mapping[str, Any],
-    seed: int,
     started: float,
     reporter: Reporter,
 ) -> None:
-    """Write gap.json, the map, the state and the report."""
+    """Score; write gap.json, the map, the state and the report."""
+    seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
+    gaps = appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
+    clusters, members = find_groups(
+        evidence, stage="baseline", embedder=embedder, groups=groups, seed=seed
+    )
     reporter.event("stage", name="report")
     ordered = sorted(gaps, key=lambda gap: -(gap.effect or 0.0))
     rundir.write_json(
         "gap.json",
         {
             "schema": 1,
-            "embedder": embedder,
-            "judge": judge,
+            "embedder": config.embedder,
+            "judge": config.judge,
             "classes": [gap.to_json() for gap in ordered],
-            "clusters": [],
+            "clusters": clusters,
             **extra,
         },
     )
+    rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
     write_map(rundir, rows, embeddings, seed=seed)
     rundir.write_json(
         "state.json",

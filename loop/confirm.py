@@ -39,11 +39,29 @@ class Look:
     shot: Shot
     judge_rows: NDArray[np.float32] | None
     rows: list[dict[str, Any]]  # of samples.jsonl
+    real_paths: tuple[str, ...]  # of the part's photos, as samples.jsonl has them
 
     def gap(self) -> float:
         """Against its part of the confirm split, without a test."""
         real = self.real.parts[self.part].rows
         return mmd2(real=real, synthetic=self.shot.embeddings, kernel=self.real.kernel)
+
+    def evidence(self, noun: str) -> Evidence:
+        """What is appraised: its images against its part of the confirm split."""
+        part = self.real.parts[self.part]
+        return Evidence(
+            cls=self.real.name,
+            noun=noun,
+            real=part.rows,
+            synthetic=self.shot.embeddings,
+            kernel=self.real.kernel,
+            judge_real=part.judge_rows if self.judge_rows is not None else None,
+            judge_synthetic=self.judge_rows,
+            judge_kernel=self.real.judge_kernel,
+            invalid=self.shot.invalid,
+            real_paths=self.real_paths,
+            synthetic_paths=tuple(row["path"] for row in self.rows),
+        )
 
 
 def shoot_look(
@@ -82,6 +100,7 @@ def shoot_look(
         shot=shot,
         judge_rows=None if judge is None else judge.embed(list(shot.images)),
         rows=rows,
+        real_paths=tuple(studio.rundir.relative(path) for path in real.parts[part].paths),
     )
 
 
@@ -121,22 +140,7 @@ def score_looks(
     seed: int,
 ) -> list[ClassGap]:
     """Appraise each class's look against its unseen part, q-values over all."""
-    evidence = []
-    for look in looks:
-        part = look.real.parts[look.part]
-        evidence.append(
-            Evidence(
-                cls=look.real.name,
-                noun=nouns[look.real.name],
-                real=part.rows,
-                synthetic=look.shot.embeddings,
-                kernel=look.real.kernel,
-                judge_real=part.judge_rows if look.judge_rows is not None else None,
-                judge_synthetic=look.judge_rows,
-                judge_kernel=look.real.judge_kernel,
-                invalid=look.shot.invalid,
-            )
-        )
+    evidence = [look.evidence(nouns[look.real.name]) for look in looks]
     return appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
 
 

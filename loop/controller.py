@@ -31,6 +31,7 @@ from gapclose.loop.budget import Budget
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import Look, fresh_seeds, judged, sample_row, score_looks, shoot_look
 from gapclose.loop.gallery import RealClass, check_real, open_gallery, rendered_pond
+from gapclose.loop.grouping import find_groups
 from gapclose.loop.mixture import Bank
 from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
@@ -434,7 +435,9 @@ class _Tuning:
         self._stage("report")
         from gapclose.loop.finish import write_map  # umap takes seconds to import
 
-        rows, embeddings = [], []
+        clusters, members = self._clusters()
+        rows: list[dict[str, Any]] = []
+        embeddings: list[Any] = []
         for name, (before, after) in self.looks.items():
             part = self.gallery[name].parts[after.part]
             for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN_REAL]:
@@ -443,7 +446,8 @@ class _Tuning:
             for look in (before, after):
                 rows.extend(look.rows)
                 embeddings.extend(look.shot.embeddings)
-        self.rundir.write_json("gap.json", self._gap_json())
+        self.rundir.write_json("gap.json", self._gap_json(clusters))
+        rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
         write_map(self.rundir, rows, np.stack(embeddings), seed=self.config.tune.seed)
         self.state |= {"stage": "done", "stopped_because": self._stopped_because()}
         self._save_state()
@@ -451,7 +455,26 @@ class _Tuning:
 
         self.reporter.event("done", message=str(write_report(self.rundir.path)))
 
-    def _gap_json(self) -> dict[str, Any]:
+    def _clusters(self) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+        """What stands apart after tuning, then what stood apart before; and who is in which."""
+        clusters: list[dict[str, Any]] = []
+        members: dict[str, list[int]] = {}
+        for stage, number in (("tuned", 1), ("baseline", 0)):
+            looks = [pair[number] for pair in self.looks.values()]
+            found, its = find_groups(
+                [look.evidence(self.nouns[look.real.name]) for look in looks],
+                stage=stage,
+                embedder=self.embedder,
+                groups=self.groups,
+                first_id=len(clusters),
+                seed=self.config.tune.seed,
+            )
+            clusters += found
+            for path, ids in its.items():
+                members[path] = members.get(path, []) + ids
+        return clusters, members
+
+    def _gap_json(self, clusters: list[dict[str, Any]]) -> dict[str, Any]:
         def first(gap: ClassGap) -> float:
             return -((gap.before or gap).effect or 0.0)
 
@@ -461,7 +484,7 @@ class _Tuning:
             "judge": self.config.judge,
             "confounds": [],
             "classes": [gap.to_json() for gap in sorted(self.gaps.values(), key=first)],
-            "clusters": [],
+            "clusters": clusters,
             "unreadable": self.unreadable,
             "skipped": [
                 {

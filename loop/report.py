@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 LEVEL: Final = 0.05
 _FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
 _SHOWN_WORDS: Final = 8
+_SHOWN_GROUPS: Final = 6
 _SHOWN_RECIPES: Final = 12
 _LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
 
@@ -90,6 +91,7 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "sheets": samples.sheets(name, per_sheet, small=not full, tuned=tuned),
                 "words": _words(row),
                 "has_words": row.get("attributes") is not None,
+                "groups": _groups(gap.get("clusters") or (), name, samples, full=full),
                 "recipes": _recipes(mixtures.get(name)),
                 "course": bool(own),
                 "open": full or number < 3,
@@ -174,6 +176,23 @@ def _words(row: Row) -> list[dict[str, Any]]:
         return abs(float(start or 0) - float(entry["real"] or 0))
 
     return sorted(told, key=difference, reverse=True)[:_SHOWN_WORDS]
+
+
+def _groups(
+    clusters: Sequence[Row], name: str, samples: Samples, *, full: bool
+) -> list[dict[str, Any]]:
+    """A class's clusters with their images, those that are left after tuning first."""
+    own = [cluster for cluster in clusters if cluster["class"] == name]
+    shown = own[: _SHOWN_GROUPS if full else 2]
+    return [
+        {
+            **cluster,
+            "title": cluster.get("name") or "unnamed",
+            "of": cluster[f"n_{cluster['side']}"],
+            "images": samples.strip(cluster["samples"][: 12 if full else 6], small=not full),
+        }
+        for cluster in shown
+    ]
 
 
 def _significant(q_value: float | None) -> bool:

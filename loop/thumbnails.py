@@ -115,10 +115,26 @@ class Samples:
         return random.Random(f"{_SEED}/{name}/{stage}/{n}").sample(members, n)
 
     def _image(self, index: int, edge: int) -> Cell:
+        return self._read(self.rows[index]["path"], edge)
+
+    def _read(self, path: str, edge: int) -> Cell:
         try:
-            return read_thumbnail(self.run.resolve(self.rows[index]["path"]), edge=edge)
+            return read_thumbnail(self.run.resolve(path), edge=edge)
         except ValueError:  # a path that would leave the run: somebody else wrote it
             return None
+
+    def strip(self, paths: Sequence[str], *, small: bool) -> list[dict[str, Any]]:
+        """Images by their path, as data URIs; those that cannot be read any more are left out."""
+        cells = [(path, self._read(path, 64 if small else 96)) for path in paths]
+        return [
+            {
+                "src": to_uri(cell, quality=88 if small else None),
+                "title": Path(path).name,
+                "pixels": max(cell.size) <= 48,
+            }
+            for path, cell in cells
+            if cell is not None
+        ]
 
     def sheets(self, name: str, n: int, *, small: bool, tuned: bool) -> list[dict[str, Any]]:
         """Per stage the images that stand side by side, as data URIs with what made them."""

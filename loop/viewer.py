@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BRAIN_KEY: Final = "clip_umap"
 WORKSPACE: Final = "gapclose"
-_VERSION: Final = 1  # of what build_dataset makes; a dataset of an older one is made again
+_VERSION: Final = 2  # of what build_dataset makes; a dataset of an older one is made again
 _COLORS: Final = {
     "real": "#2f6fb0",
     "synthetic": "#c2571a",
@@ -119,6 +119,7 @@ def build_dataset(run: Path) -> fo.Dataset:
     if points is not None:
         _add_map(dataset, points)
     _save_views(dataset, rows)
+    _save_cluster_views(dataset, rows, _clusters(folder))
     _save_workspace(fo, dataset)
     # The stamp comes last: a build that was cut off is made again.
     dataset.info["gapclose"] = stamp
@@ -179,9 +180,9 @@ def _database_uri() -> str | None:
 
 
 def _stamp(run: RunDir) -> str:
-    """Changes when the samples or the map do; the hash of both, and of how a dataset is built."""
+    """Changes when samples, map or clusters do; a hash of them and of how a dataset is built."""
     digest = hashlib.sha256(str(_VERSION).encode())
-    for name in ("samples.jsonl", "projection.safetensors"):
+    for name in ("samples.jsonl", "projection.safetensors", "gap.json"):
         path = run.path / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
     return digest.hexdigest()
@@ -206,6 +207,7 @@ def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, lis
         "side": row["side"],
         "stage": row["stage"],
         "split": row.get("split"),
+        "clusters": [str(number) for number in row.get("clusters") or ()] or None,
         "recipe": row.get("recipe"),
         "seed": row.get("seed"),
         "prompt": row.get("prompt"),
@@ -289,6 +291,33 @@ def _save_views(dataset: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         view = dataset.match(ViewField("class") == cls)
         count = sum(row["class"] == cls for row in rows)
         dataset.save_view(name, view, description=f"every image of {cls} ({count:,})")
+
+
+def _clusters(run: RunDir) -> Sequence[Mapping[str, Any]]:
+    """Of gap.json; none before there is one."""
+    return run.read_json("gap.json").get("clusters") or () if run.has("gap.json") else ()
+
+
+def _save_cluster_views(
+    dataset: Any, rows: Sequence[Mapping[str, Any]], clusters: Sequence[Mapping[str, Any]]
+) -> None:
+    """A saved view per cluster, as "frog: mostly synthetic, green frog (740)"."""
+    from fiftyone import ViewField
+
+    shown = {number for row in rows for number in row.get("clusters") or ()}
+    for cluster in clusters:
+        if cluster["id"] not in shown:  # none of its images is among the samples
+            continue
+        only = "only" if cluster[f"n_{cluster['side']}"] == cluster["size"] else "mostly"
+        words = f"{only} {cluster['side']}"
+        named = f"{cluster['class']}: {words}, {cluster['name'] or 'unnamed'} ({cluster['size']})"
+        # The number keeps slugs apart and not empty whatever letters a class has.
+        name = f"{named} #{cluster['id']}"
+        view = dataset.match(ViewField("clusters").contains(str(cluster["id"])))
+        about = f"{cluster['n_real']} real and {cluster['n_synthetic']} synthetic images"
+        if cluster.get("stage") == "tuned":
+            about += ", after tuning"
+        dataset.save_view(name, view, description=about)
 
 
 def _save_workspace(fo: Any, dataset: Any) -> None:

@@ -16,6 +16,7 @@ from gapclose.analysis.attributes import (
     TEMPLATES,
     adjust,
     compare_words,
+    name_group,
     prompt_for,
     two_proportions,
     with_words,
@@ -110,6 +111,22 @@ def test_adjust_counts_the_words_of_the_whole_run() -> None:
     run = adjust([table, quiet, quiet])
     assert [len(rows) for rows in run] == [3, 3, 3]
     assert run[0][0].q_value == pytest.approx(3 * table[0].q_value)
+
+
+def test_a_group_is_named_by_what_sets_it_apart() -> None:
+    def named(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> str:
+        return name_group(
+            inside=inside, outside=outside, text=OneAxisPerWord(), noun="frog", groups=GROUPS
+        )
+
+    others = images(brown_grass=60, red_grass=40)
+    assert named(images(green_grass=30), others) == "green frog"
+    assert named(images(green_sand=30, green_grass=4), others) == "green frog"  # and on sand
+    assert named(images(brown_sand=30), others) == "frog on sand"
+    assert named(images(brown_grass=18, red_grass=12), others) == "frog"  # like all others
+    some = images(brown_grass=50, brown_sand=10, green_grass=10, red_grass=30)
+    assert named(images(green_sand=2), some) == "frog"  # two may be chance
+    assert named(images(green_sand=30), others[:0]) == "frog"
 
 
 @pytest.mark.parametrize(

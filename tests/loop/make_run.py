@@ -144,6 +144,7 @@ def make_run(
             }
             for trial in trials:
                 run.append_trial(trial)
+    clusters = [] if closed else _clusters(samples, names.get("frog", "frog"), words=words)
     run.write_samples(samples)
     save_file({"xy": np.asarray(xy, np.float32).reshape(-1, 2)}, path / "projection.safetensors")
     run.write_json(
@@ -154,7 +155,7 @@ def make_run(
             "judge": "pond-judge",
             "confounds": [] if tuned else ["synthetic: png 512x512, real: jpeg 32x32"],
             "classes": rows,
-            "clusters": [],
+            "clusters": clusters,
             "unreadable": [{"path": "frog/torn <b>.png", "why": "truncated file"}],
             "skipped": [{"class": "axolotl", "why": "too few: 7 real images"}],
         },
@@ -212,6 +213,28 @@ def _sample(
         "camera": recipe.camera.to_json() if recipe else None,
     }
     return sample, scene
+
+
+def _clusters(samples: list[dict[str, Any]], name: str, *, words: bool) -> list[dict[str, Any]]:
+    """The frogs' synthetic group and one that the generator misses; marks the samples in them."""
+    found = []
+    for side, stage, title in (("synthetic", "baseline", "green"), ("real", "real", "brown")):
+        own = [s for s in samples if s["class"] == name and s["stage"] == stage]
+        own = own if side == "synthetic" else own[::3]
+        if not own:
+            continue
+        for sample in own:
+            sample["clusters"] = [len(found)]
+        n = len(own)
+        found.append(
+            {
+                "id": len(found), "size": n, "n_real": n if side == "real" else 0,
+                "n_synthetic": n if side == "synthetic" else 0, "class": name, "class_share": 1.0,
+                "side": side, "q_value": 0.001, "name": f"{title} frog" if words else None,
+                "stage": "baseline", "samples": [s["path"] for s in own[:12]],
+            }
+        )  # fmt: skip
+    return found
 
 
 def _drawn(cls: str, number: int, per_class: int) -> Recipe:

@@ -84,7 +84,6 @@ def test_gap_json_has_the_keys_of_schema_1(audited: Run) -> None:
     assert gap["schema"] == 1
     assert (gap["embedder"], gap["judge"]) == ("pond", "pond-judge")
     assert gap["confounds"] == []
-    assert gap["clusters"] == []
     for row in gap["classes"]:
         assert set(KEYS) <= set(row)
         assert "before" not in row
@@ -92,6 +91,27 @@ def test_gap_json_has_the_keys_of_schema_1(audited: Run) -> None:
         for word in row["attributes"]:
             assert set(word) >= {"group", "word", "real", "synthetic", "q_value"}
     json.dumps(gap, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_the_clusters_are_the_frogs_that_are_too_many_and_those_that_are_missing(
+    audited: Run,
+) -> None:
+    clusters = audited.gap["clusters"]
+    assert {cluster["class"] for cluster in clusters} == {"frog"}
+    assert [cluster["id"] for cluster in clusters] == list(range(len(clusters)))
+    by_side = {side: [c for c in clusters if c["side"] == side] for side in ("real", "synthetic")}
+    (green,) = by_side["synthetic"]
+    assert (green["name"], green["stage"], green["class_share"]) == ("green frog", "baseline", 1.0)
+    assert green["n_synthetic"] >= 110  # all are green; so are a quarter of the real ones
+    assert green["size"] == green["n_real"] + green["n_synthetic"]
+    assert "brown frog" in {cluster["name"] for cluster in by_side["real"]}
+    rows = RunDir.open(audited.path).samples()
+    inside = [row for row in rows if green["id"] in row["clusters"]]
+    assert len(inside) == green["size"]
+    assert {row["class"] for row in inside} == {"frog"}
+    assert set(green["samples"]) <= {row["path"] for row in inside}
+    assert "Groups that stand apart" in (audited.path / "report.html").read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -87,6 +87,7 @@ def look(shares: dict[str, float], *, judge: dict[str, float] | None = None, **s
         shot=made,
         judge_rows=e.judge_synthetic,
         rows=[],
+        real_paths=(),
     )
 
 

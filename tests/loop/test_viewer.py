@@ -99,8 +99,13 @@ def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
     assert said["track"] is True
     assert said["workspaces"] == ["gapclose"]
     assert said["points"][1] == 72
-    # Four classes whose plain names would slug to nothing, or to each other.
-    assert sorted(said["views"].values()) == [18, 18, 18, 18]
+    # Four classes whose plain names would slug to nothing, or to each other; two clusters.
+    clusters = {name: n for name, n in said["views"].items() if "#" in name}
+    assert clusters == {
+        "蛙: only synthetic, green frog (6) #0": 6,
+        "蛙: only real, brown frog (2) #1": 2,
+    }
+    assert sorted(n for name, n in said["views"].items() if "#" not in name) == [18, 18, 18, 18]
 
     assert said["same"] is True
     assert said["third"] == [69, {"reject": 1}, False]  # the map is one of other samples now
