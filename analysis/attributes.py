@@ -99,6 +99,7 @@ class AttributeGap:
         word: as "green".
         real: share of real images, in [0, 1].
         synthetic: share of synthetic images, in [0, 1].
+        standard_error: of the difference synthetic - real.
         p_value: two-sided, of equal shares.
         q_value: Benjamini-Hochberg over the class's words, or the run's after `adjust`.
     """
@@ -107,6 +108,7 @@ class AttributeGap:
     word: str
     real: float
     synthetic: float
+    standard_error: float
     p_value: float
     q_value: float
 
@@ -117,6 +119,8 @@ class AttributeGap:
             "word": self.word,
             "real": self.real,
             "synthetic": self.synthetic,
+            "difference": self.synthetic - self.real,
+            "standard_error": self.standard_error,
             "p_value": self.p_value,
             "q_value": self.q_value,
         }
@@ -273,12 +277,15 @@ def compare_words(
         for i, word in enumerate(words):
             hits_real = int((left[group] == i).sum())
             hits_synthetic = int((right[group] == i).sum())
+            ours, theirs = hits_real / n_real, hits_synthetic / n_synthetic
+            variance = ours * (1 - ours) / n_real + theirs * (1 - theirs) / n_synthetic
             found.append(
                 AttributeGap(
                     group=group,
                     word=word,
-                    real=hits_real / n_real,
-                    synthetic=hits_synthetic / n_synthetic,
+                    real=ours,
+                    synthetic=theirs,
+                    standard_error=math.sqrt(variance),
                     p_value=two_proportions(hits_real, n_real, hits_synthetic, n_synthetic),
                     q_value=1.0,
                 )

@@ -34,6 +34,7 @@ class OpenClipEmbedder:
     Attributes:
         id: The name it was made from.
         width: Length of a row.
+        logit_scale: What cosines are multiplied by before a softmax over texts, as trained.
     """
 
     def __init__(self, name: str, target: str, *, device: str = "auto") -> None:
@@ -66,6 +67,7 @@ class OpenClipEmbedder:
         self._mean = torch.tensor(config.mean).view(3, 1, 1)
         self._std = torch.tensor(config.std).view(3, 1, 1)
         self._conv = is_convolutional(model.visual)
+        self.logit_scale = float(model.logit_scale.exp())
         with torch.inference_mode():
             self.width = int(self._forward([np.zeros((*self._size, 3), np.uint8)]).shape[1])
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gapclose.analysis.coverage import coverage, duplicates, relative_coverage, vendi_ratio
+from gapclose.analysis.distances import reference_distances
 from gapclose.analysis.kernel import Kernel, hollow, pair, quadratic
 from gapclose.analysis.two_sample import permutation_p_value
 
@@ -75,12 +76,15 @@ class ClassGap:
         coverage: share of real images with a synthetic image near.
         vendi_ratio: diversity of synthetic over real at one n.
         label_agreement: share of synthetic images that a classifier takes for this class.
-        spectrum_gap: distance of power spectra.
+        spectrum_gap: distance of the mean power spectra, over its real-real floor.
         duplicates: synthetic images that are near-copies of real ones.
         invalid: images that the generator returned unusable; counted, never scored.
         judge: the same figures in the judge's embedding (`as_judge`).
         attributes: words whose shares differ.
         guards: precision, recall, density, coverage over real-real at one n.
+        reference: KID, FID and a CMMD-compatible figure, for comparison with other tools.
+        spectrum: frequency, real and synthetic mean log power.
+        zeroshot: per side, agreement and counts by label and confidence.
         before: the same row for the baseline recipe, after tuning.
     """
 
@@ -109,6 +113,9 @@ class ClassGap:
     judge: Mapping[str, float | None] | None = None
     attributes: tuple[AttributeGap, ...] | None = None
     guards: Mapping[str, float] | None = None
+    reference: Mapping[str, float] | None = None
+    spectrum: Mapping[str, Sequence[float]] | None = None
+    zeroshot: Mapping[str, Any] | None = None
     before: ClassGap | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -392,6 +399,7 @@ def audit_embeddings(
             vendi_ratio=vendi_ratio(real=left, synthetic=right, seed=seed),
             duplicates=duplicates(real=left, synthetic=right),
             guards=relative_coverage(real=left, synthetic=right, seed=seed).to_json(),
+            reference=reference_distances(real=left, synthetic=right),
         )
     return with_q([row])[0]
 
@@ -489,6 +497,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(entry) for key, entry in value.items()}
     if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, Sequence):
+        return [_plain(entry) for entry in value]
     if isinstance(value, int | np.integer):
         return int(value)
     number = float(value)

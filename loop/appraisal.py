@@ -16,7 +16,9 @@ from gapclose.analysis.attributes import AttributeGap, adjust, compare_words
 from gapclose.analysis.embedding import Embedder, TextEmbedder
 from gapclose.analysis.gap import ClassGap, audit_embeddings, with_q
 from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.spectrum import compare_spectra
 from gapclose.analysis.two_sample import permutations_for
+from gapclose.analysis.zeroshot import zero_shot
 
 Rows = NDArray[np.float32]
 
@@ -39,6 +41,8 @@ class Evidence:
     judge_synthetic: Rows | None = None
     judge_kernel: Kernel | None = None
     invalid: int = 0
+    real_spectra: Rows | None = None
+    synthetic_spectra: Rows | None = None
     real_paths: tuple[str, ...] = ()
     synthetic_paths: tuple[str, ...] = ()
 
@@ -62,22 +66,33 @@ def appraise(
     """
     permutations = permutations_for(len(evidence))
     text = embedder if isinstance(embedder, TextEmbedder) else None
-    names = _class_texts(text, nouns) if text is not None and len(nouns) > 1 else None
     gaps, judged, words = [], [], []
     for e in evidence:
-        agreement = None if names is None else _agreement(e.synthetic, names, list(nouns), e.cls)
-        gaps.append(
-            audit_embeddings(
-                real=e.real,
-                synthetic=e.synthetic,
-                name=e.cls,
-                kernel=e.kernel,
-                permutations=permutations,
-                seed=seed,
-                label_agreement=agreement,
-                invalid=e.invalid,
-            )
+        gap = audit_embeddings(
+            real=e.real,
+            synthetic=e.synthetic,
+            name=e.cls,
+            kernel=e.kernel,
+            permutations=permutations,
+            seed=seed,
+            invalid=e.invalid,
         )
+        if text is not None and len(nouns) > 1:
+            real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
+            synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
+            read = {"real": real.to_json(), "synthetic": synthetic.to_json()}
+            gap = replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
+        if e.real_spectra is not None and e.synthetic_spectra is not None:
+            spectra = compare_spectra(
+                real=e.real_spectra, synthetic=e.synthetic_spectra, seed=seed
+            )
+            curves = {
+                "frequency": spectra.frequency,
+                "real": spectra.real,
+                "synthetic": spectra.synthetic,
+            }
+            gap = replace(gap, spectrum_gap=spectra.gap, spectrum=curves)
+        gaps.append(gap)
         if e.judge_real is not None and e.judge_synthetic is not None:
             judged.append(
                 audit_embeddings(
@@ -112,13 +127,4 @@ def label_agreement_of(
     """Share of images that the embedder's text side takes for their class; None without one."""
     if not isinstance(embedder, TextEmbedder) or len(nouns) < 2:
         return None
-    return _agreement(embeddings, _class_texts(embedder, nouns), list(nouns), cls)
-
-
-def _class_texts(text: TextEmbedder, nouns: Mapping[str, str]) -> Rows:
-    return text.embed_text([f"a photo of a {noun}" for noun in nouns.values()])
-
-
-def _agreement(embeddings: Rows, texts: Rows, classes: Sequence[str], cls: str) -> float:
-    winners = np.argmax(embeddings @ texts.T, axis=1)
-    return float(np.mean(winners == list(classes).index(cls)))
+    return zero_shot(embeddings, embedder, cls=cls, nouns=nouns).agreement

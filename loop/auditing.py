@@ -24,6 +24,7 @@ from gapclose.analysis.reference import (
     describe_confounds,
     scan_sides,
 )
+from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.registry import check_generator, make_generator
 from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
@@ -105,6 +106,7 @@ def audit_folders(
         judged = None
         if judge is not None:
             judged = {side: embedded(paths[side], judge, config, reporter, form) for side in sides}
+        spectra = {side: embedded(paths[side], SPECTRUM, config, reporter, form) for side in sides}
         model = make_embedder(embedder, device=config.device)
         kept, few = _scored_classes(sides, shared, tables)
         skipped += few
@@ -113,7 +115,9 @@ def audit_folders(
                 f"{synthetic}: no class has {FEWEST} readable images on both sides; add images"
             )
         nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
-        evidence = [_evidence(rundir, cls, nouns[cls], sides, tables, judged) for cls in kept]
+        evidence = [
+            _evidence(rundir, cls, nouns[cls], sides, tables, judged, spectra) for cls in kept
+        ]
         reporter.event("stage", name="score")
         rows, embeddings = [], []
         for cls in kept:
@@ -222,6 +226,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                     look.evidence(nouns[name]),
                     real=np.concatenate([p.rows for p in everything]),
                     judge_real=_joined([p.judge_rows for p in everything]),
+                    real_spectra=_joined([p.spectra for p in everything]),
                     real_paths=paths,
                 )
             )
@@ -283,14 +288,13 @@ def _evidence(
     sides: Mapping[str, ImageSet],
     tables: Mapping[str, _Table],
     judged: Mapping[str, _Table] | None,
+    spectra: Mapping[str, _Table],
 ) -> Evidence:
-    # A file that the judge's pass could not read is left out of both.
+    # A file that one of the passes could not read is left out of all.
+    passes = [tables, spectra, *([] if judged is None else [judged])]
+
     def paths(side: str) -> list[Path]:
-        return [
-            path
-            for path in sides[side].of(cls)
-            if path in tables[side][0] and (judged is None or path in judged[side][0])
-        ]
+        return [path for path in sides[side].of(cls) if all(path in p[side][0] for p in passes)]
 
     def rows(side: str, of: Mapping[str, _Table]) -> Rows:
         return np.stack([of[side][0][path] for path in paths(side)])
@@ -306,6 +310,8 @@ def _evidence(
         judge_real=judge_real,
         judge_synthetic=None if judged is None else rows("synthetic", judged),
         judge_kernel=None if judge_real is None else Kernel.fit(judge_real),
+        real_spectra=rows("real", spectra),
+        synthetic_spectra=rows("synthetic", spectra),
         real_paths=tuple(map(rundir.relative, paths("real"))),
         synthetic_paths=tuple(map(rundir.relative, paths("synthetic"))),
     )

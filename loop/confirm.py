@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import ClassGap, guards_pass, mmd2
+from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
@@ -38,6 +39,7 @@ class Look:
     mixture: Mixture
     shot: Shot
     judge_rows: NDArray[np.float32] | None
+    spectra: NDArray[np.float32] | None
     rows: list[dict[str, Any]]  # of samples.jsonl
     real_paths: tuple[str, ...]  # of the part's photos, as samples.jsonl has them
 
@@ -59,6 +61,8 @@ class Look:
             judge_synthetic=self.judge_rows,
             judge_kernel=self.real.judge_kernel,
             invalid=self.shot.invalid,
+            real_spectra=part.spectra,
+            synthetic_spectra=self.spectra,
             real_paths=self.real_paths,
             synthetic_paths=tuple(row["path"] for row in self.rows),
         )
@@ -99,6 +103,7 @@ def shoot_look(
         mixture=mixture,
         shot=shot,
         judge_rows=None if judge is None else judge.embed(list(shot.images)),
+        spectra=Spectrum().embed(list(shot.images)),
         rows=rows,
         real_paths=tuple(studio.rundir.relative(path) for path in real.parts[part].paths),
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import Form, ImageSet, RealDataError, scan, split
+from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.loop.config import PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
@@ -41,6 +42,7 @@ class Part:
     paths: tuple[Path, ...]
     rows: Rows
     judge_rows: Rows | None
+    spectra: Rows | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -122,6 +124,7 @@ def open_gallery(
     judged = None
     if config.judge is not None:
         judged, _ = embedded(paths, config.judge, config, reporter)
+    spectra, _ = embedded(paths, SPECTRUM, config, reporter)
     gallery = {}
     for name in classes:
         readable = [path for path in images.of(name) if path in rows]
@@ -132,8 +135,8 @@ def open_gallery(
             )
         tune, confirm = _split_enough(readable, name, config)
         count = max(1, min(PARTS, len(confirm) // SMALLEST_PART))
-        parts = tuple(_part(confirm[i::count], rows, judged) for i in range(count))
-        seen = _part(tune, rows, judged)
+        parts = tuple(_part(confirm[i::count], rows, judged, spectra) for i in range(count))
+        seen = _part(tune, rows, judged, spectra)
         gallery[name] = RealClass(
             name=name,
             tune=seen,
@@ -179,7 +182,8 @@ def embedded(
         nonlocal last
         if done == total or time.monotonic() - last > 1.0:
             last = time.monotonic()
-            reporter.event("progress", done=done, total=total, what=f"embedding with {embedder}")
+            what = "power spectra" if embedder == SPECTRUM else f"embedding with {embedder}"
+            reporter.event("progress", done=done, total=total, what=what)
 
     found = embed_files(paths, embedder, device=config.device, progress=progress, form=form)
     return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
@@ -189,10 +193,12 @@ def _part(
     paths: Sequence[Path],
     rows: Mapping[Path, NDArray[np.float32]],
     judged: Mapping[Path, NDArray[np.float32]] | None,
+    spectra: Mapping[Path, NDArray[np.float32]],
 ) -> Part:
-    kept = tuple(p for p in paths if judged is None or p in judged)
+    kept = tuple(p for p in paths if (judged is None or p in judged) and p in spectra)
     return Part(
         paths=kept,
         rows=np.stack([rows[p] for p in kept]),
         judge_rows=None if judged is None else np.stack([judged[p] for p in kept]),
+        spectra=np.stack([spectra[p] for p in kept]),
     )

@@ -29,6 +29,7 @@ LEVEL: Final = 0.05
 _FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
 _SHOWN_WORDS: Final = 8
 _SHOWN_GROUPS: Final = 6
+_SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
 _LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
 
@@ -91,6 +92,8 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "sheets": samples.sheets(name, per_sheet, small=not full, tuned=tuned),
                 "words": _words(row),
                 "has_words": row.get("attributes") is not None,
+                "zeroshot": _zeroshot(row, tuned=tuned),
+                "spectrum": bool(row.get("spectrum")),
                 "groups": _groups(gap.get("clusters") or (), name, samples, full=full),
                 "recipes": _recipes(mixtures.get(name)),
                 "course": bool(own),
@@ -176,6 +179,31 @@ def _words(row: Row) -> list[dict[str, Any]]:
         return abs(float(start or 0) - float(entry["real"] or 0))
 
     return sorted(told, key=difference, reverse=True)[:_SHOWN_WORDS]
+
+
+def _zeroshot(row: Row, *, tuned: bool) -> dict[str, Any] | None:
+    """What each side is read as: own class first, then what it is most often mistaken for."""
+    sides = []
+    before = row.get("before") or {}
+    for stage, source, side in (
+        ("real", row, "real"),
+        ("baseline", before if tuned else row, "synthetic"),
+        ("tuned", row if tuned else {}, "synthetic"),
+    ):
+        read = (source.get("zeroshot") or {}).get(side)
+        if read:
+            n = sum(sum(bands) for bands in read["counts"].values())
+            shares = {k: [v / n for v in bands] for k, bands in read["counts"].items()}
+            sides.append({"stage": stage, "agreement": read["agreement"], "shares": shares})
+    if not sides:
+        return None
+    total: dict[str, float] = {}
+    for entry in sides:
+        for label, bands in entry["shares"].items():
+            total[label] = max(total.get(label, 0.0), sum(bands))
+    others = sorted((k for k in total if k != row["name"]), key=lambda k: -total[k])
+    labels = [row["name"], *(k for k in others[:_SHOWN_LABELS] if total[k] >= 0.01)]
+    return {"sides": sides, "labels": labels}
 
 
 def _groups(
@@ -280,6 +308,7 @@ def _chart_data(rows: Sequence[Row], trials: Sequence[Row], samples: Samples) ->
                 "name": row["name"],
                 "course": _course(row, own),
                 "points": samples.points(row["name"]),
+                "spectrum": _spectra(row),
             }
         )
     return {"classes": classes}
@@ -302,6 +331,24 @@ def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
         "stage": [t.get("stage", "") for t in told],
         "final": row.get("ratio"),
         "before": (row.get("before") or {}).get("ratio"),
+    }
+
+
+def _spectra(row: Row) -> dict[str, Any] | None:
+    """Mean log power by frequency, by stage as the map names them."""
+    curves, before = row.get("spectrum"), row.get("before")
+    if not curves:
+        return None
+    stages = {"real": curves["real"]}
+    if before is None:
+        stages["baseline"] = curves["synthetic"]
+    else:
+        stages["tuned"] = curves["synthetic"]
+        if before.get("spectrum"):
+            stages["baseline"] = before["spectrum"]["synthetic"]
+    return {
+        "frequency": curves["frequency"],
+        "stages": {stage: [round(v, 4) for v in values] for stage, values in stages.items()},
     }
 
 

@@ -293,6 +293,16 @@ def _numbers(
                       "p_value": 0.0025 if is_open else 0.2,
                       "q_value": 0.0042 if is_open else 0.4},
             "attributes": _attributes(source, gap=is_open or source == "frog", closed=not is_open),
+            "reference": {"kid": 0.0012 * max(ratio, 0), "fid": 0.04, "cmmd": 0.31},
+            "spectrum": {
+                "frequency": [(i + 0.5) / 32 for i in range(16)],
+                "real": [3.2 - 0.2 * i for i in range(16)],
+                "synthetic": [3.2 - 0.2 * i - 0.002 * ratio * i for i in range(16)],
+            },
+            "zeroshot": {
+                "real": {"agreement": 0.94, "counts": {name: [9, 60, 213], "axolotl": [3, 12, 3]}},
+                "synthetic": {"agreement": 0.98, "counts": {name: [1, 20, 273], "<i>": [6, 0, 0]}},
+            },
         }  # fmt: skip
 
     baseline = row(before, confirmed=None)

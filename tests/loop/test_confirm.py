@@ -86,6 +86,7 @@ def look(shares: dict[str, float], *, judge: dict[str, float] | None = None, **s
         mixture=Mixture(recipes=(baseline,), weights=(1.0,), gap_tune=0.0),
         shot=made,
         judge_rows=e.judge_synthetic,
+        spectra=None,
         rows=[],
         real_paths=(),
     )
