@@ -140,6 +140,7 @@ class _Tuning:
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.trial_seconds: list[float] = []
         self.look_seconds: list[float] = []
+        self.tune_seconds = {"all": 0.0, "loop": 0.0}
         self.failed: dict[str, str] = {}
         self.interrupted = False
 
@@ -207,6 +208,7 @@ class _Tuning:
 
     def _tune(self) -> None:
         self._stage("tune")
+        start, worked = time.perf_counter(), self._worked()
         # Every class gets its baseline, whatever the budget: without one there is no report.
         while not self.interrupted and (
             self.budget.left > self._reserve()
@@ -218,6 +220,13 @@ class _Tuning:
             if name is None:
                 break
             self._trial(name)
+        spent = time.perf_counter() - start
+        self.tune_seconds["all"] += spent
+        self.tune_seconds["loop"] += spent - (self._worked() - worked)
+
+    def _worked(self) -> float:
+        """Seconds of generating and embedding so far."""
+        return self.studio.generate_seconds + self.studio.embed_seconds
 
     def _rests(self, name: str) -> bool:
         """Whether more trials would change nothing: confirmed, or no unseen part is left."""
@@ -453,6 +462,12 @@ class _Tuning:
         self._save_state()
         from gapclose.loop.report import write_report
 
+        if self.tune_seconds["all"]:
+            share = self.tune_seconds["loop"] / self.tune_seconds["all"]
+            self.reporter.event(
+                "cost",
+                message=f"{100 * share:.1f} % of the tuning was neither generating nor embedding",
+            )
         self.reporter.event("done", message=str(write_report(self.rundir.path)))
 
     def _clusters(self) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
@@ -522,6 +537,8 @@ class _Tuning:
             "generate": generate,
             "embed": embed,
             "trials": float(sum(row["seconds"] for row in self.rundir.trials())),
+            "tune": self.tune_seconds["all"],  # of this session, as the next
+            "loop": self.tune_seconds["loop"],  # of it neither generating nor embedding
             "all": self.budget.used,
         }
 
