@@ -191,6 +191,31 @@ def test_it_says_what_changed(runs: Path) -> None:
     assert "axolotl (too few: 7 real images)" in text
 
 
+def test_it_explains_in_groups_readings_and_spectra(runs: Path) -> None:
+    shown = page(runs, "tuned")
+    assert "green frog , before tuning 24 of 24 are synthetic" in shown.text
+    assert "brown frog , before tuning 8 of 8 are real" in shown.text
+    assert re.search(r"It agrees with 94\s% of the known labels of the real images", shown.text)
+    assert re.search(
+        r"The search itself had reached 0.6 floors; .* an optimism of 0.1", shown.text
+    )
+    assert re.search(r"KID 0.0008, FID 0.040, CMMD 0.310, at 150 real and 150", shown.text)
+    spectrum = json.loads(shown.data)["classes"][0]["spectrum"]
+    assert set(spectrum["stages"]) == {"real", "baseline", "tuned"}
+
+
+def test_a_run_of_before_they_were_measured_still_opens(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=4)
+    gap = run.read_json("gap.json")
+    for row in (gap["classes"][0], gap["classes"][0]["before"]):
+        for key in ("reference", "spectrum", "zeroshot"):
+            row.pop(key)
+    run.write_json("gap.json", gap | {"clusters": []})
+    text = write_report(run.path).read_text(encoding="utf-8")
+    for word in ("Groups that stand apart", "Power spectrum", "For comparison"):
+        assert word not in text
+
+
 def test_classes_come_by_the_effect_they_had_before(runs: Path) -> None:
     names = [entry["name"] for entry in json.loads(page(runs, "tuned").data)["classes"]]
     assert names == [NASTY, "ship", "truck", "cat"]

@@ -1,0 +1,158 @@
+"""The search on worlds whose answer is known, and what asking it costs when a class is large.
+
+    python tests/benchmarks/search_limits.py [--only truth|nothing|ask] [--seeds 400]
+
+`truth`: recipes are exact modes of a known mixture. `nothing`: the baseline is the real thing.
+`ask`: ten classes of 500 trials of eight random images, width 512.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
+import modes
+
+from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.two_sample import permutation_p_value
+from gapclose.loop.mixture import Bank
+from gapclose.loop.search import ClassSearch, Images, Proposal
+
+TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
+LEVEL = 0.05
+_passed = True
+
+
+def say(what: str, target: str, value: float, met: bool | None, form: str = "{:.3f}") -> None:
+    """One row of the table."""
+    global _passed
+    _passed &= met is not False
+    mark = {True: "yes", False: "NO", None: ""}[met]
+    print(f"| {what:<64} | {target:>8} | {form.format(value):>9} | {mark:>3} |", flush=True)
+
+
+def confirmed(search: ClassSearch, seed: int) -> bool:
+    """Whether 300 fresh images of its mixture close against 300 real ones that it never saw."""
+    mixture = search.mixture()
+    jobs = mixture.jobs(range(10_000_000, 10_000_300))
+    fresh = Proposal(
+        number=0,
+        stage="joint",
+        params={},
+        jobs=tuple((recipe, tuple(seeds)) for recipe, seeds in jobs),
+    )
+    unseen = modes.mixed(TRUTH, 300, np.random.default_rng([seed, 2]))
+    p = permutation_p_value(real=unseen, synthetic=modes.shoot(fresh).embeddings, seed=seed)
+    return p > LEVEL
+
+
+def truth(seeds: int) -> None:
+    """The weights that are found, and whether the class closes."""
+    near = closed = 0
+    images = []
+    for seed in range(seeds):
+        search = modes.make_search(modes.mixed(TRUTH, 300, np.random.default_rng([seed, 1])))
+        search.seed = seed
+        while search.number < 25 and search.stopped() is None:
+            proposal = search.propose(settings_trials=6)
+            search.absorb(proposal, modes.shoot(proposal))
+        images.append(100 + 24 * (search.number - 1))
+        mixture = search.mixture()
+        found = modes.weights_by_word(mixture.recipes, mixture.weights)
+        near += max(abs(found[w] - TRUTH.get(w, 0.0)) for w in modes.WORDS) <= 0.05
+        closed += confirmed(search, seed)
+    for what, hits in (("weights within 0.05 of the truth", near), ("closed on unseen", closed)):
+        say(f"known mixture, {seeds} seeds: {what}", ">= 0.92", hits / seeds,
+            hits >= 0.92 * seeds)  # fmt: skip
+    say("    images until it rests, median", "", float(np.median(images)), None, "{:.0f}")
+
+
+def nothing(seeds: int) -> None:
+    """Real images as the baseline: it stops at once and changes nothing."""
+    kept = 0
+    for seed in range(seeds):
+        rng = np.random.default_rng([seed, 3])
+        search = modes.make_search(modes.mixed(TRUTH, 150, rng))
+        proposal = search.propose(settings_trials=4)
+        rows = modes.mixed(TRUTH, 100, rng)
+        seeds_used = modes.shoot(proposal).seeds
+        search.absorb(proposal, Images(embeddings=rows, recipes=(0,) * 100, seeds=seeds_used))
+        at_once = search.stopped() == "closed from the start"
+        kept += at_once and search.mixture().recipes == (search.space.baseline,)
+    say(f"real == baseline, {seeds} seeds: stops at once, changes nothing", ">= 0.92",
+        kept / seeds, kept >= 0.92 * seeds)  # fmt: skip
+
+
+def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
+    """The time of the last asks, and the memory of all classes together."""
+    slots = {f"slot{i}": [f"word{i}x{j}" for j in range(8)] for i in range(3)}
+    space = modes.make_space(
+        prompt="a {color} frog " + " ".join("{" + name + "}" for name in slots),
+        slots={"color": list(modes.WORDS), **slots},
+        guidance_scale=[1.0, 9.0],
+        camera={"noise": [0.0, 0.1]},
+    )
+    kept, slowest, asked = [], 0.0, []
+    for cls in range(classes):
+        rng = np.random.default_rng(cls)
+        real = rng.standard_normal((300, width), dtype=np.float32)
+        real /= np.linalg.norm(real, axis=1, keepdims=True)
+        even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
+        search = ClassSearch(
+            space=space,
+            bank=Bank(kernel=Kernel.fit(real), real=real),
+            prior=even,
+            floor=1e-3,
+            baseline_floor=-1.0,
+            images_per_trial=8,
+            baseline_images=100,
+            seed=0,
+        )
+        kept.append(search)
+        for number in range(trials):
+            start = time.perf_counter()
+            proposal = search.propose(settings_trials=12)
+            took = time.perf_counter() - start
+            n = sum(len(seeds) for _, seeds in proposal.jobs)
+            rows = rng.standard_normal((n, width), dtype=np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            jobs = [i for i, (_, seeds) in enumerate(proposal.jobs) for _ in seeds]
+            seeds = tuple(seed for _, seeds in proposal.jobs for seed in seeds)
+            start = time.perf_counter()
+            search.absorb(proposal, Images(embeddings=rows, recipes=tuple(jobs), seeds=seeds))
+            took += time.perf_counter() - start
+            search.joint_since_gain = 0
+            if number >= trials - 20:
+                asked.append(took)
+        slowest = max(slowest, *asked)
+    say(f"asked and told at {trials} trials, median seconds", "", float(np.median(asked)), None)
+    say("    the slowest of all classes' last 20", "<= 0.5", slowest, slowest <= 0.5)
+    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    say(f"    memory of {classes} classes, GiB", "<= 4", gib, gib <= 4)
+
+
+def main() -> None:
+    """Print the table; exit 1 if a row misses its target."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["truth", "nothing", "ask"])
+    parser.add_argument("--seeds", type=int, default=400)
+    options = parser.parse_args()
+    print(f"| {'what':<64} | {'target':>8} | {'measured':>9} | met |")
+    print(f"|{'-' * 66}|{'-' * 10}|{'-' * 11}|-----|")
+    if options.only in (None, "truth"):
+        truth(options.seeds)
+    if options.only in (None, "nothing"):
+        nothing(options.seeds)
+    if options.only in (None, "ask"):
+        ask()
+    raise SystemExit(0 if _passed else 1)
+
+
+if __name__ == "__main__":
+    main()
