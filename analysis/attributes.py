@@ -30,6 +30,7 @@ __all__ = [
     "AttributeGap",
     "adjust",
     "compare_words",
+    "corrected_shares",
     "name_group",
     "prompt_for",
     "read_words",
@@ -88,6 +89,9 @@ _DEFAULT_TEMPLATE = "a photo of a {noun}, {word}"
 NAMING_SHARE = 0.25
 NAMING_LEVEL = 0.001
 NAMING_SECOND = 0.8
+LOGIT_SCALE = 100.0  # CLIP's trained temperature ends at its cap (arXiv 2103.00020, 2.5)
+SHIFT_STEPS = 500
+SHIFT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,8 @@ class AttributeGap:
         word: as "green".
         real: share of real images, in [0, 1].
         synthetic: share of synthetic images, in [0, 1].
+        real_corrected: the real share less the encoder's confusions (`corrected_shares`).
+        synthetic_corrected: the same of the synthetic side.
         standard_error: of the difference synthetic - real.
         p_value: two-sided, of equal shares.
         q_value: Benjamini-Hochberg over the class's words, or the run's after `adjust`.
@@ -108,6 +114,8 @@ class AttributeGap:
     word: str
     real: float
     synthetic: float
+    real_corrected: float
+    synthetic_corrected: float
     standard_error: float
     p_value: float
     q_value: float
@@ -119,6 +127,8 @@ class AttributeGap:
             "word": self.word,
             "real": self.real,
             "synthetic": self.synthetic,
+            "real_corrected": self.real_corrected,
+            "synthetic_corrected": self.synthetic_corrected,
             "difference": self.synthetic - self.real,
             "standard_error": self.standard_error,
             "p_value": self.p_value,
@@ -156,6 +166,60 @@ def read_words(
     Raises:
         ValueError: a group with fewer than two words or a word twice, two widths, or NaN.
     """
+    fits = _similarities(embeddings, text, cls_noun=cls_noun, groups=groups)
+    return {group: similarity.argmax(axis=1) for group, similarity in fits.items()}
+
+
+def corrected_shares(
+    embeddings: ArrayLike,
+    text: TextEmbedder,
+    *,
+    cls_noun: str,
+    groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
+) -> dict[str, dict[str, float]]:
+    """Shares of the words as they would have to be for the encoder to see what it sees.
+
+    Counting the best word adds the encoder's confusions to the rare words. Here every image
+    votes with its softmax over the words, the votes are weighed by the shares, and the shares are
+    the mean votes, until nothing moves: expectation maximization for label shift (Saerens et al.
+    2002, doi 10.1162/089976602753284446, eq. 2.9), from even shares. As good as the encoder is
+    calibrated.
+
+    Args:
+        embeddings: (n, text.width) unit rows, from the embedder whose text side `text` is.
+        text: the text encoder; its `logit_scale` if it has one.
+        cls_noun: what the class is called.
+        groups: words by group.
+
+    Raises:
+        ValueError: as `read_words`.
+    """
+    scale = float(getattr(text, "logit_scale", LOGIT_SCALE))
+    out: dict[str, dict[str, float]] = {}
+    fits = _similarities(embeddings, text, cls_noun=cls_noun, groups=groups)
+    for group, similarity in fits.items():
+        logits = scale * similarity.astype(np.float64)
+        votes = np.exp(logits - logits.max(axis=1, keepdims=True))
+        votes /= votes.sum(axis=1, keepdims=True)
+        shares = np.full(votes.shape[1], 1.0 / votes.shape[1])
+        for _ in range(SHIFT_STEPS):
+            weighed = votes * shares
+            weighed /= weighed.sum(axis=1, keepdims=True)
+            before, shares = shares, weighed.mean(axis=0)
+            if np.abs(shares - before).max() < SHIFT_TOLERANCE:
+                break
+        out[group] = dict(zip(groups[group], map(float, shares), strict=True))
+    return out
+
+
+def _similarities(
+    embeddings: ArrayLike,
+    text: TextEmbedder,
+    *,
+    cls_noun: str,
+    groups: Mapping[str, Sequence[str]],
+) -> dict[str, NDArray[np.float32]]:
+    """Cosines (n, words) of every image with every word of each group."""
     images = rows(embeddings)
     prompts: list[str] = []
     for group, words in groups.items():
@@ -173,10 +237,10 @@ def read_words(
             "embed both with one model"
         )
     similarity = images @ sentences.T
-    out: dict[str, NDArray[np.int64]] = {}
+    out: dict[str, NDArray[np.float32]] = {}
     start = 0
     for group, words in groups.items():
-        out[group] = similarity[:, start : start + len(words)].argmax(axis=1)
+        out[group] = similarity[:, start : start + len(words)]
         start += len(words)
     return out
 
@@ -271,6 +335,9 @@ def compare_words(
     """
     left = read_words(rows(real, "real"), text, cls_noun=noun, groups=groups)
     right = read_words(rows(synthetic, "synthetic"), text, cls_noun=noun, groups=groups)
+    shifted = [
+        corrected_shares(side, text, cls_noun=noun, groups=groups) for side in (real, synthetic)
+    ]
     found: list[AttributeGap] = []
     for group, words in groups.items():
         n_real, n_synthetic = len(left[group]), len(right[group])
@@ -285,6 +352,8 @@ def compare_words(
                     word=word,
                     real=ours,
                     synthetic=theirs,
+                    real_corrected=shifted[0][group][word],
+                    synthetic_corrected=shifted[1][group][word],
                     standard_error=math.sqrt(variance),
                     p_value=two_proportions(hits_real, n_real, hits_synthetic, n_synthetic),
                     q_value=1.0,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gapclose.analysis.attributes import LOGIT_SCALE
 from gapclose.analysis.kernel import rows
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["BANDS", "ZeroShot", "zero_shot"]
 
 BANDS = (0.3, 0.7)  # confidence: below, between, above
-LOGIT_SCALE = 100.0  # CLIP's trained temperature ends at its cap (arXiv 2103.00020, 2.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,6 +169,7 @@ def _words(row: Row) -> list[dict[str, Any]]:
             entry["real"] = item["real"]  # of the later stage: the confirm split
             entry[stage] = item["synthetic"]
             entry[f"{stage}_q"] = item.get("q_value")
+            entry[f"{stage}_error"] = item.get("standard_error")
     told = [
         entry
         for entry in found.values()

@@ -16,6 +16,7 @@ from gapclose.analysis.attributes import (
     TEMPLATES,
     adjust,
     compare_words,
+    corrected_shares,
     name_group,
     prompt_for,
     two_proportions,
@@ -111,6 +112,29 @@ def test_adjust_counts_the_words_of_the_whole_run() -> None:
     run = adjust([table, quiet, quiet])
     assert [len(rows) for rows in run] == [3, 3, 3]
     assert run[0][0].q_value == pytest.approx(3 * table[0].q_value)
+
+
+def test_confusions_are_taken_out_of_the_shares() -> None:
+    """An encoder that is calibrated but unsure: counting its best word flattens what is rare."""
+
+    class Unsure(OneAxisPerWord):
+        logit_scale = 1.0
+
+    rng = np.random.default_rng(3)
+    truth, n = np.array([0.8, 0.15, 0.05]), 6_000
+    word = rng.choice(3, size=n, p=truth)
+    # Gaussian evidence of width 1 about the word's axis: the softmax of x is the exact posterior.
+    evidence = np.zeros((n, len(AXES)), dtype=np.float32)
+    evidence[:, :3] = rng.normal(size=(n, 3))
+    evidence[np.arange(n), word] += 1.5
+    evidence *= 1.5
+    colors = {"color": GROUPS["color"]}
+    counted = word_shares(evidence, Unsure(), cls_noun="frog", groups=colors)["color"]
+    shifted = corrected_shares(evidence, Unsure(), cls_noun="frog", groups=colors)["color"]
+    for name, share in zip(GROUPS["color"], truth, strict=True):
+        assert shifted[name] == pytest.approx(share, abs=0.03)
+    assert counted["red"] > 0.05 + 0.05
+    assert sum(shifted.values()) == pytest.approx(1.0)
 
 
 def test_a_group_is_named_by_what_sets_it_apart() -> None:

@@ -285,7 +285,7 @@ def words(table: Table) -> None:
     """The pond's green frogs: their cluster, its name, and the shares of colours."""
     from pond_figures import Bench, color_of, real
 
-    from gapclose.analysis.attributes import compare_words, name_group, word_shares
+    from gapclose.analysis.attributes import compare_words, corrected_shares, name_group
 
     bench = Bench("pond")
     groups = bench.config.attributes
@@ -326,7 +326,7 @@ def words(table: Table) -> None:
     table.say("pond: the first attribute is green", "yes", first.word == "green",
               first.word == "green")  # fmt: skip
     truth, shots = real("frog", 2_000, 90_000)
-    shares = word_shares(clip.embed(shots), clip, cls_noun="frog", groups=groups)["color"]  # type: ignore[arg-type]
+    shares = corrected_shares(clip.embed(shots), clip, cls_noun="frog", groups=groups)["color"]  # type: ignore[arg-type]
     worst = max(
         abs(share - sum(scene.color == word for scene in truth) / 2_000)
         for word, share in shares.items()
