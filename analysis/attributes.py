@@ -34,7 +34,6 @@ __all__ = [
     "name_group",
     "prompt_for",
     "read_words",
-    "with_words",
     "word_shares",
 ]
 
@@ -134,11 +133,6 @@ class AttributeGap:
             "p_value": self.p_value,
             "q_value": self.q_value,
         }
-
-
-def with_words(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The shipped groups with a config's laid over them: its group replaces one of that name."""
-    return DEFAULT_WORDS | {group: tuple(words) for group, words in groups.items()}
 
 
 def prompt_for(group: str, word: str, noun: str) -> str:
@@ -287,8 +281,8 @@ def name_group(
         return noun
     best = max(more for more, _, _ in telling)
     group, word = next((g, w) for more, g, w in telling if more >= NAMING_SECOND * best)
-    sentence = TEMPLATES.get(group, _DEFAULT_TEMPLATE).format(word=word, noun=noun)
-    return sentence.removeprefix("a photo of ").removeprefix("a ")
+    sentence = prompt_for(group, word, noun).removeprefix("a photo of ")
+    return sentence.removeprefix("an ").removeprefix("a ")
 
 
 def word_shares(
@@ -345,7 +339,7 @@ def compare_words(
             hits_real = int((left[group] == i).sum())
             hits_synthetic = int((right[group] == i).sum())
             ours, theirs = hits_real / n_real, hits_synthetic / n_synthetic
-            variance = ours * (1 - ours) / n_real + theirs * (1 - theirs) / n_synthetic
+            variance = _variance(hits_real, n_real) + _variance(hits_synthetic, n_synthetic)
             found.append(
                 AttributeGap(
                     group=group,
@@ -360,6 +354,12 @@ def compare_words(
                 )
             )
     return adjust([found])[0]
+
+
+def _variance(hits: int, n: int) -> float:
+    """Of a share, with a hit and a miss more: 0 of n is not certain (Agresti and Caffo 2000)."""
+    share = (hits + 1) / (n + 2)
+    return share * (1 - share) / (n + 2)
 
 
 def adjust(classes: Sequence[Sequence[AttributeGap]]) -> list[list[AttributeGap]]:

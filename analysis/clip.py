@@ -59,6 +59,7 @@ class OpenClipEmbedder:
             raise EmbedderError(f"embedder {name!r}: cannot be loaded: {why}") from error
         self._model = at_rest(model, self._device)
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
+        self._texts: dict[str, NDArray[np.float32]] = {}  # the same few hundred, asked again
         known = {field.name for field in fields(PreprocessCfg)}
         raw = model.visual.preprocess_cfg
         config = PreprocessCfg(**{key: raw[key] for key in raw if key in known})
@@ -79,7 +80,12 @@ class OpenClipEmbedder:
         """Embed texts, cut to the model's context length: (n, width), rows of length 1."""
         if self._tokenizer is None:
             self._tokenizer = open_clip.get_tokenizer(self._tokenizer_name)
-        return unit_batches(list(texts), self._forward_text, width=self.width)
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        rows = unit_batches(new, self._forward_text, width=self.width)
+        self._texts.update(zip(new, rows, strict=True))
+        if not texts:
+            return rows
+        return np.stack([self._texts[text] for text in texts])
 
     def _forward(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         batch = torch.stack([self._prepare(image) for image in images]).to(self._device)

@@ -112,18 +112,22 @@ def find_clusters(
         odds = _odds(tree, is_synthetic[0])
         reached = permutations - np.searchsorted(ranked, scores - 1e-9, side="left")
         q_values = (1 + reached) / (1 + permutations)
-        for side, of_side in (("synthetic", synthetic_more), ("real", ~synthetic_more)):
-            candidates = np.flatnonzero(of_side & (q_values <= LEVEL) & (odds >= ODDS))
-            for branch in _apart(tree, candidates[np.argsort(-scores[candidates])])[:MOST]:
-                images = np.sort(tree.order[tree.start[branch] : tree.stop[branch]])
-                cluster = Cluster(
-                    cls=cls,
-                    side="synthetic" if side == "synthetic" else "real",
-                    real=tuple(int(i) for i in images[images < tree.n_real]),
-                    synthetic=tuple(int(i) - tree.n_real for i in images[images >= tree.n_real]),
-                    q_value=float(q_values[branch]),
-                )
-                found.append((float(scores[branch]), cluster))
+        candidates = np.flatnonzero((q_values <= LEVEL) & (odds >= ODDS))
+        counts = {True: 0, False: 0}
+        for branch in _apart(tree, candidates[np.argsort(-scores[candidates])]):
+            more = bool(synthetic_more[branch])
+            counts[more] += 1
+            if counts[more] > MOST:
+                continue
+            images = np.sort(tree.order[tree.start[branch] : tree.stop[branch]])
+            cluster = Cluster(
+                cls=cls,
+                side="synthetic" if more else "real",
+                real=tuple(int(i) for i in images[images < tree.n_real]),
+                synthetic=tuple(int(i) - tree.n_real for i in images[images >= tree.n_real]),
+                q_value=float(q_values[branch]),
+            )
+            found.append((float(scores[branch]), cluster))
     return [cluster for _, cluster in sorted(found, key=lambda item: -item[0])]
 
 
@@ -202,6 +206,9 @@ def _grow(points: NDArray[np.float32], n_real: int, *, seed: int) -> _Tree:
     counts = np.bincount(leaf_of)
     sums = np.zeros((len(counts), flat.shape[1]))
     np.add.at(sums, leaf_of, flat)
+    if len(counts) == 1:  # one point
+        nothing = np.zeros(0, np.int64)
+        return _Tree(np.arange(len(points)), nothing, nothing, n_real)
     merges = linkage(pdist(sums / counts[:, None]), method="average")
     leaves = len(counts)
     children = merges[:, :2].astype(np.int64)

@@ -17,10 +17,7 @@ from gapclose.analysis.kernel import pair, squared_distances
 
 __all__ = ["CAVEAT", "cmmd", "frechet_distance", "kid", "reference_distances"]
 
-CAVEAT = (
-    "For comparison with other tools only: FID depends on the number of images and falls as it "
-    "grows, CMMD hardly sees lost diversity, and all three are of this embedder's features."
-)
+CAVEAT = "FID depends on these numbers and falls as they grow; CMMD hardly sees lost diversity."
 CMMD_BANDWIDTH = 10.0
 CMMD_SCALE = 1000.0
 _TILE = 2_048

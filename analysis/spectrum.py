@@ -19,7 +19,9 @@ from gapclose.analysis.kernel import pair
 __all__ = ["SPECTRUM", "Spectrum", "SpectrumGap", "compare_spectra"]
 
 SPECTRUM = "gapclose.analysis.spectrum:Spectrum"
-BINS = 16
+BINS = 23  # of 1/32 cycle per pixel, out to the corners of the Fourier plane at 0.71
+PER_CYCLE = 32
+CROP = 256  # pixels: of larger images the middle is looked at, at their own resolution
 # The variance that rounding to whole grey levels adds: below it there is nothing to measure.
 ROUNDING = 1.0 / 12.0
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)
@@ -30,7 +32,7 @@ class Spectrum:
 
     Attributes:
         id: `SPECTRUM`.
-        width: number of bins, evenly from 0 to 0.5 cycles per pixel.
+        width: number of bins.
     """
 
     id = SPECTRUM
@@ -40,22 +42,24 @@ class Spectrum:
         """Needs no device; takes one as every embedder does."""
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """One row (16,) per (h, w, 3) image of any size; rows are not of unit length."""
+        """One row (23,) per (h, w, 3) image of any size; rows are not of unit length."""
         rows = [self._row(image) for image in images]
         return np.stack(rows) if rows else np.zeros((0, BINS), dtype=np.float32)
 
     @staticmethod
     def _row(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        gray = np.asarray(image, dtype=np.float64) @ _LUMA
+        top, left = (max(0, (edge - CROP) // 2) for edge in image.shape[:2])
+        middle = image[top : top + CROP, left : left + CROP]
+        gray = middle.astype(np.float64) @ _LUMA
         height, width = gray.shape
         window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
         # The window keeps the image's edges from ringing through all frequencies.
         power = np.abs(np.fft.fft2((gray - gray.mean()) * window)) ** 2 / (window**2).sum()
         vertical, horizontal = np.fft.fftfreq(height), np.fft.fftfreq(width)
         radius = np.hypot(vertical[:, None], horizontal[None, :])
-        number = np.minimum((radius * 2 * BINS).astype(int), BINS)  # the corners lie beyond
-        counts = np.bincount(number.ravel(), minlength=BINS + 1)[:BINS]
-        sums = np.bincount(number.ravel(), power.ravel(), minlength=BINS + 1)[:BINS]
+        number = np.minimum((radius * PER_CYCLE).astype(int), BINS - 1)
+        counts = np.bincount(number.ravel(), minlength=BINS)
+        sums = np.bincount(number.ravel(), power.ravel(), minlength=BINS)
         seen = counts > 0  # an image of under 32 pixels has no frequency in some bins
         means = np.interp(np.arange(BINS), np.flatnonzero(seen), sums[seen] / counts[seen])
         return np.log10(means + ROUNDING).astype(np.float32)
@@ -67,10 +71,11 @@ class SpectrumGap:
 
     Attributes:
         gap: root mean square difference of the mean log spectra over the 95th percentile of the
-            same between random halves of the real images, at these sizes; above 1 is a gap.
-        frequency: (16,) middle of each bin, cycles per pixel.
-        real: (16,) mean log10 power.
-        synthetic: (16,) mean log10 power.
+            same between random halves of the real images, at these sizes. To look at: 1 in 20
+            equal sides is above 1.
+        frequency: (23,) middle of each bin, cycles per pixel.
+        real: (23,) mean log10 power.
+        synthetic: (23,) mean log10 power.
     """
 
     gap: float | None
@@ -85,8 +90,8 @@ def compare_spectra(
     """Compare the rows that `Spectrum` made of both sides.
 
     Args:
-        real: (n_real, 16), n_real >= 4.
-        synthetic: (n_synthetic, 16).
+        real: (n_real, 23), n_real >= 4.
+        synthetic: (n_synthetic, 23).
         splits: half-splits of the floor.
         seed: of the splits.
 
@@ -109,7 +114,7 @@ def compare_spectra(
     distance = _distance(left, right)
     return SpectrumGap(
         gap=distance / floor if floor > 0 else None,
-        frequency=tuple((i + 0.5) / (2 * BINS) for i in range(left.shape[1])),
+        frequency=tuple((i + 0.5) / PER_CYCLE for i in range(left.shape[1])),
         real=tuple(float(v) for v in left.mean(axis=0, dtype=np.float64)),
         synthetic=tuple(float(v) for v in right.mean(axis=0, dtype=np.float64)),
     )

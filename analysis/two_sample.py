@@ -50,9 +50,12 @@ def permutation_p_value(
     """
     left, right = pair(real, synthetic, least=2)
     members = memberships(len(left), len(right), permutations=permutations, seed=seed)
+    # In random order: rounding depends on a row's place, and real rows came first.
+    order = np.random.default_rng([seed, 1]).permutation(len(members))
+    members = members[order]
     highest = np.full(members.shape[1], -np.inf)
     tie = _TIE
-    for gram in _grams(np.concatenate([left, right])):
+    for gram in _grams(np.concatenate([left, right])[order]):
         gaps, noise = permuted_gaps(gram, members)
         spread = float(gaps.std())
         if spread <= noise:  # the kernel sees one point, or every partition alike
@@ -74,14 +77,14 @@ def memberships(
     """(n, 1 + B) indicators of the real side: the labels as they are, then random relabellings."""
     n = n_real + n_synthetic
     random = np.random.default_rng(seed)
-    members = np.zeros((1 + permutations, n), dtype=np.float32)
-    members[0, :n_real] = 1.0
+    members = np.zeros((n, 1 + permutations), dtype=np.float32)
+    members[:n_real, 0] = 1.0
     for start in range(1, 1 + permutations, _CHUNK):
-        block = members[start : start + _CHUNK]
-        draws = random.random(block.shape, dtype=np.float32)
+        block = members[:, start : start + _CHUNK]
+        draws = random.random((block.shape[1], n), dtype=np.float32)
         chosen = np.argpartition(draws, n_real - 1, axis=1)[:, :n_real]
-        np.put_along_axis(block, chosen, 1.0, axis=1)
-    return np.ascontiguousarray(members.T)
+        np.put_along_axis(block, chosen.T, 1.0, axis=0)
+    return members
 
 
 def permuted_gaps(
@@ -115,7 +118,7 @@ def permuted_gaps(
 
 
 def _grams(points: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """The kernel matrices (n, n), one at a time; every one blind to the order of the rows."""
+    """The kernel matrices (n, n), one at a time; the rows come in random order."""
     points = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
     squared = squared_distances(points)
     for bandwidth in Kernel.fit(points).bandwidths:

@@ -80,7 +80,11 @@ def appraise(
         if text is not None and len(nouns) > 1:
             real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
             synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
-            read = {"real": real.to_json(), "synthetic": synthetic.to_json()}
+            read = {
+                "n_labels": len(nouns),
+                "real": real.to_json(),
+                "synthetic": synthetic.to_json(),
+            }
             gap = replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
         if e.real_spectra is not None and e.synthetic_spectra is not None:
             spectra = compare_spectra(

@@ -5,6 +5,7 @@ The command line and notebooks call it. It fits nothing to the images it scores.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -119,18 +120,19 @@ def audit_folders(
             _evidence(rundir, cls, nouns[cls], sides, tables, judged, spectra) for cls in kept
         ]
         reporter.event("stage", name="score")
+        # Every image might be shown; `_finish` chooses.
         rows, embeddings = [], []
         for cls in kept:
             for side, stage in (("real", "real"), ("synthetic", "baseline")):
                 table = tables[side][0]
-                for path in [p for p in sides[side].of(cls) if p in table][:SHOWN]:
+                for path in [p for p in sides[side].of(cls) if p in table]:
                     rows.append(sample_row(rundir, path, cls, stage, None, None) | {"split": None})
                     embeddings.append(table[path])
         _finish(
             rundir,
             evidence,
             rows,
-            np.stack(embeddings),
+            embeddings,
             config=config,
             embedder=model,
             nouns=nouns,
@@ -230,10 +232,11 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                     real_paths=paths,
                 )
             )
-            part = real.parts[0]
-            for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN]:
-                rows.append(sample_row(rundir, path, name, "real", None, None))
-                embeddings.append(row)
+            for split, seen in (("tune", real.tune), *(("confirm", p) for p in real.parts)):
+                for path, row in zip(seen.paths, seen.rows, strict=True):
+                    shown = sample_row(rundir, path, name, "real", None, None)
+                    rows.append(shown | {"split": split})
+                    embeddings.append(row)
             rows.extend(look.rows)
             embeddings.extend(look.shot.embeddings)
             reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
@@ -241,7 +244,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             rundir,
             evidence,
             rows,
-            np.stack(embeddings),
+            embeddings,
             config=config,
             embedder=embedder,
             nouns=nouns,
@@ -250,6 +253,17 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             reporter=reporter,
         )
     return Run(rundir.path)
+
+
+def _shown(rows: Sequence[Mapping[str, Any]], examples: set[str], seed: int) -> list[int]:
+    """Which rows the map shows: SHOWN of every class and side, at random, and the examples."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault((row["class"], row["stage"]), []).append(i)
+    chosen = {i for i, row in enumerate(rows) if row["path"] in examples}
+    for key, members in groups.items():
+        chosen.update(random.Random(f"{seed}/{key}").sample(members, min(SHOWN, len(members))))
+    return sorted(chosen)
 
 
 def _audit_config(real: Path, synthetic: Path, embedder: str, judge: str | None) -> RunConfig:
@@ -326,7 +340,7 @@ def _finish(
     rundir: RunDir,
     evidence: Sequence[Evidence],
     rows: Sequence[dict[str, Any]],
-    embeddings: Rows,
+    embeddings: Sequence[NDArray[np.float32]],
     *,
     config: RunConfig,
     embedder: Embedder,
@@ -354,8 +368,9 @@ def _finish(
             **extra,
         },
     )
-    rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
-    write_map(rundir, rows, embeddings, seed=seed)
+    chosen = _shown(rows, {path for cluster in clusters for path in cluster["samples"]}, seed)
+    shown = [rows[i] | {"clusters": members.get(rows[i]["path"], [])} for i in chosen]
+    write_map(rundir, shown, np.stack([embeddings[i] for i in chosen]), seed=seed)
     rundir.write_json(
         "state.json",
         {

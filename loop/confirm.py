@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import ClassGap, guards_pass, mmd2
@@ -19,7 +20,7 @@ from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.gallery import RealClass
+from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import RUN_SEEDS, Mixture
 from gapclose.loop.studio import Shot, Studio
@@ -28,6 +29,7 @@ AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of 
 INVALID_SHARE: Final = 0.05
 _CONFIRM_SEEDS: Final = 5_000_000
 _LOOK_SEEDS: Final = 100_000
+_SIZES_READ: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +105,20 @@ def shoot_look(
         mixture=mixture,
         shot=shot,
         judge_rows=None if judge is None else judge.embed(list(shot.images)),
-        spectra=Spectrum().embed(list(shot.images)),
+        # Frequencies are per pixel: of other sizes they would compare sizes.
+        spectra=Spectrum().embed(shot.images) if _one_size(shot, real.parts[part]) else None,
         rows=rows,
         real_paths=tuple(studio.rundir.relative(path) for path in real.parts[part].paths),
     )
+
+
+def _one_size(shot: Shot, part: Part) -> bool:
+    """Whether the images are of the one size of the first real ones."""
+    sizes = {image.shape[1::-1] for image in shot.images}
+    for path in part.paths[:_SIZES_READ]:
+        with Image.open(path) as photo:
+            sizes.add(photo.size)
+    return len(sizes) == 1
 
 
 def fresh_seeds(part: int, images: int, *, seed: int) -> range:

@@ -328,7 +328,7 @@ class _Tuning:
         costs no more images. One that closed from the start was chosen by them.
         """
         search = self.searches[name]
-        return search.number == 1 and search.stopped() is None
+        return search.number == 1 and search.baseline_gap > search.baseline_floor
 
     def _one_look_seconds(self) -> float:
         """What confirming a class takes: as measured, or at the pace of the last trials."""

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from gapclose.analysis.distances import CAVEAT
 from gapclose.loop import wording
 from gapclose.loop.config import ConfigError
 from gapclose.loop.rundir import RunDir, write_text
@@ -120,6 +121,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "map": samples.has_map,
         "thinned": samples.thinned,
         "data": _chart_data(rows, trials, samples),
+        "caveat": CAVEAT,
         "plotly": _plotly(),
     }
 
@@ -205,7 +207,7 @@ def _zeroshot(row: Row, *, tuned: bool) -> dict[str, Any] | None:
             total[label] = max(total.get(label, 0.0), sum(bands))
     others = sorted((k for k in total if k != row["name"]), key=lambda k: -total[k])
     labels = [row["name"], *(k for k in others[:_SHOWN_LABELS] if total[k] >= 0.01)]
-    return {"sides": sides, "labels": labels}
+    return {"sides": sides, "labels": labels, "n_labels": row["zeroshot"].get("n_labels")}
 
 
 def _groups(
@@ -216,6 +218,7 @@ def _groups(
     shown = own[: _SHOWN_GROUPS if full else 2]
     return [
         {
+            "stage": "baseline",
             **cluster,
             "title": cluster.get("name") or "unnamed",
             "of": cluster[f"n_{cluster['side']}"],

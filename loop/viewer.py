@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -304,17 +305,19 @@ def _save_cluster_views(
     """A saved view per cluster, as "frog: mostly synthetic, green frog (740)"."""
     from fiftyone import ViewField
 
-    shown = {number for row in rows for number in row.get("clusters") or ()}
+    shown = Counter(number for row in rows for number in row.get("clusters") or ())
     for cluster in clusters:
-        if cluster["id"] not in shown:  # none of its images is among the samples
+        if not shown[cluster["id"]]:  # none of its images is among the samples
             continue
         only = "only" if cluster[f"n_{cluster['side']}"] == cluster["size"] else "mostly"
         words = f"{only} {cluster['side']}"
-        named = f"{cluster['class']}: {words}, {cluster['name'] or 'unnamed'} ({cluster['size']})"
+        named = (
+            f"{cluster['class']}: {words}, {cluster['name'] or 'unnamed'} ({shown[cluster['id']]})"
+        )
         # The number keeps slugs apart and not empty whatever letters a class has.
         name = f"{named} #{cluster['id']}"
         view = dataset.match(ViewField("clusters").contains(str(cluster["id"])))
-        about = f"{cluster['n_real']} real and {cluster['n_synthetic']} synthetic images"
+        about = f"of {cluster['n_real']} real and {cluster['n_synthetic']} synthetic images"
         if cluster.get("stage") == "tuned":
             about += ", after tuning"
         dataset.save_view(name, view, description=about)

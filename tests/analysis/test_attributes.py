@@ -20,7 +20,6 @@ from gapclose.analysis.attributes import (
     name_group,
     prompt_for,
     two_proportions,
-    with_words,
     word_shares,
 )
 
@@ -193,14 +192,6 @@ def test_prompts_read_as_english() -> None:
     for group, words in DEFAULT_WORDS.items():
         prompts = {prompt_for(group, word, "frog") for word in words}
         assert len(prompts) == len(words) >= 2
-
-
-def test_a_config_replaces_and_adds_groups() -> None:
-    groups = with_words({"color": ["teal", "pink"], "weather": ["rain", "fog"]})
-    assert groups["color"] == ("teal", "pink")
-    assert groups["weather"] == ("rain", "fog")
-    assert groups["light"] == DEFAULT_WORDS["light"]
-    assert with_words({}) == DEFAULT_WORDS
 
 
 def test_bad_groups_and_widths() -> None:

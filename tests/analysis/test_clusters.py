@@ -79,8 +79,29 @@ def test_neither_order_nor_rotation_nor_scale_changes_the_groups() -> None:
         assert [set(c.synthetic) for c in again] == [set(c.synthetic) for c in one]
 
 
+def test_a_pocket_of_one_side_inside_a_group_of_the_other_is_counted_once() -> None:
+    real, synthetic = normal(200, seed=1), normal(200, seed=2)
+    real[:120] = normal(120, seed=3, at=9.0)
+    synthetic[:20] = normal(20, seed=4, at=9.0, spread=0.05)
+    found = find_clusters({"frog": (real, synthetic)})
+    taken = [i for cluster in found for i in cluster.synthetic]
+    assert len(set(taken)) == len(taken)
+
+
+def test_a_group_in_a_wide_space_is_found_by_the_directions_that_vary_most() -> None:
+    scales = np.linspace(1.0, 0.05, 128, dtype=np.float32)
+    real, synthetic = normal(150, 128, seed=1) * scales, normal(150, 128, seed=2) * scales
+    synthetic[:30, :5] += 3.0
+    (found,) = find_clusters({"frog": (real, synthetic)})
+    hits = sum(i < 30 for i in found.synthetic)
+    assert hits >= 22
+    assert hits / found.size >= 0.9
+
+
 def test_one_point_and_two_far_heaps() -> None:
-    same = np.full((30, 4), 0.5, dtype=np.float32)
+    many = np.full((1_100, 4), 0.5, dtype=np.float32)
+    assert find_clusters({"frog": (many, many)}) == []
+    same = many[:30]
     assert find_clusters({"frog": (same, same)}) == []
     apart = find_clusters({"frog": (same, same + 9)})
     assert {(c.side, c.size) for c in apart} == {("real", 30), ("synthetic", 30)}

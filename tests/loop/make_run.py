@@ -300,6 +300,7 @@ def _numbers(
                 "synthetic": [3.2 - 0.2 * i - 0.002 * ratio * i for i in range(16)],
             },
             "zeroshot": {
+                "n_labels": 10,
                 "real": {"agreement": 0.94, "counts": {name: [9, 60, 213], "axolotl": [3, 12, 3]}},
                 "synthetic": {"agreement": 0.98, "counts": {name: [1, 20, 273], "<i>": [6, 0, 0]}},
             },

@@ -210,9 +210,12 @@ def test_a_run_of_before_they_were_measured_still_opens(tmp_path: Path) -> None:
     for row in (gap["classes"][0], gap["classes"][0]["before"]):
         for key in ("reference", "spectrum", "zeroshot"):
             row.pop(key)
-    run.write_json("gap.json", gap | {"clusters": []})
+    for cluster in gap["clusters"]:
+        cluster.pop("stage")
+    run.write_json("gap.json", gap)
     text = write_report(run.path).read_text(encoding="utf-8")
-    for word in ("Groups that stand apart", "Power spectrum", "For comparison"):
+    assert "Groups that stand apart" in text
+    for word in ("Power spectrum", "For comparison"):
         assert word not in text
 
 
