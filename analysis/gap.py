@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gapclose.analysis.coverage import coverage, duplicates, relative_coverage, vendi_ratio
+from gapclose.analysis.coverage import (
+    coverage_and_duplicates,
+    relative_coverage,
+    vendi_ratio,
+)
 from gapclose.analysis.distances import reference_distances
 from gapclose.analysis.kernel import Kernel, hollow, pair, quadratic
 from gapclose.analysis.two_sample import permutation_p_value
@@ -388,7 +392,7 @@ def audit_embeddings(
         invalid=invalid,
     )
     if guards:
-        figures = coverage(real=left, synthetic=right)
+        figures, copies = coverage_and_duplicates(real=left, synthetic=right)
         row = replace(
             row,
             auc=linear_auc(real=tested_real, synthetic=tested_synthetic, seed=seed),
@@ -397,7 +401,7 @@ def audit_embeddings(
             density=figures.density,
             coverage=figures.coverage,
             vendi_ratio=vendi_ratio(real=left, synthetic=right, seed=seed),
-            duplicates=duplicates(real=left, synthetic=right),
+            duplicates=copies,
             guards=relative_coverage(real=left, synthetic=right, seed=seed).to_json(),
             reference=reference_distances(real=left, synthetic=right),
         )

@@ -20,6 +20,7 @@ __all__ = ["fit_umap"]
 _FEWEST = 5
 _NEIGHBORS = 15
 _MOST_NEIGHBORS = 100
+_MOST_PAIRS = 600_000  # images times neighbours: what UMAP's time grows with
 
 
 def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
@@ -52,7 +53,8 @@ def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
         )
         # With 15 neighbours among thousands, each handful of look-alikes becomes a speck and
         # classes fall apart; wider neighbourhoods and loose packing keep them whole.
-        neighbors = min(max(_NEIGHBORS, len(points) // 30), _MOST_NEIGHBORS)
+        most = max(_NEIGHBORS, min(_MOST_NEIGHBORS, _MOST_PAIRS // len(points)))
+        neighbors = min(max(_NEIGHBORS, len(points) // 30), most)
         reducer: Any = umap.UMAP(
             n_components=2,
             n_neighbors=min(neighbors, len(points) - 1),

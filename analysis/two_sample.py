@@ -128,7 +128,7 @@ def _grams(points: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     scale = float(norms.mean(dtype=np.float64)) or 1.0
     inner = points @ points.T
     inner /= np.float32(scale**2)
-    yield inner**3
+    yield inner * inner * inner
     white = _whitened(points)
     yield white @ white.T
 

@@ -61,6 +61,7 @@ def test_halves_of_one_set_have_no_cluster_as_often_as_the_level_says() -> None:
 
 def test_a_class_of_many_images_is_searched_in_heaps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "LEAVES", 60)
+    monkeypatch.setattr(clusters, "MOST_LEAVES", 120)
     real, synthetic = planted(1_000, 100)
     (found, *_) = find_clusters({"frog": (real, synthetic)}, permutations=199)
     hits = sum(i < 100 for i in found.synthetic)
