@@ -199,7 +199,7 @@ def test_it_explains_in_groups_readings_and_spectra(runs: Path) -> None:
     assert re.search(
         r"The search itself had reached 0.6 floors; .* an optimism of 0.1", shown.text
     )
-    assert re.search(r"KID 0.0008, FID 0.040, CMMD 0.310, at 150 real and 150", shown.text)
+    assert re.search(r"KID 0.00084, FID 0.040, CMMD 0.310, at 150 real and 150", shown.text)
     spectrum = json.loads(shown.data)["classes"][0]["spectrum"]
     assert set(spectrum["stages"]) == {"real", "baseline", "tuned"}
 
