@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax  # type: ignore[import-untyped]
 
 from gapclose.analysis.gap import LEVEL, benjamini_hochberg
 from gapclose.analysis.kernel import rows
@@ -192,9 +193,7 @@ def corrected_shares(
     out: dict[str, dict[str, float]] = {}
     fits = _similarities(embeddings, text, cls_noun=cls_noun, groups=groups)
     for group, similarity in fits.items():
-        logits = scale * similarity.astype(np.float64)
-        votes = np.exp(logits - logits.max(axis=1, keepdims=True))
-        votes /= votes.sum(axis=1, keepdims=True)
+        votes = softmax(scale * similarity.astype(np.float64), axis=1)
         shares = np.full(votes.shape[1], 1.0 / votes.shape[1])
         for _ in range(SHIFT_STEPS):
             weighed = votes * shares

@@ -108,12 +108,13 @@ def find_clusters(
     ranked = np.sort(highest)
     for cls, tree in trees.items():
         is_synthetic = (tree.order >= tree.n_real).astype(np.int64)[None, :]
-        scores, synthetic_more = _scores(tree, is_synthetic)
-        scores, synthetic_more = scores[0], synthetic_more[0]
-        odds = _odds(tree, is_synthetic[0])
+        scores, odds = (figures[0] for figures in _scores(tree, is_synthetic))
+        synthetic_more = odds > 1.0
         reached = permutations - np.searchsorted(ranked, scores - 1e-9, side="left")
         q_values = (1 + reached) / (1 + permutations)
-        candidates = np.flatnonzero((q_values <= LEVEL) & (odds >= ODDS))
+        with np.errstate(divide="ignore"):
+            far = np.maximum(odds, 1.0 / odds) >= ODDS
+        candidates = np.flatnonzero((q_values <= LEVEL) & far)
         counts = {True: 0, False: 0}
         for branch in _apart(tree, candidates[np.argsort(-scores[candidates])]):
             more = bool(synthetic_more[branch])
@@ -130,18 +131,6 @@ def find_clusters(
             )
             found.append((float(scores[branch]), cluster))
     return [cluster for _, cluster in sorted(found, key=lambda item: -item[0])]
-
-
-def _odds(tree: _Tree, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Odds (branches,) of the side that is more frequent, over its odds in the class."""
-    sums = np.concatenate([[0], np.cumsum(labels)])
-    synthetic = (sums[tree.stop] - sums[tree.start]).astype(np.float64)
-    real = (tree.stop - tree.start) - synthetic
-    n_synthetic = len(tree.order) - tree.n_real
-    with np.errstate(divide="ignore"):
-        odds = (synthetic / real) / (n_synthetic / tree.n_real)
-        either: NDArray[np.float64] = np.maximum(odds, 1.0 / odds)
-    return either
 
 
 def _apart(tree: _Tree, ranked: NDArray[np.int64]) -> list[int]:
@@ -174,8 +163,8 @@ def _permuted_best(
 
 def _scores(
     tree: _Tree, labels: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores (labellings, branches), and whether synthetic is the side that is more frequent.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores (labellings, branches), and the odds of synthetic over its odds in the class.
 
     Args:
         tree: its branches.
@@ -191,7 +180,8 @@ def _scores(
         ours = np.where(hits > 0, hits * np.log(hits / (size * share)), 0.0)
         misses = size - hits
         theirs = np.where(misses > 0, misses * np.log(misses / (size * (1.0 - share))), 0.0)
-    return ours + theirs, hits > size * share
+        odds = (hits / misses) / (share / (1.0 - share))
+    return ours + theirs, odds
 
 
 def _grow(points: NDArray[np.float32], n_real: int, *, seed: int) -> _Tree:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax  # type: ignore[import-untyped]
 
 from gapclose.analysis.attributes import LOGIT_SCALE
 from gapclose.analysis.kernel import rows
@@ -68,10 +69,7 @@ def zero_shot(
             "embed both with one model"
         )
     scale = float(getattr(text, "logit_scale", LOGIT_SCALE))
-    logits = scale * (images @ texts.T).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    chances = np.exp(logits)
-    chances /= chances.sum(axis=1, keepdims=True)
+    chances = softmax(scale * (images @ texts.T).astype(np.float64), axis=1)
     read: NDArray[np.int64] = chances.argmax(axis=1)
     band = np.digitize(chances.max(axis=1), BANDS)
     names = list(nouns)
