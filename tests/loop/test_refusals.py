@@ -1,0 +1,70 @@
+"""What is wrong with a config is said in one line, and nothing is written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapclose.generators.pond import write_real
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rig import command, finished, written
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_real(folder / "photos", per_class=40, classes=("frog", "ship"))
+    return written(folder / "tiny.yaml", folder / "photos")
+
+
+def refused(tmp_path: Path, config: Path, *words: object) -> str:
+    """The one line that a run refuses with; nothing may be written."""
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, *words))
+    assert code == 2, err
+    said = [line for line in err.splitlines() if line]
+    assert len(said) == 1, err
+    assert said[0].startswith("error: ")
+    assert not out.exists()
+    return said[0]
+
+
+BAD = {
+    "unknown key": (["--set", "space.guidence_scale=3"], ("guidence_scale", "guidance_scale")),
+    "wrong type": (["--set", "tune.trials=many"], ("tune.trials", "whole number")),
+    "missing folder": (["--set", "real.path=/nowhere/at/all"], ("/nowhere/at/all",)),
+    "unknown class": (["--set", "classes=[frogs]"], ("frogs", "did you mean frog")),
+    "no slot": (["--set", "space.prompt=a photo"], ("space.prompt", "{class}")),
+    "unknown embedder": (["--set", "embedder=ponds"], ("ponds", "pond")),
+    "unknown judge": (["--set", "judge=transformer:x"], ("transformer",)),
+    "unknown generator": (["--set", "generator.kind=diffuser"], ("diffuser", "diffusers")),
+    "no such code": (["--set", "generator.kind=nobody:Nothing"], ("nobody",)),
+    "hub": (
+        ["--set", "generator={kind: diffusers, model: nobody/nothing-at-all}", "--set",
+         "space.scheduler=[ddim]", "--set", "baseline.scheduler=ddim"],
+        ("nobody/nothing-at-all", "local folder"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    case: str, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No name is looked up: an address that refuses stands for a hub that cannot be reached.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    words, named = BAD[case]
+    said = refused(tmp_path, config, *words)
+    for word in named:
+        assert word in said, said
+
+
+@pytest.mark.slow
+def test_an_empty_folder_is_one_line(tmp_path: Path, config: Path) -> None:
+    empty = tmp_path / "empty"
+    (empty / "frog").mkdir(parents=True)
+    assert str(empty) in refused(tmp_path, config, "--set", f"real.path={empty}")
