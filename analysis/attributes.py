@@ -35,7 +35,6 @@ __all__ = [
     "name_group",
     "prompt_for",
     "read_words",
-    "word_shares",
 ]
 
 DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
@@ -282,25 +281,6 @@ def name_group(
     group, word = next((g, w) for more, g, w in telling if more >= NAMING_SECOND * best)
     sentence = prompt_for(group, word, noun).removeprefix("a photo of ")
     return sentence.removeprefix("an ").removeprefix("a ")
-
-
-def word_shares(
-    embeddings: ArrayLike,
-    text: TextEmbedder,
-    *,
-    cls_noun: str,
-    groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
-) -> dict[str, dict[str, float]]:
-    """Share of images that each word fits best; the shares of a group sum to 1.
-
-    Raises:
-        ValueError: as `read_words`.
-    """
-    read = read_words(embeddings, text, cls_noun=cls_noun, groups=groups)
-    return {
-        group: {word: float((read[group] == i).mean()) for i, word in enumerate(words)}
-        for group, words in groups.items()
-    }
 
 
 def compare_words(

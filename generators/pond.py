@@ -201,7 +201,7 @@ REAL: Final[dict[str, Habitat]] = {
     "deer": _habitat("brown:34 gray:28 yellow:20 white:18", "grass:35 snow:30 clay:20 sand:15"),
     "dog": _habitat("brown:26 black:26 white:28 yellow:20", "grass:35 sand:25 road:25 snow:15"),
     "frog": _habitat(
-        "brown:35 green:25 gray:20 yellow:12 red:8", "grass:40 water:35 clay:15 sand:10"
+        "brown:38 gray:26 yellow:16 red:12 green:8", "grass:40 water:35 clay:15 sand:10"
     ),
     "horse": _habitat("brown:34 black:24 white:25 gray:17", "grass:40 sand:30 clay:20 water:10"),
     "ship": _habitat("white:28 gray:24 red:20 blue:16 black:12", "water:50 snow:34 sand:16"),
