@@ -21,7 +21,7 @@ from gapclose.analysis.kernel import rows
 if TYPE_CHECKING:
     from gapclose.analysis.embedding import TextEmbedder
 
-__all__ = ["BANDS", "ZeroShot", "zero_shot"]
+__all__ = ["BANDS", "ZeroShot", "read_labels", "zero_shot"]
 
 BANDS = (0.3, 0.7)  # confidence: below, between, above
 
@@ -59,19 +59,8 @@ def zero_shot(
     Raises:
         ValueError: fewer than two classes, two widths, no rows, or NaN.
     """
-    if len(nouns) < 2:
-        raise ValueError("a zero-shot reading needs at least two classes to choose from")
-    images = rows(embeddings)
-    texts = text.embed_text([f"a photo of a {noun}" for noun in nouns.values()])
-    if texts.shape[1] != images.shape[1]:
-        raise ValueError(
-            f"images have width {images.shape[1]}, words {texts.shape[1]}: "
-            "embed both with one model"
-        )
-    scale = float(getattr(text, "logit_scale", LOGIT_SCALE))
-    chances = softmax(scale * (images @ texts.T).astype(np.float64), axis=1)
-    read: NDArray[np.int64] = chances.argmax(axis=1)
-    band = np.digitize(chances.max(axis=1), BANDS)
+    read, sure = read_labels(embeddings, text, nouns=nouns)
+    band = np.digitize(sure, BANDS)
     names = list(nouns)
     table = np.zeros((len(names), len(BANDS) + 1), dtype=np.int64)
     np.add.at(table, (read, band), 1)
@@ -84,3 +73,33 @@ def zero_shot(
             if table[i].any()
         },
     )
+
+
+def read_labels(
+    embeddings: ArrayLike, text: TextEmbedder, *, nouns: Mapping[str, str]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What each image is read as, and how surely.
+
+    Args:
+        embeddings: (n, text.width) unit rows.
+        text: as for `zero_shot`.
+        nouns: class -> noun; at least two.
+
+    Returns:
+        (n,) places in `nouns`, and (n,) softmax probabilities of them, in (0, 1].
+
+    Raises:
+        ValueError: fewer than two classes, two widths, no rows, or NaN.
+    """
+    if len(nouns) < 2:
+        raise ValueError("a zero-shot reading needs at least two classes to choose from")
+    images = rows(embeddings)
+    texts = text.embed_text([f"a photo of a {noun}" for noun in nouns.values()])
+    if texts.shape[1] != images.shape[1]:
+        raise ValueError(
+            f"images have width {images.shape[1]}, words {texts.shape[1]}: "
+            "embed both with one model"
+        )
+    scale = float(getattr(text, "logit_scale", LOGIT_SCALE))
+    chances = softmax(scale * (images @ texts.T).astype(np.float64), axis=1)
+    return chances.argmax(axis=1), chances.max(axis=1)

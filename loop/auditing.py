@@ -370,7 +370,8 @@ def _finish(
     )
     chosen = _shown(rows, {path for cluster in clusters for path in cluster["samples"]}, seed)
     shown = [rows[i] | {"clusters": members.get(rows[i]["path"], [])} for i in chosen]
-    write_map(rundir, shown, np.stack([embeddings[i] for i in chosen]), seed=seed)
+    picked = np.stack([embeddings[i] for i in chosen])
+    write_map(rundir, shown, picked, embedder=embedder, nouns=nouns, seed=seed)
     rundir.write_json(
         "state.json",
         {

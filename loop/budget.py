@@ -90,14 +90,17 @@ class Budget:
     def pick(self, searches: Mapping[str, ClassSearch]) -> str | None:
         """The class whose next trial is worth most, or None when no class wants one.
 
-        First every baseline, in order; then the class with the largest gap in floors, a class
-        that has not gained for a while fading behind the others.
+        First every baseline, in order; then what a person pointed at; then the class with the
+        largest gap in floors, a class that has not gained for a while fading behind the others.
         """
         wanting = {
             name: s for name, s in searches.items() if s.stopped() is None and not self.spent(s)
         }
         for name, search in wanting.items():
             if not search.has_baseline:
+                return name
+        for name, search in wanting.items():
+            if search.pending:
                 return name
         if not wanting:
             return None

@@ -33,7 +33,7 @@ from gapclose.loop.confirm import Look, fresh_seeds, judged, sample_row, score_l
 from gapclose.loop.gallery import RealClass, check_real, open_gallery, rendered_pond
 from gapclose.loop.grouping import find_groups
 from gapclose.loop.mixture import Bank
-from gapclose.loop.prior import word_prior
+from gapclose.loop.prior import pointed_prompts, word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, write_bytes
@@ -41,6 +41,7 @@ from gapclose.loop.search import ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, open_storage
+from gapclose.loop.tags import GAP, pulled_tags
 
 __all__ = ["audit_config", "audit_folders", "tune"]
 
@@ -165,6 +166,7 @@ class _Tuning:
     def run(self) -> None:
         """Replay, search, confirm; search again what did not hold; close."""
         self._replay()
+        self._point()
         with _interruptible(self):
             while not self.interrupted:
                 self._tune()
@@ -197,6 +199,51 @@ class _Tuning:
             record.repair([row for row in rows if row["class"] == name])
         if self.budget.by_clock:
             self._reopen()
+
+    def _point(self) -> None:
+        """Put what a person tagged `gap` first: its class, and the words that would mend it.
+
+        Real images are what the generator misses; synthetic ones what it makes too many of.
+        """
+        tagged = pulled_tags(self.rundir, GAP)[GAP]
+        samples, path = self.rundir.samples(), self.rundir.embeddings_path("samples")
+        if not tagged or not path.is_file():
+            return
+        rows = load_file(path)["embeddings"]
+        if len(rows) != len(samples):
+            return
+        for name, search in self.searches.items():
+            own = [i for i, row in enumerate(samples) if row["class"] == name]
+            chosen = [i for i in own if samples[i]["path"] in tagged]
+            if not chosen:
+                continue
+            synthetic = [i for i in chosen if samples[i]["side"] == "synthetic"]
+            if 2 * len(synthetic) < len(chosen):
+                made = [i for i in own if samples[i]["stage"] == "tuned"]
+                wanted, unwanted = rows[chosen], rows[made]
+            else:
+                wanted, unwanted = self.gallery[name].tune.rows, rows[synthetic]
+            search.point(
+                pointed_prompts(
+                    self.spaces[name],
+                    search.prior,
+                    self.embedder,
+                    wanted=wanted,
+                    unwanted=unwanted,
+                )
+            )
+            if not search.pending:
+                said = "no word of the space that was not tried yet sets them apart"
+            elif self._parts_left(name) and search.reopen():
+                said = "the prompts with their words come first"
+            else:
+                search.point(())
+                said = (
+                    "no photos are left that it could be confirmed with: give more, or a new run"
+                )
+            self.reporter.event(
+                "tags", message=f"{name}: {len(chosen)} images are tagged {GAP}; {said}"
+            )
 
     def _stored(self, row: dict[str, Any]) -> Images:
         arrays = load_file(self.rundir.embeddings_path(_evidence(row["class"], row["number"])))
@@ -231,9 +278,16 @@ class _Tuning:
     def _rests(self, name: str) -> bool:
         """Whether more trials would change nothing: confirmed, or no unseen part is left."""
         look = self.state["looks"].get(name)
-        if look is None:
+        if look is None or self.searches[name].pending:
             return False
-        return bool(look["confirmed"]) or look["part"] + 1 >= len(self.gallery[name].parts)
+        if look["trials"] != self.searches[name].number and self.searches[name].pointed:
+            return False  # what a person asked for was tried, and is to be looked at
+        return bool(look["confirmed"]) or not self._parts_left(name)
+
+    def _parts_left(self, name: str) -> bool:
+        """Whether photos are left that no confirmation has looked at."""
+        look = self.state["looks"].get(name)
+        return look is None or look["part"] + 1 < len(self.gallery[name].parts)
 
     def _trial(self, name: str) -> None:
         search = self.searches[name]
@@ -457,7 +511,14 @@ class _Tuning:
                 embeddings.extend(look.shot.embeddings)
         self.rundir.write_json("gap.json", self._gap_json(clusters))
         rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
-        write_map(self.rundir, rows, np.stack(embeddings), seed=self.config.tune.seed)
+        write_map(
+            self.rundir,
+            rows,
+            np.stack(embeddings),
+            embedder=self.embedder,
+            nouns=self.nouns,
+            seed=self.config.tune.seed,
+        )
         self.state |= {"stage": "done", "stopped_because": self._stopped_because()}
         self._save_state()
         from gapclose.loop.report import write_report

@@ -1,8 +1,9 @@
 """Export: a run's mixtures -> a data set on disk, every image with what made it.
 
-`gapclose export` calls it. Images are drawn anew with seeds that no trial used, go through the
-camera, and are written with their provenance. It reads the run folder only, and refuses to
-import code that a run from elsewhere names unless it is told to trust it.
+`gapclose export` calls it. First come the images that confirmed a mixture, which the App shows,
+less those that a person tagged `reject` there; then images drawn anew, with seeds that nothing
+used. All are written with their provenance. It reads the run folder only, and refuses to import
+code that a run from elsewhere names unless it is told to trust it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+from PIL import Image
 
 from gapclose.generators.base import GenerationError, Generator
 from gapclose.generators.camera import photograph
@@ -27,6 +32,7 @@ from gapclose.generators.registry import make_generator
 from gapclose.loop.config import ConfigError, nearest
 from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.tags import REJECT, pulled_tags
 
 __all__ = ["FORMATS", "export", "fresh_seeds"]
 
@@ -85,7 +91,8 @@ def export(
             f"{folder.config_path}: names code to import ({', '.join(code)}); "
             "if you trust whoever made this run, add --trust"
         )
-    plans = _plans(folder, only_confirmed=only_confirmed)
+    rejected = pulled_tags(folder, REJECT)[REJECT]
+    plans = _plans(folder, only_confirmed=only_confirmed, rejected=rejected)
     for plan in plans:
         if not plan.confirmed:
             logger.warning(
@@ -112,16 +119,22 @@ def export(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A class to export: its recipes with weights, and what the run says of it."""
+    """A class to export: its recipes with weights, and what the run says of it.
+
+    Attributes:
+        shown: By a recipe's fingerprint, the images of it that confirmed the class: seed and file,
+            None for one that a person rejected.
+    """
 
     name: str
     recipes: tuple[Recipe, ...]
     weights: tuple[float, ...]
     confirmed: bool
     row: Mapping[str, Any]
+    shown: Mapping[str, Sequence[tuple[int, Path | None]]]
 
 
-def _plans(run: RunDir, *, only_confirmed: bool) -> list[_Plan]:
+def _plans(run: RunDir, *, only_confirmed: bool, rejected: set[str]) -> list[_Plan]:
     gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
     mixtures = run.read_json("mixtures.json")["classes"] if run.has("mixtures.json") else {}
     rows = {row["name"]: row for row in gap["classes"]}
@@ -131,6 +144,7 @@ def _plans(run: RunDir, *, only_confirmed: bool) -> list[_Plan]:
             f"{run.path}: has no classes to export yet; let `gapclose tune` finish first"
         )
     plans = []
+    shown = _shown(run, rejected)
     for name in names:
         _check_folder_name(name, run)
         confirmed = rows.get(name, {}).get("confirmed") is True
@@ -144,11 +158,23 @@ def _plans(run: RunDir, *, only_confirmed: bool) -> list[_Plan]:
                 weights=weights,
                 confirmed=confirmed,
                 row=rows.get(name, {}),
+                shown=shown.get(name, {}),
             )
         )
     if not plans:
         raise ConfigError(f"{run.path}: no class is confirmed; export without --only-confirmed")
     return plans
+
+
+def _shown(run: RunDir, rejected: set[str]) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
+    """By class and recipe what confirmed the mixtures; no run can name a file outside of it."""
+    shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
+    for row in run.samples():
+        if row["stage"] == "tuned" and not Path(row["path"]).is_absolute():
+            path = None if row["path"] in rejected else run.resolve(row["path"])
+            own = shown.setdefault(row["class"], {}).setdefault(row["recipe"], [])
+            own.append((int(row["seed"]), path))
+    return shown
 
 
 def _mixture(
@@ -232,19 +258,62 @@ def _fill(
             places = [i for i, count in enumerate(counts) for _ in range(count)]
             random.Random(plan.name).shuffle(places)
             rows: list[dict[str, Any]] = [{} for _ in places]
+            shown = [plan.shown.get(recipe.fingerprint(), ()) for recipe in plan.recipes]
+            # A recipe's fresh seeds are set aside before any image is rejected or invalid: what
+            # makes up for one is new, and every other image stays what it was.
+            own = [
+                list(islice(seeds, max(0, count - len(there))))
+                for count, there in zip(counts, shown, strict=True)
+            ]
             for index, recipe in enumerate(plan.recipes):
                 slots = [place for place, owner in enumerate(places) if owner == index]
-                images = _draw(generator, recipe, seeds, len(slots))
-                for place, (seed, image) in zip(slots, images, strict=True):
-                    name = f"{plan.name}/{place:05d}.png"
+                images = _images(generator, recipe, shown[index], own[index], seeds, len(slots))
+                for slot, seed, image in images:
+                    name = f"{plan.name}/{slots[slot]:05d}.png"
                     write_png(out / name, image, source_type=generator.source_type)
-                    rows[place] = _metadata(name, plan, recipe, seed, generator)
+                    rows[slots[slot]] = _metadata(name, plan, recipe, seed, generator)
                     done += 1
                     if progress is not None:
                         progress(done, total)
             metadata.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     card = _card(run, plans, drawn, generator)
     (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _images(
+    generator: Generator,
+    recipe: Recipe,
+    shown: Sequence[tuple[int, Path | None]],
+    own: Sequence[int],
+    seeds: Iterator[int],
+    n: int,
+) -> Iterator[tuple[int, int, Pixels]]:
+    """A recipe's images after its camera, as (slot of n, seed, pixels).
+
+    First those that are shown already, then one of each of the recipe's own seeds; what is
+    missing of the first is made up for last.
+    """
+    holes = []
+    for slot, (seed, path) in enumerate(shown[:n]):
+        if path is not None and path.is_file():
+            yield slot, seed, _read(path)
+        else:
+            holes.append(slot)
+    rest = range(min(n, len(shown)), n)
+    fresh = _draw(generator, recipe, chain(own, seeds), len(rest))
+    for slot, drawn in zip(rest, fresh, strict=True):
+        yield slot, *drawn
+    usable = [(seed, path) for seed, path in shown[n:] if path is not None and path.is_file()]
+    spare = usable[: len(holes)]
+    other = _draw(generator, recipe, seeds, len(holes) - len(spare))
+    makeup = chain(((seed, _read(path)) for seed, path in spare), other)
+    for slot, drawn in zip(holes, makeup, strict=True):
+        yield slot, *drawn
+
+
+def _read(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _draw(

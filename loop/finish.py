@@ -1,6 +1,8 @@
 """The last files of a run: the table of shown images, their embeddings and their 2-D map.
 
 `tune` and `audit` write them once, when every image to show exists; report and App read them.
+Each image is told what the text encoder reads in it, and how far the nearest real one is; a real
+one that is far out of its class, how far.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from gapclose.analysis.embedding import Embedder, TextEmbedder
+from gapclose.analysis.outliers import far_out
 from gapclose.analysis.projection import fit_umap
+from gapclose.analysis.zeroshot import read_labels
 from gapclose.loop.rundir import RunDir, write_bytes
 
 
@@ -21,6 +26,8 @@ def write_map(
     rows: Sequence[Mapping[str, Any]],
     embeddings: NDArray[np.float32],
     *,
+    embedder: Embedder,
+    nouns: Mapping[str, str],
     seed: int,
 ) -> None:
     """Write samples.jsonl and, row by row, their embeddings and coordinates.
@@ -28,10 +35,21 @@ def write_map(
     Args:
         rundir: The run.
         rows: Of samples.jsonl.
-        embeddings: (n, d), one row a sample.
+        embeddings: (n, d) unit rows, one a sample.
+        embedder: Made them; one with a text side reads labels in them.
+        nouns: Class -> noun of every class of the run.
         seed: Of UMAP; it is fitted once, over all sides and stages.
     """
-    rundir.write_samples(rows)
+    distances = _nearest(rows, embeddings)
+    told = [{**row, "nearest_real": d} for row, d in zip(rows, distances, strict=True)]
+    if isinstance(embedder, TextEmbedder) and len(nouns) > 1:
+        names = list(nouns)
+        pairs = zip(*read_labels(embeddings, embedder, nouns=nouns), strict=True)
+        read = [{"label": names[i], "confidence": round(float(sure), 4)} for i, sure in pairs]
+        told = [row | label for row, label in zip(told, read, strict=True)]
+    for i, distance in _outliers(rows, embeddings).items():
+        told[i]["outlier"] = round(distance, 2)
+    rundir.write_samples(told)
     write_bytes(
         rundir.embeddings_path("samples"), save({"embeddings": np.ascontiguousarray(embeddings)})
     )
@@ -39,3 +57,30 @@ def write_map(
     write_bytes(
         rundir.path / "projection.safetensors", save({"xy": np.ascontiguousarray(coordinates)})
     )
+
+
+def _outliers(
+    rows: Sequence[Mapping[str, Any]], embeddings: NDArray[np.float32]
+) -> dict[int, float]:
+    """Real images that are far out of their class, by row."""
+    own: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row["side"] == "real":
+            own.setdefault(row["class"], []).append(i)
+    return {members[i]: d for members in own.values() for i, d in far_out(embeddings[members])}
+
+
+def _nearest(
+    rows: Sequence[Mapping[str, Any]], embeddings: NDArray[np.float32]
+) -> list[float | None]:
+    """Each image's cosine distance to the nearest other real one of its class, of those shown."""
+    classes = np.array([row["class"] for row in rows])
+    real = np.array([row["side"] == "real" for row in rows])
+    found: list[float | None] = [None] * len(rows)
+    for cls in dict.fromkeys(classes.tolist()):
+        own, others = np.flatnonzero(classes == cls), np.flatnonzero((classes == cls) & real)
+        likeness = embeddings[own] @ embeddings[others].T
+        likeness[own[:, None] == others[None, :]] = -np.inf
+        for i, best in zip(own, likeness.max(axis=1, initial=-np.inf), strict=True):
+            found[i] = round(1.0 - float(best), 4) if np.isfinite(best) else None
+    return found

@@ -32,6 +32,7 @@ _SHOWN_WORDS: Final = 8
 _SHOWN_GROUPS: Final = 6
 _SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
+_SHOWN_OUTLIERS: Final = 12
 _LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
 
 
@@ -119,6 +120,8 @@ def _content(run: RunDir) -> dict[str, Any]:
         "failures": [t for t in trials if t.get("state") == "fail"],
         "environment": _flat(_optional(run, "environment.json") or {}),
         "map": samples.has_map,
+        "outliers": samples.outliers(_SHOWN_OUTLIERS),
+        "n_outliers": sum(bool(row.get("outlier")) for row in samples.rows),
         "thinned": samples.thinned,
         "data": _chart_data(rows, trials, samples),
         "caveat": CAVEAT,
@@ -329,7 +332,7 @@ def _chart_data(rows: Sequence[Row], trials: Sequence[Row], samples: Samples) ->
 
 def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
     """The gap in floors over images generated; None where there is no floor to divide by."""
-    floor = row.get("floor_p95")
+    floor, before = row.get("floor_p95"), row.get("before") or {}
     told = [t for t in trials if t.get("images_total") is not None]
     if not floor or not told:
         return None
@@ -343,8 +346,16 @@ def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
         "own": ratios("gap"),
         "stage": [t.get("stage", "") for t in told],
         "final": row.get("ratio"),
-        "before": (row.get("before") or {}).get("ratio"),
+        "final_error": _interval(row, floor),
+        "before": before.get("ratio"),
+        "before_error": _interval(before, floor),
     }
+
+
+def _interval(row: Row, floor: float) -> float | None:
+    """Half the length of the 95 % interval of a gap, in floors."""
+    error = row.get("standard_error")
+    return None if error is None else round(1.96 * error / floor, 4)
 
 
 def _spectra(row: Row) -> dict[str, Any] | None:

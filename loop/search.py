@@ -158,6 +158,7 @@ class ClassSearch:
     baseline_gap: float = float("nan")
     winner: Params | None = None
     reopened: bool = False
+    pointed: tuple[dict[str, str], ...] = ()
     _atoms: list[tuple[Recipe, Params | None]] = field(default_factory=list)
     _settings: list[tuple[Params, float, Proposal, Images]] = field(default_factory=list)
     _weights: NDArray[np.float64] | None = None
@@ -165,6 +166,7 @@ class ClassSearch:
     _prompts: list[dict[str, str]] = field(default_factory=list)
     _prompt_shares: list[float] = field(default_factory=list)
     _tried_joint: int = 0
+    _tried: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Order the prompts by their prior share."""
@@ -198,6 +200,8 @@ class ClassSearch:
         """Why the class needs no more trials, if so."""
         if self.failures >= FAILURES:
             return f"{FAILURES} failures in a row"
+        if self.pending:
+            return None
         if self.baseline_gap <= self.baseline_floor and not self.reopened:
             return "closed from the start"
         if self._tried_joint and self.gap <= 0.0 and not self.reopened:
@@ -213,6 +217,18 @@ class ClassSearch:
         self.joint_since_gain = 0
         self.reopened = True
         return True
+
+    def point(self, prompts: Sequence[dict[str, str]]) -> None:
+        """Try these prompts before anything else, those that no trial has tried."""
+        self.pointed = tuple(prompts)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a prompt that a person pointed at is still to be tried."""
+        return self._untried(self.pointed) is not None
+
+    def _untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
+        return next((p for p in prompts if self.space.prompt(p) not in self._tried), None)
 
     # Proposing
 
@@ -303,8 +319,9 @@ class ClassSearch:
         self._refit()
 
     def _propose_joint(self) -> Proposal:
-        if self._tried_joint < len(self._prompts):
-            params: Params = {**self.winner, **self._prompts[self._tried_joint]}  # type: ignore[dict-item]
+        words = self._untried([*self.pointed, *self._prompts])
+        if words is not None:
+            params: Params = {**self.winner, **words}  # type: ignore[dict-item]
         else:
             assert self._weights is not None
             scores = self.bank.scores(self._weights)
@@ -347,6 +364,7 @@ class ClassSearch:
             self.baseline_gap = value = own
         if proposal.stage == "joint":
             self._tried_joint += 1
+            self._tried.add(self.space.prompt(proposal.params))
             self._note_gain()
         self.number += 1
         self.failures = 0

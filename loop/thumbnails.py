@@ -199,7 +199,27 @@ class Samples:
             "caption": [place[caption] for caption in captions],
             "captions": table,
             "sprite": sprite(cells, edge=edge, quality=quality),
+            "outliers": [k for k, i in enumerate(chosen) if self.rows[i].get("outlier")],
         }
+
+    def outliers(self, n: int) -> list[dict[str, Any]]:
+        """Real images that are far out of their class, the farthest first, at most n."""
+        rows = [row for row in self.rows if row.get("outlier")]
+        found: list[dict[str, Any]] = []
+        for row in sorted(rows, key=lambda row: -row["outlier"]):
+            cell = self._read(row["path"], 64)
+            if cell is not None and len(found) < n:
+                found.append(
+                    {
+                        "src": to_uri(cell),
+                        "pixels": max(cell.size) <= 48,
+                        "name": Path(row["path"]).name,
+                        "class": row["class"],
+                        "label": None if row.get("label") == row["class"] else row.get("label"),
+                        "distance": row["outlier"],
+                    }
+                )
+        return found
 
 
 def _caption(row: Row) -> str:

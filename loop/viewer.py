@@ -1,7 +1,8 @@
 """The viewer: a run as a FiftyOne dataset, and the App that opens on it.
 
-`gapclose app` calls it. It reads the run folder only, and is the one place where fiftyone is
-imported; nothing here scores, draws, or leaves this machine (telemetry off, bound to 127.0.0.1).
+`gapclose app` calls it; `tags` runs it to ask what a person tagged. It reads the run folder,
+writes nothing there but tags.json, and is the one place where fiftyone is imported; nothing here
+scores, draws, or leaves this machine (telemetry off, bound to 127.0.0.1).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,17 +25,27 @@ from numpy.typing import NDArray
 
 from gapclose.loop.config import ConfigError
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.tags import read_tags, write_tags
 
 if TYPE_CHECKING:
     import fiftyone as fo  # type: ignore[import-untyped]
 
-__all__ = ["BRAIN_KEY", "ViewerError", "build_dataset", "dataset_name", "open_app"]
+__all__ = [
+    "BRAIN_KEY",
+    "SIMILARITY_KEY",
+    "ViewerError",
+    "build_dataset",
+    "dataset_name",
+    "open_app",
+    "pull_tags",
+]
 
 logger = logging.getLogger(__name__)
 
 BRAIN_KEY: Final = "clip_umap"
+SIMILARITY_KEY: Final = "clip_similarity"
 WORKSPACE: Final = "gapclose"
-_VERSION: Final = 2  # of what build_dataset makes; a dataset of an older one is made again
+_VERSION: Final = 3  # of what build_dataset makes; a dataset of an older one is made again
 _COLORS: Final = {
     "real": "#2f6fb0",
     "synthetic": "#c2571a",
@@ -101,7 +113,8 @@ def build_dataset(run: Path) -> fo.Dataset:
             f"{folder.path}: has no images to look at yet (no samples.jsonl); let `gapclose tune` "
             "or `audit` finish first"
         )
-    points = _points(folder, len(rows))
+    points = _stored(folder.path / "projection.safetensors", "xy", len(rows))
+    embeddings = _stored(folder.embeddings_path("samples"), "embeddings", len(rows))
     stamp = _stamp(folder)
     fo = _fiftyone()
     name = dataset_name(folder.path)
@@ -111,21 +124,39 @@ def build_dataset(run: Path) -> fo.Dataset:
             return dataset
     else:
         dataset = fo.Dataset(name, persistent=True)
-    tags = _tags(dataset)
+    tags = _tags(folder, dataset)
     dataset.clear()
-    if dataset.has_brain_run(BRAIN_KEY):
-        dataset.delete_brain_run(BRAIN_KEY)
+    for key in (BRAIN_KEY, SIMILARITY_KEY):
+        if dataset.has_brain_run(key):
+            dataset.delete_brain_run(key)
     samples = [_sample(fo, folder, row, tags) for row in rows]
     dataset.add_samples(samples, dynamic=False, progress=False)
-    if points is not None:
+    if points is not None and points.shape[1] == 2:
         _add_map(dataset, points)
+    if embeddings is not None:
+        _add_similarity(dataset, embeddings)
     _save_views(dataset, rows)
     _save_cluster_views(dataset, rows, _clusters(folder))
     _save_workspace(fo, dataset)
     # The stamp comes last: a build that was cut off is made again.
     dataset.info["gapclose"] = stamp
     dataset.save()
+    write_tags(folder, tags, dataset=name)
     return dataset
+
+
+def pull_tags(run: Path) -> None:
+    """Writes RUN/tags.json from the run's dataset; leaves it as it is if there is no dataset.
+
+    Raises:
+        ConfigError: If there is no run.
+        ViewerError: If FiftyOne has no database here.
+    """
+    folder = RunDir.open(run)
+    name = dataset_name(folder.path)
+    fo = _fiftyone()
+    if fo.dataset_exists(name):
+        write_tags(folder, _tags(folder, fo.load_dataset(name)), dataset=name)
 
 
 def dataset_name(run: Path) -> str:
@@ -189,16 +220,12 @@ def _stamp(run: RunDir) -> str:
     return digest.hexdigest()
 
 
-def _key(filepath: str, stage: str) -> str:
-    return f"{stage}\0{filepath}"
-
-
-def _tags(dataset: Any) -> dict[str, list[str]]:
-    """What a person tagged, by image, so that it outlives a rebuild."""
-    if not len(dataset) or not dataset.has_field("stage"):
-        return {}
-    rows = zip(*dataset.values(["filepath", "stage", "tags"]), strict=True)
-    return {_key(path, stage): tags for path, stage, tags in rows if tags}
+def _tags(run: RunDir, dataset: Any) -> dict[str, list[str]]:
+    """What a person tagged, by image: it outlives a rebuild; a new dataset has the file's."""
+    if not len(dataset):
+        return read_tags(run)
+    rows = zip(*dataset.values(["filepath", "tags"]), strict=True)
+    return {run.relative(path): tags for path, tags in rows if tags}
 
 
 def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, list[str]]) -> Any:
@@ -224,31 +251,45 @@ def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, lis
         "camera_noise": _float(camera.get("noise")),
         "camera_saturation": _float(camera.get("saturation")),
     }
+    if row.get("label") is not None:
+        read = fo.Classification(label=row["label"], confidence=_float(row.get("confidence")))
+        fields["zeroshot"] = read
+    fields["nearest_real"] = _float(row.get("nearest_real"))
+    fields["outlier"] = _float(row.get("outlier"))
     present = {key: value for key, value in fields.items() if value is not None}
-    return fo.Sample(filepath=path, tags=tags.get(_key(path, row["stage"]), []), **present)
+    return fo.Sample(filepath=path, tags=tags.get(row["path"], []), **present)
 
 
 def _float(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _points(run: RunDir, n: int) -> NDArray[np.float64] | None:
-    """The map's coordinates (n, 2); None if there is none, or it is one of other samples."""
+def _stored(path: Path, key: str, n: int) -> NDArray[np.float64] | None:
+    """An array (n, d) of the run's samples; None if there is none, or it is one of others."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path = run.path / "projection.safetensors"
     if not path.is_file():
         return None
     try:
-        xy = np.asarray(load_file(path)["xy"], np.float64)
+        rows = np.asarray(load_file(path)[key], np.float64)
     except (SafetensorError, KeyError):
         return None
-    return xy if xy.shape == (n, 2) and np.isfinite(xy).all() else None
+    return rows if rows.ndim == 2 and len(rows) == n and np.isfinite(rows).all() else None
+
+
+def _add_similarity(dataset: Any, embeddings: NDArray[np.float64]) -> None:
+    """The index behind the App's "sort by similarity"."""
+    import fiftyone.brain as fob  # type: ignore[import-untyped]
+
+    # The default backend keeps the rows in the dataset and compares them by scikit-learn.
+    fob.compute_similarity(
+        dataset, embeddings=embeddings, brain_key=SIMILARITY_KEY, backend="sklearn"
+    )
 
 
 def _add_map(dataset: Any, points: NDArray[np.float64]) -> None:
-    import fiftyone.brain as fob  # type: ignore[import-untyped]
+    import fiftyone.brain as fob
 
     spread = points.max() - points.min() if len(points) else 0.0
     fob.compute_visualization(
@@ -352,3 +393,11 @@ def _save_workspace(fo: Any, dataset: Any) -> None:
         ],
     )
     dataset.save()
+
+
+if __name__ == "__main__":
+    # Fails in one line, which `tags` repeats.
+    try:
+        pull_tags(Path(sys.argv[1]))
+    except ValueError as error:
+        raise SystemExit(str(error)) from None

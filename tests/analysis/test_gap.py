@@ -162,6 +162,35 @@ def test_a_gap_is_seen_and_sized() -> None:
     assert row.floor_p95 < row.detectable < row.gap
 
 
+def test_standard_error_is_the_jackknife_written_out() -> None:
+    real, synthetic = unit(25, seed=1), unit(21, seed=2, shift=1.0)
+    kernel = Kernel.fit(real)
+    variance = 0.0
+    for side, n in (("real", 25), ("synthetic", 21)):
+        sides = {"real": real, "synthetic": synthetic}
+        left_out = [
+            mmd2(**sides | {side: np.delete(sides[side], i, axis=0)}, kernel=kernel)
+            for i in range(n)
+        ]
+        variance += (n - 1) * float(np.var(left_out))
+    row = audit_embeddings(real=real, synthetic=synthetic, kernel=kernel, guards=False)
+    assert row.standard_error == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+def test_two_standard_errors_hold_the_gap_nineteen_times_in_twenty() -> None:
+    kernel = Kernel.fit(unit(400, seed=9_999))
+    truth = mmd2(real=unit(3_000, seed=1), synthetic=unit(3_000, seed=2, shift=0.8), kernel=kernel)
+    inside = 0
+    for seed in range(200):
+        real, synthetic = unit(60, seed=3 * seed), unit(80, seed=3 * seed + 1, shift=0.8)
+        row = audit_embeddings(
+            real=real, synthetic=synthetic, kernel=kernel, guards=False, permutations=19, splits=20
+        )
+        assert row.standard_error is not None
+        inside += abs(row.gap - truth) <= 1.96 * row.standard_error
+    assert inside >= 182  # of 200 at 0.95 fewer are seen once in 200
+
+
 def test_no_gap_is_closed_only_with_a_hundred_a_side() -> None:
     both = unit(400, seed=4)
     row = audit_embeddings(real=both[:100], synthetic=both[100:200])

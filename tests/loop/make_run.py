@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from gapclose.generators.base import checked_seeds
+from gapclose.generators.camera import photograph as photographed
 from gapclose.generators.images import ImageBatch, write_png
 from gapclose.generators.pond import BACKGROUNDS, CLASSES, COLORS, Scene, photograph, real_scene
 from gapclose.generators.recipe import Camera, Draw, Recipe
@@ -147,6 +148,8 @@ def make_run(
     clusters = [] if closed else _clusters(samples, names.get("frog", "frog"), words=words)
     run.write_samples(samples)
     save_file({"xy": np.asarray(xy, np.float32).reshape(-1, 2)}, path / "projection.safetensors")
+    run.embeddings_path("samples").parent.mkdir(exist_ok=True)
+    save_file({"embeddings": fake_embeddings(len(samples))}, run.embeddings_path("samples"))
     run.write_json(
         "gap.json",
         {
@@ -197,7 +200,10 @@ def _sample(
                 color=word if group == "color" else scene.color,
                 background=word if group == "place" else scene.background,
             )
-    write_png(path, photograph(scene, seed))
+    pixels = photograph(scene, seed)
+    if recipe is not None:
+        pixels = photographed(recipe.camera, pixels, seed=seed)
+    write_png(path, pixels)
     sample = {
         "path": run.relative(path),
         "class": name,
@@ -211,7 +217,12 @@ def _sample(
         "num_inference_steps": recipe.draw.num_inference_steps if recipe else None,
         "scheduler": recipe.draw.scheduler if recipe else None,
         "camera": recipe.camera.to_json() if recipe else None,
+        "label": name if number % 5 else "axolotl",
+        "confidence": 0.9 if stage == "baseline" else 0.6,
+        "nearest_real": round(0.05 + 0.001 * number, 4),
     }
+    if stage == "real" and number == 2:
+        sample["outlier"] = 2.5
     return sample, scene
 
 
@@ -292,6 +303,7 @@ def _numbers(
                       "ratio": ratio * 0.94, "effect": 0.04,
                       "p_value": 0.0025 if is_open else 0.2,
                       "q_value": 0.0042 if is_open else 0.4},
+            "standard_error": floor * (0.25 + 0.04 * abs(ratio)),
             "attributes": _attributes(source, gap=is_open or source == "frog", closed=not is_open),
             "reference": {"kid": 0.0012 * max(ratio, 0), "fid": 0.04, "cmmd": 0.31},
             "spectrum": {

@@ -106,6 +106,12 @@ def counts(page: Any) -> dict[str, str]:
     return dict(re.findall(r"(real|synthetic)\n([\d,]+(?: / [\d,]+)?)", said))
 
 
+def choose(page: Any, view: str) -> None:
+    """Choose a saved view by its name."""
+    page.locator("[data-cy=saved-views-selection-container]").click()
+    page.get_by_text(view, exact=True).last.click()
+
+
 def test_the_workspace_opens_and_the_map_shows_both_sides(
     page: Any, app: tuple[str, Path]
 ) -> None:
@@ -129,9 +135,26 @@ def test_a_class_of_its_own_view_shows_its_images_and_their_count(
 ) -> None:
     rows = [json.loads(line) for line in (app[1] / "samples.jsonl").read_text().splitlines()]
     frogs = [row["side"] for row in rows if row["class"] == "frog"]
-    page.get_by_text("Unsaved view").first.click()
-    page.get_by_text("frog", exact=True).first.click()
+    choose(page, "frog")
     page.get_by_text(f"{len(frogs)} samples").wait_for(timeout=30_000)
     page.get_by_text(f"{len(frogs)} in view").wait_for(timeout=30_000)
     for side, said in counts(page).items():
         assert said.split(" / ")[0] == str(frogs.count(side))
+
+
+def test_the_view_of_the_frogs_that_stand_apart_shows_them_and_their_count(
+    page: Any, app: tuple[str, Path]
+) -> None:
+    rows = [json.loads(line) for line in (app[1] / "samples.jsonl").read_text().splitlines()]
+    inside = [row for row in rows if 0 in row.get("clusters", ())]
+    assert {(row["class"], row["side"]) for row in inside} == {("frog", "synthetic")}
+    choose(page, f"frog: only synthetic, green frog ({len(inside)}) #0")
+    page.get_by_text(f"{len(inside)} samples").wait_for(timeout=30_000)
+    page.get_by_text(f"{len(inside)} in view").wait_for(timeout=30_000)
+    assert counts(page)["synthetic"].split(" / ")[0] == str(len(inside))
+    # The images themselves: the grid asks this machine for each of them.
+    page.wait_for_function(
+        "n => performance.getEntries().filter(e => e.name.includes('/media')).length >= n",
+        arg=len(inside),
+        timeout=30_000,
+    )

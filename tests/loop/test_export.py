@@ -19,6 +19,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.config import ConfigError
 from gapclose.loop.export import export, fresh_seeds
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.tags import write_tags
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_run import Renderer, make_run, mixture_of
@@ -68,13 +69,64 @@ def test_any_image_can_be_made_again_from_its_row(out: Path) -> None:
             assert np.array_equal(np.asarray(image), made)
 
 
-def test_seeds_are_fresh_and_distinct(run: RunDir, out: Path) -> None:
+def test_seeds_are_distinct_and_none_of_a_trial(run: RunDir, out: Path) -> None:
     used = {seed for trial in run.trials() for seed in trial["seeds"]}
-    used |= {row["seed"] for row in run.samples()}
     for cls in ("frog", "truck"):
         seeds = [row["seed"] for row in metadata(out) if row["label"] == cls]
         assert len(set(seeds)) == 25
         assert not used & set(seeds)
+
+
+def identities(out: Path) -> dict[str, tuple[str, int]]:
+    """File name -> what makes an image that image."""
+    return {row["file_name"]: (row["recipe_fingerprint"], row["seed"]) for row in metadata(out)}
+
+
+def test_the_images_that_confirmed_a_class_come_first(run: RunDir, out: Path) -> None:
+    shown = {
+        (row["recipe"], row["seed"]): run.resolve(row["path"])
+        for row in run.samples()
+        if row["stage"] == "tuned"
+    }
+    exported = identities(out)
+    assert set(shown.values()) == {*run.path.glob("images/*/confirm-*/tuned/*.png")}
+    again = {name: who for name, who in exported.items() if who in shown}
+    assert len(again) == 20  # ten of each class
+    for name, who in again.items():
+        with Image.open(out / name) as image, Image.open(shown[who]) as original:
+            assert np.array_equal(np.asarray(image), np.asarray(original))
+
+
+def test_what_is_tagged_reject_is_left_out_and_made_up_for(
+    run: RunDir, out: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = RunDir.open(tmp_path / "run")
+    tuned = [row for row in copy.samples() if row["stage"] == "tuned"]
+    rejected = tuned[2:5] + tuned[-2:]
+    write_tags(copy, {row["path"]: ["reject", "ugly"] for row in rejected} | {"x": ["keep"]})
+    before = identities(out)
+    after = identities(export(copy.path, tmp_path / "out", per_class=25, trust=True))
+    assert before.keys() == after.keys()
+    gone = {(row["recipe"], row["seed"]) for row in rejected}
+    changed = {name for name in before if before[name] != after[name]}
+    assert {before[name] for name in changed} == gone  # exactly those, each in its own place
+    assert not {after[name] for name in changed} & {*before.values()}
+    assert [before[name][0] for name in changed] == [after[name][0] for name in changed]
+
+
+def test_no_file_outside_the_run_is_exported(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(secret)
+    rows = [
+        row | ({"path": str(secret)} if row["stage"] == "tuned" else {}) for row in run.samples()
+    ]
+    RunDir.open(tmp_path / "run").write_samples(rows)
+    out = export(tmp_path / "run", tmp_path / "out", per_class=5, trust=True)
+    for path in out.rglob("*.png"):
+        with Image.open(path) as image:
+            assert len(image.getcolors() or range(9)) > 1
 
 
 def test_seeds_step_over_what_any_shape_of_trial_used(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.embedding import make_embedder
 from gapclose.generators.pond import real_photos
 from gapclose.loop.config import parse_config
-from gapclose.loop.prior import DOUBT, word_prior
+from gapclose.loop.prior import DOUBT, pointed_prompts, word_prior
 from gapclose.loop.space import Space
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,15 +66,21 @@ def test_without_a_text_side_every_word_is_as_likely() -> None:
     )
 
 
-def test_what_a_person_pointed_at_comes_first() -> None:
+def test_what_is_wanted_more_of_names_the_prompts_to_try() -> None:
     space = modes.make_space()
-    real = modes.mixed({"brown": 1.0}, 20, np.random.default_rng(0))
-    plain = word_prior(space, real, Reader())
-    shares = word_prior(space, real, Reader(), first={"color": "red", "no such slot": "x"})
-    assert shares["color"]["red"] == pytest.approx(0.5 + plain["color"]["red"] / 2)
-    assert sum(shares["color"].values()) == pytest.approx(1.0)
-    assert max(shares["color"], key=shares["color"].__getitem__) == "red"
-    assert word_prior(space, real, Reader(), first={"color": "no such word"}) == plain
+    rng = np.random.default_rng(0)
+    real = modes.mixed({"brown": 0.6, "red": 0.4}, 60, rng)
+    prior = word_prior(space, real, Reader())
+
+    def pointed(wanted: dict[str, float], unwanted: dict[str, float]) -> list[dict[str, str]]:
+        rows = {"wanted": modes.mixed(wanted, 40, rng), "unwanted": modes.mixed(unwanted, 40, rng)}
+        return pointed_prompts(space, prior, Reader(), **rows)
+
+    red = pointed({"brown": 0.5, "red": 0.5}, {"brown": 1.0})
+    assert [prompt["color"] for prompt in red] == ["red"]
+    assert pointed({"brown": 0.5, "red": 0.5}, {"brown": 0.5, "red": 0.5}) == []
+    rows = modes.mixed({"red": 1.0}, 40, rng)
+    assert pointed_prompts(space, prior, Blind(), wanted=rows, unwanted=real) == []
 
 
 def test_the_ponds_clip_sees_the_colours_of_real_frogs() -> None:

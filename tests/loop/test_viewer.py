@@ -31,7 +31,7 @@ MONGOD = (
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from gapclose.loop.viewer import BRAIN_KEY, build_dataset
+from gapclose.loop.viewer import BRAIN_KEY, SIMILARITY_KEY, build_dataset, pull_tags
 run = Path(sys.argv[1])
 said = {}
 dataset = build_dataset(run)
@@ -47,10 +47,18 @@ said["workspaces"] = dataset.list_workspaces()
 points = dataset.load_brain_results(BRAIN_KEY).points
 said["points"] = [[round(float(v), 4) for v in points[0]], len(points)]
 said["track"] = fo.config.do_not_track
+said["labels"] = dataset.count_values("zeroshot.label")
+said["sure"] = dataset.bounds("zeroshot.confidence")
+said["nearest"] = dataset.bounds("nearest_real")
 first = dataset.first()
+alike = dataset.sort_by_similarity(first.id, k=3, brain_key=SIMILARITY_KEY)
+said["alike"] = alike.values("id")[0] == first.id, len(alike)
+said["untagged"] = json.loads((run / "tags.json").read_text())["samples"]
 said["path"] = first.filepath
 first.tags = ["reject"]
 first.save()
+pull_tags(run)
+said["tagged"] = json.loads((run / "tags.json").read_text())
 ids = dataset.values("id")
 again = build_dataset(run)
 said["same"] = again.values("id") == ids
@@ -58,6 +66,8 @@ rows = (run / "samples.jsonl").read_text().splitlines(keepends=True)
 (run / "samples.jsonl").write_text("".join(rows[:-3]))
 third = build_dataset(run)
 said["third"] = [len(third), third.count_sample_tags(), third.has_brain_run(BRAIN_KEY)]
+fo.delete_dataset(third.name)  # as on another machine: the file's tags are taken over
+said["fourth"] = build_dataset(run).count_sample_tags()
 said["datasets"] = fo.list_datasets()
 print(json.dumps(said))
 """
@@ -107,7 +117,19 @@ def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
     }
     assert sorted(n for name, n in said["views"].items() if "#" not in name) == [18, 18, 18, 18]
 
+    assert said["labels"] == {"axolotl": 24, "ship": 12, "蛙": 12, "Ship!": 12, "車": 12}
+    assert said["sure"] == [0.6, 0.9]
+    assert said["nearest"] == [0.05, 0.055]
+    assert said["alike"] == [True, 3]
+
     assert said["same"] is True
+    assert said["untagged"] == []
+    assert said["tagged"] == {
+        "schema": 1,
+        "dataset": said["name"],
+        "samples": [{"path": rows[0]["path"], "tags": ["reject"]}],
+    }
+    assert said["fourth"] == {"reject": 1}
     assert said["third"] == [69, {"reject": 1}, False]  # the map is one of other samples now
     assert said["datasets"] == [said["name"]]
 
