@@ -37,7 +37,7 @@ from gapclose.loop.prior import pointed_prompts, word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, write_bytes
-from gapclose.loop.search import ClassSearch, Images, Mixture, Proposal
+from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, open_storage
@@ -114,7 +114,7 @@ class _Tuning:
         self.budget = budget
         self.gallery, self.unreadable = gallery, unreadable
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
-        new |= {"looks": {}, "classes": {}, "images": 0}
+        new |= {"looks": {}, "classes": {}, "pointed": {}, "images": 0}
         self.state = new | state
         self.state.pop("stopped_because", None)  # it goes on
         self.images_before = int(self.state["images"])  # in earlier sessions
@@ -187,6 +187,7 @@ class _Tuning:
         rows = self.rundir.trials()
         for row in rows:
             search = self.searches[row["class"]]
+            self._repoint(row["class"])
             search.images = row["images_total"]
             if row["state"] != "complete":
                 search.absorb_failure(row["stage"])
@@ -196,6 +197,7 @@ class _Tuning:
             for recipe, seeds in proposal.jobs:
                 self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
         for name, record in self.records.items():
+            self._repoint(name)
             record.repair([row for row in rows if row["class"] == name])
         if self.budget.by_clock:
             self._reopen()
@@ -212,38 +214,53 @@ class _Tuning:
         rows = load_file(path)["embeddings"]
         if len(rows) != len(samples):
             return
-        for name, search in self.searches.items():
+        for name in self.searches:
             own = [i for i, row in enumerate(samples) if row["class"] == name]
             chosen = [i for i in own if samples[i]["path"] in tagged]
             if not chosen:
                 continue
-            synthetic = [i for i in chosen if samples[i]["side"] == "synthetic"]
-            if 2 * len(synthetic) < len(chosen):
+            real = [i for i in chosen if samples[i]["side"] == "real"]
+            if 2 * len(real) > len(chosen):
                 made = [i for i in own if samples[i]["stage"] == "tuned"]
-                wanted, unwanted = rows[chosen], rows[made]
+                wanted, unwanted = rows[real], rows[made]
             else:
+                synthetic = [i for i in chosen if i not in real]
                 wanted, unwanted = self.gallery[name].tune.rows, rows[synthetic]
-            search.point(
-                pointed_prompts(
-                    self.spaces[name],
-                    search.prior,
-                    self.embedder,
-                    wanted=wanted,
-                    unwanted=unwanted,
-                )
-            )
-            if not search.pending:
-                said = "no word of the space that was not tried yet sets them apart"
-            elif self._parts_left(name) and search.reopen():
-                said = "the prompts with their words come first"
-            else:
-                search.point(())
-                said = (
-                    "no photos are left that it could be confirmed with: give more, or a new run"
-                )
-            self.reporter.event(
-                "tags", message=f"{name}: {len(chosen)} images are tagged {GAP}; {said}"
-            )
+            said = self._point_at(name, wanted=wanted, unwanted=unwanted)
+            message = f"{name}: {len(chosen)} images are tagged {GAP}; {said}"
+            self.reporter.event("tags", message=message)
+        self._save_state()
+
+    def _point_at(self, name: str, *, wanted: Any, unwanted: Any) -> str:
+        """Have the prompts tried that bring more of some images; says what comes of it."""
+        search = self.searches[name]
+        prompts = pointed_prompts(
+            self.spaces[name], search.prior, self.embedder, wanted=wanted, unwanted=unwanted
+        )
+        if prompts and self.state["pointed"].get(name, {}).get("prompts") == prompts:
+            return "its prompts come first" if search.pending else "its prompts were tried"
+        if search.failures >= FAILURES:
+            return "but three failures in a row have stopped the class"
+        if not self._parts_left(name):
+            return "but no photos are left to confirm it with: give more, or start a new run"
+        if self.budget.spent(search) or self.budget.left <= self._reserve():
+            return "but the budget is out: give it more"
+        before = search.pointed
+        search.point(prompts)
+        if not search.pending:
+            search.point(before)
+            return "but no word that was not tried yet sets them apart"
+        # A resumed run must take up the class again at this very trial.
+        self.state["pointed"][name] = {"at": search.number, "prompts": prompts}
+        search.reopen()
+        return "its prompts come first"
+
+    def _repoint(self, name: str) -> None:
+        """What an earlier session was pointed at, once its trials are replayed that far."""
+        told, search = self.state["pointed"].get(name), self.searches[name]
+        if told is not None and told["at"] == search.number:
+            search.point(told["prompts"])
+            search.reopen()
 
     def _stored(self, row: dict[str, Any]) -> Images:
         arrays = load_file(self.rundir.embeddings_path(_evidence(row["class"], row["number"])))
@@ -277,12 +294,12 @@ class _Tuning:
 
     def _rests(self, name: str) -> bool:
         """Whether more trials would change nothing: confirmed, or no unseen part is left."""
-        look = self.state["looks"].get(name)
-        if look is None or self.searches[name].pending:
+        look, search = self.state["looks"].get(name), self.searches[name]
+        if look is None:
             return False
-        if look["trials"] != self.searches[name].number and self.searches[name].pointed:
-            return False  # what a person asked for was tried, and is to be looked at
-        return bool(look["confirmed"]) or not self._parts_left(name)
+        # What a person asked for is to be tried, and then looked at.
+        asked = search.pending or (search.pointed and look["trials"] != search.number)
+        return not self._parts_left(name) or (bool(look["confirmed"]) and not asked)
 
     def _parts_left(self, name: str) -> bool:
         """Whether photos are left that no confirmation has looked at."""

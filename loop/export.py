@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +40,7 @@ logger = logging.getLogger(__name__)
 FORMATS: Final = ("imagefolder",)
 
 _SEED_BLOCK: Final = 100_000_000  # far above the blocks that searching and confirming count in
+_MAKEUP_SEEDS: Final = 1_100_000_000  # beyond what the first block can start with
 _CHUNK: Final = 64  # images per call of the generator: bounds the memory, not the batch
 _TRIES: Final = 4  # draws per image asked for, before the generator counts as broken
 
@@ -123,7 +123,7 @@ class _Plan:
 
     Attributes:
         shown: By a recipe's fingerprint, the images of it that confirmed the class: seed and file,
-            None for one that a person rejected.
+            None for one that a person rejected or that is not the run's.
     """
 
     name: str
@@ -167,14 +167,23 @@ def _plans(run: RunDir, *, only_confirmed: bool, rejected: set[str]) -> list[_Pl
 
 
 def _shown(run: RunDir, rejected: set[str]) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
-    """By class and recipe what confirmed the mixtures; no run can name a file outside of it."""
+    """By class and recipe what confirmed the mixtures, but for what a trial had drawn already."""
+    tried: dict[str, set[int]] = {}
+    for trial in run.trials():
+        tried.setdefault(trial["class"], set()).update(_seeds_in(trial))
     shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
     for row in run.samples():
-        if row["stage"] == "tuned" and not Path(row["path"]).is_absolute():
-            path = None if row["path"] in rejected else run.resolve(row["path"])
-            own = shown.setdefault(row["class"], {}).setdefault(row["recipe"], [])
-            own.append((int(row["seed"]), path))
+        cls = row["class"]
+        if row["stage"] == "tuned" and row["seed"] not in tried.get(cls, ()):
+            path = None if row["path"] in rejected else _own_image(run, row["path"])
+            shown.setdefault(cls, {}).setdefault(row["recipe"], []).append((row["seed"], path))
     return shown
+
+
+def _own_image(run: RunDir, name: str) -> Path | None:
+    """A file of the run's own images; a run from elsewhere may name others, or link to them."""
+    path = (run.path / name).resolve()
+    return path if path.is_relative_to((run.path / "images").resolve()) else None
 
 
 def _mixture(
@@ -210,14 +219,21 @@ def _check_folder_name(name: str, run: RunDir) -> None:
 # ------------------------------------------------------------------------------------- drawing
 
 
-def fresh_seeds(run: RunDir, name: str) -> Iterator[int]:
-    """Seeds for a class, without end: the same at every call, and none that the run has used."""
+def fresh_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
+    """Seeds for a class, without end: the same at every call, and none that the run has used.
+
+    Args:
+        run: A run folder.
+        name: The class.
+        block: 0 or 1, which have no seed in common.
+    """
     used = {seed for trial in run.trials() for seed in _seeds_in(trial)}
     used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
     # What a cut-off trial or a confirmation drew is in no list, but its file bears the seed.
     used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
     text = f"export/{run.config().tune.seed}/{name}"
     start = _SEED_BLOCK + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
+    start += block * _MAKEUP_SEEDS
     seed = start
     while True:
         if seed not in used:
@@ -251,7 +267,7 @@ def _fill(
     drawn: dict[str, list[int]] = {}
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
         for plan in plans:
-            seeds = fresh_seeds(run, plan.name)
+            seeds, makeup = (fresh_seeds(run, plan.name, block=block) for block in (0, 1))
             counts = allot(plan.weights, per_class)
             drawn[plan.name] = counts
             # Shuffled, so that the first thousand of a class are a fair sample of it.
@@ -259,15 +275,10 @@ def _fill(
             random.Random(plan.name).shuffle(places)
             rows: list[dict[str, Any]] = [{} for _ in places]
             shown = [plan.shown.get(recipe.fingerprint(), ()) for recipe in plan.recipes]
-            # A recipe's fresh seeds are set aside before any image is rejected or invalid: what
-            # makes up for one is new, and every other image stays what it was.
-            own = [
-                list(islice(seeds, max(0, count - len(there))))
-                for count, there in zip(counts, shown, strict=True)
-            ]
             for index, recipe in enumerate(plan.recipes):
                 slots = [place for place, owner in enumerate(places) if owner == index]
-                images = _images(generator, recipe, shown[index], own[index], seeds, len(slots))
+                # What makes up for a rejected image has seeds of its own: no other image changes.
+                images = _images(generator, recipe, shown[index], seeds, makeup, len(slots))
                 for slot, seed, image in images:
                     name = f"{plan.name}/{slots[slot]:05d}.png"
                     write_png(out / name, image, source_type=generator.source_type)
@@ -284,36 +295,38 @@ def _images(
     generator: Generator,
     recipe: Recipe,
     shown: Sequence[tuple[int, Path | None]],
-    own: Sequence[int],
     seeds: Iterator[int],
+    makeup: Iterator[int],
     n: int,
 ) -> Iterator[tuple[int, int, Pixels]]:
     """A recipe's images after its camera, as (slot of n, seed, pixels).
 
-    First those that are shown already, then one of each of the recipe's own seeds; what is
-    missing of the first is made up for last.
+    First those that are shown already, then fresh ones; what is missing of the first is made up
+    for last.
     """
     holes = []
     for slot, (seed, path) in enumerate(shown[:n]):
-        if path is not None and path.is_file():
-            yield slot, seed, _read(path)
-        else:
+        image = _read(path)
+        if image is None:
             holes.append(slot)
+        else:
+            yield slot, seed, image
     rest = range(min(n, len(shown)), n)
-    fresh = _draw(generator, recipe, chain(own, seeds), len(rest))
-    for slot, drawn in zip(rest, fresh, strict=True):
+    for slot, drawn in zip(rest, _draw(generator, recipe, seeds, len(rest)), strict=True):
         yield slot, *drawn
-    usable = [(seed, path) for seed, path in shown[n:] if path is not None and path.is_file()]
-    spare = usable[: len(holes)]
-    other = _draw(generator, recipe, seeds, len(holes) - len(spare))
-    makeup = chain(((seed, _read(path)) for seed, path in spare), other)
-    for slot, drawn in zip(holes, makeup, strict=True):
+    for slot, drawn in zip(holes, _draw(generator, recipe, makeup, len(holes)), strict=True):
         yield slot, *drawn
 
 
-def _read(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+def _read(path: Path | None) -> Pixels | None:
+    """An image that is shown; None if it is not, or not any more, to be had."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError):
+        return None
 
 
 def _draw(

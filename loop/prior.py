@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gapclose.analysis.attributes import two_proportions
 from gapclose.analysis.embedding import Embedder, TextEmbedder
 from gapclose.loop.space import Space, shares_product
 
@@ -24,7 +25,7 @@ DOUBT = 0.1
 POINTED_PROMPTS: Final = 4
 """Prompts that a selection of a person's puts first, at most."""
 
-_TELLING: Final = 0.1  # how far a word's share must differ for a selection to be about it
+_LEVEL: Final = 0.05  # of a slot's words together: a handful of images differ by chance in most
 
 
 def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> Shares:
@@ -38,11 +39,12 @@ def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> S
     shares: Shares = {}
     for slot, words in space.words.items():
         even = 1.0 / len(words)
-        seen = _seen(space, slot, real, embedder)
-        if seen is None:
+        hits = _hits(space, slot, real, embedder)
+        if hits is None:
             shares[slot] = dict.fromkeys(words, even)
         else:
-            shares[slot] = {w: (1 - DOUBT) * seen.get(w, 0.0) + DOUBT * even for w in words}
+            n = len(real)
+            shares[slot] = {w: (1 - DOUBT) * hits.get(w, 0) / n + DOUBT * even for w in words}
     return shares
 
 
@@ -56,8 +58,8 @@ def pointed_prompts(
 ) -> list[dict[str, str]]:
     """The prompts that would bring more of some images, and less of others.
 
-    In each slot the word whose share is highest above the unwanted images' is held; of the
-    prompts with all these words the likeliest come first.
+    In each slot the word whose share is highest above the unwanted images' is held, if chance
+    does not explain it; of the prompts with all these words the likeliest come first.
 
     Args:
         space: Of the class.
@@ -71,11 +73,12 @@ def pointed_prompts(
     """
     held: dict[str, str] = {}
     for slot in space.words:
-        more, less = (_seen(space, slot, rows, embedder) for rows in (wanted, unwanted))
+        more, less = (_hits(space, slot, rows, embedder) for rows in (wanted, unwanted))
         if more is None or less is None:
             continue
-        word = max(more, key=lambda w: more[w] - less[w])
-        if more[word] - less[word] >= _TELLING:
+        word = max(more, key=lambda w: more[w] / len(wanted) - less[w] / len(unwanted))
+        p = two_proportions(more[word], len(wanted), less[word], len(unwanted))
+        if more[word] / len(wanted) > less[word] / len(unwanted) and p * len(more) <= _LEVEL:
             held[slot] = word
     if not held:
         return []
@@ -85,13 +88,13 @@ def pointed_prompts(
     return [fitting[i] for i in order[:POINTED_PROMPTS]]
 
 
-def _seen(
+def _hits(
     space: Space, slot: str, rows: NDArray[np.float32], embedder: Embedder
-) -> dict[str, float] | None:
-    """The share of images that each named word of a slot fits best; None where nothing tells."""
+) -> dict[str, int] | None:
+    """How many images each named word of a slot fits best; None where nothing tells."""
     named = [w for w in space.words[slot] if w.strip()]
     if slot in ("noun", "prompt") or len(named) < 2 or not isinstance(embedder, TextEmbedder):
         return None
     text = embedder.embed_text([space.prompt({slot: word}) for word in named])
     winners = np.bincount(np.argmax(rows @ text.T, axis=1), minlength=len(named))
-    return dict(zip(named, (winners / winners.sum()).tolist(), strict=True))
+    return dict(zip(named, winners.tolist(), strict=True))

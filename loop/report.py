@@ -121,6 +121,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "environment": _flat(_optional(run, "environment.json") or {}),
         "map": samples.has_map,
         "outliers": samples.outliers(_SHOWN_OUTLIERS),
+        "n_real": sum(row["side"] == "real" for row in samples.rows),
         "n_outliers": sum(bool(row.get("outlier")) for row in samples.rows),
         "thinned": samples.thinned,
         "data": _chart_data(rows, trials, samples),
@@ -348,14 +349,14 @@ def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
         "final": row.get("ratio"),
         "final_error": _interval(row, floor),
         "before": before.get("ratio"),
-        "before_error": _interval(before, floor),
+        "before_error": _interval(before, before.get("floor_p95")),
     }
 
 
-def _interval(row: Row, floor: float) -> float | None:
+def _interval(row: Row, floor: float | None) -> float | None:
     """Half the length of the 95 % interval of a gap, in floors."""
     error = row.get("standard_error")
-    return None if error is None else round(1.96 * error / floor, 4)
+    return round(1.96 * error / floor, 4) if error is not None and floor else None
 
 
 def _spectra(row: Row) -> dict[str, Any] | None:

@@ -219,15 +219,15 @@ class ClassSearch:
         return True
 
     def point(self, prompts: Sequence[dict[str, str]]) -> None:
-        """Try these prompts before anything else, those that no trial has tried."""
+        """Try these prompts before all others, those that no trial has tried."""
         self.pointed = tuple(prompts)
 
     @property
     def pending(self) -> bool:
         """Whether a prompt that a person pointed at is still to be tried."""
-        return self._untried(self.pointed) is not None
+        return self._first_untried(self.pointed) is not None
 
-    def _untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
+    def _first_untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
         return next((p for p in prompts if self.space.prompt(p) not in self._tried), None)
 
     # Proposing
@@ -319,7 +319,7 @@ class ClassSearch:
         self._refit()
 
     def _propose_joint(self) -> Proposal:
-        words = self._untried([*self.pointed, *self._prompts])
+        words = self._first_untried([*self.pointed, *self._prompts])
         if words is not None:
             params: Params = {**self.winner, **words}  # type: ignore[dict-item]
         else:

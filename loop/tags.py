@@ -74,7 +74,8 @@ def pulled_tags(run: RunDir, *wanted: str) -> dict[str, set[str]]:
 
 
 def _pull(run: RunDir) -> None:
-    command = [sys.executable, "-m", "gapclose.loop.viewer", str(run.path)]
+    # -P: the folder that a person stands in may be a run from elsewhere, and hold any module.
+    command = [sys.executable, "-P", "-m", "gapclose.loop.viewer", str(run.path)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_SECONDS, check=False

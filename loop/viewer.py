@@ -121,10 +121,15 @@ def build_dataset(run: Path) -> fo.Dataset:
     if fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
         if dataset.info.get("gapclose") == stamp:
+            write_tags(folder, _tags(folder, dataset), dataset=name)
             return dataset
     else:
         dataset = fo.Dataset(name, persistent=True)
     tags = _tags(folder, dataset)
+    # On disk before they leave the dataset, which is nobody's to ask until it is stamped again.
+    write_tags(folder, tags, dataset=name)
+    dataset.info.pop("gapclose", None)
+    dataset.save()
     dataset.clear()
     for key in (BRAIN_KEY, SIMILARITY_KEY):
         if dataset.has_brain_run(key):
@@ -141,7 +146,6 @@ def build_dataset(run: Path) -> fo.Dataset:
     # The stamp comes last: a build that was cut off is made again.
     dataset.info["gapclose"] = stamp
     dataset.save()
-    write_tags(folder, tags, dataset=name)
     return dataset
 
 
@@ -221,8 +225,8 @@ def _stamp(run: RunDir) -> str:
 
 
 def _tags(run: RunDir, dataset: Any) -> dict[str, list[str]]:
-    """What a person tagged, by image: it outlives a rebuild; a new dataset has the file's."""
-    if not len(dataset):
+    """What a person tagged, by image: it outlives a rebuild; an unfinished one has the file's."""
+    if "gapclose" not in dataset.info:
         return read_tags(run)
     rows = zip(*dataset.values(["filepath", "tags"]), strict=True)
     return {run.relative(path): tags for path, tags in rows if tags}

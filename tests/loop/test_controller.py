@@ -181,8 +181,12 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     write_tags(RunDir.open(out), {path: ["gap"] for path in sorted(gray & shown)})
     tried = joint_prompts()
     assert not any("gray" in prompt for prompt in tried)
+    death = "gapclose.loop.rundir:RunDir.append_trial:after:1"
+    more = ("--out", out, "--set", "tune.trials=6")
+    assert finished(command("tune", config, *more, KILL_AT=death))[0] == -signal.SIGKILL
     look, trials, second = looked(6)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
+    assert Run.open(out).state["pointed"]["frog"]["at"] == 4  # not where it was resumed
     assert "gray frog" in joint_prompts()[len(tried)]
     # Of some 210 photos there are two parts. With both seen, nothing more is tried or changed.
     look, trials, third = looked(8)

@@ -115,13 +115,22 @@ def test_what_is_tagged_reject_is_left_out_and_made_up_for(
     assert [before[name][0] for name in changed] == [after[name][0] for name in changed]
 
 
-def test_no_file_outside_the_run_is_exported(run: RunDir, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["absolute", "upwards", "link", "torn"])
+def test_no_file_but_the_runs_own_images_is_exported(
+    run: RunDir, tmp_path: Path, way: str
+) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     secret = tmp_path / "secret.png"
     Image.new("RGB", (32, 32), (1, 2, 3)).save(secret)
-    rows = [
-        row | ({"path": str(secret)} if row["stage"] == "tuned" else {}) for row in run.samples()
-    ]
+    (tmp_path / "run/images/link.png").symlink_to(secret)
+    (tmp_path / "run/images/torn.png").write_bytes(secret.read_bytes()[:40])
+    name = {
+        "absolute": str(secret),
+        "upwards": "images/../../secret.png",
+        "link": "images/link.png",
+        "torn": "images/torn.png",
+    }[way]
+    rows = [row | ({"path": name} if row["stage"] == "tuned" else {}) for row in run.samples()]
     RunDir.open(tmp_path / "run").write_samples(rows)
     out = export(tmp_path / "run", tmp_path / "out", per_class=5, trust=True)
     for path in out.rglob("*.png"):
@@ -162,6 +171,18 @@ def test_classes_that_are_not_confirmed_say_so(
     }
     only = export(run.path, tmp_path / "only", per_class=2, only_confirmed=True, trust=True)
     assert {row["label"] for row in metadata(only)} == {"frog"}
+
+
+def test_what_confirmed_a_class_that_nothing_was_tried_for_is_drawn_anew(
+    run: RunDir, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = RunDir.open(tmp_path / "run")
+    tuned = [row["seed"] for row in copy.samples() if row["stage"] == "tuned"]
+    for cls in ("frog", "truck"):
+        copy.append_trial({"class": cls, "seeds": tuned})
+    rows = metadata(export(copy.path, tmp_path / "out", per_class=10, trust=True))
+    assert not {row["seed"] for row in rows} & {*tuned}
 
 
 def test_without_a_mixture_the_baseline_is_drawn(tmp_path: Path) -> None:

@@ -231,3 +231,21 @@ def test_smoothing_does_not_fall_for_the_luckiest_trial() -> None:
     best = int(np.argmin(smooth(distributions, params, values)))
     assert abs(params[best]["guidance_scale"] - 3) < 2
     assert smooth(distributions, params[:3], values[:3]).tolist() == values[:3]
+
+
+def test_what_a_person_pointed_at_is_tried_once_and_before_other_prompts() -> None:
+    real = modes.mixed({"brown": 0.6, "gray": 0.4}, 120, np.random.default_rng(0))
+    search = modes.make_search(real)
+    while search.winner is None:
+        proposal = search.propose(settings_trials=2)
+        search.absorb(proposal, modes.shoot(proposal))
+    words = [p for p in search.space.prompts() if p["color"] == "red"]
+    assert not search.pending
+    search.point(words)
+    assert search.pending
+    assert search.stopped() is None
+    proposal = search.propose(settings_trials=2)
+    assert proposal.params["color"] == "red"
+    search.absorb(proposal, modes.shoot(proposal))
+    assert not search.pending
+    assert search.propose(settings_trials=2).params["color"] != "red"
