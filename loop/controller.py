@@ -140,6 +140,7 @@ class _Tuning:
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.trial_seconds: list[float] = []
+        self.baseline_seconds: list[float] = []
         self.look_seconds: list[float] = []
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
         self.failed: dict[str, str] = {}
@@ -367,6 +368,8 @@ class _Tuning:
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
         if proposal.stage == "joint":
             self.trial_seconds.append(seconds)
+        elif proposal.stage == "baseline" and row["state"] == "complete":
+            self.baseline_seconds.append(seconds)
         self._say(name, row)
 
     def _hints(self, name: str) -> list[Params]:
@@ -406,8 +409,11 @@ class _Tuning:
         if self.look_seconds:
             return float(np.median(self.look_seconds))
         if self.trial_seconds:
-            trial = float(np.median(self.trial_seconds[-50:]))
-            return trial / self.config.tune.images_per_trial * self.config.confirm.images
+            # A look's batches are larger than a trial's, and smaller than a baseline's.
+            paces = [np.median(self.trial_seconds[-50:]) / self.config.tune.images_per_trial]
+            if self.baseline_seconds:
+                paces.append(np.median(self.baseline_seconds) / BASELINE_IMAGES)
+            return float(np.mean(paces)) * self.config.confirm.images
         spent = self.studio.generate_seconds + 2 * self.studio.embed_seconds
         return spent / max(self.studio.generated, 1) * self.config.confirm.images
 

@@ -232,10 +232,15 @@ def bank(bench: Bench, images: int, n: int = 8) -> Course:
 COURSES: Final = {"ours": ours, "tpe": tpe, "random": random, "bank": bank}
 
 
+def kept(folder: Path, cls: str, seed: int, method: str, images: int) -> Path:
+    """The file that holds what a method reached."""
+    return folder / f"{cls}-{seed}-{method}-{images}.json"
+
+
 def follow(job: tuple[str, str, int, int, Path]) -> None:
     """Run one method on one class and seed, and keep what it reached at each mark."""
     method, cls, seed, images, folder = job
-    path = folder / f"{cls}-{seed}-{method}.json"
+    path = kept(folder, cls, seed, method, images)
     if path.is_file():
         return
     bench = Bench(cls, seed)
@@ -270,10 +275,10 @@ def follow(job: tuple[str, str, int, int, Path]) -> None:
     print(f"{cls} seed {seed} {method}: {drawn} images, {reached}", flush=True)
 
 
-def by_hand(job: tuple[str, int, Path]) -> None:
+def by_hand(job: tuple[str, int, int, Path]) -> None:
     """The two mixtures that nobody searches for: every prompt evenly, and the true shares."""
-    cls, seed, folder = job
-    path = folder / f"{cls}-{seed}-hand.json"
+    cls, seed, images, folder = job
+    path = kept(folder, cls, seed, "hand", images)
     if path.is_file():
         return
     bench = Bench(cls, seed)
@@ -292,7 +297,7 @@ def by_hand(job: tuple[str, int, Path]) -> None:
         for color, a in habitat.colors.items()
         for place, b in habitat.backgrounds.items()
     }
-    found = [json.loads((folder / f"{cls}-{seed}-{m}.json").read_text()) for m in COURSES]
+    found = [json.loads(kept(folder, cls, seed, m, images).read_text()) for m in COURSES]
     noise = {"camera.noise": pond.SENSOR_NOISE} if "camera.noise" in space.settings else {}
     asked = [result["settings"] for result in found]
     asked += [settings | noise for settings in asked]
@@ -316,7 +321,8 @@ def say(folder: Path, classes: Sequence[str], seeds: int, images: int) -> bool:
     marks = [mark for mark in SHOWN if mark <= images]
 
     def read(cls: str, seed: int, method: str) -> dict[str, Any]:
-        loaded: dict[str, Any] = json.loads((folder / f"{cls}-{seed}-{method}.json").read_text())
+        text = kept(folder, cls, seed, method, images).read_text()
+        loaded: dict[str, Any] = json.loads(text)
         return loaded
 
     def median(cls: str, method: str, mark: int, which: int) -> float:
@@ -381,7 +387,8 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         jobs = [(m, *cell, options.images, options.keep) for cell in cells for m in COURSES]
         pool.map(follow, jobs, chunksize=1)
-        pool.map(by_hand, [(*cell, options.keep) for cell in cells], chunksize=1)
+        hands = [(*cell, options.images, options.keep) for cell in cells]
+        pool.map(by_hand, hands, chunksize=1)
     met = say(options.keep, options.classes, options.seeds, options.images)
     raise SystemExit(0 if met else 1)
 
