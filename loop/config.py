@@ -588,7 +588,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: One line with the file, the key and the remedy.
     """
     file = Path(path)
-    if not file.exists():
+    if not file.is_file():
         shipped = packaged_config(str(path))
         if shipped is None:
             raise ConfigError(f"{file}: no such file; write one with `gapclose init REAL_DIR`")

@@ -16,6 +16,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.mixture import Bank, allot, drop_small, effective_number
@@ -444,10 +447,6 @@ def smooth(
     y = np.asarray(values, dtype=np.float64)
     if len(y) < 5 or np.ptp(y) == 0:
         return y
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
     x = np.asarray([list(_coordinates(distributions, p)) for p in params])
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.7, (0.2, 5.0), nu=2.5)
     kernel += WhiteKernel(0.1, (1e-3, 2.0))
