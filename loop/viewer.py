@@ -134,8 +134,9 @@ def build_dataset(run: Path) -> fo.Dataset:
     for key in (BRAIN_KEY, SIMILARITY_KEY):
         if dataset.has_brain_run(key):
             dataset.delete_brain_run(key)
-    samples = [_sample(fo, folder, row, tags) for row in rows]
-    dataset.add_samples(samples, dynamic=False, progress=False)
+    # None is held: FiftyOne would bring each live sample up to date after every bulk write.
+    samples = (_sample(fo, folder, row, tags) for row in rows)
+    dataset.add_samples(samples, dynamic=False, progress=False, num_samples=len(rows))
     if points is not None and points.shape[1] == 2:
         _add_map(dataset, points)
     if embeddings is not None:
