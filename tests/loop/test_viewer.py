@@ -131,7 +131,8 @@ def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
     }
     assert said["fourth"] == {"reject": 1}
     assert said["third"] == [69, {"reject": 1}, False]  # the map is one of other samples now
-    assert said["datasets"] == [said["name"]]
+    # FiftyOne joins a database that runs already, another test's or a person's: it may hold more.
+    assert [d for d in said["datasets"] if d.startswith("gapclose-my-run")] == [said["name"]]
 
 
 def test_names_of_datasets_are_ascii_and_distinct(tmp_path: Path) -> None:
