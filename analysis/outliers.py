@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from sklearn.neighbors import NearestNeighbors
 
 from gapclose.analysis.kernel import rows
 
@@ -32,14 +33,12 @@ def far_out(embeddings: ArrayLike) -> list[tuple[int, float]]:
     Returns:
         (row, distance in medians), the farthest first; none of fewer than 20 images.
     """
-    points = rows(embeddings).astype(np.float64)
+    points = rows(embeddings)
     if len(points) < _FEWEST:
         return []
-    norms = np.square(points).sum(axis=1)
-    squared = norms[:, None] + norms[None, :] - 2.0 * points @ points.T
-    np.fill_diagonal(squared, np.inf)
-    near: NDArray[np.float64] = np.partition(squared, NEIGHBORS - 1, axis=1)[:, NEIGHBORS - 1]
-    distances = np.sqrt(np.maximum(near, 0.0))
+    # Asked without points, it leaves each out of its own neighbours.
+    near, _ = NearestNeighbors(n_neighbors=NEIGHBORS).fit(points).kneighbors()
+    distances = near[:, -1]
     low, middle, high = np.quantile(distances, (0.25, 0.5, 0.75))
     found = np.flatnonzero(distances > high + _FENCE * (high - low))
     told = [(int(i), float(distances[i] / middle)) for i in found if middle > 0]

@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from PIL import Image
-
+from gapclose.analysis.reference import UnreadableImageError, read_rgb
 from gapclose.generators.base import GenerationError, Generator
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png
@@ -320,12 +318,9 @@ def _images(
 
 def _read(path: Path | None) -> Pixels | None:
     """An image that is shown; None if it is not, or not any more, to be had."""
-    if path is None:
-        return None
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError):
+        return None if path is None else read_rgb(path)
+    except UnreadableImageError:
         return None
 
 

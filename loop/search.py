@@ -168,7 +168,6 @@ class ClassSearch:
     _ridge: NDArray[np.float64] | None = None
     _prompts: list[dict[str, str]] = field(default_factory=list)
     _prompt_shares: list[float] = field(default_factory=list)
-    _tried_joint: int = 0
     _tried: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -207,7 +206,7 @@ class ClassSearch:
             return None
         if self.baseline_gap <= self.baseline_floor and not self.reopened:
             return "closed from the start"
-        if self._tried_joint and self.gap <= 0.0 and not self.reopened:
+        if self._tried and self.gap <= 0.0 and not self.reopened:
             return "closed on the tune split"
         if self.joint_since_gain >= PATIENCE + len(self._prompts) // 2:
             return "no gain for a while"
@@ -244,7 +243,7 @@ class ClassSearch:
         """
         if not self.has_baseline:
             return self._proposal("baseline", {}, [(self.space.baseline, self.baseline_seeds)])
-        if self.space.settings and not self._tried_joint and self.winner is None:
+        if self.space.settings and not self._tried and self.winner is None:
             wanted = settings_trials if not hints else max(2 + len(hints), settings_trials // 2)
             if len(self._settings) < wanted:
                 return self._propose_settings(hints)
@@ -366,7 +365,6 @@ class ClassSearch:
         if proposal.stage == "baseline":
             self.baseline_gap = value = own
         if proposal.stage == "joint":
-            self._tried_joint += 1
             self._tried.add(self.space.prompt(proposal.params))
             self._note_gain()
         self.number += 1

@@ -5,11 +5,15 @@ Tests that need the shared photos or encoders take `shared`, and skip with a rea
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +32,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCLOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def fiftyone_alone() -> Iterator[None]:
+    """One file of tests at a time has FiftyOne, from nothing: it joins any database that runs."""
+    lock = Path(tempfile.gettempdir()) / f"gapclose-fiftyone-{os.getuid()}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _wait_for_no_database()
+        yield
+        _wait_for_no_database()
+
+
+def _wait_for_no_database() -> None:
+    """Until the service of FiftyOne's that outlives its last user for some seconds has ended."""
+    until = time.monotonic() + 60
+
+    def runs(process: psutil.Process) -> bool:
+        return any("fiftyone/service/main.py" in word for word in process.info["cmdline"] or ())
+
+    while any(map(runs, psutil.process_iter(["cmdline"]))) and time.monotonic() < until:
+        time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ print(json.dumps({"paths": view.values("filepath")}))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fiftyone_alone")
 @pytest.mark.skipif(not MONGOD.is_file(), reason="FiftyOne's mongod is not installed")
 def test_what_is_rejected_in_the_app_is_not_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
