@@ -5,6 +5,7 @@ The command line and notebooks call it. It fits nothing to the images it scores.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from gapclose.analysis.reference import (
     scan_sides,
 )
 from gapclose.analysis.spectrum import SPECTRUM
+from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import check_generator, make_generator
 from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
@@ -40,6 +42,8 @@ from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import Mixture
 from gapclose.loop.space import Space
 from gapclose.loop.studio import Studio
+
+log = logging.getLogger(__name__)
 
 FEWEST: Final = 20  # images a side for a class to be scored
 SHOWN: Final = 200  # images per class and side on the map
@@ -208,19 +212,24 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         spaces = {name: Space.of(config, name) for name in classes}
         nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
         reporter.event("stage", name="baseline")
-        evidence, rows, embeddings = [], [], []
+        evidence, rows, embeddings, skipped = [], [], [], []
         for done, (name, real) in enumerate(gallery.items()):
-            look = shoot_look(
-                studio,
-                real=real,
-                mixture=Mixture(
-                    recipes=(spaces[name].baseline,), weights=(1.0,), gap_tune=float("nan")
-                ),
-                stage="baseline",
-                part=0,
-                seeds=fresh_seeds(0, config.confirm.images, seed=config.tune.seed),
-                judge=judge,
-            )
+            try:
+                look = shoot_look(
+                    studio,
+                    real=real,
+                    mixture=Mixture(
+                        recipes=(spaces[name].baseline,), weights=(1.0,), gap_tune=float("nan")
+                    ),
+                    stage="baseline",
+                    part=0,
+                    seeds=fresh_seeds(0, config.confirm.images, seed=config.tune.seed),
+                    judge=judge,
+                )
+            except GenerationError as error:
+                log.error("%s could not be audited: %s", name, error)
+                skipped.append({"class": name, "why": str(error)})
+                continue
             everything = [real.tune, *real.parts]
             paths = tuple(rundir.relative(path) for part in everything for path in part.paths)
             evidence.append(
@@ -240,6 +249,8 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             rows.extend(look.rows)
             embeddings.extend(look.shot.embeddings)
             reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
+        if not evidence:
+            raise GenerationError(skipped[0]["why"])
         _finish(
             rundir,
             evidence,
@@ -248,7 +259,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             config=config,
             embedder=embedder,
             nouns=nouns,
-            extra={"confounds": [], "skipped": [], "unreadable": unreadable},
+            extra={"confounds": [], "skipped": skipped, "unreadable": unreadable},
             started=started,
             reporter=reporter,
         )

@@ -20,6 +20,7 @@ SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they a
 FEWEST_SETTINGS: Final = 4
 MOST_SETTINGS: Final = 30
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
+FAIR_SHARE: Final = 0.5  # of an even share of the trials, which no class falls behind
 
 
 @dataclass(slots=True)
@@ -87,11 +88,20 @@ class Budget:
             most = MOST_SETTINGS
         return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))
 
-    def pick(self, searches: Mapping[str, ClassSearch]) -> str | None:
+    def pick(
+        self, searches: Mapping[str, ClassSearch], *, seconds: Mapping[str, float] | None = None
+    ) -> str | None:
         """The class whose next trial is worth most, or None when no class wants one.
 
-        First every baseline, in order; then what a person pointed at; then the class with the
-        largest gap in floors, a class that has not gained for a while fading behind the others.
+        First every baseline, in order; then what a person pointed at; then classes that have had
+        under half of an even share of the trials. Among those, or else among all, the class with
+        the largest gap in floors (on the tune split, or where the last confirmation saw more,
+        there), a class that has not gained for a while fading behind the others.
+
+        Args:
+            searches: The classes that may have one.
+            seconds: What a trial of a class takes; where time is what ends the run, a gain is
+                weighed against it.
         """
         wanting = {
             name: s for name, s in searches.items() if s.stopped() is None and not self.spent(s)
@@ -107,6 +117,10 @@ class Budget:
 
         def worth(name: str) -> float:
             search = wanting[name]
-            return max(search.gap, 0.0) / search.floor * FADING**search.joint_since_gain
+            gap = max(search.gap, search.unseen_gap, 0.0) / search.floor
+            cost = (seconds or {}).get(name, 1.0) if self.by_clock else 1.0
+            return gap * FADING**search.joint_since_gain / max(cost, 1e-3)
 
-        return max(wanting, key=worth)
+        even = sum(search.number for search in wanting.values()) / len(wanting)
+        behind = [name for name, s in wanting.items() if s.number < FAIR_SHARE * even]
+        return max(behind or wanting, key=worth)

@@ -342,7 +342,7 @@ def _summary(run: Path, page: Path) -> None:
 
         Console().print(gap_table(gap))
     else:
-        keys = ("ratio", "effect", "q_value", "closed", "confirmed")
+        keys = ("ratio", "optimism", "effect", "q_value", "closed", "confirmed")
         for row in gap["classes"]:
             line = {"event": "gap", "class": row["name"], **{key: row.get(key) for key in keys}}
             typer.echo(json.dumps(line, ensure_ascii=False))

@@ -385,7 +385,7 @@ class TuneConfig(_Section):
     budget: Annotated[float | None, BeforeValidator(_as_budget)] = 8 * 3600.0  # seconds
     trials: int | None = Field(default=None, ge=1)
     images: int | None = Field(default=None, ge=1)
-    images_per_trial: int = Field(default=8, ge=1)
+    images_per_trial: int = Field(default=8, ge=2, le=1000)  # one image has no gap
     seed: int = Field(default=0, ge=0, le=2**31 - 1)  # seeds of images count up from it
 
     @model_validator(mode="after")

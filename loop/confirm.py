@@ -14,20 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import ClassGap, guards_pass, mmd2
 from gapclose.analysis.spectrum import Spectrum
+from gapclose.generators.base import GenerationError
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.gallery import Part, RealClass
+from gapclose.loop.gallery import FEWEST_OF_A_SIDE, Part, RealClass
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import RUN_SEEDS, Mixture
 from gapclose.loop.studio import Shot, Studio
 
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
 INVALID_SHARE: Final = 0.05
-_CONFIRM_SEEDS: Final = 5_000_000
+_CONFIRM_SEEDS: Final = 15_000_000  # a class's trials would be 13,000 before they came so far
 _LOOK_SEEDS: Final = 100_000
 _SIZES_READ: Final = 20
 
@@ -91,9 +93,17 @@ def shoot_look(
         seeds: Fresh ones for a mixture that was fitted. The baseline was chosen by nobody, so
             the images of trial 0 serve it, and cost nothing more.
         judge: Embeds them a second time.
+
+    Raises:
+        GenerationError: The generator failed, or fewer images are valid than a gap needs.
     """
     jobs = mixture.jobs(seeds)
     shot = studio.shoot(real.name, jobs)
+    if len(shot.seeds) < FEWEST_OF_A_SIDE:
+        raise GenerationError(
+            f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid; "
+            f"a gap needs {FEWEST_OF_A_SIDE}"
+        )
     rows = []
     for image, number, image_seed in zip(shot.images, shot.recipes, shot.seeds, strict=True):
         path = studio.rundir.confirm_path(real.name, part, stage, image_seed)
@@ -162,7 +172,13 @@ def score_looks(
 
 
 def judged(gap: ClassGap, look: Look, *, embedder: Embedder, nouns: Mapping[str, str]) -> ClassGap:
-    """Set `confirmed`: closed here, the judge sees no gap either, and the guards pass."""
+    """Set `confirmed`: closed here, the judge sees no gap either, and the guards pass.
+
+    Near-copies are looked for among all real images of the class: the search saw the tune split.
+    """
+    everything = [look.real.tune.rows, *(part.rows for part in look.real.parts)]
+    copies = duplicates(real=np.concatenate(everything), synthetic=look.shot.embeddings)
+    gap = replace(gap, duplicates=copies)
     if not gap.closed:
         return replace(gap, confirmed=False)
     judge_q = None if gap.judge is None else gap.judge["q_value"]

@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
 CLOSING_SECONDS: Final = 40.0  # groups, map and report of ten classes, which took 34 to 54
+DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 SHOWN_REAL: Final = 100  # real images per class on the map
+NAMED: Final = 5  # classes that the reason for stopping names
 
 
 def tune(
@@ -114,9 +116,9 @@ class _Tuning:
         self.budget = budget
         self.gallery, self.unreadable = gallery, unreadable
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
-        new |= {"looks": {}, "classes": {}, "pointed": {}, "images": 0}
+        new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "images": 0}
         self.state = new | state
-        self.state.pop("stopped_because", None)  # it goes on
+        self.ended_before = self.state.pop("stopped_because", None) is not None  # it goes on
         self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
         self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
@@ -139,7 +141,7 @@ class _Tuning:
         self.searches = {name: self._search(name) for name in gallery}
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
-        self.trial_seconds: list[float] = []
+        self.trial_seconds: dict[str, list[float]] = {}
         self.baseline_seconds: list[float] = []
         self.look_seconds: list[float] = []
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
@@ -174,7 +176,7 @@ class _Tuning:
                 if self.interrupted:
                     break
                 self._confirm()
-                if not self._reopened():
+                if self.interrupted or not self._reopened():
                     break
             self._save_state()
             if self.interrupted:
@@ -188,7 +190,8 @@ class _Tuning:
         rows = self.rundir.trials()
         for row in rows:
             search = self.searches[row["class"]]
-            self._repoint(row["class"])
+            self._retell(row["class"])
+            self._time(row)
             search.images = row["images_total"]
             if row["state"] != "complete":
                 search.absorb_failure(row["stage"])
@@ -198,10 +201,12 @@ class _Tuning:
             for recipe, seeds in proposal.jobs:
                 self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
         for name, record in self.records.items():
-            self._repoint(name)
+            self._retell(name)
             record.repair([row for row in rows if row["class"] == name])
-        if self.budget.by_clock:
-            self._reopen()
+            if self.ended_before and self.searches[name].failures >= FAILURES:
+                # Whoever starts an ended run again has mended what failed, or wants to know.
+                self.searches[name].failures = 0
+        self._reopen()
 
     def _point(self) -> None:
         """Put what a person tagged `gap` first: its class, and the words that would mend it.
@@ -256,11 +261,15 @@ class _Tuning:
         search.reopen()
         return "its prompts come first"
 
-    def _repoint(self, name: str) -> None:
-        """What an earlier session was pointed at, once its trials are replayed that far."""
-        told, search = self.state["pointed"].get(name), self.searches[name]
-        if told is not None and told["at"] == search.number:
-            search.point(told["prompts"])
+    def _retell(self, name: str) -> None:
+        """What an earlier session reopened or was pointed at, at the trial that followed."""
+        search = self.searches[name]
+        for told in self.state["reopened"].get(name, []):
+            if told["at"] == search.number:
+                search.reopen(unseen_gap=told["gap"])
+        pointed = self.state["pointed"].get(name)
+        if pointed is not None and pointed["at"] == search.number:
+            search.point(pointed["prompts"])
             search.reopen()
 
     def _stored(self, row: dict[str, Any]) -> Images:
@@ -280,7 +289,8 @@ class _Tuning:
             or not all(s.has_baseline or s.stopped() for s in self.searches.values())
         ):
             name = self.budget.pick(
-                {name: s for name, s in self.searches.items() if not self._rests(name)}
+                {name: s for name, s in self.searches.items() if not self._rests(name)},
+                seconds={name: self._trial_seconds(name) for name in self.searches},
             )
             if name is None:
                 break
@@ -312,7 +322,7 @@ class _Tuning:
         proposal = search.propose(
             settings_trials=self.budget.settings_trials(
                 search,
-                trial_seconds=float(np.median(self.trial_seconds or [1.0])),
+                trial_seconds=self._trial_seconds(),
                 open_classes=sum(s.stopped() is None for s in self.searches.values()),
                 reserve=self._reserve(),
             ),
@@ -330,8 +340,10 @@ class _Tuning:
             "seeds": [seed for _, seeds in proposal.jobs for seed in seeds],
             "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in proposal.jobs],
         }
+        invalid = 0
         try:
             shot = self.studio.shoot(name, proposal.jobs)
+            search.images, invalid = search.images + shot.generated, shot.invalid
             if len(shot.seeds) < 2:
                 raise GenerationError(f"{shot.invalid} of its images are invalid")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
@@ -343,9 +355,8 @@ class _Tuning:
             log.debug("%s", traceback.format_exc())
             search.absorb_failure(proposal.stage)
             row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
-            row |= {"invalid": 0, "gap": None, "mixture_gap": None, "value": None}
+            row |= {"invalid": invalid, "gap": None, "mixture_gap": None, "value": None}
         else:
-            search.images += shot.generated
             write_bytes(
                 self.rundir.embeddings_path(_evidence(name, proposal.number)),
                 save(
@@ -362,15 +373,33 @@ class _Tuning:
         seconds = time.perf_counter() - start
         row |= {"images_total": search.images, "seconds": seconds}
         self.rundir.append_trial(row)
-        self.records[name].tell(row)
+        try:
+            self.records[name].tell(row)
+        except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
+            log.warning("trial %d of %s is not in the study yet: %s", row["number"], name, error)
         for recipe, seeds in proposal.jobs:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
-        if proposal.stage == "joint":
-            self.trial_seconds.append(seconds)
-        elif proposal.stage == "baseline" and row["state"] == "complete":
-            self.baseline_seconds.append(seconds)
+        self._time(row)
         self._say(name, row)
+
+    def _time(self, row: dict[str, Any]) -> None:
+        """Keep what a trial took; the stages that draw little or nothing anew say nothing."""
+        if row["stage"] == "joint":
+            self.trial_seconds.setdefault(row["class"], []).append(row["seconds"])
+        elif row["stage"] == "baseline" and row["state"] == "complete":
+            self.baseline_seconds.append(row["seconds"])
+
+    def _trial_seconds(self, name: str | None = None) -> float:
+        """What a trial takes: of the class, or of all, or else at the pace of the baselines."""
+        every = [seconds for took in self.trial_seconds.values() for seconds in took[-50:]]
+        took = self.trial_seconds.get(name or "", every)[-50:]
+        if took or every:
+            return float(np.median(took or every))
+        if self.baseline_seconds:
+            pace = float(np.median(self.baseline_seconds)) / BASELINE_IMAGES
+            return pace * self.config.tune.images_per_trial
+        return 1.0
 
     def _hints(self, name: str) -> list[Params]:
         """Settings that won in other classes: a generator's faults are mostly the same in all."""
@@ -384,12 +413,13 @@ class _Tuning:
         """Seconds kept back for confirming every class, the map and the report."""
         if self.budget.limits.budget is None:
             return 0.0
-        waiting = sum(
-            search.has_baseline
-            and not self._untried(name)
-            and not (name in self.looks and self._rests(name))
-            for name, search in self.searches.items()
-        )
+        waiting = 0
+        for name, search in self.searches.items():
+            rests = name in self.looks and self._rests(name)
+            if search.has_baseline and not self._untried(name) and not rests:
+                # A mixture that is no better on unseen photos has the baseline drawn after it.
+                doubtful = DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
+                waiting += 2 if doubtful else 1
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
         waiting += any(self._untried(name) for name in self.searches)
         closing = CLOSING_SECONDS + 0.3 * len(self.searches)
@@ -408,14 +438,11 @@ class _Tuning:
         """What confirming a class takes: as measured, or at the pace of the last trials."""
         if self.look_seconds:
             return float(np.median(self.look_seconds))
-        if self.trial_seconds:
-            # A look's batches are larger than a trial's, and smaller than a baseline's.
-            paces = [np.median(self.trial_seconds[-50:]) / self.config.tune.images_per_trial]
-            if self.baseline_seconds:
-                paces.append(np.median(self.baseline_seconds) / BASELINE_IMAGES)
-            return float(np.mean(paces)) * self.config.confirm.images
-        spent = self.studio.generate_seconds + 2 * self.studio.embed_seconds
-        return spent / max(self.studio.generated, 1) * self.config.confirm.images
+        # A look's batches are larger than a trial's, and smaller than a baseline's.
+        paces = [self._trial_seconds() / self.config.tune.images_per_trial]
+        if self.baseline_seconds:
+            paces.append(float(np.median(self.baseline_seconds)) / BASELINE_IMAGES)
+        return float(np.mean(paces)) * self.config.confirm.images
 
     # Confirming
 
@@ -425,8 +452,8 @@ class _Tuning:
         size, seed = self.config.confirm.images, self.config.tune.seed
         for name, search in self.searches.items():
             last = self.state["looks"].get(name)
-            looked_now = name in self.looks and last["trials"] == search.number
-            if not search.has_baseline or looked_now:
+            looked = name in self.looks and last and last["trials"] == search.number
+            if looked or not search.has_baseline:
                 continue
             part, mixture = self._look(name)
             baseline = Mixture(
@@ -453,15 +480,22 @@ class _Tuning:
                 if mixture.recipes != baseline.recipes and after.gap() >= before.gap():
                     # No class may end worse than it began: what does not help is not kept.
                     after = shoot_look(self.studio, mixture=baseline, **fresh)
-            except GenerationError as error:
+            except GeneratorConfigError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
                 log.error("%s could not be confirmed: %s", name, error)
+                log.debug("%s", traceback.format_exc())
                 self.failed[name] = f"its confirmation failed: {error}"
                 continue
+            self.failed.pop(name, None)
             self.looks[name] = (before, after)
             self.look_seconds.append(time.perf_counter() - start)
+            self._save_state()
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
             )
+            if self.interrupted:
+                return
         self._score()
 
     def _look(self, name: str) -> tuple[int, Mixture]:
@@ -492,11 +526,13 @@ class _Tuning:
             done = judged(new, looks[name][1], embedder=self.embedder, nouns=self.nouns)
             self.gaps[name] = replace(done, before=old)
             self.state["classes"].setdefault(name, {})
-            self.state["classes"][name] |= {"closed": done.closed, "confirmed": done.confirmed}
+            shown = ("gap", "ratio", "floor_p95", "closed", "confirmed")
+            self.state["classes"][name] |= {key: getattr(done, key) for key in shown}
             self.state["looks"][name] = {
                 "part": looks[name][1].part,
                 "trials": self.searches[name].number,
                 "confirmed": bool(done.confirmed),
+                "gap": done.gap,
             }
         self.rundir.write_json(
             "mixtures.json",
@@ -506,14 +542,25 @@ class _Tuning:
 
     def _reopened(self) -> bool:
         """Put classes that did not hold back into the search, if time and parts are left."""
-        if not self.budget.by_clock or self.budget.left < 2 * self._reserve():
+        if self.budget.left < 2 * self._reserve():
             return False
         return self._reopen()
 
     def _reopen(self) -> bool:
-        """Search on in the classes that were looked at and did not hold."""
-        waiting = [name for name in self.state["looks"] if not self._rests(name)]
-        return any([self.searches[name].reopen() for name in waiting])
+        """Search on in the classes whose last look, at what they still are, did not hold."""
+        reopened = False
+        for name, look in self.state["looks"].items():
+            search = self.searches[name]
+            if look["trials"] != search.number or self._rests(name) or self.budget.spent(search):
+                continue
+            told = self.state["reopened"].setdefault(name, [])
+            if search.reopen(unseen_gap=look.get("gap", 0.0)):
+                # A resumed run must take up the class again at this very trial.
+                told[:] = [t for t in told if t["at"] != search.number]
+                told.append({"at": search.number, "gap": search.unseen_gap})
+                reopened = True
+        self._save_state()
+        return reopened
 
     # Closing
 
@@ -534,14 +581,15 @@ class _Tuning:
                 embeddings.extend(look.shot.embeddings)
         self.rundir.write_json("gap.json", self._gap_json(clusters))
         rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
-        write_map(
-            self.rundir,
-            rows,
-            np.stack(embeddings),
-            embedder=self.embedder,
-            nouns=self.nouns,
-            seed=self.config.tune.seed,
-        )
+        if rows:  # no class could be looked at: the report says why
+            write_map(
+                self.rundir,
+                rows,
+                np.stack(embeddings),
+                embedder=self.embedder,
+                nouns=self.nouns,
+                seed=self.config.tune.seed,
+            )
         self.state |= {"stage": "done", "stopped_because": self._stopped_because()}
         self._save_state()
         from gapclose.loop.report import write_report
@@ -582,7 +630,10 @@ class _Tuning:
             "embedder": self.config.embedder,
             "judge": self.config.judge,
             "confounds": [],
-            "classes": [gap.to_json() for gap in sorted(self.gaps.values(), key=first)],
+            "classes": [
+                gap.to_json() | {"optimism": self._optimism(gap)}
+                for gap in sorted(self.gaps.values(), key=first)
+            ],
             "clusters": clusters,
             "unreadable": self.unreadable,
             "skipped": [
@@ -597,23 +648,41 @@ class _Tuning:
             "seconds": self._seconds(),
         }
 
+    def _optimism(self, gap: ClassGap) -> float:
+        """By how many floors the search thought its mixture better than unseen photos show it."""
+        thought = self.looks[gap.name][1].mixture.gap_tune
+        return (gap.gap - thought) / max(gap.floor_p95, 1e-9)
+
     def _stopped(self, name: str) -> str:
         """Why a class got no more trials."""
         search = self.searches[name]
+        if name in self.failed:
+            return self.failed[name]
         if name in self.looks:
             kept, baseline = self.looks[name][1].mixture.recipes, (search.space.baseline,)
             if kept == baseline != search.mixture().recipes:
                 return "no mixture did better on unseen photos: the baseline is kept"
-        return search.stopped() or (
-            "the budget is out" if self.budget.by_clock else "tune.trials or tune.images reached"
-        )
+        if why := search.stopped():
+            return why
+        if self.budget.spent(search):
+            return "tune.trials or tune.images reached"
+        if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
+            return "no photos are left to confirm it with: give more"
+        return "the budget is out"
 
     def _stopped_because(self) -> str:
         """Why the run ended, in a few words."""
-        if {n for n, gap in self.gaps.items() if gap.confirmed} == {*self.searches}:
+        confirmed = {name for name, gap in self.gaps.items() if gap.confirmed}
+        if confirmed == {*self.searches}:
             return "every class is closed and confirmed"
-        reasons = {self._stopped(name) for name, gap in self.gaps.items() if not gap.confirmed}
-        return "; ".join(sorted(reasons | {*self.failed.values()}))
+        reasons: dict[str, list[str]] = {}
+        for name in [n for n in self.searches if n not in confirmed]:
+            reasons.setdefault(self._stopped(name), []).append(name)
+        return "; ".join(
+            f"{', '.join(names[:NAMED])}"
+            f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}: {why}"
+            for why, names in reasons.items()
+        )
 
     def _seconds(self) -> dict[str, float]:
         generate, embed = self.studio.generate_seconds, self.studio.embed_seconds
@@ -673,9 +742,7 @@ def _interruptible(tuning: _Tuning) -> Iterator[None]:
         if tuning.interrupted:
             raise KeyboardInterrupt
         tuning.interrupted = True
-        tuning.reporter.event(
-            "warning", message="finishing the trial under way; again to stop now"
-        )
+        tuning.reporter.event("warning", message="finishing what is under way; again to stop now")
 
     old: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, stop)
     try:

@@ -1,7 +1,7 @@
 """The prompt prior: how often each word of the search space is true of the real images.
 
-`search` tries prompts in this order first. Without a text encoder every word is as likely as
-another, and the first prompts tried are a screen. What a person tagged in the App comes before.
+`search` tries prompts in this order first. Without a text encoder there is no prior, and the
+search begins with a screen. What a person tagged in the App comes before.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> S
     Args:
         space: Of the class.
         real: (n, d) embeddings of the class's real tune split, made by `embedder`.
-        embedder: Its text side names the words; an embedder without one gives even shares.
+        embedder: Its text side names the words.
+
+    Returns:
+        Shares of every slot, even where nothing tells the words apart; none without a text side.
     """
+    if not isinstance(embedder, TextEmbedder):
+        return {}
     shares: Shares = {}
     for slot, words in space.words.items():
         even = 1.0 / len(words)

@@ -99,7 +99,6 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "groups": _groups(gap.get("clusters") or (), name, samples, full=full),
                 "recipes": _recipes(mixtures.get(name)),
                 "course": bool(own),
-                "optimism": _optimism(row, mixtures.get(name)),
                 "open": full or number < 3,
             }
         )
@@ -234,14 +233,6 @@ def _groups(
 
 def _significant(q_value: float | None) -> bool:
     return q_value is not None and q_value <= LEVEL
-
-
-def _optimism(row: Row, mixture: Row | None) -> dict[str, float] | None:
-    """What the search thought it had reached, in floors, and by how much it was too hopeful."""
-    floor, thought = row.get("floor_p95"), (mixture or {}).get("gap_tune")
-    if not floor or thought is None or row.get("gap") is None or not math.isfinite(thought):
-        return None
-    return {"tune": thought / floor, "optimism": (row["gap"] - thought) / floor}
 
 
 def _recipes(mixture: Row | None) -> dict[str, Any] | None:
@@ -386,7 +377,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds"):
+    for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed"):
         environment.filters[name] = getattr(wording, name)
     text = resources.files("gapclose.loop").joinpath("report.html").read_text(encoding="utf-8")
     return environment.from_string(text)

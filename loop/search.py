@@ -1,16 +1,18 @@
 """The search of one class: what to shoot next, and what a shot taught.
 
-Stages: the baseline as it is; settings (guidance, steps, scheduler, camera) on fixed prompts and
-paired seeds; then whole recipes, judged by what they would add to the mixture. The controller
-drives it; it proposes and absorbs, and touches neither files nor models.
+Stages: the baseline as it is; where no text encoder names the words, a screen of the prompts;
+settings (guidance, steps, scheduler, camera) on fixed prompts and paired seeds; then whole
+recipes, judged by what they would add to the mixture. The controller drives it; it proposes and
+absorbs, and touches neither files nor models.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -26,10 +28,12 @@ from gapclose.loop.prior import Shares
 from gapclose.loop.space import Params, Space, shares_product
 from gapclose.loop.study import Past, derive_seed, propose
 
-Stage = Literal["baseline", "settings", "joint"]
+Stage = Literal["baseline", "screen", "settings", "joint"]
 
 PRIOR_COVERAGE: Final = 0.85  # prompts of the prior are tried until they cover this share
 PRIOR_PROMPTS: Final = 40  # ... and at most so many
+SCREENED: Final = 2  # images that a prompt gets in the screen
+SCREEN_DOUBT: Final = 0.5  # share of a screened slot that is spread evenly: few images say little
 PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
 GAIN: Final = 0.1  # what counts as a gain, in floors
 FAILURES: Final = 3  # in a row stop a class
@@ -137,12 +141,13 @@ class ClassSearch:
     Attributes:
         space: What may be varied.
         bank: Its atoms, and the real tune split.
-        prior: Shares of the words, which order the first prompts.
+        prior: Shares of the words, which order the first prompts; of none, a screen comes first.
         floor: `floor_p95` at the size of a confirmation, the unit of gains.
         baseline_floor: The same at the size of the baseline, which it is closed under.
         images_per_trial: Of settings and joint trials.
         baseline_images: Of trial 0.
         seed: Of the run.
+        unseen_gap: What the confirmation that reopened it saw.
     """
 
     space: Space
@@ -161,6 +166,7 @@ class ClassSearch:
     baseline_gap: float = float("nan")
     winner: Params | None = None
     reopened: bool = False
+    unseen_gap: float = 0.0
     pointed: tuple[dict[str, str], ...] = ()
     _atoms: list[tuple[Recipe, Params | None]] = field(default_factory=list)
     _settings: list[tuple[Params, float, Proposal, Images]] = field(default_factory=list)
@@ -169,19 +175,29 @@ class ClassSearch:
     _prompts: list[dict[str, str]] = field(default_factory=list)
     _prompt_shares: list[float] = field(default_factory=list)
     _tried: set[str] = field(default_factory=set)
+    _to_screen: list[dict[str, str]] = field(default_factory=list)
+    _screened: int = 0
 
     def __post_init__(self) -> None:
-        """Order the prompts by their prior share."""
+        """Order the prompts by their prior share, or plan the screen that will."""
+        combinations = self.space.prompts()
+        if not self.prior and len(combinations) > 1:
+            # Words that follow each other in a config are alike: a few of all, not the first.
+            order = np.random.default_rng(derive_seed(self.seed, self.space.cls, "screen"))
+            drawn = order.permutation(len(combinations))[:PRIOR_PROMPTS]
+            self._to_screen = [combinations[i] for i in drawn]
+        self._order_prompts()
+
+    def _order_prompts(self) -> None:
         combinations = self.space.prompts()
         shares = shares_product(self.prior, combinations)
         order = sorted(range(len(shares)), key=lambda i: (-shares[i], i))
-        covered = 0.0
-        for i in order[:PRIOR_PROMPTS]:
-            if covered >= PRIOR_COVERAGE:
-                break
-            covered += shares[i]
-            self._prompts.append(combinations[i])
-        self._prompt_shares = [shares[i] for i in order[: len(self._prompts)]]
+        covered, most = 0.0, 0
+        while most < min(PRIOR_PROMPTS, len(order)) and covered < PRIOR_COVERAGE:
+            covered += shares[order[most]]
+            most += 1
+        self._prompts = [combinations[i] for i in order[:most]]
+        self._prompt_shares = [shares[i] for i in order[:most]]
 
     @property
     def gap(self) -> float:
@@ -212,11 +228,12 @@ class ClassSearch:
             return "no gain for a while"
         return None
 
-    def reopen(self) -> bool:
-        """Go on after a confirmation that failed; False if the class can't."""
+    def reopen(self, *, unseen_gap: float = 0.0) -> bool:
+        """Go on after a confirmation that failed, at this gap; False if the class can't."""
         if self.failures >= FAILURES:
             return False
         self.joint_since_gain = 0
+        self.unseen_gap = unseen_gap
         self.reopened = True
         return True
 
@@ -243,6 +260,11 @@ class ClassSearch:
         """
         if not self.has_baseline:
             return self._proposal("baseline", {}, [(self.space.baseline, self.baseline_seeds)])
+        if self._to_screen:
+            each = max(1, self.images_per_trial // SCREENED)
+            if self._screened < min(-(-len(self._to_screen) // each), settings_trials // 2):
+                return self._propose_screen(each)
+            self._end_screen()
         if self.space.settings and not self._tried and self.winner is None:
             wanted = settings_trials if not hints else max(2 + len(hints), settings_trials // 2)
             if len(self._settings) < wanted:
@@ -259,6 +281,47 @@ class ClassSearch:
     def _seeds(self, start: int, n: int) -> tuple[int, ...]:
         first = start + self.seed * RUN_SEEDS
         return tuple(range(first, first + n))
+
+    def _propose_screen(self, each: int) -> Proposal:
+        """Some more prompts at the baseline's settings, a few images each."""
+        first = self._screened * each
+        prompts = self._to_screen[first : first + each]
+        seeds = self._seeds(_BANK_SEEDS + self.number * 1000, SCREENED * len(prompts))
+        jobs = [
+            (self._screen_recipe(words), seeds[SCREENED * i : SCREENED * (i + 1)])
+            for i, words in enumerate(prompts)
+        ]
+        return self._proposal("screen", {}, jobs)
+
+    def _screen_recipe(self, words: dict[str, str]) -> Recipe:
+        baseline = self.space.baseline
+        return replace(baseline, draw=replace(baseline.draw, prompt=self.space.prompt(words)))
+
+    def _end_screen(self) -> None:
+        """Order the prompts by the weights that fit what was screened to the real images."""
+        if self._screened:
+            self._refit()
+            assert self._ridge is not None
+            found: dict[str, float] = {}
+            for (recipe, _), weight in zip(self._atoms, self._ridge, strict=True):
+                prompt = recipe.draw.prompt
+                found[prompt] = found.get(prompt, 0.0) + float(weight)
+            shares = {
+                slot: dict.fromkeys(words, SCREEN_DOUBT / len(words))
+                for slot, words in self.space.words.items()
+            }
+            known = [w for w in self.space.prompts() if self.space.prompt(w) in found]
+            ways = Counter(self.space.prompt(words) for words in known)
+            for words in known:
+                prompt = self.space.prompt(words)
+                for slot, word in words.items():
+                    shares[slot][word] += (1 - SCREEN_DOUBT) * found[prompt] / ways[prompt]
+            self.prior = {
+                slot: {word: share / sum(of.values()) for word, share in of.items()}
+                for slot, of in shares.items()
+            }
+            self._order_prompts()
+        self._to_screen = []
 
     def _propose_settings(self, hints: Sequence[Params]) -> Proposal:
         """Settings on the commonest prompts, the same seeds in every trial.
@@ -310,7 +373,10 @@ class ClassSearch:
             return
         params = [p for p, _, _, _ in self._settings]
         values = [v for _, v, _, _ in self._settings]
-        best = int(np.argmin(smooth(self.space.settings, params, values)))
+        smoothed = smooth(self.space.settings, params, values)
+        # Of what no confirmation could tell apart, the cheapest: a step costs time, a gain none.
+        alike = np.flatnonzero(smoothed <= smoothed.min() + GAIN * self.floor)
+        best = min(alike, key=lambda i: (params[i].get("num_inference_steps", 0), smoothed[i]))
         self.winner = params[best]
         _, _, proposal, images = self._settings[best]
         for number, (recipe, _) in enumerate(proposal.jobs):
@@ -350,7 +416,12 @@ class ClassSearch:
         e = images.embeddings
         kernel = self.bank.kernel
         own = kernel.mean_distinct(e) - 2 * kernel.mean(e, self.bank.real) + self.bank.real_real
-        if proposal.stage == "settings":
+        if proposal.stage in ("settings", "joint") and self._to_screen:
+            self._end_screen()  # replayed: the stage ended before this trial
+        if proposal.stage == "screen":
+            self._absorb_screen(proposal, images)
+            value = own
+        elif proposal.stage == "settings":
             self._settings.append((proposal.params, own, proposal, images))
             value = own
         else:
@@ -371,8 +442,21 @@ class ClassSearch:
         self.failures = 0
         return Finding(gap=own, value=value, mixture_gap=self.gap)
 
+    def _absorb_screen(self, proposal: Proposal, images: Images) -> None:
+        """Every prompt that gave two images or more is an atom."""
+        for job, (recipe, _) in enumerate(proposal.jobs):
+            mine = [i for i, r in enumerate(images.recipes) if r == job]
+            if len(mine) >= 2:
+                self.bank.add(images.embeddings[mine], [images.seeds[i] for i in mine])
+                self._atoms.append((recipe, None))
+        self._screened += 1
+
     def absorb_failure(self, stage: Stage) -> None:
         """A trial failed; its number is spent."""
+        if stage == "screen":
+            self._screened += 1
+        elif self.has_baseline and self._to_screen:
+            self._end_screen()  # replayed: the stage ended before this trial
         if stage == "joint" and self.winner is None:
             self._pick_winner()  # replayed: the stage ended before this trial
         self.number += 1

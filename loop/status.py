@@ -137,13 +137,15 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
     tuned = any(row.get("before") for row in rows)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
-    for name in (*(("before",) if tuned else ()), "ratio", "effect", "q", "judge"):
+    columns = ("before", "ratio", "optimism") if tuned else ("ratio",)
+    for name in (*columns, "effect", "q", "judge"):
         table.add_column(name, justify="right")
     table.add_column("")
     for row in rows:
         cells = [_shown((row.get("before") or {}).get("ratio"), ".1f")] if tuned else []
         cells += [
             _shown(row.get("ratio"), ".1f"),
+            *([_shown(row.get("optimism"), "+.1f")] if tuned else []),
             _shown(row.get("effect"), ".3f"),
             _shown(row.get("q_value"), ".3g"),
             _shown((row.get("judge") or {}).get("ratio"), ".1f"),

@@ -146,6 +146,6 @@ def _read(path: Path) -> Pixels | None:
     """An image of the run folder, or None where an invalid one was never written."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))  # torch wants an array that it may write to
     except FileNotFoundError:
         return None

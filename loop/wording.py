@@ -20,6 +20,7 @@ __all__ = [
     "percent",
     "ratio",
     "seconds",
+    "signed",
     "size",
     "state_of",
 ]
@@ -171,6 +172,11 @@ def number(value: float | None, digits: int = 2) -> str:
         return "\N{EN DASH}"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float | None) -> str:
+    """A difference in floors, as +1.2 or -0.3; a dash for None."""
+    return ("+" if value is not None and value >= 0.05 else "") + number(value, 1)
 
 
 def effect(value: float | None) -> str:

@@ -321,7 +321,7 @@ def _numbers(
     baseline = row(before, confirmed=None)
     if not tuned:
         return baseline, [], {}
-    final = row(after, confirmed=after <= 1.2) | {"before": baseline}
+    final = row(after, confirmed=after <= 1.2) | {"before": baseline, "optimism": 0.2 * after}
     final["n_real"] = final["n_synthetic"] = 150
     trials = _trials(source, name, floor, before, after, rng, seed=index)
     state = {

@@ -63,8 +63,10 @@ def make_search(
     images_per_trial: int = 24,
     baseline_images: int = 100,
     prior: Mapping[str, float] | None = None,
+    blind: bool = False,
+    seed: int = 0,
 ) -> ClassSearch:
-    """A search that knows nothing yet."""
+    """A search that knows nothing yet; a blind one has no text side to tell words by."""
     space = space or make_space()
     kernel = Kernel.fit(real)
     even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
@@ -72,12 +74,12 @@ def make_search(
     return ClassSearch(
         space=space,
         bank=Bank(kernel=kernel, real=real),
-        prior=even | ({"color": dict(prior)} if prior else {}),
+        prior={} if blind else even | ({"color": dict(prior)} if prior else {}),
         floor=floor,
         baseline_floor=floor,
         images_per_trial=images_per_trial,
         baseline_images=baseline_images,
-        seed=0,
+        seed=seed,
     )
 
 

@@ -2,7 +2,8 @@
 
 It renders the scene that the prompt's words name; plain frogs come out green. Environment:
 SLOW_POND_SECONDS sleeps per image; SLOW_POND_LOG is a file that every call adds a line to;
-SLOW_POND_FAILS names a word whose prompts fail.
+SLOW_POND_FAILS names a word whose prompts fail, SLOW_POND_INVALID one of whose images nine of
+ten are invalid.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gapclose.generators.base import GenerationError, checked_seeds
-from gapclose.generators.images import ImageBatch
+from gapclose.generators.images import NAN, ImageBatch
 from gapclose.generators.pond import BACKGROUNDS, CLASSES, COLORS, Scene, quantize, render
 from gapclose.generators.recipe import Draw
 
@@ -38,7 +39,12 @@ class SlowPond:
             raise GenerationError(f"no {fails} today")
         time.sleep(float(os.environ.get("SLOW_POND_SECONDS", "0")) * len(seeds))
         images = tuple(_image(draw, seed) for seed in checked_seeds(seeds))
-        return ImageBatch(images=images, seeds=tuple(seeds), invalid=(None,) * len(images))
+        spoilt = os.environ.get("SLOW_POND_INVALID", " ") in draw.prompt.split()
+        return ImageBatch(
+            images=images,
+            seeds=tuple(seeds),
+            invalid=tuple(NAN if spoilt and seed % 10 else None for seed in seeds),
+        )
 
 
 def _image(draw: Draw, seed: int) -> np.ndarray:

@@ -115,6 +115,33 @@ def test_the_gap_is_weighed_in_floors() -> None:
     assert budget.pick({"noisy": noisy, "quiet": open_class(0.1)}) == "quiet"
 
 
+def test_no_class_falls_behind_half_of_an_even_share() -> None:
+    budget, _ = make_budget(trials=500)
+    classes = {
+        name: open_class(gap) for name, gap in {"a": 0.6, "b": 0.4, "c": 0.06, "d": 0.03}.items()
+    }
+    for _ in range(200):
+        name = budget.pick(classes)
+        assert name is not None
+        classes[name].number += 1
+        classes[name].best_gap *= 0.97
+    assert min(search.number for search in classes.values()) >= 25
+    assert classes["a"].number > classes["d"].number
+
+
+def test_what_a_confirmation_saw_counts_as_the_gap() -> None:
+    budget, _ = make_budget(trials=50)
+    hopeful = open_class(0.0, unseen_gap=0.5, reopened=True)
+    assert budget.pick({"narrow": open_class(0.2), "hopeful": hopeful}) == "hopeful"
+
+
+def test_where_time_ends_the_run_a_gain_is_weighed_against_what_it_takes() -> None:
+    classes = {"slow": open_class(0.3), "fast": open_class(0.2)}
+    seconds = {"slow": 5.0, "fast": 2.0}
+    assert make_budget(budget="1h")[0].pick(classes, seconds=seconds) == "fast"
+    assert make_budget(trials=50)[0].pick(classes, seconds=seconds) == "slow"  # no clock is read
+
+
 def test_nobody_wants_a_trial() -> None:
     budget, _ = make_budget(trials=3)
     closed = search(number=1, baseline_gap=0.001, floor=0.01, baseline_floor=0.01)

@@ -128,6 +128,38 @@ def test_collapse_onto_real_images_is_refused_by_the_guards() -> None:
     assert confirmed(replace(seen, shot=replace(seen.shot, embeddings=centres)))[1] is False
 
 
+def test_copies_of_photos_that_the_search_saw_are_refused() -> None:
+    # Of 60 modes each image of a side is one: copies are near, others are not.
+    rng = np.random.default_rng(1)
+
+    def side() -> Any:
+        rows = rng.normal(size=(150, 12)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    seen, tune, part, fresh = look(TRUTH), side(), side(), side()
+    paths = seen.real.tune.paths
+    real = replace(
+        seen.real,
+        tune=Part(paths=paths, rows=tune, judge_rows=None),
+        parts=(Part(paths=paths, rows=part, judge_rows=None),),
+        kernel=Kernel.fit(tune),
+    )
+    for made, verdict in ((fresh, True), (tune, False), (part, False)):
+        shot = replace(seen.shot, embeddings=made)
+        assert confirmed(replace(seen, real=real, shot=shot)) == (True, verdict)
+
+
+def test_images_that_are_read_as_another_class_are_refused() -> None:
+    # The synthetic frogs are as the real ones but for a fifth that is read as toads.
+    seen = look({"brown": 0.4, "gray": 0.6})
+    options: dict[str, Any] = {"embedder": Reader(), "nouns": NOUNS}
+    (gap,) = score_looks([seen], groups=GROUPS, seed=0, **options)
+    closed = replace(gap, closed=True)
+    assert judged(closed, seen, **options).confirmed is False
+    agreeing = replace(closed, label_agreement=0.56)  # real: 0.6
+    assert judged(agreeing, seen, **options).confirmed is True
+
+
 def test_each_look_and_run_has_seeds_of_its_own() -> None:
     looks = [set(fresh_seeds(part, 200, seed=seed)) for part in range(3) for seed in (0, 1)]
     assert all(len(seeds) == 200 for seeds in looks)

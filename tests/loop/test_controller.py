@@ -12,8 +12,10 @@ from typing import Any
 
 import optuna
 import pytest
+from PIL import Image
 
 from gapclose.generators.pond import write_real
+from gapclose.generators.recipe import Draw
 from gapclose.loop.config import load_config
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
@@ -22,6 +24,7 @@ from gapclose.loop.tags import write_tags
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, evidence_holds, finished, lines, wait_for_lines, written
+from slow_pond import _image
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,19 @@ def test_killed_anywhere_the_same_command_goes_on(
         assert code == -signal.SIGKILL, (death, err)
         kept = evidence_holds(run, kept)
 
+    # Ctrl-C while classes are confirmed does not wait for all of them.
+    process = command("tune", config, "--out", run, SLOW_POND_SECONDS="0.02")
+    until = time.monotonic() + 120
+    while json.loads((run / "state.json").read_text())["stage"] != "confirm":
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    events, err = process.communicate(timeout=300)
+    assert (process.returncode, "goes on with it" in err) == (130, True), err
+    assert events.count('"what": "confirming"') == 1  # one look, and no other class's
+    assert "Warning" not in err
+
     # A writer may die in the middle of its line.
     with (run / "trials.jsonl").open("ab") as file:
         file.write(b'{"class": "frog", "numb')
@@ -128,8 +144,14 @@ def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
     baseline = Space.of(run.config, "frog").baseline
     assert rows[0]["recipe"] == baseline.to_json()
     assert run.state["stage"] == "done"
+    assert run.state["stopped_because"] == "frog, ship: tune.trials or tune.images reached"
     assert {c["name"] for c in run.gap["classes"]} == {"frog", "ship"}
     for row in run.gap["classes"]:
+        thought = run.mixtures["classes"][row["name"]]["gap_tune"]
+        assert row["optimism"] == pytest.approx((row["gap"] - thought) / row["floor_p95"])
+        # Once it is done, the status says what was confirmed, not what the search had hoped.
+        shown = run.state["classes"][row["name"]]
+        assert (shown["gap"], shown["ratio"]) == (row["gap"], row["ratio"])
         assert (row["before"]["n_synthetic"], row["n_synthetic"]) == (100, 24)
         assert row["closed"] is not True  # fewer than 100 never say closed
     for mixture in run.mixtures["classes"].values():
@@ -226,6 +248,78 @@ def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
     assert "no ship today" in ships[0]["error"]
     assert [row["name"] for row in run.gap["classes"]] == ["frog"]
     assert [row["class"] for row in run.gap["skipped"]] == ["ship"]
+
+
+@pytest.mark.slow
+def test_a_class_of_mostly_invalid_images_is_told_and_the_others_are_finished(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": None, "trials": 5, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, tune=tune), tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_INVALID="ship"))
+    assert code == 0, err
+    run = Run.open(out)
+    baseline, *others = [row for row in run.trials if row["class"] == "ship"]
+    assert (baseline["state"], baseline["invalid"], baseline["images_total"]) == (
+        "complete",
+        90,
+        100,
+    )
+    assert [row["state"] for row in others] == ["fail"] * 3
+    assert others[-1]["invalid"] >= 7
+    assert others[-1]["images_total"] > 100  # they were drawn all the same
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+    (skipped,) = run.gap["skipped"]
+    assert skipped["class"] == "ship"
+    assert "10 of 100 images are valid" in skipped["why"]
+
+
+@pytest.mark.slow
+def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": None, "trials": 5, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune)
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="frog"))
+    assert code == 0, err
+    run = Run.open(out)
+    assert run.state["stopped_because"] == "frog: 3 failures in a row"
+    assert [row["class"] for row in run.gap["skipped"]] == ["frog"]
+    assert "no frog today" in (out / "report.html").read_text()
+    # Whoever starts it again has mended it: the three failures are history.
+    code, err = finished(command("tune", config, "--out", out))
+    assert code == 0, err
+    run = Run.open(out)
+    assert [row["state"] for row in run.trials] == ["fail"] * 3 + ["complete"] * 2
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+
+
+@pytest.mark.slow
+def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_after_a_death(
+    tmp_path: Path,
+) -> None:
+    """The real ships are the baseline's own: closed from the start; 24 images confirm nothing."""
+    photos = tmp_path / "photos" / "ship"
+    photos.mkdir(parents=True)
+    plain = Draw(prompt="a photo of a ship", guidance_scale=3.0)
+    for seed in range(420):
+        Image.fromarray(_image(plain, 10**9 + seed)).save(photos / f"{seed}.png")
+    config = written(tmp_path / "c.yaml", photos.parent, classes=["ship"])
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    code, err = finished(command("tune", config, "--out", unbroken))
+    assert code == 0, err
+    run = Run.open(unbroken)
+    looked, told = run.state["looks"]["ship"], run.state["reopened"]["ship"]
+    assert (told[0]["at"], looked["part"], looked["trials"]) == (1, 1, 7)
+    assert run.state["stopped_because"].startswith("ship: ")
+    for death in ("after:1", "before:2", "after:2"):
+        at = f"gapclose.loop.rundir:RunDir.append_trial:{death}"
+        assert finished(command("tune", config, "--out", killed, KILL_AT=at))[0] == -signal.SIGKILL
+    code, err = finished(command("tune", config, "--out", killed))
+    assert code == 0, err
+    assert (killed / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
+    assert Run.open(killed).state["reopened"] == run.state["reopened"]
 
 
 @pytest.mark.slow

@@ -58,12 +58,9 @@ def test_shares_are_those_of_the_real_images_but_for_some_doubt() -> None:
         assert min(slot.values()) > 0
 
 
-def test_without_a_text_side_every_word_is_as_likely() -> None:
-    space = modes.make_space()
+def test_without_a_text_side_there_is_no_prior() -> None:
     real = modes.mixed({"brown": 1.0}, 20, np.random.default_rng(0))
-    assert word_prior(space, real, Blind())["color"] == pytest.approx(
-        dict.fromkeys(modes.WORDS, 0.2)
-    )
+    assert word_prior(modes.make_space(), real, Blind()) == {}
 
 
 def test_what_is_wanted_more_of_names_the_prompts_to_try() -> None:

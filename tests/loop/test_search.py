@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,13 +123,49 @@ def test_hints_are_tried_first_and_shorten_the_stage() -> None:
     assert [s for s, _ in stages] == ["baseline"] + ["settings"] * 3 + ["joint"] * 2
 
 
-def test_replaying_the_finished_trials_gives_the_same_search() -> None:
+def test_without_a_prior_a_screen_orders_the_prompts() -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0])
+    firsts = []
+    for seed in range(6):
+        real = modes.mixed({"brown": 0.7, "gray": 0.3}, 200, np.random.default_rng(seed))
+        search = modes.make_search(real, space=space, images_per_trial=8, blind=True, seed=seed)
+        done = run(search, 8, settings_trials=6)
+        assert [p.stage for p in done[:4]] == ["baseline", "screen", "screen", "settings"]
+        screened = [r.draw.prompt for p in done[1:3] for r, _ in p.jobs]
+        assert sorted(screened) == sorted(space.prompt({"color": w}) for w in modes.WORDS)
+        assert all(r.draw.guidance_scale == 3.0 for p in done[1:3] for r, _ in p.jobs)
+        fresh = [jobs for p in done if p.stage != "settings" for jobs in p.jobs]
+        seeds = [s for _, wanted in fresh for s in wanted]
+        assert len(set(seeds)) == len(seeds)
+        shares = search.prior["color"]
+        assert sum(shares.values()) == pytest.approx(1.0)
+        firsts.append(max(shares, key=lambda word: shares[word]))
+    assert firsts.count("brown") >= 5
+    # However many prompts there are, the screen leaves most of a small budget to the rest.
+    hurried = modes.make_search(real, space=space, images_per_trial=8, blind=True)
+    assert [p.stage for p in run(hurried, 3, settings_trials=2)][1:] == ["screen", "settings"]
+
+
+def test_of_settings_that_are_alike_the_cheapest_wins() -> None:
+    space = modes.make_space(guidance_scale=[4.9, 5.1], num_inference_steps=[5, 50])
+    search = modes.make_search(modes.mixed(TRUTH, 200, np.random.default_rng(4)), space=space)
+    search.floor = 1e9  # nothing is a gain
+    done = run(search, 10, settings_trials=8)
+    steps = [p.params["num_inference_steps"] for p in done if p.stage == "settings"]
+    assert search.winner is not None
+    assert search.winner["num_inference_steps"] == min(steps) < max(steps)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_replaying_the_finished_trials_gives_the_same_search(blind: bool) -> None:
     space = modes.make_space(guidance_scale=[1.0, 9.0])
     real = modes.mixed(TRUTH, 120, np.random.default_rng(6))
-    whole = modes.make_search(real, space=space)
+    options: dict[str, Any] = {"space": space, "images_per_trial": 8, "blind": blind}
+    whole = modes.make_search(real, **options)
     done = run(whole, 14)
-    for cut in (1, 4, 7, 8, 11):
-        again = modes.make_search(real, space=space)
+    assert ("screen" in {p.stage for p in done}) is blind
+    for cut in (1, 2, 3, 4, 7, 8, 9, 11):
+        again = modes.make_search(real, **options)
         for proposal in done[:cut]:
             row = {
                 "number": proposal.number,
