@@ -125,7 +125,8 @@ def scan(folder: Path) -> ImageSet:
     so are images beside class folders. Links are followed, also out of the folder.
 
     Raises:
-        RealDataError: If the folder is missing, no folder, not readable or without images.
+        RealDataError: If the folder is missing, no folder, not readable or without images, or
+            if the name of one is no text.
     """
     folder = folder.expanduser()
     if not folder.exists():
@@ -152,7 +153,15 @@ def scan(folder: Path) -> ImageSet:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise RealDataError(f"{folder}: no image in it; put images ({known}) into class folders")
     files.sort(key=lambda file: (file.cls, str(file.path)))
+    for file in files:
+        if _is_mangled(name := str(file.path)):
+            raise RealDataError(f"{name!a}: its name is no UTF-8; rename it")
     return ImageSet(root=folder, files=tuple(files), layout=layout)
+
+
+def _is_mangled(name: str) -> bool:
+    """Whether a file's name holds bytes that are no text: no JSON or page could name it."""
+    return any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def scan_sides(*, real: Path, synthetic: Path) -> tuple[ImageSet, ImageSet]:

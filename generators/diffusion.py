@@ -8,6 +8,7 @@ runs no code from a model's repository and reads no pickle.
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,7 +131,15 @@ class DiffusersGenerator:
         """
         if self._device != "auto":
             _device(self._device)
-        find_model(self._model, self._revision)
+        folder = find_model(self._model, self._revision)
+        if self._size is not None and isinstance(folder, Path):
+            sides = (self._size, self._size) if isinstance(self._size, int) else self._size
+            step = _vae_scale(folder)
+            if any(side % step for side in sides):
+                raise GeneratorConfigError(
+                    f"generator.size: {sides[0]}x{sides[1]} must be multiples of {step} for "
+                    f"{self._model}"
+                )
 
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
         """One image per seed; NaN, one-colour and safety-flagged images come back marked.
@@ -347,6 +356,15 @@ def _to_pixels(
         pixels.append(np.zeros_like(image) if why == NAN else image)
         invalid.append(why or (ONE_COLOUR if is_one_colour(image) else None))
     return pixels, invalid
+
+
+def _vae_scale(folder: Path) -> int:
+    """Pixels per latent of a saved pipeline, as diffusers' pipelines count them; 1 if unknown."""
+    try:
+        saved = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        return int(2 ** (len(saved["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
 
 
 def _device(name: str) -> torch.device:

@@ -81,7 +81,11 @@ def check_scheduler(name: str) -> None:
         GeneratorConfigError: One line that names the nearest scheduler.
     """
     if name not in SCHEDULERS:
-        near = difflib.get_close_matches(name, SCHEDULERS, n=1, cutoff=0.0)[0]
+        classes = {spec.name: key for key, spec in reversed(SCHEDULERS.items())}
+        near = (
+            classes.get(name)
+            or (difflib.get_close_matches(name.lower(), SCHEDULERS, n=1, cutoff=0.0)[0])
+        )
         raise GeneratorConfigError(
             f"scheduler: unknown {name!r}; did you mean {near!r}? ({', '.join(SCHEDULERS)})"
         )

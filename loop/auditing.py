@@ -28,12 +28,12 @@ from gapclose.analysis.reference import (
 )
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.base import GenerationError
-from gapclose.generators.registry import check_generator, make_generator
+from gapclose.generators.registry import make_generator
 from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import fresh_seeds, sample_row, shoot_look
 from gapclose.loop.finish import write_map
-from gapclose.loop.gallery import check_real, embedded, open_gallery, rendered_pond
+from gapclose.loop.gallery import check_drawn, check_real, embedded, open_gallery, rendered_pond
 from gapclose.loop.grouping import find_groups
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.report import write_report
@@ -77,13 +77,12 @@ def audit_folders(
             readable images.
         EmbedderError: An embedder's name is wrong.
     """
+    real, synthetic = Path(real), Path(synthetic)
     reporter = reporter or SilentReporter()
     for name in (embedder, judge):
         if name is not None:
             check_embedder(name)
-    sides = dict(
-        zip(("real", "synthetic"), scan_sides(real=real, synthetic=synthetic), strict=True)
-    )
+    sides = _sides(real=real, synthetic=synthetic)
     shared = [c for c in sides["real"].classes if c in sides["synthetic"].classes]
     skipped = [
         {"class": cls, "why": f"only on the {side} side"}
@@ -153,6 +152,13 @@ def audit_folders(
     return Run(rundir.path)
 
 
+def _sides(*, real: Path, synthetic: Path) -> dict[str, ImageSet]:
+    if real.expanduser().resolve() == synthetic.expanduser().resolve():
+        raise RealDataError(f"{synthetic}: is the folder of the real images; give the other side")
+    both = scan_sides(real=real, synthetic=synthetic)
+    return dict(zip(("real", "synthetic"), both, strict=True))
+
+
 def audit(
     config: RunConfig | None = None,
     *,
@@ -194,7 +200,9 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     for name in (config.embedder, config.judge):
         if name is not None:
             check_embedder(name)
-    check_generator(config.generator.as_spec())
+    check_drawn(config)
+    if RunDir(out).holds_tuning:
+        raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
     images, classes = check_real(config)
     rundir = RunDir.create(out, config)
     with rundir.lock():

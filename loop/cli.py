@@ -68,7 +68,10 @@ app = typer.Typer(
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 _Out = Annotated[
-    Path | None, typer.Option("--out", metavar="RUN", help="run folder [runs/<config's name>]")
+    Path | None,
+    typer.Option(
+        "--out", metavar="RUN", help="run folder [runs/<config's name>, or runs/audit-<folder's>]"
+    ),
 ]
 _Budget = Annotated[
     str | None, typer.Option(metavar="TIME", help="time for all sessions, such as 8h or 30m")
@@ -129,7 +132,11 @@ def audit(
     synthetic: Annotated[Path | None, typer.Option(metavar="DIR", help="synthetic images")] = None,
     embedder: Annotated[
         str | None,
-        typer.Option(metavar="E", help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ..."),
+        typer.Option(
+            metavar="E",
+            help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ... "
+            "[the config's, or open_clip:ViT-B-32/laion2b_s34b_b79k]",
+        ),
     ] = None,
     judge: Annotated[
         str | None, typer.Option(metavar="E", help="a second embedder, to confirm")
@@ -193,9 +200,12 @@ def tune(
     from gapclose.loop.controller import tune as tune_
 
     with _reporter() as reporter:
-        tune_(loaded, out=out, trust=trust, reporter=reporter)
+        run = tune_(loaded, out=out, trust=trust, reporter=reporter)
         page = _report(out)
     _summary(out, page)
+    if not run.gap["classes"]:
+        typer.echo(f"error: no class could be scored: {run.state['stopped_because']}", err=True)
+        raise SystemExit(1)
 
 
 @app.command()

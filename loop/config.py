@@ -200,13 +200,24 @@ class DiffusersSpec(_GeneratorSpec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
 
     kind: Literal["diffusers"]
-    model: str
+    model: str  # a relative folder is kept absolute
     revision: str | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: str = "auto"
     size: Size | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
+
+    @field_validator("device")
+    @classmethod
+    def _named(cls, device: str) -> str:
+        return _check_device(device)
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        # Elsewhere a relative one would be taken for a hub id, which may be somebody else's.
+        return _absolute_path(model) if model != "pond" and Path(model).is_dir() else model
 
 
 class FolderSpec(_GeneratorSpec):
@@ -267,6 +278,13 @@ class CameraSpace(_Section):
             raise ValueError(f"got {list(values)}, expected numbers of at least 0")
         return _span(values)
 
+    @field_validator("noise")
+    @classmethod
+    def _shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if max(values) > 1:
+            raise ValueError(f"got {list(values)}, expected shares of the full range, at most 1")
+        return values
+
 
 class FixedCamera(_Section):
     """One setting of the camera, for the baseline."""
@@ -274,7 +292,7 @@ class FixedCamera(_Section):
     resize: int | None = Field(default=None, ge=1)
     kernel: str = "area"
     jpeg_quality: int | None = Field(default=None, ge=1, le=100)
-    noise: float = Field(default=0.0, ge=0.0)
+    noise: float = Field(default=0.0, ge=0.0, le=1.0)
     saturation: float = Field(default=1.0, ge=0.0)
 
     @field_validator("kernel")
@@ -459,6 +477,35 @@ class RunConfig(_Section):
             raise ValueError(f"got {list(value)}, expected each class once")
         return tuple(value)
 
+    @field_validator("embedder", "judge")
+    @classmethod
+    def _absolute(cls, name: str | None) -> str | None:
+        kind, colon, target = (name or "").rpartition(":")
+        local = colon and kind in ("onnx", "transformers", "open_clip:local-dir")
+        return f"{kind}:{_absolute_path(target)}" if local and Path(target).exists() else name
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, device: str) -> str:
+        return _check_device(device)
+
+    @field_validator("attributes")
+    @classmethod
+    def _told_apart(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, words in groups.items():
+            if len(set(words)) < 2:
+                raise ValueError(f"{name} has {list(words)}; give it at least two different words")
+        return groups
+
+    @model_validator(mode="after")
+    def _second_opinion(self) -> RunConfig:
+        if self.judge == self.embedder:
+            raise ValueError(
+                f"judge: {_shown(self.judge)} is the embedder, which cannot confirm itself; name "
+                "another one, or null"
+            )
+        return self
+
     @model_validator(mode="after")
     def _class_slot(self) -> RunConfig:
         several = isinstance(self.real, PondReal) if self.classes == "all" else self.classes[1:]
@@ -504,12 +551,13 @@ class RunConfig(_Section):
         """
         chosen = tuple(available) if self.classes == "all" else tuple(self.classes)
         for key, names in (("classes", chosen), ("space.nouns", tuple(self.space.nouns))):
-            for name in names:
-                if name not in available:
-                    raise ConfigError(
-                        f"config: {key}: {_shown(name)} is no class of the real images; "
-                        f"{nearest(name, available)}"
-                    )
+            strange = [name for name in names if name not in available]
+            if strange:
+                others = f" (nor {', '.join(strange[1:6])})" if strange[1:] else ""
+                raise ConfigError(
+                    f"config: {key}: {_shown(strange[0])} is no class of the real images{others}; "
+                    f"{nearest(strange[0], available)}"
+                )
         if len(chosen) > 1:
             try:
                 self._check_class_slot()
@@ -590,6 +638,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     file = Path(path)
     if not file.is_file():
         shipped = packaged_config(str(path))
+        if shipped is None and file.is_dir():
+            raise ConfigError(f"{file}: is a folder; give the YAML file of a config")
         if shipped is None:
             raise ConfigError(f"{file}: no such file; write one with `gapclose init REAL_DIR`")
         file = shipped
@@ -626,6 +676,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key.value, str):
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be one word", problem_mark=key.start_mark
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key.value} stands here twice", problem_mark=key.start_mark
@@ -800,6 +854,12 @@ def _check_kernel(name: str) -> str:
     if name not in KERNELS:
         raise ValueError(f"{_shown(name)} is no resize kernel; {nearest(name, KERNELS)}")
     return name
+
+
+def _check_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
+        raise ValueError(f"got {_shown(device)}, expected auto, cpu, cuda, cuda:1, mps or xpu")
+    return device
 
 
 def _absolute_path(path: str) -> str:

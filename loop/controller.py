@@ -25,12 +25,12 @@ from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
 from gapclose.analysis.gap import ClassGap, Floor
 from gapclose.generators.base import GenerationError, GeneratorConfigError
-from gapclose.generators.registry import check_generator, make_generator
+from gapclose.generators.registry import make_generator
 from gapclose.loop.auditing import audit_config, audit_folders
 from gapclose.loop.budget import Budget
 from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import Look, fresh_seeds, judged, sample_row, score_looks, shoot_look
-from gapclose.loop.gallery import RealClass, check_real, open_gallery, rendered_pond
+from gapclose.loop.gallery import RealClass, check_drawn, check_real, open_gallery, rendered_pond
 from gapclose.loop.grouping import find_groups
 from gapclose.loop.mixture import Bank
 from gapclose.loop.prior import pointed_prompts, word_prior
@@ -55,7 +55,11 @@ NAMED: Final = 5  # classes that the reason for stopping names
 
 
 def tune(
-    config: RunConfig, *, out: Path, trust: bool = False, reporter: Reporter | None = None
+    config: RunConfig,
+    *,
+    out: Path | None = None,
+    trust: bool = False,
+    reporter: Reporter | None = None,
 ) -> Run:
     """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
 
@@ -63,7 +67,7 @@ def tune(
 
     Args:
         config: What to tune.
-        out: The run folder.
+        out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Told what happens.
 
@@ -73,6 +77,7 @@ def tune(
         RunBusyError, RunMismatchError: The folder is in use, or is another config's.
     """
     reporter = reporter or SilentReporter()
+    out = Path("runs") / f"tune-{config.fingerprint()[:8]}" if out is None else Path(out)
     before = RunDir(out)
     foreign = before.config_path.is_file() and not before.made_here()
     if foreign and config.names_code() and not trust:
@@ -82,11 +87,15 @@ def tune(
     check_embedder(config.embedder)
     if config.judge is not None:
         check_embedder(config.judge)
-    check_generator(config.generator.as_spec())
+    check_drawn(config)
+    if config.storage is not None:
+        open_storage(config.storage)
     images, classes = check_real(config)
     rundir = RunDir.create(out, config)
     with rundir.lock():
         state = rundir.read_json("state.json") if rundir.has("state.json") else {}
+        if state.get("kind") == "audit":
+            state = {}  # of the baseline, under the same name; this is the run it was made for
         # Rendering and embedding the real images is part of what a night has time for.
         budget = Budget(limits=config.tune, used_before=state.get("seconds_used", 0.0))
         if images is None:
@@ -639,7 +648,7 @@ class _Tuning:
             "skipped": [
                 {
                     "class": name,
-                    "why": self.failed.get(name) or search.stopped() or "no image of it was made",
+                    "why": self._stopped(name) if search.number else "no image of it was made",
                 }
                 for name, search in self.searches.items()
                 if name not in self.gaps
@@ -663,7 +672,8 @@ class _Tuning:
             if kept == baseline != search.mixture().recipes:
                 return "no mixture did better on unseen photos: the baseline is kept"
         if why := search.stopped():
-            return why
+            rows = [row for row in self.rundir.trials() if row["class"] == name and row["error"]]
+            return f"{why}, of which the last: {rows[-1]['error']}" if search.failures else why
         if self.budget.spent(search):
             return "tune.trials or tune.images reached"
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:

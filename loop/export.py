@@ -26,7 +26,7 @@ from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
-from gapclose.loop.config import ConfigError, nearest
+from gapclose.loop.config import ConfigError, FolderSpec, RunConfig, nearest
 from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.tags import REJECT, pulled_tags
@@ -82,13 +82,7 @@ def export(
         raise ConfigError(f"--format: unknown {image_format!r}; {nearest(image_format, FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists and is not empty; name a new folder")
-    config = folder.config()
-    code = config.names_code()
-    if code and not (trust or folder.made_here()):
-        raise ConfigError(
-            f"{folder.config_path}: names code to import ({', '.join(code)}); "
-            "if you trust whoever made this run, add --trust"
-        )
+    config = _trusted(folder, trust=trust)
     rejected = pulled_tags(folder, REJECT)[REJECT]
     plans = _plans(folder, only_confirmed=only_confirmed, rejected=rejected)
     for plan in plans:
@@ -98,8 +92,12 @@ def export(
                 plan.name,
             )
     generator = make_generator(config.generator.as_spec())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    except OSError as error:
+        why = error.strerror
+        raise ConfigError(f"{out}: cannot be written: {why}; name another folder") from None
     try:
         _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
         building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group
@@ -110,6 +108,20 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return out
+
+
+def _trusted(folder: RunDir, *, trust: bool) -> RunConfig:
+    """The run's config, if something new can be drawn with it and nobody need fear its code."""
+    config = folder.config()
+    if isinstance(config.generator, FolderSpec):
+        raise ConfigError(f"{folder.path}: an audit of two folders has nothing to export; tune")
+    code = config.names_code()
+    if code and not (trust or folder.made_here()):
+        raise ConfigError(
+            f"{folder.config_path}: names code to import ({', '.join(code)}); "
+            "if you trust whoever made this run, add --trust"
+        )
+    return config
 
 
 # -------------------------------------------------------------------------------- what to draw

@@ -22,7 +22,8 @@ from gapclose.analysis.cache import embed_files
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import Form, ImageSet, RealDataError, scan, split
 from gapclose.analysis.spectrum import SPECTRUM
-from gapclose.loop.config import PondReal, RunConfig
+from gapclose.generators.registry import check_generator
+from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
 
@@ -88,6 +89,21 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
                 f"{FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
     return images, classes
+
+
+def check_drawn(config: RunConfig) -> None:
+    """Refuse a generator that cannot be made here, or that draws nothing new.
+
+    Raises:
+        GeneratorConfigError: As `check_generator`.
+        ConfigError: It is a folder of images that exist.
+    """
+    if isinstance(config.generator, FolderSpec):
+        raise ConfigError(
+            "generator.kind: a folder holds images that exist and draws no new ones; score them "
+            f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
+        )
+    check_generator(config.generator.as_spec())
 
 
 def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:

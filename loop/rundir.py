@@ -155,7 +155,16 @@ class RunDir:
                     f"{run.path}: holds other things than a run; name an empty or new folder "
                     "with --out"
                 )
-            run.path.mkdir(parents=True, exist_ok=True)
+            try:
+                _origin_key()
+                run.path.mkdir(parents=True, exist_ok=True)
+                with run.lock():
+                    pass
+            except OSError as error:
+                raise ConfigError(
+                    f"{error.filename or run.path}: cannot be written: {error.strerror}; name "
+                    "another folder with --out, or with GAPCLOSE_CACHE"
+                ) from None
         else:
             run.check_config(config)
         with run.lock():
@@ -202,6 +211,11 @@ class RunDir:
                 f"{self.path}: was made by another config: {', '.join(keys)} "
                 f"{'differs' if len(keys) == 1 else 'differ'}; name another folder with --out"
             )
+
+    @property
+    def holds_tuning(self) -> bool:
+        """Whether anything was tuned here; an audit would write over its results."""
+        return (self.path / "trials.jsonl").is_file()
 
     def made_here(self) -> bool:
         """Whether this user's gapclose made the run, with the config it now has.
@@ -406,16 +420,19 @@ def _origin(config: RunConfig) -> str:
     The secret never leaves the user's own folders, so a run folder from elsewhere cannot
     carry a valid mark, nor can one's own run be given back with other code in its config.
     """
+    return hmac.new(_origin_key(), config.fingerprint().encode(), hashlib.sha256).hexdigest()
+
+
+def _origin_key() -> bytes:
     folder = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
     secret = folder / "origin.key"
     try:
-        key = secret.read_bytes()
+        return secret.read_bytes()
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(secret, secrets.token_bytes(32))
         secret.chmod(0o600)
-        key = secret.read_bytes()
-    return hmac.new(key, config.fingerprint().encode(), hashlib.sha256).hexdigest()
+        return secret.read_bytes()
 
 
 def _umask() -> int:

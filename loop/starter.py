@@ -29,14 +29,19 @@ def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
 
     Raises:
         RealDataError: If the folder is missing or holds no images, or no class that can be tuned.
-        ConfigError: If `out` exists already.
+        ConfigError: If `out` exists already or cannot be written.
     """
     file = Path(out)
     if file.exists():
         raise ConfigError(f"{file}: exists already; name another file with -o")
     images = scan(Path(real))
     text = starter_text(images, read_confounds(images))
-    write_text(file, text)
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be written: {error.strerror}; name another file with -o"
+        ) from None
     load_config(file)  # what we write, we can read
     return file
 

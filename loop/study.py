@@ -16,7 +16,9 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from gapclose.loop.config import ConfigError
 from gapclose.loop.space import Params, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -130,6 +132,17 @@ class Record:
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Open an Optuna storage; SQLite waits for a lock rather than failing at once."""
+    """Open an Optuna storage; SQLite waits for a lock rather than failing at once.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except (ImportError, SQLAlchemyError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"storage: {url} cannot be opened ({why}); give an SQLAlchemy URL whose driver is "
+            "installed, or null"
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import unicodedata
 import warnings
@@ -110,6 +111,15 @@ def test_a_missing_an_empty_and_no_folder(tmp_path: Path) -> None:
         scan(tmp_path)
     with pytest.raises(RealDataError, match="a file; give the folder"):
         scan(save(tmp_path / "a.png"))
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "a.png")
+    shutil.copy(tmp_path / "cat" / "a.png", tmp_path / "cat" / name)
+    with pytest.raises(RealDataError, match=r"caf\\udce9\.png.*rename it"):
+        scan(tmp_path)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:

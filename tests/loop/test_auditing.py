@@ -14,7 +14,8 @@ from PIL import Image
 from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.reference import RealDataError
 from gapclose.generators.pond import real_photos, write_real
-from gapclose.loop.auditing import audit_folders
+from gapclose.loop.auditing import audit_config, audit_folders
+from gapclose.loop.config import ConfigError, load_config
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 
@@ -176,6 +177,7 @@ def test_folders_that_cannot_be_audited_leave_nothing(tmp_path: Path) -> None:
         "c": "no class has 20 images on both sides",
         "empty": "no image in it",
         "missing": "no such folder",
+        "a": "is the folder of the real images",
     }
     for name, said in cases.items():
         with pytest.raises(RealDataError, match=said):
@@ -190,6 +192,14 @@ def test_folders_that_cannot_be_audited_leave_nothing(tmp_path: Path) -> None:
             real=tmp_path / "a", synthetic=tmp_path / "a", embedder="pondd", out=tmp_path / "run"
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_an_audit_does_not_write_over_a_tuning_run(tmp_path: Path) -> None:
+    config = load_config("pond", ["classes=[frog]"])
+    run = RunDir.create(tmp_path / "run", config)
+    (run.path / "trials.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="holds a tuning run"):
+        audit_config(config, out=run.path)
 
 
 def _is_green(path: Path) -> bool:

@@ -126,6 +126,14 @@ def test_the_design_example_loads(tmp_path: Path) -> None:
         ({"classes": ["frog", "frog"]}, ["each class once"]),
         ({"confirm": {"images": 3}}, ["confirm.images: got 3"]),
         ({"embedder": 3}, ["embedder: got 3, expected text"]),
+        ({"judge": BASE["embedder"]}, ["judge:", "cannot confirm itself"]),
+        ({"attributes": {"color": ["green"]}}, ["attributes", "color", "two different words"]),
+        ({"space": {"camera": {"noise": [0, 12]}}}, ["camera.noise", "at most 1"]),
+        ({"baseline": {"camera": {"noise": 3}}}, ["baseline.camera.noise: got 3"]),
+        ({"device": "gpu"}, ["device", "gpu", "cuda:1"]),
+        ({"generator": {"kind": "diffusers", "model": "pond", "device": "0"}}, ["expected auto"]),
+        ({"space": {"scheduler": ["DDIM"]}}, ["did you mean 'ddim'?"]),
+        ({"space": {"scheduler": ["EulerDiscreteScheduler"]}}, ["did you mean 'euler'?"]),
     ],
 )
 def test_a_mistake_is_one_line_with_key_and_remedy(
@@ -154,6 +162,11 @@ def test_the_file_and_line_of_broken_yaml_are_named(tmp_path: Path) -> None:
         load_config(file)
     with pytest.raises(ConfigError, match=r"no such file.*gapclose init"):
         load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a folder; give the YAML file"):
+        load_config(tmp_path)
+    file.write_text("? [a, b]\n: 1\n")
+    with pytest.raises(ConfigError, match=r"line 1: .*a key must be one word"):
+        load_config(file)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(file)
@@ -250,7 +263,7 @@ numbers = st.lists(st.floats(0, 50), min_size=1, max_size=4, unique=True).map(so
 @given(
     slots=st.dictionaries(plain_word.filter(lambda w: w != "class"), word_lists, max_size=3),
     guidance=numbers,
-    noise=numbers,
+    noise=st.lists(st.floats(0, 1), min_size=1, max_size=3, unique=True).map(sorted),
     revision=plain_word,
     seconds=st.one_of(st.none(), st.floats(1, 1e6)),
 )

@@ -282,9 +282,13 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     config = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune)
     out = tmp_path / "run"
     code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="frog"))
-    assert code == 0, err
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: no class could be scored: frog: 3 failures in")
     run = Run.open(out)
-    assert run.state["stopped_because"] == "frog: 3 failures in a row"
+    assert run.state["stopped_because"].startswith(
+        "frog: 3 failures in a row, of which the last: "
+    )
+    assert run.state["stopped_because"].endswith("no frog today")
     assert [row["class"] for row in run.gap["skipped"]] == ["frog"]
     assert "no frog today" in (out / "report.html").read_text()
     # Whoever starts it again has mended it: the three failures are history.

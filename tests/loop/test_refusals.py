@@ -41,6 +41,16 @@ BAD = {
     "unknown embedder": (["--set", "embedder=ponds"], ("ponds", "pond")),
     "unknown judge": (["--set", "judge=transformer:x"], ("transformer",)),
     "unknown generator": (["--set", "generator.kind=diffuser"], ("diffuser", "diffusers")),
+    "images that exist": (
+        ["--set", "generator={kind: folder, path: here}"],
+        ("generator.kind", "draws no new ones", "gapclose audit --real"),
+    ),
+    "no such storage": (["--set", "storage=nonsense"], ("storage", "nonsense", "URL")),
+    "no such size": (
+        ["--set", "generator={kind: diffusers, model: pond, size: 33}", "--set",
+         "space.scheduler=[ddim]", "--set", "baseline.scheduler=ddim"],
+        ("generator.size", "33x33", "multiples of 4"),
+    ),
     "no such code": (["--set", "generator.kind=nobody:Nothing"], ("nobody",)),
     "hub": (
         ["--set", "generator={kind: diffusers, model: nobody/nothing-at-all}", "--set",
@@ -48,6 +58,16 @@ BAD = {
         ("nobody/nothing-at-all", "local folder"),
     ),
 }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_nothing_can_be_written_there(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "run", Path("/proc/run")):
+        code, err = finished(command("tune", config, "--out", out))
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "cannot be written" in err
+        assert "--out" in err
 
 
 @pytest.mark.slow
