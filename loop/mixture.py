@@ -198,6 +198,22 @@ class Bank:
         """(n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help."""
         return np.asarray(self.Q @ weights - self._q)
 
+    def step_gain(self, weights: Floats) -> float:
+        """What a step from a mixture towards the newest atom would gain, exact line search.
+
+        From the Frank-Wolfe gap of that atom and the curvature towards it (Jaggi 2013, "Revisiting
+        Frank-Wolfe", section 2); 0 where the mixture is better off without it.
+
+        Args:
+            weights: (n,) of all atoms, fitted before the newest came: 0 for that one.
+        """
+        Q = self.Q  # noqa: N806
+        slope = Q @ weights - self._q
+        gap = float(weights @ slope - slope[-1])
+        curvature = float(Q[-1, -1] - 2.0 * Q[-1] @ weights + weights @ Q @ weights)
+        step = min(max(gap, 0.0) / max(curvature, 1e-12), 1.0)
+        return 2.0 * step * gap - step**2 * curvature
+
 
 def _bordered(square: Floats, border: Floats) -> Floats:
     """Append a symmetric last row and column."""

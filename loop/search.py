@@ -35,6 +35,9 @@ PRIOR_PROMPTS: Final = 40  # ... and at most so many
 SCREENED: Final = 2  # images that a prompt gets in the screen
 SCREEN_DOUBT: Final = 0.5  # share of a screened slot that is spread evenly: few images say little
 PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
+# Recipes in a row of which none promised a gain by the Frank-Wolfe gap. On a plateau that saves a
+# third of the trials at the same gap (tests/benchmarks/search_limits.py --only rest).
+PROMISES: Final = 8
 GAIN: Final = 0.1  # what counts as a gain, in floors
 FAILURES: Final = 3  # in a row stop a class
 
@@ -162,6 +165,7 @@ class ClassSearch:
     images: int = 0
     failures: int = 0
     joint_since_gain: int = 0
+    unpromising: int = 0
     best_gap: float = float("inf")
     baseline_gap: float = float("nan")
     winner: Params | None = None
@@ -226,13 +230,15 @@ class ClassSearch:
             return "closed on the tune split"
         if self.joint_since_gain >= PATIENCE + len(self._prompts) // 2:
             return "no gain for a while"
+        if self.unpromising >= PROMISES:
+            return "no recipe promises a gain"
         return None
 
     def reopen(self, *, unseen_gap: float = 0.0) -> bool:
         """Go on after a confirmation that failed, at this gap; False if the class can't."""
         if self.failures >= FAILURES:
             return False
-        self.joint_since_gain = 0
+        self.joint_since_gain = self.unpromising = 0
         self.unseen_gap = unseen_gap
         self.reopened = True
         return True
@@ -430,6 +436,9 @@ class ClassSearch:
             self.bank.add(e, images.seeds)
             params = proposal.params if proposal.stage == "joint" else None
             self._atoms.append((proposal.jobs[0][0], params))
+            # How far its fresh images would pull the mixture that was fitted without them.
+            before = _padded(self._weights, len(self.bank))
+            promise = None if before is None else self.bank.step_gain(before)
             self._refit()
             assert self._weights is not None
             value = float(self.bank.scores(self._weights)[-1])
@@ -437,7 +446,7 @@ class ClassSearch:
             self.baseline_gap = value = own
         if proposal.stage == "joint":
             self._tried.add(self.space.prompt(proposal.params))
-            self._note_gain()
+            self._note_gain(promise)
         self.number += 1
         self.failures = 0
         return Finding(gap=own, value=value, mixture_gap=self.gap)
@@ -466,8 +475,11 @@ class ClassSearch:
         self._weights = self.bank.fit(start=_padded(self._weights, len(self.bank)))
         self._ridge = self.bank.fit(start=_padded(self._ridge, len(self.bank)), ridge=True)
 
-    def _note_gain(self) -> None:
+    def _note_gain(self, promise: float | None) -> None:
         assert self._ridge is not None
+        hopeful = promise is None or promise >= GAIN * self.floor
+        hopeful |= self._first_untried(self._prompts) is not None
+        self.unpromising = 0 if hopeful else self.unpromising + 1
         gap = self.bank.gap(self._ridge)
         if gap < self.best_gap - GAIN * self.floor:
             self.joint_since_gain = 0

@@ -1,9 +1,11 @@
 """The search on worlds whose answer is known, and what asking it costs when a class is large.
 
-    python tests/benchmarks/search_limits.py [--only truth|nothing|ask] [--seeds 400]
+    python tests/benchmarks/search_limits.py [--only truth|nothing|ask|rest] [--seeds 400]
 
 `truth`: recipes are exact modes of a known mixture. `nothing`: the baseline is the real thing.
-`ask`: ten classes of 500 trials of eight random images, width 512.
+`ask`: ten classes of 500 trials of eight random images, width 512. `rest`: when a class should
+rest, by what it has gained or by the Frank-Wolfe gap of the recipes that were tried; with and
+without a residual that no recipe removes.
 """
 
 from __future__ import annotations
@@ -12,20 +14,24 @@ import argparse
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
 import modes
 
+from gapclose.analysis.gap import Floor, mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
 from gapclose.loop.mixture import Bank
-from gapclose.loop.search import ClassSearch, Images, Proposal
+from gapclose.loop.search import GAIN, PROMISES, ClassSearch, Images, Proposal
 
 TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
 LEVEL = 0.05
+Rows = NDArray[np.float64]
 _passed = True
 
 
@@ -89,6 +95,70 @@ def nothing(seeds: int) -> None:
         kept / seeds, kept >= 0.92 * seeds)  # fmt: skip
 
 
+GAINED = "what it gained alone"
+PATIENCES = (4, PROMISES, 12)  # trials in a row that promise no gain
+
+
+def rest(seeds: int = 16) -> None:
+    """When to rest by the Frank-Wolfe gap, and when by gains alone: trials, and what is left."""
+    print(f"\n| {'residual, rule for resting':<50} | {'trials':>6} | {'left':>6} | {'worst':>6} |")
+    print(f"|{'-' * 52}|{'-' * 8}|{'-' * 8}|{'-' * 8}|")
+    for residual in (0.0, 0.15):
+        runs = [rests(residual, seed) for seed in range(seeds)]
+        for rule in runs[0]:
+            trials, gaps = np.array([run[rule] for run in runs]).T
+            print(f"| {f'{residual:.2f}, {rule}':<50} | {np.median(trials):>6.0f} |"
+                  f" {gaps.mean():>6.2f} | {gaps.max():>6.2f} |", flush=True)  # fmt: skip
+
+
+def rests(residual: float, seed: int, most: int = 60) -> dict[str, tuple[int, float]]:
+    """Where each rule would have let one search rest."""
+    real = modes.mixed(TRUTH, 300, np.random.default_rng([seed, 1]))
+    space = modes.make_space(guidance_scale=[3.0, 7.0])
+    search = modes.make_search(real, space=space, images_per_trial=8, seed=seed)
+    floor = Floor.fit(real, kernel=search.bank.kernel)
+    search.floor = floor.floor_p95(n_real=300, n_synthetic=300)
+    rested: dict[int, tuple[int, float]] = {}
+    promised = 0  # trials since a recipe promised a gain
+    while search.stopped() is None and search.number < most:
+        weights = None if search._weights is None else search._weights.copy()
+        proposal = search.propose(settings_trials=8)
+        search.absorb(proposal, pushed(modes.shoot(proposal), residual))
+        if proposal.stage == "joint" and weights is not None:
+            before = np.concatenate([weights, np.zeros(len(search.bank) - len(weights))])
+            promise = search.bank.step_gain(before) / search.floor
+            promised = 0 if promise >= GAIN else promised + 1
+        search.unpromising = 0  # it goes on, whatever it thinks
+        for patience in PATIENCES:
+            settled = promised >= patience and search.number > 9 + len(search._prompts)
+            if settled and patience not in rested:
+                rested[patience] = left(search, residual, seed)
+    end = left(search, residual, seed)
+    rules = {k: f"Frank-Wolfe gap, none in {k}" for k in PATIENCES}
+    rules[PROMISES] += " (ships)"
+    return {rule: rested.get(k, end) for k, rule in rules.items()} | {GAINED: end}
+
+
+def pushed(images: Images, residual: float) -> Images:
+    """The same with a direction that real images do not have, whatever the recipe."""
+    rows = images.embeddings.copy()
+    rows[:, -2] += residual
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return replace(images, embeddings=rows)
+
+
+def left(search: ClassSearch, residual: float, seed: int) -> tuple[int, float]:
+    """Trials so far, and the gap in floors of 1,500 fresh images to as many unseen ones."""
+    jobs = search.mixture().jobs(range(10_000_000, 10_001_500))
+    fresh = Proposal(
+        number=0, stage="joint", params={}, jobs=tuple((r, tuple(s)) for r, s in jobs)
+    )
+    unseen = modes.mixed(TRUTH, 1500, np.random.default_rng([seed, 2]))
+    made = pushed(modes.shoot(fresh), residual).embeddings
+    gap = mmd2(real=unseen, synthetic=made, kernel=search.bank.kernel)
+    return search.number, gap / search.floor
+
+
 def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
     """The time of the last asks, and the memory of all classes together."""
     slots = {f"slot{i}": [f"word{i}x{j}" for j in range(8)] for i in range(3)}
@@ -127,7 +197,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             start = time.perf_counter()
             search.absorb(proposal, Images(embeddings=rows, recipes=tuple(jobs), seeds=seeds))
             took += time.perf_counter() - start
-            search.joint_since_gain = 0
+            search.joint_since_gain = search.unpromising = 0
             if number >= trials - 20:
                 asked.append(took)
         slowest = max(slowest, *asked)
@@ -140,7 +210,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
 def main() -> None:
     """Print the table; exit 1 if a row misses its target."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["truth", "nothing", "ask"])
+    parser.add_argument("--only", choices=["truth", "nothing", "ask", "rest"])
     parser.add_argument("--seeds", type=int, default=400)
     options = parser.parse_args()
     print(f"| {'what':<64} | {'target':>8} | {'measured':>9} | met |")
@@ -151,6 +221,8 @@ def main() -> None:
         nothing(options.seeds)
     if options.only in (None, "ask"):
         ask()
+    if options.only in (None, "rest"):
+        rest()
     raise SystemExit(0 if _passed else 1)
 
 

@@ -256,6 +256,25 @@ def test_scores_are_the_gradient() -> None:
     assert scores.min() >= scores[carrying].min() - 1e-3
 
 
+def test_a_step_gain_is_what_the_best_step_gains() -> None:
+    rng = np.random.default_rng(5)
+    real = unit(rng, 60)
+    bank = Bank(kernel=Kernel.fit(real), real=real)
+    for t in (1, 2, 3):
+        bank.add(unit(rng, 8, towards=t), range(100 * t, 100 * t + 8))
+    before = np.append(bank.fit(), 0.0)
+    bank.add(unit(rng, 8), range(8))
+    towards = [
+        bank.gap((1 - step) * before + step * np.eye(4)[-1]) for step in np.linspace(0, 1, 2001)
+    ]
+    assert towards[0] - min(towards) > 0.01
+    assert bank.step_gain(before) == pytest.approx(towards[0] - min(towards), abs=1e-6)
+    # What a mixture is better off without promises nothing.
+    before = np.append(bank.fit(), 0.0)
+    bank.add(-unit(rng, 8), range(900, 908))
+    assert bank.step_gain(before) == 0.0
+
+
 def test_the_ridge_spreads_weight_from_a_small_lucky_atom() -> None:
     rng = np.random.default_rng(8)
     real = unit(rng, 60)

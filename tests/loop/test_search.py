@@ -15,6 +15,7 @@ from gapclose.analysis.gap import mmd2
 from gapclose.loop.search import (
     FAILURES,
     PATIENCE,
+    PROMISES,
     ClassSearch,
     Images,
     Mixture,
@@ -207,10 +208,14 @@ def test_a_class_that_gains_nothing_rests_and_may_be_reopened() -> None:
     search = modes.make_search(real)
     search.floor = 0.05
     done = run(search, 80)
-    assert search.stopped() == "no gain for a while"
-    assert PATIENCE < len(done) < 60
+    assert search.stopped() == "no recipe promises a gain"
+    tried = len({p.jobs[0][0].draw.prompt for p in done if p.stage == "joint"})
+    assert PROMISES + len(modes.WORDS) <= len(done) < 40
+    assert tried == len(modes.WORDS)  # no prompt of the prior is given up unseen
     assert search.reopen()
     assert search.stopped() is None
+    search.joint_since_gain = PATIENCE + len(modes.WORDS)
+    assert search.stopped() == "no gain for a while"
 
 
 def test_too_few_valid_images_score_nothing() -> None:
