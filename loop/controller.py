@@ -672,8 +672,10 @@ class _Tuning:
             if kept == baseline != search.mixture().recipes:
                 return "no mixture did better on unseen photos: the baseline is kept"
         if why := search.stopped():
-            rows = [row for row in self.rundir.trials() if row["class"] == name and row["error"]]
-            return f"{why}, of which the last: {rows[-1]['error']}" if search.failures else why
+            if search.failures < FAILURES:
+                return why
+            rows = [row for row in self.rundir.trials() if row["class"] == name]
+            return f"{why}, of which the last: {rows[-1]['error']}"
         if self.budget.spent(search):
             return "tune.trials or tune.images reached"
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
