@@ -373,7 +373,11 @@ class ClassSearch:
         return params
 
     def _pick_winner(self) -> None:
-        """The settings with the best smoothed score; their images join the bank."""
+        """The settings with the best smoothed score; their images join the bank.
+
+        Those of the other settings do not: of one seed each, they say nothing about each other,
+        and atoms under settings that lost only lengthen every fit.
+        """
         if not self._settings:
             self.winner = {}
             return
