@@ -20,7 +20,7 @@ SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they a
 FEWEST_SETTINGS: Final = 4
 MOST_SETTINGS: Final = 30
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
-FAIR_SHARE: Final = 0.5  # of an even share of the trials, which no class falls behind
+FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls behind
 
 
 @dataclass(slots=True)
@@ -94,8 +94,8 @@ class Budget:
         """The class whose next trial is worth most, or None when no class wants one.
 
         First every baseline, in order; then what a person pointed at; then classes that have had
-        under half of an even share of the trials. Among those, or else among all, the class with
-        the largest gap in floors (on the tune split, or where the last confirmation saw more,
+        under a quarter of an even share of the trials. Among those, or else among all, the class
+        with the largest gap in floors (on the tune split, or where the last confirmation saw more,
         there), a class that has not gained for a while fading behind the others.
 
         Args:
@@ -121,6 +121,6 @@ class Budget:
             cost = (seconds or {}).get(name, 1.0) if self.by_clock else 1.0
             return gap * FADING**search.joint_since_gain / max(cost, 1e-3)
 
-        even = sum(search.number for search in wanting.values()) / len(wanting)
-        behind = [name for name, s in wanting.items() if s.number < FAIR_SHARE * even]
+        even = sum(search.number - 1 for search in wanting.values()) / len(wanting)
+        behind = [name for name, s in wanting.items() if s.number - 1 < int(FAIR_SHARE * even)]
         return max(behind or wanting, key=worth)

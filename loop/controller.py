@@ -422,17 +422,17 @@ class _Tuning:
         """Seconds kept back for confirming every class, the map and the report."""
         if self.budget.limits.budget is None:
             return 0.0
-        waiting = 0
+        waiting = doubtful = 0
         for name, search in self.searches.items():
             rests = name in self.looks and self._rests(name)
             if search.has_baseline and not self._untried(name) and not rests:
+                waiting += 1
                 # A mixture that is no better on unseen photos has the baseline drawn after it.
-                doubtful = DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
-                waiting += 2 if doubtful else 1
+                doubtful += DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
         waiting += any(self._untried(name) for name in self.searches)
         closing = CLOSING_SECONDS + 0.3 * len(self.searches)
-        return 1.3 * self._one_look_seconds() * waiting + closing
+        return max(1.3 * waiting, waiting + doubtful) * self._one_look_seconds() + closing
 
     def _untried(self, name: str) -> bool:
         """Whether time ran out before anything but the baseline was tried for a class.
