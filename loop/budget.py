@@ -21,6 +21,7 @@ FEWEST_SETTINGS: Final = 4
 MOST_SETTINGS: Final = 30
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
 FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls behind
+FEWEST_FAIR: Final = 6  # the fewest settings trials, and some whole recipes
 
 
 @dataclass(slots=True)
@@ -122,5 +123,7 @@ class Budget:
             return gap * FADING**search.joint_since_gain / max(cost, 1e-3)
 
         even = sum(search.number - 1 for search in wanting.values()) / len(wanting)
-        behind = [name for name, s in wanting.items() if s.number - 1 < int(FAIR_SHARE * even)]
+        fair = FAIR_SHARE * even
+        # A trial or two would only cost the class a look: nothing comes of so few.
+        behind = [n for n, s in wanting.items() if s.number <= fair and fair >= FEWEST_FAIR]
         return max(behind or wanting, key=worth)

@@ -432,7 +432,7 @@ class _Tuning:
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
         waiting += any(self._untried(name) for name in self.searches)
         closing = CLOSING_SECONDS + 0.3 * len(self.searches)
-        return max(1.3 * waiting, waiting + doubtful) * self._one_look_seconds() + closing
+        return max(1.15 * waiting, waiting + doubtful) * self._one_look_seconds() + closing
 
     def _untried(self, name: str) -> bool:
         """Whether time ran out before anything but the baseline was tried for a class.

@@ -127,6 +127,10 @@ def test_no_class_falls_behind_a_quarter_of_an_even_share() -> None:
         classes[name].best_gap *= 0.97
     assert min(search.number for search in classes.values()) >= 12
     assert classes["a"].number > classes["d"].number
+    # A budget of a few trials a class is not spread thin.
+    few = {"a": open_class(0.6), "b": open_class(0.1, number=1)}
+    few["a"].number = 20
+    assert budget.pick(few) == "a"
 
 
 def test_what_a_confirmation_saw_counts_as_the_gap() -> None:
