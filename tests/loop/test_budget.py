@@ -128,8 +128,8 @@ def test_no_class_falls_behind_a_quarter_of_an_even_share() -> None:
     assert min(search.number for search in classes.values()) >= 12
     assert classes["a"].number > classes["d"].number
     # A budget of a few trials a class is not spread thin.
-    few = {"a": open_class(0.6), "b": open_class(0.1, number=1)}
-    few["a"].number = 20
+    few = {"a": open_class(0.6), "b": open_class(0.1)}
+    few["a"].number, few["b"].number = 20, 1
     assert budget.pick(few) == "a"
 
 
