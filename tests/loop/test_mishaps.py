@@ -1,0 +1,135 @@
+"""Runs that cannot go as they should: no time, no images, no confirmation; and what they say."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gapclose.generators.pond import write_real
+from gapclose.generators.recipe import Draw
+from gapclose.loop.run import Run
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rig import command, finished, written
+from slow_pond import _image
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_real(folder, per_class=100, classes=("frog", "ship"))
+    return folder
+
+
+@pytest.mark.slow
+def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothing_was_tried_for(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": "1s", "trials": None, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", photos, tune=tune, confirm={"images": 200})
+    code, err = finished(command("tune", config, "--out", tmp_path / "run"))
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
+    assert run.state["images"] == 200
+    for row in run.gap["classes"]:
+        assert row["gap"] == row["before"]["gap"]
+        assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
+
+
+@pytest.mark.slow
+def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = written(
+        tmp_path / "c.yaml", photos, tune={"budget": None, "trials": 4, "images_per_trial": 8}
+    )
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="ship"))
+    assert code == 0, err
+    run = Run.open(out)
+    ships = [row for row in run.trials if row["class"] == "ship"]
+    assert [row["state"] for row in ships] == ["fail"] * 3  # three in a row stop the class
+    assert "no ship today" in ships[0]["error"]
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+    assert [row["class"] for row in run.gap["skipped"]] == ["ship"]
+
+
+@pytest.mark.slow
+def test_a_class_of_mostly_invalid_images_is_told_and_the_others_are_finished(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": None, "trials": 5, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, tune=tune), tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_INVALID="ship"))
+    assert code == 0, err
+    run = Run.open(out)
+    baseline, *others = [row for row in run.trials if row["class"] == "ship"]
+    assert (baseline["state"], baseline["invalid"], baseline["images_total"]) == (
+        "complete",
+        90,
+        100,
+    )
+    assert [row["state"] for row in others] == ["fail"] * 3
+    assert others[-1]["invalid"] >= 7
+    assert others[-1]["images_total"] > 100  # they were drawn all the same
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+    (skipped,) = run.gap["skipped"]
+    assert skipped["class"] == "ship"
+    assert "10 of 100 images are valid" in skipped["why"]
+
+
+@pytest.mark.slow
+def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": None, "trials": 5, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune)
+    out = tmp_path / "run"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="frog"))
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: no class could be scored: frog: 3 failures in")
+    run = Run.open(out)
+    assert run.state["stopped_because"].startswith(
+        "frog: 3 failures in a row, of which the last: "
+    )
+    assert run.state["stopped_because"].endswith("no frog today")
+    assert [row["class"] for row in run.gap["skipped"]] == ["frog"]
+    assert "no frog today" in (out / "report.html").read_text()
+    # Whoever starts it again has mended it: the three failures are history.
+    code, err = finished(command("tune", config, "--out", out))
+    assert code == 0, err
+    run = Run.open(out)
+    assert [row["state"] for row in run.trials] == ["fail"] * 3 + ["complete"] * 2
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+
+
+@pytest.mark.slow
+def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_after_a_death(
+    tmp_path: Path,
+) -> None:
+    """The real ships are the baseline's own: closed from the start; 24 images confirm nothing."""
+    photos = tmp_path / "photos" / "ship"
+    photos.mkdir(parents=True)
+    plain = Draw(prompt="a photo of a ship", guidance_scale=3.0)
+    for seed in range(420):
+        Image.fromarray(_image(plain, 10**9 + seed)).save(photos / f"{seed}.png")
+    config = written(tmp_path / "c.yaml", photos.parent, classes=["ship"])
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    code, err = finished(command("tune", config, "--out", unbroken))
+    assert code == 0, err
+    run = Run.open(unbroken)
+    looked, told = run.state["looks"]["ship"], run.state["reopened"]["ship"]
+    assert (told[0]["at"], looked["part"], looked["trials"]) == (1, 1, 7)
+    assert run.state["stopped_because"].startswith("ship: ")
+    for death in ("after:1", "before:2", "after:2"):
+        at = f"gapclose.loop.rundir:RunDir.append_trial:{death}"
+        assert finished(command("tune", config, "--out", killed, KILL_AT=at))[0] == -signal.SIGKILL
+    code, err = finished(command("tune", config, "--out", killed))
+    assert code == 0, err
+    assert (killed / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
+    assert Run.open(killed).state["reopened"] == run.state["reopened"]
