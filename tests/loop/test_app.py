@@ -49,7 +49,9 @@ def app(
     command = [sys.executable, "-m", "gapclose.loop.cli", "app", str(run), "--port", str(port)]
     said = root / "said.txt"  # a pipe would stay open as long as mongod, which outlives the App
     with said.open("w") as out:
-        process = subprocess.Popen(command, env=os.environ | home, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command, env=os.environ | home, stdout=out, stderr=out, preexec_fn=_listens
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 120
@@ -61,6 +63,11 @@ def app(
     finally:
         ended = _interrupted(process)
     assert ended == 130
+
+
+def _listens() -> None:
+    """In the child: what a shell runs in its background is deaf to Ctrl-C, and so are its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupted(process: subprocess.Popen[bytes]) -> int:
