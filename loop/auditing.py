@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
+from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import (
     ImageSet,
@@ -45,7 +46,6 @@ from gapclose.loop.studio import Studio
 
 log = logging.getLogger(__name__)
 
-FEWEST: Final = 20  # images a side for a class to be scored
 SHOWN: Final = 200  # images per class and side on the map
 
 Rows = NDArray[np.float32]
@@ -95,8 +95,10 @@ def audit_folders(
             f"{real} and {synthetic} share no class: {', '.join(sides['real'].classes)} against "
             f"{', '.join(sides['synthetic'].classes)}; give class folders the same names"
         )
-    if all(min(len(side.of(cls)) for side in sides.values()) < FEWEST for cls in shared):
-        raise RealDataError(f"{synthetic}: no class has {FEWEST} images on both sides; add images")
+    if all(min(len(side.of(cls)) for side in sides.values()) < MIN_IMAGES for cls in shared):
+        raise RealDataError(
+            f"{synthetic}: no class has {MIN_IMAGES} images on both sides; add images"
+        )
     confounds = describe_confounds(sides["real"], sides["synthetic"])
     form = common_form(sides["real"], sides["synthetic"])
     config = config or _audit_config(real, synthetic, embedder, judge)
@@ -116,7 +118,7 @@ def audit_folders(
         skipped += few
         if not kept:
             raise RealDataError(
-                f"{synthetic}: no class has {FEWEST} readable images on both sides; add images"
+                f"{synthetic}: no class has {MIN_IMAGES} readable images on both sides; add images"
             )
         nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
         evidence = [
@@ -306,11 +308,11 @@ def _scored_classes(
     kept, few = [], []
     for cls in shared:
         counts = {s: sum(p in tables[s][0] for p in sides[s].of(cls)) for s in sides}
-        if min(counts.values()) >= FEWEST:
+        if min(counts.values()) >= MIN_IMAGES:
             kept.append(cls)
         else:
             said = " and ".join(f"{n} {side}" for side, n in counts.items())
-            few.append({"class": cls, "why": f"too few: {said} images, {FEWEST} needed"})
+            few.append({"class": cls, "why": f"too few: {said} images, {MIN_IMAGES} needed"})
     return kept, few
 
 

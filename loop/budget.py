@@ -122,8 +122,7 @@ class Budget:
             cost = (seconds or {}).get(name, 1.0) if self.by_clock else 1.0
             return gap * FADING**search.joint_since_gain / max(cost, 1e-3)
 
-        even = sum(search.number - 1 for search in wanting.values()) / len(wanting)
-        fair = FAIR_SHARE * even
         # A trial or two would only cost the class a look: nothing comes of so few.
-        behind = [n for n, s in wanting.items() if s.number <= fair and fair >= FEWEST_FAIR]
+        fair = FAIR_SHARE * sum(search.number for search in wanting.values()) / len(wanting)
+        behind = [n for n, s in wanting.items() if s.number < fair and fair >= FEWEST_FAIR]
         return max(behind or wanting, key=worth)

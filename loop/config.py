@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -157,9 +158,16 @@ def _span(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _check_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
+        raise ValueError(f"got {_shown(device)}, expected auto, cpu, cuda, cuda:1, mps or xpu")
+    return device
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 Counts = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Device = Annotated[str, AfterValidator(_check_device)]
 Size = Annotated[int, Field(ge=1)] | Annotated[tuple[int, int], BeforeValidator(_as_tuple)]
 
 
@@ -203,15 +211,10 @@ class DiffusersSpec(_GeneratorSpec):
     model: str  # a relative folder is kept absolute
     revision: str | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: str = "auto"
+    device: Device = "auto"
     size: Size | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
-
-    @field_validator("device")
-    @classmethod
-    def _named(cls, device: str) -> str:
-        return _check_device(device)
 
     @field_validator("model")
     @classmethod
@@ -461,7 +464,7 @@ class RunConfig(_Section):
     confirm: ConfirmConfig = Field(default_factory=ConfirmConfig)
     storage: str | None = None
     attributes: dict[str, Words] = Field(default_factory=dict)
-    device: str = "auto"
+    device: Device = "auto"
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -483,11 +486,6 @@ class RunConfig(_Section):
         kind, colon, target = (name or "").rpartition(":")
         local = colon and kind in ("onnx", "transformers", "open_clip:local-dir")
         return f"{kind}:{_absolute_path(target)}" if local and Path(target).exists() else name
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, device: str) -> str:
-        return _check_device(device)
 
     @field_validator("attributes")
     @classmethod
@@ -854,12 +852,6 @@ def _check_kernel(name: str) -> str:
     if name not in KERNELS:
         raise ValueError(f"{_shown(name)} is no resize kernel; {nearest(name, KERNELS)}")
     return name
-
-
-def _check_device(device: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
-        raise ValueError(f"got {_shown(device)}, expected auto, cpu, cuda, cuda:1, mps or xpu")
-    return device
 
 
 def _absolute_path(path: str) -> str:

@@ -16,13 +16,13 @@ from PIL import Image
 
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.gap import ClassGap, guards_pass, mmd2
+from gapclose.analysis.gap import MIN_IMAGES, ClassGap, guards_pass, mmd2
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.gallery import FEWEST_OF_A_SIDE, Part, RealClass
+from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import RUN_SEEDS, Mixture
 from gapclose.loop.studio import Shot, Studio
@@ -99,10 +99,10 @@ def shoot_look(
     """
     jobs = mixture.jobs(seeds)
     shot = studio.shoot(real.name, jobs)
-    if len(shot.seeds) < FEWEST_OF_A_SIDE:
+    if len(shot.seeds) < MIN_IMAGES:
         raise GenerationError(
             f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid; "
-            f"a gap needs {FEWEST_OF_A_SIDE}"
+            f"a gap needs {MIN_IMAGES}"
         )
     rows = []
     for image, number, image_seed in zip(shot.images, shot.recipes, shot.seeds, strict=True):

@@ -40,7 +40,7 @@ from gapclose.loop.rundir import RunDir, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
-from gapclose.loop.study import Record, open_storage
+from gapclose.loop.study import Record, Storage, open_storage
 from gapclose.loop.tags import GAP, pulled_tags
 
 __all__ = ["audit_config", "audit_folders", "tune"]
@@ -88,8 +88,7 @@ def tune(
     if config.judge is not None:
         check_embedder(config.judge)
     check_drawn(config)
-    if config.storage is not None:
-        open_storage(config.storage)
+    storage = None if config.storage is None else open_storage(config.storage)
     images, classes = check_real(config)
     rundir = RunDir.create(out, config)
     with rundir.lock():
@@ -104,7 +103,7 @@ def tune(
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
-        _Tuning(config, rundir, gallery, unreadable, budget, state, reporter).run()
+        _Tuning(config, rundir, gallery, unreadable, budget, state, storage, reporter).run()
     return Run(rundir.path)
 
 
@@ -119,6 +118,7 @@ class _Tuning:
         unreadable: list[dict[str, str]],
         budget: Budget,
         state: dict[str, Any],
+        storage: Storage | None,
         reporter: Reporter,
     ) -> None:
         self.config, self.rundir, self.reporter = config, rundir, reporter
@@ -142,7 +142,7 @@ class _Tuning:
             rundir=rundir,
         )
         self._save_state()  # the id names the run's studies: it is on disk before they are
-        storage = open_storage(config.storage or f"sqlite:///{rundir.study_path}")
+        storage = storage or open_storage(f"sqlite:///{rundir.study_path}")
         self.records = {
             name: Record(storage, space, run=self.state["id"])
             for name, space in self.spaces.items()
@@ -352,7 +352,8 @@ class _Tuning:
         invalid = 0
         try:
             shot = self.studio.shoot(name, proposal.jobs)
-            search.images, invalid = search.images + shot.generated, shot.invalid
+            search.images += shot.generated
+            invalid = shot.invalid
             if len(shot.seeds) < 2:
                 raise GenerationError(f"{shot.invalid} of its images are invalid")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)

@@ -28,7 +28,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.config import ConfigError, FolderSpec, RunConfig, nearest
 from gapclose.loop.mixture import allot
-from gapclose.loop.rundir import RunDir
+from gapclose.loop.rundir import RunDir, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
 
 __all__ = ["FORMATS", "export", "fresh_seeds"]
@@ -96,8 +96,7 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
     except OSError as error:
-        why = error.strerror
-        raise ConfigError(f"{out}: cannot be written: {why}; name another folder") from None
+        raise unwritable(out, error, "name another folder") from None
     try:
         _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
         building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.cache import embed_files
+from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import Form, ImageSet, RealDataError, scan, split
 from gapclose.analysis.spectrum import SPECTRUM
@@ -32,7 +33,6 @@ Rows = NDArray[np.float32]
 FEWEST_TO_TUNE: Final = 40
 PARTS: Final = 3  # looks at the confirm split at most
 SMALLEST_PART: Final = 100
-FEWEST_OF_A_SIDE: Final = 20  # what a gap needs
 _CUTS: Final = 100
 
 
@@ -172,14 +172,14 @@ def _split_enough(
     side with fewer than 20. Then the next cut that does not is taken.
     """
     share, seed = config.real.confirm_share, config.tune.seed
-    for attempt in range(_CUTS if len(paths) >= 2 * FEWEST_OF_A_SIDE else 1):
+    for attempt in range(_CUTS if len(paths) >= 2 * MIN_IMAGES else 1):
         # Apart from the cuts of other runs' seeds, which count from 0.
         cut = split(paths, confirm_share=share, seed=seed + attempt * 1_000_003)
-        if min(map(len, cut)) >= FEWEST_OF_A_SIDE:
+        if min(map(len, cut)) >= MIN_IMAGES:
             return cut
     raise RealDataError(
         f"class {name}: real.confirm_share {share:g} of {len(paths)} images leaves fewer than "
-        f"{FEWEST_OF_A_SIDE} to tune on or to confirm with: set real.confirm_share nearer to "
+        f"{MIN_IMAGES} to tune on or to confirm with: set real.confirm_share nearer to "
         "0.5, or add images"
     )
 

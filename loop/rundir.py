@@ -142,7 +142,7 @@ class RunDir:
         then says the new ones.
 
         Raises:
-            ConfigError: If the folder holds something else than a run.
+            ConfigError: If the folder holds something else than a run, or cannot be written.
             RunMismatchError: If it was made by another config; nothing is changed.
             RunBusyError: If another process is writing it; nothing is changed.
         """
@@ -155,31 +155,28 @@ class RunDir:
                     f"{run.path}: holds other things than a run; name an empty or new folder "
                     "with --out"
                 )
-            try:
-                _origin_key()
-                run.path.mkdir(parents=True, exist_ok=True)
-                with run.lock():
-                    pass
-            except OSError as error:
-                raise ConfigError(
-                    f"{error.filename or run.path}: cannot be written: {error.strerror}; name "
-                    "another folder with --out, or with GAPCLOSE_CACHE"
-                ) from None
         else:
             run.check_config(config)
-        with run.lock():
-            if run.config_path.is_file():
-                run.check_config(config)
-                if run.config() != config:
-                    write_text(run.config_path, config.to_yaml())
+        try:
+            run._start(config)
+        except OSError as error:
+            remedy = "name another folder with --out, or with GAPCLOSE_CACHE"
+            raise unwritable(error.filename or run.path, error, remedy) from None
+        return run
+
+    def _start(self, config: RunConfig) -> None:
+        origin = _origin(config)  # before the folder: its secret may have nowhere to lie
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            if self.config_path.is_file():
+                self.check_config(config)
+                if self.config() != config:
+                    write_text(self.config_path, config.to_yaml())
             else:
                 # The config comes last: a folder without one is not yet a run.
-                run.write_json(
-                    "environment.json",
-                    {"schema": SCHEMA, **environment(), "origin": _origin(config)},
-                )
-                write_text(run.config_path, config.to_yaml())
-        return run
+                made = {"schema": SCHEMA, **environment(), "origin": origin}
+                self.write_json("environment.json", made)
+                write_text(self.config_path, config.to_yaml())
 
     @classmethod
     def open(cls, path: Path | str) -> RunDir:
@@ -414,25 +411,27 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
+def unwritable(path: Path | str, error: OSError, remedy: str) -> ConfigError:
+    """The line that says that nothing can be written there, and what to do."""
+    return ConfigError(f"{path}: cannot be written: {error.strerror}; {remedy}")
+
+
 def _origin(config: RunConfig) -> str:
     """A mark that only this user can make, bound to what the config says.
 
     The secret never leaves the user's own folders, so a run folder from elsewhere cannot
     carry a valid mark, nor can one's own run be given back with other code in its config.
     """
-    return hmac.new(_origin_key(), config.fingerprint().encode(), hashlib.sha256).hexdigest()
-
-
-def _origin_key() -> bytes:
     folder = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
     secret = folder / "origin.key"
     try:
-        return secret.read_bytes()
+        key = secret.read_bytes()
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(secret, secrets.token_bytes(32))
         secret.chmod(0o600)
-        return secret.read_bytes()
+        key = secret.read_bytes()
+    return hmac.new(key, config.fingerprint().encode(), hashlib.sha256).hexdigest()
 
 
 def _umask() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gapclose.analysis.reference import Confounds, ImageSet, RealDataError, read_confounds, scan
 from gapclose.loop.config import ConfigError, load_config
-from gapclose.loop.rundir import write_text
+from gapclose.loop.rundir import unwritable, write_text
 
 __all__ = ["MIN_TUNED", "starter_text", "write_starter"]
 
@@ -39,9 +39,7 @@ def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
     try:
         write_text(file, text)
     except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be written: {error.strerror}; name another file with -o"
-        ) from None
+        raise unwritable(file, error, "name another file with -o") from None
     load_config(file)  # what we write, we can read
     return file
 

@@ -23,6 +23,8 @@ from gapclose.loop.space import Params, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+Storage = optuna.storages.BaseStorage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
@@ -85,7 +87,7 @@ def _holding(fixed: Params, sampler: optuna.samplers.BaseSampler) -> optuna.samp
 class Record:
     """The class's study in the run's storage."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, space: Space, *, run: str) -> None:
+    def __init__(self, storage: Storage, space: Space, *, run: str) -> None:
         """Open the study of the space's class in a run, or make it; runs may share a storage."""
         self._space = space
         self._study = optuna.create_study(
@@ -131,7 +133,7 @@ class Record:
         )
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
+def open_storage(url: str) -> Storage:
     """Open an Optuna storage; SQLite waits for a lock rather than failing at once.
 
     Raises:

@@ -16,6 +16,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,7 +142,10 @@ Course = Iterator[tuple[int, Mixture, Params]]
 
 
 def ours(bench: Bench, images: int, *, on: bool = False) -> Course:
-    """The search that ships, driven as the controller drives it under an image budget."""
+    """The search that ships, driven as the controller drives it under an image budget.
+
+    With `on` it is reopened whenever it rests, as after a confirmation that failed.
+    """
     search = ClassSearch(
         space=bench.space,
         bank=Bank(kernel=bench.kernel, real=bench.tune),
@@ -170,11 +174,6 @@ def ours(bench: Bench, images: int, *, on: bool = False) -> Course:
             ),
         )
         yield bench.drawn, search.mixture(), search.winner or {}
-
-
-def driven(bench: Bench, images: int) -> Course:
-    """The same, reopened whenever it rests, as after a confirmation that failed."""
-    return ours(bench, images, on=True)
 
 
 def best_kept(bench: Bench, ask: Callable[[list[Past], int], Params], n: int = 64) -> Course:
@@ -240,7 +239,13 @@ def bank(bench: Bench, images: int, n: int = 8) -> Course:
         yield at, mixture, all_params[int(weights.argmax())]
 
 
-COURSES: Final = {"ours": ours, "on": driven, "tpe": tpe, "random": random, "bank": bank}
+COURSES: Final = {
+    "ours": ours,
+    "on": partial(ours, on=True),
+    "tpe": tpe,
+    "random": random,
+    "bank": bank,
+}
 
 
 def kept(folder: Path, cls: str, seed: int, method: str, images: int) -> Path:

@@ -25,13 +25,6 @@ from rig import command, evidence_holds, finished, lines, wait_for_lines, writte
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_real(folder, per_class=100, classes=("frog", "ship"))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def config(photos: Path) -> Path:
     return written(photos.parent / "tiny.yaml", photos)
 

@@ -9,20 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gapclose.generators.pond import write_real
 from gapclose.generators.recipe import Draw
 from gapclose.loop.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, written
 from slow_pond import _image
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_real(folder, per_class=100, classes=("frog", "ship"))
-    return folder
 
 
 @pytest.mark.slow
