@@ -152,6 +152,7 @@ class _Tuning:
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.trial_seconds: dict[str, list[float]] = {}
         self.baseline_seconds: list[float] = []
+        self.small_seconds: list[float] = []
         self.look_seconds: list[float] = []
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
         self.failed: dict[str, str] = {}
@@ -395,6 +396,9 @@ class _Tuning:
 
     def _time(self, row: dict[str, Any]) -> None:
         """Keep what a trial took; the stages that draw little or nothing anew say nothing."""
+        if row["number"] == 1 and row["state"] == "complete":
+            # Trial 1 draws at the baseline's settings, whatever its stage, but in small batches.
+            self.small_seconds.append(row["seconds"])
         if row["stage"] == "joint":
             self.trial_seconds.setdefault(row["class"], []).append(row["seconds"])
         elif row["stage"] == "baseline" and row["state"] == "complete":
@@ -448,11 +452,13 @@ class _Tuning:
         """What confirming a class takes: as measured, or at the pace of the last trials."""
         if self.look_seconds:
             return float(np.median(self.look_seconds))
-        # A look's batches are larger than a trial's, and smaller than a baseline's.
-        paces = [self._trial_seconds() / self.config.tune.images_per_trial]
-        if self.baseline_seconds:
-            paces.append(float(np.median(self.baseline_seconds)) / BASELINE_IMAGES)
-        return float(np.mean(paces)) * self.config.confirm.images
+        per_trial = self.config.tune.images_per_trial
+        pace = self._trial_seconds() / per_trial
+        if self.baseline_seconds and self.small_seconds:
+            # A look draws in larger batches than a trial.
+            large = float(np.median(self.baseline_seconds)) / BASELINE_IMAGES
+            pace *= min(1.0, large / (float(np.median(self.small_seconds)) / per_trial))
+        return pace * self.config.confirm.images
 
     # Confirming
 
