@@ -383,10 +383,7 @@ class ClassSearch:
             return
         params = [p for p, _, _, _ in self._settings]
         values = [v for _, v, _, _ in self._settings]
-        smoothed = smooth(self.space.settings, params, values)
-        # Of what no confirmation could tell apart, the cheapest: a step costs time, a gain none.
-        alike = np.flatnonzero(smoothed <= smoothed.min() + GAIN * self.floor)
-        best = min(alike, key=lambda i: (params[i].get("num_inference_steps", 0), smoothed[i]))
+        best = int(np.argmin(smooth(self.space.settings, params, values)))
         self.winner = params[best]
         _, _, proposal, images = self._settings[best]
         for number, (recipe, _) in enumerate(proposal.jobs):

@@ -147,16 +147,6 @@ def test_without_a_prior_a_screen_orders_the_prompts() -> None:
     assert [p.stage for p in run(hurried, 3, settings_trials=2)][1:] == ["screen", "settings"]
 
 
-def test_of_settings_that_are_alike_the_cheapest_wins() -> None:
-    space = modes.make_space(guidance_scale=[4.9, 5.1], num_inference_steps=[5, 50])
-    search = modes.make_search(modes.mixed(TRUTH, 200, np.random.default_rng(4)), space=space)
-    search.floor = 1e9  # nothing is a gain
-    done = run(search, 10, settings_trials=8)
-    steps = [p.params["num_inference_steps"] for p in done if p.stage == "settings"]
-    assert search.winner is not None
-    assert search.winner["num_inference_steps"] == min(steps) < max(steps)
-
-
 @pytest.mark.parametrize("blind", [False, True])
 def test_replaying_the_finished_trials_gives_the_same_search(blind: bool) -> None:
     space = modes.make_space(guidance_scale=[1.0, 9.0])
