@@ -46,7 +46,7 @@ pond: $(READY)
 	$(BIN)/python -m gapclose.analysis.encoder_trainer clip $(POND)/scenes --out $(POND)/pond_clip
 	$(BIN)/python -m gapclose.analysis.encoder_trainer judge $(POND)/real --out $(POND)/pond_judge
 	$(BIN)/python tests/benchmarks/encoder_figures.py --clip $(POND)/pond_clip --judge $(POND)/pond_judge
-	$(BIN)/python tests/benchmarks/pond_figures.py
+	$(BIN)/python tests/benchmarks/pond_figures.py --model $(POND)/pond_sd --clip $(POND)/pond_clip --judge $(POND)/pond_judge
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -30,6 +30,7 @@ __all__ = [
     "EmbedderError",
     "TextEmbedder",
     "check_embedder",
+    "check_embedders",
     "identity",
     "is_code",
     "make_embedder",
@@ -91,7 +92,8 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
     """Load an embedder.
 
     Args:
-        name: As DESIGN section 5 lists them, or `pkg.mod:Class` of your own, called with `device`.
+        name: A key of `EMBEDDERS` and what it asks for (`open_clip:NAME/TAG`, `onnx:PATH` ...), or
+            `pkg.mod:Class` of your own, called with `device`.
         device: auto (CUDA if there is one), cpu, cuda, cuda:1, mps.
 
     Raises:
@@ -105,6 +107,13 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
         raise EmbedderError(f"embedder {name!r}: module {module} has no {attribute}")
     made = factory(device=device) if kind == "code" else factory(name, target, device=device)
     return cast(Embedder, made)
+
+
+def check_embedders(*names: str | None) -> None:
+    """`check_embedder` of each that is given."""
+    for name in names:
+        if name is not None:
+            check_embedder(name)
 
 
 def check_embedder(name: str) -> None:

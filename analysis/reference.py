@@ -40,7 +40,7 @@ CIFAKE_CLASSES: Final = (
 )  # CIFAKE writes classes 2 to 10 as "NNNN (k).jpg" and the first without a suffix
 _CIFAKE_NAME: Final = re.compile(r"\d{4}(?: \((10|[2-9])\))?\.jpg", re.IGNORECASE)
 _HEADERS: Final = 200  # files a side whose headers are read to compare two sides
-_LOSSLESS: Final = frozenset({"png", "bmp", "tiff"})
+LOSSLESS: Final = frozenset({"png", "bmp", "tiff"})
 _ORIENTATION: Final = 0x0112  # EXIF tag
 # What Pillow's decoders are known to raise on damaged files, besides its own errors.
 _DAMAGED: Final = (
@@ -118,7 +118,7 @@ class ImageSet:
 
 
 def scan(folder: Path) -> ImageSet:
-    """List the images of one side (DESIGN section 5, "Image folders").
+    """List the images of one side.
 
     Class folders at the top, images at any depth below them; or images and no class folder with
     images: one class, `all`; or one side of CIFAKE. Hidden files and folders are passed over, and
@@ -434,7 +434,7 @@ def read_confounds(images: ImageSet) -> Confounds:
     )
 
 
-def describe_confounds(real: ImageSet, synthetic: ImageSet) -> list[str]:
+def describe_confounds(real: Confounds, synthetic: Confounds) -> list[str]:
     """One line if the sides differ in codec, size or aspect, else nothing.
 
     Two samples of one folder differ a little by chance, so a difference counts when it exceeds
@@ -443,29 +443,28 @@ def describe_confounds(real: ImageSet, synthetic: ImageSet) -> list[str]:
     Returns:
         `["synthetic: png 512x512, real: jpeg 32x32"]` or `[]`.
     """
-    ours, theirs = read_confounds(real), read_confounds(synthetic)
-    return [f"synthetic: {theirs}, real: {ours}"] if any(_differences(ours, theirs)) else []
+    differs = any(_differences(real, synthetic))
+    return [f"synthetic: {synthetic}, real: {real}"] if differs else []
 
 
-def common_form(real: ImageSet, synthetic: ImageSet) -> Form | None:
+def common_form(real: Confounds, synthetic: Confounds) -> Form | None:
     """The form that removes what `describe_confounds` names; None if it names nothing.
 
     The size is the smaller of both sides' median heights and widths, so that detail only one side
     has is removed and none is made up. The JPEG quality is the median of the side that has JPEGs:
     compressing its own images again at their own quality changes them least.
     """
-    ours, theirs = read_confounds(real), read_confounds(synthetic)
-    codec, shape = _differences(ours, theirs)
+    codec, shape = _differences(real, synthetic)
     if not codec and not shape:
         return None
     size = quality = None
     if shape:
         size = (
-            int(min(np.median(ours.heights), np.median(theirs.heights))),
-            int(min(np.median(ours.widths), np.median(theirs.widths))),
+            int(min(np.median(real.heights), np.median(synthetic.heights))),
+            int(min(np.median(real.widths), np.median(synthetic.widths))),
         )
-    if codec and not set(ours.codecs) | set(theirs.codecs) <= _LOSSLESS:
-        qualities = ours.qualities + theirs.qualities
+    if codec and not set(real.codecs) | set(synthetic.codecs) <= LOSSLESS:
+        qualities = real.qualities + synthetic.qualities
         quality = int(np.median(qualities)) if qualities else 90
     return Form(size=size, quality=quality)
 

@@ -101,11 +101,11 @@ class DiffusersGenerator:
 
     @property
     def id(self) -> str:
-        """`diffusers:` and the hub id, the folder's full path, or "pond"."""
+        """`diffusers:` and the hub id, the folder's name (its place is nobody's), or "pond"."""
         folder = local_folder(self._model)
         if folder is None or self._model == "pond":
             return f"diffusers:{self._model}"
-        return f"diffusers:{folder.resolve()}"
+        return f"diffusers:{folder.resolve().name}"
 
     @property
     def revision(self) -> str | None:
@@ -140,6 +140,28 @@ class DiffusersGenerator:
                     f"generator.size: {sides[0]}x{sides[1]} must be multiples of {step} for "
                     f"{self._model}"
                 )
+
+    def check_schedulers(self, names: Sequence[str]) -> None:
+        """Refuse schedulers that do not fit a pipeline that is at hand, from its saved config.
+
+        Raises:
+            GeneratorConfigError: As `build_scheduler`.
+        """
+        folder = local_folder(self._model)
+        index = self._cached("model_index.json") if folder is None else folder / "model_index.json"
+        if not names or index is None:
+            return
+        try:
+            library, kind = json.loads(index.read_text(encoding="utf-8"))["scheduler"]
+            saved = json.loads((index.parent / "scheduler" / "scheduler_config.json").read_text())
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # loading will tell
+        import diffusers
+
+        if library == "diffusers" and hasattr(diffusers, str(kind)):
+            original = getattr(diffusers, kind).from_config(saved)
+            for name in names:
+                build_scheduler(name, original)
 
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
         """One image per seed; NaN, one-colour and safety-flagged images come back marked.

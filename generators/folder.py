@@ -65,8 +65,8 @@ class FolderGenerator:
 
     @property
     def id(self) -> str:
-        """`folder:` and the folder's full path."""
-        return f"folder:{self._root.resolve()}"
+        """`folder:` and the folder's name; its place is nobody's."""
+        return f"folder:{self._root.resolve().name}"
 
     @cached_property
     def revision(self) -> str | None:
@@ -120,7 +120,7 @@ class FolderGenerator:
         if not matches:
             raise GeneratorConfigError(
                 f"prompt: {prompt!r} names no class folder of {self._root} "
-                f"({', '.join(self._classes)}); name one, or set generator.nouns"
+                f"({', '.join(self._classes)}); name one, or give `nouns`"
             )
         return min(matches)[2]
 

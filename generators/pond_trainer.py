@@ -1,8 +1,8 @@
 """Trains the pond's Stable Diffusion: captioned scenes -> a folder `from_pretrained` loads.
 
-`make pond` runs it: `render` writes captioned scenes, `train` reads that folder and writes the
-pipeline in diffusers' own format. The captions carry the pond's faults on purpose (PLAIN below).
-Nothing at run time imports this module.
+`make pond` runs it: `render` writes captioned scenes, `autoencoder` and then `denoiser` read that
+folder and write the pipeline in diffusers' own format. The captions carry the pond's faults on
+purpose (PLAIN below). Nothing at run time imports this module.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,18 +46,25 @@ def make_generator(spec: Mapping[str, Any]) -> Generator:
     return factory(**options)
 
 
-def check_generator(spec: Mapping[str, Any]) -> None:
+def check_generator(spec: Mapping[str, Any], *, schedulers: Sequence[str] = ()) -> None:
     """Refuse a section that could never draw, before any model loads.
 
     It looks at the kind, the arguments and local folders, and asks the hub for a pipeline that is
-    not in its cache. A generator of one's own may have a method `check()` for the same purpose.
+    not in its cache. A generator of one's own may have methods `check()` and
+    `check_schedulers(names)` for the same purpose.
+
+    Args:
+        spec: As for `make_generator`.
+        schedulers: Names that draws will have.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
     """
-    check = getattr(make_generator(spec), "check", None)
-    if check is not None:
+    generator = make_generator(spec)
+    if (check := getattr(generator, "check", None)) is not None:
         check()
+    if (check := getattr(generator, "check_schedulers", None)) is not None:
+        check(schedulers)
 
 
 def local_folder(model: str) -> Path | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
-from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
+from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import (
@@ -25,14 +25,15 @@ from gapclose.analysis.reference import (
     RealDataError,
     common_form,
     describe_confounds,
+    read_confounds,
     scan_sides,
 )
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator
 from gapclose.loop.appraisal import Evidence, appraise
-from gapclose.loop.config import ConfigError, PondReal, RunConfig
-from gapclose.loop.confirm import fresh_seeds, sample_row, shoot_look
+from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
+from gapclose.loop.confirm import Look, fresh_seeds, sample_row, shoot_look, stored_differently
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import check_drawn, check_real, embedded, open_gallery, rendered_pond
 from gapclose.loop.grouping import find_groups
@@ -47,6 +48,8 @@ from gapclose.loop.studio import Studio
 log = logging.getLogger(__name__)
 
 SHOWN: Final = 200  # images per class and side on the map
+EMBEDDER: Final = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+"""What an audit of two folders is scored with where nobody says otherwise."""
 
 Rows = NDArray[np.float32]
 
@@ -79,9 +82,7 @@ def audit_folders(
     """
     real, synthetic = Path(real), Path(synthetic)
     reporter = reporter or SilentReporter()
-    for name in (embedder, judge):
-        if name is not None:
-            check_embedder(name)
+    check_embedders(embedder, judge)
     sides = _sides(real=real, synthetic=synthetic)
     shared = [c for c in sides["real"].classes if c in sides["synthetic"].classes]
     skipped = [
@@ -99,8 +100,8 @@ def audit_folders(
         raise RealDataError(
             f"{synthetic}: no class has {MIN_IMAGES} images on both sides; add images"
         )
-    confounds = describe_confounds(sides["real"], sides["synthetic"])
-    form = common_form(sides["real"], sides["synthetic"])
+    stored = [read_confounds(sides[side]) for side in ("real", "synthetic")]
+    confounds, form = describe_confounds(*stored), common_form(*stored)
     config = config or _audit_config(real, synthetic, embedder, judge)
     config = config.model_copy(update={"embedder": embedder, "judge": judge})
     rundir = RunDir.create(out, config)
@@ -143,6 +144,7 @@ def audit_folders(
             nouns=nouns,
             extra={
                 "confounds": confounds,
+                "equalized": True,
                 "skipped": skipped,
                 "unreadable": [
                     {"path": str(p), "why": why} for _, bad in tables.values() for p, why in bad
@@ -167,15 +169,27 @@ def audit(
     out: Path,
     real: Path | None = None,
     synthetic: Path | None = None,
-    embedder: str = "open_clip:ViT-B-32/laion2b_s34b_b79k",
+    embedder: str | None = None,
     judge: str | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Audit two folders, or a config's baseline: `audit_folders` or `audit_config`.
 
+    Args:
+        config: What to draw and score; beside two folders, only how to score them.
+        out: The run folder.
+        real: A folder of images.
+        synthetic: A folder of images.
+        embedder: In place of the config's, or of `EMBEDDER`.
+        judge: In place of the config's.
+        reporter: Told what happens.
+
     Raises:
         ConfigError: Neither a config nor both folders are given.
     """
+    if config is not None:
+        named = {"embedder": embedder, "judge": judge}
+        config = config.model_copy(update={key: name for key, name in named.items() if name})
     if config is not None and real is None and synthetic is None:
         return audit_config(config, out=out, reporter=reporter)
     if real is None or synthetic is None:
@@ -183,8 +197,8 @@ def audit(
     return audit_folders(
         real=real,
         synthetic=synthetic,
-        embedder=embedder,
-        judge=judge,
+        embedder=config.embedder if config else embedder or EMBEDDER,
+        judge=config.judge if config else judge,
         out=out,
         reporter=reporter,
         config=config,
@@ -194,14 +208,24 @@ def audit(
 def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = None) -> Run:
     """Score a config's baseline recipe: fresh images against the real ones, no tuning.
 
+    A generator that is a folder of images is scored as it is.
+
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
             wrong; nothing has been written.
     """
     reporter = reporter or SilentReporter()
-    for name in (config.embedder, config.judge):
-        if name is not None:
-            check_embedder(name)
+    if isinstance(config.generator, FolderSpec) and isinstance(config.real, RealFolder):
+        return audit_folders(
+            real=Path(config.real.path),
+            synthetic=Path(config.generator.path),
+            embedder=config.embedder,
+            judge=config.judge,
+            out=out,
+            reporter=reporter,
+            config=config,
+        )
+    check_embedders(config.embedder, config.judge)
     check_drawn(config)
     if RunDir(out).holds_tuning:
         raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
@@ -222,7 +246,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         spaces = {name: Space.of(config, name) for name in classes}
         nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
         reporter.event("stage", name="baseline")
-        evidence, rows, embeddings, skipped = [], [], [], []
+        looks, evidence, rows, embeddings, skipped = [], [], [], [], []
         for done, (name, real) in enumerate(gallery.items()):
             try:
                 look = shoot_look(
@@ -240,17 +264,8 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                 log.error("%s could not be audited: %s", name, error)
                 skipped.append({"class": name, "why": str(error)})
                 continue
-            everything = [real.tune, *real.parts]
-            paths = tuple(rundir.relative(path) for part in everything for path in part.paths)
-            evidence.append(
-                replace(
-                    look.evidence(nouns[name]),
-                    real=np.concatenate([p.rows for p in everything]),
-                    judge_real=_joined([p.judge_rows for p in everything]),
-                    real_spectra=_joined([p.spectra for p in everything]),
-                    real_paths=paths,
-                )
-            )
+            looks.append(look)
+            evidence.append(_against_all(look, nouns[name], rundir))
             for split, seen in (("tune", real.tune), *(("confirm", p) for p in real.parts)):
                 for path, row in zip(seen.paths, seen.rows, strict=True):
                     shown = sample_row(rundir, path, name, "real", None, None)
@@ -269,7 +284,12 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             config=config,
             embedder=embedder,
             nouns=nouns,
-            extra={"confounds": [], "skipped": skipped, "unreadable": unreadable},
+            extra={
+                "confounds": stored_differently(looks),
+                "equalized": False,
+                "skipped": skipped,
+                "unreadable": unreadable,
+            },
             started=started,
             reporter=reporter,
         )
@@ -349,6 +369,18 @@ def _evidence(
         synthetic_spectra=rows("synthetic", spectra),
         real_paths=tuple(map(rundir.relative, paths("real"))),
         synthetic_paths=tuple(map(rundir.relative, paths("synthetic"))),
+    )
+
+
+def _against_all(look: Look, noun: str, rundir: RunDir) -> Evidence:
+    """A look's images against every real one: nothing was fitted, so no split is kept apart."""
+    everything = [look.real.tune, *look.real.parts]
+    return replace(
+        look.evidence(noun),
+        real=np.concatenate([p.rows for p in everything]),
+        judge_real=_joined([p.judge_rows for p in everything]),
+        real_spectra=_joined([p.spectra for p in everything]),
+        real_paths=tuple(rundir.relative(path) for part in everything for path in part.paths),
     )
 
 

@@ -156,7 +156,7 @@ def audit(
         changes = [f"{key}={json.dumps(word)}" for key, word in words.items() if word]
         loaded = load_config(config, changes)
         out = out or Path("runs") / config.stem
-        from gapclose.loop.controller import audit_config
+        from gapclose.loop.auditing import audit_config
 
         with _reporter() as reporter:
             audit_config(loaded, out=out, reporter=reporter)
@@ -166,13 +166,13 @@ def audit(
             missing = "--real" if real is None else "--synthetic"
             raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
         out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
-        from gapclose.loop.controller import audit_folders
+        from gapclose.loop.auditing import EMBEDDER, audit_folders
 
         with _reporter() as reporter:
             audit_folders(
                 real=real,
                 synthetic=synthetic,
-                embedder=embedder or "open_clip:ViT-B-32/laion2b_s34b_b79k",
+                embedder=embedder or EMBEDDER,
                 judge=judge,
                 out=out,
                 reporter=reporter,
@@ -241,10 +241,16 @@ def status(
 
 
 @app.command()
-def report(run: _Run) -> None:
-    """Rebuild report.html from the run folder."""
+def report(run: _Run, trust: _Trust = False) -> None:
+    """Rebuild report.html, and gap.json if it is not there, from the run folder."""
     from gapclose.loop.report import write_report
+    from gapclose.loop.rundir import RunDir
 
+    if not RunDir.open(run).has("gap.json"):
+        from gapclose.loop.rescoring import rescore
+
+        with _reporter() as reporter:
+            rescore(run, trust=trust, reporter=reporter)
     typer.echo(str(write_report(run)))
 
 
@@ -284,8 +290,10 @@ def app_(
     ] = "127.0.0.1",
 ) -> None:
     """Open a run in the FiftyOne App."""
+    from gapclose.loop.rundir import RunDir
     from gapclose.loop.viewer import open_app
 
+    RunDir.open(run)  # a wrong path is told first
     typer.echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
     open_app(run, port=port, address=address)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,6 +18,14 @@ from PIL import Image
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import MIN_IMAGES, ClassGap, guards_pass, mmd2
+from gapclose.analysis.reference import (
+    LOSSLESS,
+    Confounds,
+    ImageFile,
+    ImageSet,
+    describe_confounds,
+    read_confounds,
+)
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
 from gapclose.generators.images import write_png
@@ -129,6 +138,34 @@ def _one_size(shot: Shot, part: Part) -> bool:
         with Image.open(path) as photo:
             sizes.add(photo.size)
     return len(sizes) == 1
+
+
+def stored_differently(looks: Sequence[Look]) -> list[str]:
+    """What of codec, size and aspect still sets photos apart from what the camera made of images.
+
+    Returns:
+        As `describe_confounds`; nothing for no looks.
+    """
+    files = tuple(
+        ImageFile(path=path, cls=look.real.name)
+        for look in looks
+        for path in look.real.parts[look.part].paths
+    )
+    real = read_confounds(ImageSet(root=Path(), files=files))
+    shots = [
+        (image, row["camera"]["jpeg_quality"])
+        for look in looks
+        for image, row in zip(look.shot.images, look.rows, strict=True)
+    ]
+    # What went through no JPEG is as good as whatever lossless codec the photos are in.
+    lossless = next((codec for codec in real.codecs if codec in LOSSLESS), "png")
+    synthetic = Confounds(
+        codecs=tuple(lossless if quality is None else "jpeg" for _, quality in shots),
+        heights=tuple(image.shape[0] for image, _ in shots),
+        widths=tuple(image.shape[1] for image, _ in shots),
+        qualities=tuple(quality for _, quality in shots if quality is not None),
+    )
+    return describe_confounds(real, synthetic)
 
 
 def fresh_seeds(part: int, images: int, *, seed: int) -> range:

@@ -22,18 +22,26 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
-from gapclose.analysis.embedding import Embedder, check_embedder, make_embedder
-from gapclose.analysis.gap import ClassGap, Floor
+from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
+from gapclose.analysis.gap import MIN_CLOSED, ClassGap, Floor
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.generators.registry import make_generator
-from gapclose.loop.auditing import audit_config, audit_folders
 from gapclose.loop.budget import Budget
-from gapclose.loop.config import ConfigError, PondReal, RunConfig
-from gapclose.loop.confirm import Look, fresh_seeds, judged, sample_row, score_looks, shoot_look
+from gapclose.loop.closing import NAMED, clusters_of, in_short, shown_samples
+from gapclose.loop.config import PondReal, RunConfig
+from gapclose.loop.confirm import (
+    Look,
+    fresh_seeds,
+    judged,
+    score_looks,
+    shoot_look,
+    stored_differently,
+)
 from gapclose.loop.gallery import RealClass, check_drawn, check_real, open_gallery, rendered_pond
-from gapclose.loop.grouping import find_groups
 from gapclose.loop.mixture import Bank
-from gapclose.loop.prior import pointed_prompts, word_prior
+from gapclose.loop.pace import Pace
+from gapclose.loop.pointing import Selection, pointed_prompts, selections
+from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, write_bytes
@@ -41,17 +49,17 @@ from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposa
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage
-from gapclose.loop.tags import GAP, pulled_tags
+from gapclose.loop.tags import GAP
 
-__all__ = ["audit_config", "audit_folders", "tune"]
+__all__ = ["tune"]
 
 log = logging.getLogger(__name__)
 
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
-CLOSING_SECONDS: Final = 55.0  # groups, map and report of ten classes, which took 34 to 66
+# Groups, map and report took 34 to 66 s of ten classes: some for the map's library, more a class.
+CLOSING_SECONDS: Final = 25.0
+CLOSING_SECONDS_PER_CLASS: Final = 3.3
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
-SHOWN_REAL: Final = 100  # real images per class on the map
-NAMED: Final = 5  # classes that the reason for stopping names
 
 
 def tune(
@@ -59,6 +67,7 @@ def tune(
     *,
     out: Path | None = None,
     trust: bool = False,
+    search: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
@@ -69,6 +78,7 @@ def tune(
         config: What to tune.
         out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
+        search: False measures anew what the run has confirmed, and tries nothing.
         reporter: Told what happens.
 
     Raises:
@@ -79,17 +89,14 @@ def tune(
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{config.fingerprint()[:8]}" if out is None else Path(out)
     before = RunDir(out)
-    foreign = before.config_path.is_file() and not before.made_here()
-    if foreign and config.names_code() and not trust:
-        raise ConfigError(
-            f"{out}: was made elsewhere and its config names code; read it, then add --trust"
-        )
-    check_embedder(config.embedder)
-    if config.judge is not None:
-        check_embedder(config.judge)
+    before.check_trust(config, trust=trust)
+    check_embedders(config.embedder, config.judge)
     check_drawn(config)
-    storage = None if config.storage is None else open_storage(config.storage)
     images, classes = check_real(config)
+    if before.config_path.is_file():
+        before.check_config(config)
+    # The last that can be wrong, for it may make a database.
+    storage = None if config.storage is None else open_storage(config.storage)
     rundir = RunDir.create(out, config)
     with rundir.lock():
         state = rundir.read_json("state.json") if rundir.has("state.json") else {}
@@ -103,7 +110,8 @@ def tune(
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
-        _Tuning(config, rundir, gallery, unreadable, budget, state, storage, reporter).run()
+        tuning = _Tuning(config, rundir, gallery, unreadable, budget, state, storage, reporter)
+        tuning.run(search=search)
     return Run(rundir.path)
 
 
@@ -150,10 +158,11 @@ class _Tuning:
         self.searches = {name: self._search(name) for name in gallery}
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
-        self.trial_seconds: dict[str, list[float]] = {}
-        self.baseline_seconds: list[float] = []
-        self.small_seconds: list[float] = []
-        self.look_seconds: list[float] = []
+        self.pace = Pace(
+            trial_images=config.tune.images_per_trial,
+            baseline_images=BASELINE_IMAGES,
+            look_images=config.confirm.images,
+        )
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
         self.failed: dict[str, str] = {}
         self.interrupted = False
@@ -176,22 +185,41 @@ class _Tuning:
         fitted = Floor.fit(real.tune.rows, kernel=real.kernel, seed=self.config.tune.seed)
         return max(fitted.floor_p95(n_real=len(real.tune), n_synthetic=n_synthetic), 1e-9)
 
-    def run(self) -> None:
+    def run(self, *, search: bool) -> None:
         """Replay, search, confirm; search again what did not hold; close."""
         self._replay()
-        self._point()
+        if search:
+            self._warn_of_few()
+            self._reopen()
+            self._point()
         with _interruptible(self):
             while not self.interrupted:
-                self._tune()
+                if search:
+                    self._tune()
                 if self.interrupted:
                     break
                 self._confirm()
-                if self.interrupted or not self._reopened():
+                if self.interrupted or not search or not self._reopened():
                     break
             self._save_state()
             if self.interrupted:
                 raise KeyboardInterrupt
         self._close()
+
+    def _warn_of_few(self) -> None:
+        """Say which classes can never be called closed, before a night is spent on them."""
+        few = [name for name, real in self.gallery.items() if len(real.parts[0]) < MIN_CLOSED]
+        if few:
+            named = ", ".join(few[:NAMED]) + (" ..." if len(few) > NAMED else "")
+            message = (
+                f"{named}: under {MIN_CLOSED} photos to confirm with, so a gap can be seen but "
+                "not called closed; give about "
+                f"{round(MIN_CLOSED / self.config.real.confirm_share)} photos a class"
+            )
+            self.reporter.event("warning", message=message)
+        if self.config.confirm.images < MIN_CLOSED:
+            message = f"confirm.images: under {MIN_CLOSED} images call no gap closed"
+            self.reporter.event("warning", message=message)
 
     # Searching
 
@@ -201,7 +229,7 @@ class _Tuning:
         for row in rows:
             search = self.searches[row["class"]]
             self._retell(row["class"])
-            self._time(row)
+            self.pace.note_trial(row)
             search.images = row["images_total"]
             if row["state"] != "complete":
                 search.absorb_failure(row["stage"])
@@ -216,43 +244,25 @@ class _Tuning:
             if self.ended_before and self.searches[name].failures >= FAILURES:
                 # Whoever starts an ended run again has mended what failed, or wants to know.
                 self.searches[name].failures = 0
-        self._reopen()
+        for name, look in self.state["looks"].items():
+            size, seed = self.config.confirm.images, self.config.tune.seed
+            fresh = fresh_seeds(look["part"], size, seed=seed)
+            for recipe, drawn in self._looked_at(name).jobs(fresh):
+                self.studio.remember(name, recipe.draw.fingerprint(), drawn)
 
     def _point(self) -> None:
-        """Put what a person tagged `gap` first: its class, and the words that would mend it.
-
-        Real images are what the generator misses; synthetic ones what it makes too many of.
-        """
-        tagged = pulled_tags(self.rundir, GAP)[GAP]
-        samples, path = self.rundir.samples(), self.rundir.embeddings_path("samples")
-        if not tagged or not path.is_file():
-            return
-        rows = load_file(path)["embeddings"]
-        if len(rows) != len(samples):
-            return
-        for name in self.searches:
-            own = [i for i, row in enumerate(samples) if row["class"] == name]
-            chosen = [i for i in own if samples[i]["path"] in tagged]
-            if not chosen:
-                continue
-            real = [i for i in chosen if samples[i]["side"] == "real"]
-            if 2 * len(real) > len(chosen):
-                made = [i for i in own if samples[i]["stage"] == "tuned"]
-                wanted, unwanted = rows[real], rows[made]
-            else:
-                synthetic = [i for i in chosen if i not in real]
-                wanted, unwanted = self.gallery[name].tune.rows, rows[synthetic]
-            said = self._point_at(name, wanted=wanted, unwanted=unwanted)
-            message = f"{name}: {len(chosen)} images are tagged {GAP}; {said}"
+        """Put what a person tagged `gap` first: its class, and the words that would mend it."""
+        for selection in selections(self.rundir, self.gallery):
+            said = self._point_at(selection)
+            message = f"{selection.cls}: {selection.images} images are tagged {GAP}; {said}"
             self.reporter.event("tags", message=message)
         self._save_state()
 
-    def _point_at(self, name: str, *, wanted: Any, unwanted: Any) -> str:
+    def _point_at(self, selection: Selection) -> str:
         """Have the prompts tried that bring more of some images; says what comes of it."""
+        name = selection.cls
         search = self.searches[name]
-        prompts = pointed_prompts(
-            self.spaces[name], search.prior, self.embedder, wanted=wanted, unwanted=unwanted
-        )
+        prompts = pointed_prompts(self.spaces[name], search.prior, self.embedder, selection)
         if prompts and self.state["pointed"].get(name, {}).get("prompts") == prompts:
             return "its prompts come first" if search.pending else "its prompts were tried"
         if search.failures >= FAILURES:
@@ -300,7 +310,7 @@ class _Tuning:
         ):
             name = self.budget.pick(
                 {name: s for name, s in self.searches.items() if not self._rests(name)},
-                seconds={name: self._trial_seconds(name) for name in self.searches},
+                seconds={name: self.pace.trial(name) for name in self.searches},
             )
             if name is None:
                 break
@@ -332,7 +342,7 @@ class _Tuning:
         proposal = search.propose(
             settings_trials=self.budget.settings_trials(
                 search,
-                trial_seconds=self._trial_seconds(),
+                trial_seconds=self.pace.trial(),
                 open_classes=sum(s.stopped() is None for s in self.searches.values()),
                 reserve=self._reserve(),
             ),
@@ -359,11 +369,10 @@ class _Tuning:
                 raise GenerationError(f"{shot.invalid} of its images are invalid")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
             finding = search.absorb(proposal, images)
-        except GeneratorConfigError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the trial boundary: one trial fails, the run goes on
-            log.error("trial %d of %s failed: %s", proposal.number, name, error)
-            log.debug("%s", traceback.format_exc())
+        except Exception as error:
+            if isinstance(error, GeneratorConfigError) and not search.has_baseline:
+                raise  # not even the baseline can be drawn: it is the config that is wrong
+            self._log_error(f"trial {proposal.number} of {name} failed", error)
             search.absorb_failure(proposal.stage)
             row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
             row |= {"invalid": invalid, "gap": None, "mixture_gap": None, "value": None}
@@ -391,29 +400,8 @@ class _Tuning:
         for recipe, seeds in proposal.jobs:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
-        self._time(row)
+        self.pace.note_trial(row)
         self._say(name, row)
-
-    def _time(self, row: dict[str, Any]) -> None:
-        """Keep what a trial took; the stages that draw little or nothing anew say nothing."""
-        if row["number"] == 1 and row["state"] == "complete":
-            # Trial 1 draws at the baseline's settings, whatever its stage, but in small batches.
-            self.small_seconds.append(row["seconds"])
-        if row["stage"] == "joint":
-            self.trial_seconds.setdefault(row["class"], []).append(row["seconds"])
-        elif row["stage"] == "baseline" and row["state"] == "complete":
-            self.baseline_seconds.append(row["seconds"])
-
-    def _trial_seconds(self, name: str | None = None) -> float:
-        """What a trial takes: of the class, or of all, or else at the pace of the baselines."""
-        every = [seconds for took in self.trial_seconds.values() for seconds in took[-50:]]
-        took = self.trial_seconds.get(name or "", every)[-50:]
-        if took or every:
-            return float(np.median(took or every))
-        if self.baseline_seconds:
-            pace = float(np.median(self.baseline_seconds)) / BASELINE_IMAGES
-            return pace * self.config.tune.images_per_trial
-        return 1.0
 
     def _hints(self, name: str) -> list[Params]:
         """Settings that won in other classes: a generator's faults are mostly the same in all."""
@@ -436,8 +424,8 @@ class _Tuning:
                 doubtful += DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
         waiting += any(self._untried(name) for name in self.searches)
-        closing = CLOSING_SECONDS + 0.3 * len(self.searches)
-        return max(1.15 * waiting, waiting + doubtful) * self._one_look_seconds() + closing
+        closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
+        return max(1.15 * waiting, waiting + doubtful) * self.pace.look() + closing
 
     def _untried(self, name: str) -> bool:
         """Whether time ran out before anything but the baseline was tried for a class.
@@ -447,18 +435,6 @@ class _Tuning:
         """
         search = self.searches[name]
         return search.number == 1 and search.baseline_gap > search.baseline_floor
-
-    def _one_look_seconds(self) -> float:
-        """What confirming a class takes: as measured, or at the pace of the last trials."""
-        if self.look_seconds:
-            return float(np.median(self.look_seconds))
-        per_trial = self.config.tune.images_per_trial
-        pace = self._trial_seconds() / per_trial
-        if self.baseline_seconds and self.small_seconds:
-            # A look draws in larger batches than a trial.
-            large = float(np.median(self.baseline_seconds)) / BASELINE_IMAGES
-            pace *= min(1.0, large / (float(np.median(self.small_seconds)) / per_trial))
-        return pace * self.config.confirm.images
 
     # Confirming
 
@@ -499,13 +475,12 @@ class _Tuning:
             except GeneratorConfigError:
                 raise
             except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
-                log.error("%s could not be confirmed: %s", name, error)
-                log.debug("%s", traceback.format_exc())
+                self._log_error(f"{name} could not be confirmed", error)
                 self.failed[name] = f"its confirmation failed: {error}"
                 continue
             self.failed.pop(name, None)
             self.looks[name] = (before, after)
-            self.look_seconds.append(time.perf_counter() - start)
+            self.pace.note_look(time.perf_counter() - start)
             self._save_state()
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
@@ -525,8 +500,11 @@ class _Tuning:
             return 0, search.mixture()
         if last["trials"] != search.number and last["part"] + 1 < len(self.gallery[name].parts):
             return last["part"] + 1, search.mixture()
-        mixtures = self.rundir.read_json("mixtures.json")["classes"]
-        return last["part"], Mixture.from_json(mixtures[name])
+        return last["part"], self._looked_at(name)
+
+    def _looked_at(self, name: str) -> Mixture:
+        """What the last look at a class drew from."""
+        return Mixture.from_json(self.rundir.read_json("mixtures.json")["classes"][name])
 
     def _score(self) -> None:
         looks = self.looks
@@ -550,10 +528,13 @@ class _Tuning:
                 "confirmed": bool(done.confirmed),
                 "gap": done.gap,
             }
-        self.rundir.write_json(
-            "mixtures.json",
-            {"schema": 1, "classes": {n: a.mixture.to_json() for n, (_, a) in looks.items()}},
-        )
+        # Of a class that could not be looked at this time, what an earlier look kept stays.
+        kept = self.rundir.read_json("mixtures.json") if self.rundir.has("mixtures.json") else {}
+        mixtures = kept.get("classes", {}) | {
+            n: a.mixture.to_json() for n, (_, a) in looks.items()
+        }
+        ordered = {name: mixtures[name] for name in self.searches if name in mixtures}
+        self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
         self._save_state()
 
     def _reopened(self) -> bool:
@@ -584,19 +565,15 @@ class _Tuning:
         self._stage("report")
         from gapclose.loop.finish import write_map  # umap takes seconds to import
 
-        clusters, members = self._clusters()
-        rows: list[dict[str, Any]] = []
-        embeddings: list[Any] = []
-        for name, (before, after) in self.looks.items():
-            part = self.gallery[name].parts[after.part]
-            for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN_REAL]:
-                rows.append(sample_row(self.rundir, path, name, "real", None, None))
-                embeddings.append(row)
-            for look in (before, after):
-                rows.extend(look.rows)
-                embeddings.extend(look.shot.embeddings)
+        clusters, members = clusters_of(
+            self.looks,
+            embedder=self.embedder,
+            groups=self.groups,
+            nouns=self.nouns,
+            seed=self.config.tune.seed,
+        )
         self.rundir.write_json("gap.json", self._gap_json(clusters))
-        rows = [row | {"clusters": members.get(row["path"], [])} for row in rows]
+        rows, embeddings = shown_samples(self.rundir, self.looks, members)
         if rows:  # no class could be looked at: the report says why
             write_map(
                 self.rundir,
@@ -606,36 +583,20 @@ class _Tuning:
                 nouns=self.nouns,
                 seed=self.config.tune.seed,
             )
-        self.state |= {"stage": "done", "stopped_because": self._stopped_because()}
+        self.state["stopped_because"] = self._stopped_because()
         self._save_state()
         from gapclose.loop.report import write_report
 
-        if self.tune_seconds["all"]:
+        page = write_report(self.rundir.path)
+        self.state["stage"] = "done"
+        self._save_state()
+        if self.tune_seconds["all"] > 1.0:  # of less it says nothing
             share = self.tune_seconds["loop"] / self.tune_seconds["all"]
             self.reporter.event(
                 "cost",
                 message=f"{100 * share:.1f} % of the tuning was neither generating nor embedding",
             )
-        self.reporter.event("done", message=str(write_report(self.rundir.path)))
-
-    def _clusters(self) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-        """What stands apart after tuning, then what stood apart before; and who is in which."""
-        clusters: list[dict[str, Any]] = []
-        members: dict[str, list[int]] = {}
-        for stage, number in (("tuned", 1), ("baseline", 0)):
-            looks = [pair[number] for pair in self.looks.values()]
-            found, its = find_groups(
-                [look.evidence(self.nouns[look.real.name]) for look in looks],
-                stage=stage,
-                embedder=self.embedder,
-                groups=self.groups,
-                first_id=len(clusters),
-                seed=self.config.tune.seed,
-            )
-            clusters += found
-            for path, ids in its.items():
-                members[path] = members.get(path, []) + ids
-        return clusters, members
+        self.reporter.event("done", message=str(page))
 
     def _gap_json(self, clusters: list[dict[str, Any]]) -> dict[str, Any]:
         def first(gap: ClassGap) -> float:
@@ -645,7 +606,8 @@ class _Tuning:
             "schema": 1,
             "embedder": self.config.embedder,
             "judge": self.config.judge,
-            "confounds": [],
+            "confounds": stored_differently([after for _, after in self.looks.values()]),
+            "equalized": False,
             "classes": [
                 gap.to_json() | {"optimism": self._optimism(gap)}
                 for gap in sorted(self.gaps.values(), key=first)
@@ -694,14 +656,7 @@ class _Tuning:
         confirmed = {name for name, gap in self.gaps.items() if gap.confirmed}
         if confirmed == {*self.searches}:
             return "every class is closed and confirmed"
-        reasons: dict[str, list[str]] = {}
-        for name in [n for n in self.searches if n not in confirmed]:
-            reasons.setdefault(self._stopped(name), []).append(name)
-        return "; ".join(
-            f"{', '.join(names[:NAMED])}"
-            f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}: {why}"
-            for why, names in reasons.items()
-        )
+        return in_short({n: self._stopped(n) for n in self.searches if n not in confirmed})
 
     def _seconds(self) -> dict[str, float]:
         generate, embed = self.studio.generate_seconds, self.studio.embed_seconds
@@ -720,6 +675,11 @@ class _Tuning:
         self.state["stage"] = name
         self._save_state()
         self.reporter.event("stage", name=name)
+
+    def _log_error(self, what: str, error: Exception) -> None:
+        """One line on the terminal; how it came about, in RUN/errors.log."""
+        log.error("%s: %s", what, error)
+        self.rundir.append_error(f"{what}\n{traceback.format_exc()}")
 
     def _say(self, name: str, row: dict[str, Any]) -> None:
         search = self.searches[name]

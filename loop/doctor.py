@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from gapclose.analysis.cache import cache_folder
 from gapclose.loop.rundir import environment
 
 __all__ = ["Check", "diagnose", "find_mongod"]
@@ -59,8 +58,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
     yield from _weights()
     yield _mongod()
     yield _space("disk", runs or Path.cwd(), needed=5 * _GIB)
-    cache = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
-    yield _space("cache", cache, needed=1 * _GIB)
+    yield _space("cache", cache_folder(), needed=1 * _GIB)
 
 
 def find_mongod() -> Path | str | None:

@@ -103,7 +103,8 @@ def check_drawn(config: RunConfig) -> None:
             "generator.kind: a folder holds images that exist and draws no new ones; score them "
             f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
         )
-    check_generator(config.generator.as_spec())
+    named = {*config.space.scheduler, config.baseline.scheduler} - {None}
+    check_generator(config.generator.as_spec(), schedulers=sorted(map(str, named)))
 
 
 def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:

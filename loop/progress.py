@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, runtime_checkable
 
 from gapclose.loop.rundir import plain
+from gapclose.loop.wording import STATES, state_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -202,10 +203,8 @@ def class_table(classes: dict[str, dict[str, Any]]) -> RenderableType:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """`confirmed`, `closed`, `open`, or nothing while neither is known."""
-    if row.get("confirmed"):
-        return "confirmed"
-    return {True: "closed", False: "open"}.get(row.get("closed", ""), "")
+    """In the report's words, or nothing while it is not known."""
+    return "" if row.get("closed") is None else STATES[state_of(row, tuned=True)][0]
 
 
 def spoken_seconds(seconds: float) -> str:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from gapclose.analysis.distances import CAVEAT
 from gapclose.loop import wording
-from gapclose.loop.config import ConfigError
+from gapclose.loop.config import ConfigError, RunConfig
 from gapclose.loop.rundir import RunDir, write_text
 from gapclose.loop.thumbnails import Samples
-from gapclose.loop.wording import STATES, first_sentence, size, state_of
+from gapclose.loop.wording import STATES, first_sentence, masked, size, state_of
 
 __all__ = ["write_report"]
 
@@ -113,7 +113,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "scale": scale,
         "floor": scale.at(1.0),
         "config": config.to_dict(),
-        "config_text": config.to_yaml(),
+        "config_text": _shown_config(config),
         "state": state,
         "cost": _cost(trials, state),
         "failures": [t for t in trials if t.get("state") == "fail"],
@@ -134,6 +134,12 @@ def _optional(run: RunDir, name: str) -> Any:
         return run.read_json(name)
     except FileNotFoundError:
         return None
+
+
+def _shown_config(config: RunConfig) -> str:
+    if config.storage is not None:
+        config = config.model_copy(update={"storage": masked(config.storage)})
+    return config.to_yaml()
 
 
 def _cost(trials: Sequence[Row], state: Row) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-import platformdirs
-
+from gapclose.analysis.cache import cache_folder
 from gapclose.loop.config import ConfigError, RunConfig, changed_keys, load_config
 
 __all__ = [
@@ -119,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 class RunDir:
-    """One run's folder on disk; every method names its file by the DESIGN's layout.
+    """One run's folder on disk: what lies where in it is known here alone.
 
     Readers need no lock. Writers hold `lock()`, which dies with its process.
     """
@@ -225,6 +224,15 @@ class RunDir:
             return False
         return hmac.compare_digest(recorded, _origin(self.config()))
 
+    def check_trust(self, config: RunConfig, *, trust: bool) -> None:
+        """Raises ConfigError if code that a run from elsewhere names would be imported."""
+        foreign = self.config_path.is_file() and not self.made_here()
+        if foreign and config.names_code() and not trust:
+            raise ConfigError(
+                f"{self.path}: was made elsewhere and its config names code; read it, then add "
+                "--trust"
+            )
+
     # ------------------------------------------------------------------------------- writing
 
     @contextlib.contextmanager
@@ -258,6 +266,11 @@ class RunDir:
             os.fsync(file.fileno())
         if fresh:
             _sync_folder(self.path)
+
+    def append_error(self, text: str) -> None:
+        """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code."""
+        with (self.path / "errors.log").open("a", encoding="utf-8") as file:
+            file.write(f"{text.rstrip()}\n\n")
 
     def trials(self) -> list[dict[str, Any]]:
         """Every finished trial in the order it was told; a torn last line is left out."""
@@ -422,7 +435,7 @@ def _origin(config: RunConfig) -> str:
     The secret never leaves the user's own folders, so a run folder from elsewhere cannot
     carry a valid mark, nor can one's own run be given back with other code in its config.
     """
-    folder = Path(os.environ.get("GAPCLOSE_CACHE") or platformdirs.user_cache_dir("gapclose"))
+    folder = cache_folder()
     secret = folder / "origin.key"
     try:
         key = secret.read_bytes()

@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -184,7 +183,7 @@ class ClassSearch:
 
     def __post_init__(self) -> None:
         """Order the prompts by their prior share, or plan the screen that will."""
-        combinations = self.space.prompts()
+        combinations = self.space.prompts(self.prior)
         if not self.prior and len(combinations) > 1:
             # Words that follow each other in a config are alike: a few of all, not the first.
             order = np.random.default_rng(derive_seed(self.seed, self.space.cls, "screen"))
@@ -193,7 +192,7 @@ class ClassSearch:
         self._order_prompts()
 
     def _order_prompts(self) -> None:
-        combinations = self.space.prompts()
+        combinations = self.space.prompts(self.prior)
         shares = shares_product(self.prior, combinations)
         order = sorted(range(len(shares)), key=lambda i: (-shares[i], i))
         covered, most = 0.0, 0
@@ -337,7 +336,7 @@ class ClassSearch:
         """
         done = len(self._settings)
         past = [Past(params=p, value=v) for p, v, _, _ in self._settings]
-        queue = [self._baseline_settings(), *hints]
+        queue = [self.space.baseline_settings(), *hints]
         if done < len(queue):
             params = queue[done]
         else:
@@ -363,15 +362,6 @@ class ClassSearch:
             start += count
         return self._proposal("settings", params, jobs)
 
-    def _baseline_settings(self) -> Params:
-        """The baseline's own settings, as far as they lie in the space."""
-        draw, camera = self.space.baseline.draw.to_json(), self.space.baseline.camera.to_json()
-        params: Params = {}
-        for name, distribution in self.space.settings.items():
-            side, key = (camera, name.removeprefix("camera.")) if "." in name else (draw, name)
-            params[name] = _nearest(distribution, side.get(key))
-        return params
-
     def _pick_winner(self) -> None:
         """The settings with the best smoothed score; their images join the bank.
 
@@ -381,10 +371,9 @@ class ClassSearch:
         if not self._settings:
             self.winner = {}
             return
-        params = [p for p, _, _, _ in self._settings]
-        values = [v for _, v, _, _ in self._settings]
-        best = int(np.argmin(smooth(self.space.settings, params, values)))
-        self.winner = params[best]
+        points = np.asarray([self.space.coordinates(p) for p, _, _, _ in self._settings])
+        best = int(np.argmin(smooth(points, [v for _, v, _, _ in self._settings])))
+        self.winner = self._settings[best][0]
         _, _, proposal, images = self._settings[best]
         for number, (recipe, _) in enumerate(proposal.jobs):
             mine = [i for i, r in enumerate(images.recipes) if r == number]
@@ -514,26 +503,13 @@ def _padded(weights: NDArray[np.float64] | None, n: int) -> NDArray[np.float64] 
     return np.concatenate([weights, np.zeros(n - len(weights))])
 
 
-def _nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """The value itself if it may be chosen, else the nearest bound or the first choice."""
-    if isinstance(distribution, CategoricalDistribution):
-        return value if value in distribution.choices else distribution.choices[0]
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    return low if value is None else type(low)(min(max(value, low), high))
-
-
-def smooth(
-    distributions: Mapping[str, BaseDistribution],
-    params: Sequence[Params],
-    values: Sequence[float],
-) -> NDArray[np.float64]:
+def smooth(points: NDArray[np.float64], values: Sequence[float]) -> NDArray[np.float64]:
     """Scores with their noise smoothed away by a Gaussian process over the settings.
 
     Picking the lowest raw score picks the luckiest trial (the winner's curse).
 
     Args:
-        distributions: Of the settings.
-        params: Per trial.
+        points: (n, d), `Space.coordinates` of each trial's settings.
         values: Per trial; lower is better.
 
     Returns:
@@ -542,21 +518,10 @@ def smooth(
     y = np.asarray(values, dtype=np.float64)
     if len(y) < 5 or np.ptp(y) == 0:
         return y
-    x = np.asarray([list(_coordinates(distributions, p)) for p in params])
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.7, (0.2, 5.0), nu=2.5)
     kernel += WhiteKernel(0.1, (1e-3, 2.0))
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit(x, y)
-    return np.asarray(process.predict(x), dtype=np.float64)
-
-
-def _coordinates(distributions: Mapping[str, BaseDistribution], params: Params) -> Iterator[float]:
-    for name, distribution in distributions.items():
-        value = params[name]
-        if isinstance(distribution, CategoricalDistribution):
-            yield from (0.7 * (value == choice) for choice in distribution.choices)
-        else:
-            low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-            yield (value - low) / (high - low)
+        process.fit(points, y)
+    return np.asarray(process.predict(points), dtype=np.float64)

@@ -7,11 +7,14 @@ holds no state and knows nothing of scores.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
 import json
+import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from optuna.distributions import (
@@ -23,6 +26,8 @@ from optuna.distributions import (
 
 from gapclose.generators.recipe import Camera, Draw, Recipe, normalize_prompt
 from gapclose.loop.config import RunConfig, template_slots
+
+_APART: Final = 0.7  # two indicators that differ are then 1 apart
 
 Params = dict[str, Any]
 """Optuna's parameters of a trial: word slots by their names, settings by theirs."""
@@ -100,11 +105,63 @@ class Space:
         camera = {k.removeprefix("camera."): v for k, v in values.items() if "." in k}
         return Recipe(draw=Draw.from_json(draw), camera=Camera(**camera))
 
-    def prompts(self, limit: int = 4096) -> list[dict[str, str]]:
-        """Every combination of words, at most `limit` of them, in the order of the config."""
-        names = list(self.words)
-        product = itertools.product(*self.words.values())
-        return [dict(zip(names, c, strict=True)) for c in itertools.islice(product, limit)]
+    def baseline_settings(self) -> Params:
+        """The baseline's own settings, or the nearest to them that may be chosen."""
+        draw, camera = self.baseline.draw.to_json(), self.baseline.camera.to_json()
+        params: Params = {}
+        for name, distribution in self.settings.items():
+            side, key = (camera, name.removeprefix("camera.")) if "." in name else (draw, name)
+            params[name] = _nearest(distribution, side.get(key))
+        return params
+
+    def coordinates(self, params: Mapping[str, Any]) -> list[float]:
+        """Where settings lie: every range is [0, 1], every two choices are 1 apart."""
+        found: list[float] = []
+        for name, distribution in self.settings.items():
+            value = params[name]
+            if isinstance(distribution, CategoricalDistribution):
+                found += [_APART * (value == choice) for choice in distribution.choices]
+            else:
+                low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+                found.append((value - low) / (high - low))
+        return found
+
+    def prompts(
+        self,
+        prior: Mapping[str, Mapping[str, float]] | None = None,
+        *,
+        held: Mapping[str, str] | None = None,
+        limit: int = 4096,
+    ) -> list[dict[str, str]]:
+        """Combinations of words: all of them, or where there are too many, the likeliest.
+
+        Args:
+            prior: Slot -> word -> share. Without one, some of too many are drawn at random, the
+                same ones every time: the first would hold one word of the first slot.
+            held: Slots whose word is given.
+            limit: The most.
+
+        Returns:
+            All in the order of the config, or else the likeliest first.
+        """
+        words = {**self.words, **{slot: (word,) for slot, word in (held or {}).items()}}
+        total = math.prod(map(len, words.values()))
+        if total <= limit:
+            return [dict(zip(words, c, strict=True)) for c in itertools.product(*words.values())]
+        if not prior:
+            numbers = sorted(random.Random(0).sample(range(total), limit))
+            return [_combination(words, number) for number in numbers]
+        # The likeliest of a product extend the likeliest of its first slots.
+        best: list[tuple[float, dict[str, str]]] = [(1.0, {})]
+        for slot, choices in words.items():
+            shares = prior.get(slot, dict.fromkeys(choices, 1.0))
+            grown = (
+                (share * shares.get(word, 0.0), {**chosen, slot: word})
+                for share, chosen in best
+                for word in choices
+            )
+            best = heapq.nlargest(limit, grown, key=lambda pair: pair[0])
+        return [chosen for _, chosen in best]
 
     def digest(self) -> str:
         """16 hex digits that change with the space: a changed one breaks a study (optuna#2199)."""
@@ -121,6 +178,15 @@ class Space:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _combination(words: Mapping[str, Sequence[str]], number: int) -> dict[str, str]:
+    """The combination that counting through the product comes to at `number`."""
+    chosen = {}
+    for slot in reversed(list(words)):
+        number, at = divmod(number, len(words[slot]))
+        chosen[slot] = words[slot][at]
+    return {slot: chosen[slot] for slot in words}
+
+
 def _choices(values: Sequence[Any]) -> BaseDistribution | None:
     return CategoricalDistribution(tuple(values)) if values else None
 
@@ -132,6 +198,14 @@ def _floats(values: Sequence[float]) -> BaseDistribution | None:
 
 def _ints(values: Sequence[int]) -> BaseDistribution | None:
     return IntDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
+
+
+def _nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """The value itself if it may be chosen, else the nearest bound or the first choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value if value in distribution.choices else distribution.choices[0]
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    return low if value is None else type(low)(min(max(value, low), high))
 
 
 def _only(distribution: BaseDistribution) -> Any:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from gapclose.analysis.reference import Confounds, ImageSet, RealDataError, read_confounds, scan
 from gapclose.loop.config import ConfigError, load_config
+from gapclose.loop.gallery import FEWEST_TO_TUNE
 from gapclose.loop.rundir import unwritable, write_text
 
-__all__ = ["MIN_TUNED", "starter_text", "write_starter"]
-
-MIN_TUNED = 40  # real images per class below which tuning refuses (DESIGN, Config)
+__all__ = ["starter_text", "write_starter"]
 
 
 def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
@@ -55,12 +54,12 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
         RealDataError: If no class has enough images.
     """
     sizes = {name: len(images.of(name)) for name in images.classes}
-    enough = [name for name, n in sizes.items() if n >= MIN_TUNED]
-    few = [f"{name} ({n})" for name, n in sizes.items() if n < MIN_TUNED]
+    enough = [name for name, n in sizes.items() if n >= FEWEST_TO_TUNE]
+    few = [f"{name} ({n})" for name, n in sizes.items() if n < FEWEST_TO_TUNE]
     if not enough:
         raise RealDataError(
-            f"{images.root}: no class has {MIN_TUNED} images ({', '.join(few[:5])}); tuning needs "
-            f"at least {MIN_TUNED} per class"
+            f"{images.root}: no class has {FEWEST_TO_TUNE} images ({', '.join(few[:5])}); tuning "
+            f"needs at least {FEWEST_TO_TUNE} per class"
         )
     flat = len(sizes) == 1
     return _TEMPLATE.format(

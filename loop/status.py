@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.progress import class_table, spoken_seconds
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.wording import STATES, state_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -150,16 +151,8 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
             _shown(row.get("q_value"), ".3g"),
             _shown((row.get("judge") or {}).get("ratio"), ".1f"),
         ]
-        table.add_row(Text(str(row["name"])), *cells, _verdict(row))
+        table.add_row(Text(str(row["name"])), *cells, STATES[state_of(row, tuned=tuned)][0])
     return table
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    if row.get("confirmed"):
-        return "closed, confirmed"
-    if row.get("closed") is None:
-        return "too few to tell"
-    return "closed" if row["closed"] else "not closed"
 
 
 def _class_status(name: str, told: Mapping[str, Any], count: Mapping[str, Any]) -> ClassStatus:

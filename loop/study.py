@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gapclose.loop.config import ConfigError
 from gapclose.loop.space import Params, Space
+from gapclose.loop.wording import masked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -145,6 +146,6 @@ def open_storage(url: str) -> Storage:
     except (ImportError, SQLAlchemyError) as error:
         why = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"storage: {url} cannot be opened ({why}); give an SQLAlchemy URL whose driver is "
-            "installed, or null"
+            f"storage: {masked(url)} cannot be opened ({why}); give an SQLAlchemy URL whose "
+            "driver is installed, or null"
         ) from None

@@ -16,6 +16,7 @@ __all__ = [
     "count",
     "effect",
     "first_sentence",
+    "masked",
     "number",
     "percent",
     "ratio",
@@ -51,6 +52,17 @@ def state_of(row: Row, *, tuned: bool) -> str:
     if not tuned:
         return "none"
     return {True: "confirmed", False: "unconfirmed", None: "closed"}[confirmed]
+
+
+def masked(url: str) -> str:
+    """A database's URL without its password: a page is there to be passed on."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
 
 
 def first_sentence(rows: Sequence[Row], *, tuned: bool) -> str:

@@ -19,13 +19,16 @@ from PIL import Image
 
 from gapclose.analysis.reference import (
     CIFAKE_CLASSES,
+    Confounds,
     Form,
+    ImageSet,
     RealDataError,
     UnreadableImageError,
     common_form,
     describe_confounds,
     digest,
     equalize,
+    read_confounds,
     read_rgb,
     resize,
     scan,
@@ -39,6 +42,10 @@ def save(path: Path, colour: object = (10, 200, 30), size: tuple[int, int] = (4,
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)  # type: ignore[arg-type]
     return path
+
+
+def stored(*sides: ImageSet) -> list[Confounds]:
+    return [read_confounds(side) for side in sides]
 
 
 def cifake(folder: Path, *, last: int = 10) -> Path:
@@ -337,24 +344,28 @@ def folder_of(folder: Path, suffix: str, sizes: list[tuple[int, int]], **how: in
 def test_codec_and_size_are_named_and_removed(tmp_path: Path) -> None:
     real = scan(folder_of(tmp_path / "r", "jpg", [(32, 32)] * 12, quality=85))
     synthetic = scan(folder_of(tmp_path / "s", "png", [(64, 48)] * 9))
-    assert describe_confounds(real, synthetic) == ["synthetic: png 64x48, real: jpeg 32x32"]
-    assert common_form(real, synthetic) == Form(size=(32, 32), quality=85)
+    assert describe_confounds(*stored(real, synthetic)) == [
+        "synthetic: png 64x48, real: jpeg 32x32"
+    ]
+    assert common_form(*stored(real, synthetic)) == Form(size=(32, 32), quality=85)
 
 
 def test_equal_sides_have_no_confounds(tmp_path: Path) -> None:
     sizes = [(20 + i % 7, 30 + i % 5) for i in range(60)]
     real = scan(folder_of(tmp_path / "r", "png", sizes))
     synthetic = scan(folder_of(tmp_path / "s", "png", sizes[3:] + sizes[:3]))
-    assert describe_confounds(real, synthetic) == []
-    assert common_form(real, synthetic) is None
-    assert describe_confounds(real, real) == []
+    assert describe_confounds(*stored(real, synthetic)) == []
+    assert common_form(*stored(real, synthetic)) is None
+    assert describe_confounds(*stored(real, real)) == []
 
 
 def test_aspect_alone_counts_and_lossless_codecs_need_no_jpeg(tmp_path: Path) -> None:
     real = scan(folder_of(tmp_path / "r", "png", [(40, 20)] * 10))
     synthetic = scan(folder_of(tmp_path / "s", "bmp", [(20, 40)] * 10))
-    assert describe_confounds(real, synthetic) == ["synthetic: bmp 20x40, real: png 40x20"]
-    assert common_form(real, synthetic) == Form(size=(20, 20), quality=None)
+    assert describe_confounds(*stored(real, synthetic)) == [
+        "synthetic: bmp 20x40, real: png 40x20"
+    ]
+    assert common_form(*stored(real, synthetic)) == Form(size=(20, 20), quality=None)
 
 
 def test_orientation_counts_as_it_is_seen(tmp_path: Path) -> None:
@@ -365,14 +376,14 @@ def test_orientation_counts_as_it_is_seen(tmp_path: Path) -> None:
     for i in range(10):
         Image.new("RGB", (20, 40)).save(tmp_path / "r" / f"{i}.jpg")
         Image.new("RGB", (40, 20)).save(tmp_path / "s" / f"{i}.jpg", exif=exif)
-    assert describe_confounds(scan(tmp_path / "r"), scan(tmp_path / "s")) == []
+    assert describe_confounds(*stored(scan(tmp_path / "r"), scan(tmp_path / "s"))) == []
 
 
 def test_unreadable_files_are_no_confound(tmp_path: Path) -> None:
     real = scan(folder_of(tmp_path / "r", "png", [(8, 8)] * 4))
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "a.png").write_bytes(b"")
-    assert describe_confounds(real, scan(tmp_path / "s")) == []
+    assert describe_confounds(*stored(real, scan(tmp_path / "s"))) == []
 
 
 def test_equalize_gives_both_sides_one_size_and_one_codec() -> None:

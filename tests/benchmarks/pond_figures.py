@@ -70,13 +70,21 @@ def _opponent(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 class Bench:
     """The loaded pond and its rows of results."""
 
-    def __init__(self, model: str) -> None:
-        """Load nothing yet but the config."""
+    def __init__(self, model: str, clip: str, judge: str) -> None:
+        """Load the encoders; of the pipeline nothing yet but the config."""
         overrides = [] if model == "pond" else [f"generator.model={model}"]
         self.config = load_config("pond", overrides)
         self.generator = make_generator(self.config.generator.as_spec())
-        self.clip = embedding.make_embedder("pond")
-        self.judge = embedding.make_embedder("pond-judge")
+        generators, analysis = Path(pond.__file__).parent, Path(embedding.__file__).parent
+        self.folders = [
+            generators / "pond_sd" if model == "pond" else Path(model),
+            analysis / "pond_clip" if clip == "pond" else Path(clip),
+            analysis / "pond_judge" if judge == "pond-judge" else Path(judge),
+        ]
+        named = clip if clip == "pond" else f"open_clip:local-dir:{clip}"
+        self.clip = embedding.make_embedder(named)
+        named = judge if judge == "pond-judge" else f"transformers:{judge}"
+        self.judge = embedding.make_embedder(named)
         self.rows: list[tuple[str, str, str, bool]] = []
 
     def say(
@@ -119,13 +127,7 @@ def renderer(bench: Bench) -> None:
     bench.say("renderer, images/s on one core", ">= 300", speed, speed >= 300, "{:.0f}")
     same = all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     bench.say("renderer, same pixels for the same seed", "all", float(same), same)
-    root = Path(pond.__file__).parent
-    folders = [
-        root / "pond_sd",
-        root.parent / "analysis/pond_clip",
-        root.parent / "analysis/pond_judge",
-    ]
-    weights = [f for folder in folders for f in folder.rglob("*.safetensors")]
+    weights = [f for folder in bench.folders for f in folder.rglob("*.safetensors")]
     megabytes = sum(f.stat().st_size for f in weights) / 2**20
     bench.say("all weights, MiB of safetensors", "<= 24", megabytes, megabytes <= 24, "{:.1f}")
 
@@ -294,9 +296,11 @@ def main() -> None:
     parser.add_argument(
         "--model", default="pond", help="a pipeline's folder, by default the shipped one"
     )
+    parser.add_argument("--clip", default="pond", help="a CLIP's folder")
+    parser.add_argument("--judge", default="pond-judge", help="a judge's folder")
     parser.add_argument("--only", choices=["renderer", "encoders", "generator", "oracle"])
     options = parser.parse_args()
-    bench = Bench(options.model)
+    bench = Bench(options.model, options.clip, options.judge)
     print(f"| {'what':<58} | {'target':>9} | {'measured':>9} | met |")
     print(f"|{'-' * 60}|{'-' * 11}|{'-' * 11}|-----|")
     for step in (renderer, encoders, generator, oracle):

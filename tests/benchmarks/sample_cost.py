@@ -48,7 +48,7 @@ FAR: Final = 2000  # images that ours is driven on to: no target looks at it lat
 BASELINE_IMAGES: Final = 100
 METHODS: Final = {
     "ours": "ours",
-    "on": "ours, driven on where it would rest",
+    "on": f"ours, driven on to {FAR:,} where it would rest",
     "tpe": "one prompt per trial, TPE, n = 64, best kept",
     "random": "random recipes, n = 64, best kept",
     "bank": "random recipes, n = 8, mixture fit",

@@ -52,7 +52,7 @@ def test_it_is_what_the_pipeline_itself_draws(tiny: Path) -> None:
 
 def test_what_it_is_called(tiny: Path, tmp_path: Path) -> None:
     generator = _make(tiny)
-    assert generator.id == f"diffusers:{tiny}"
+    assert generator.id == f"diffusers:{tiny.name}"
     assert generator.license == "apache-2.0"
     assert DiffusersGenerator("pond").id == "diffusers:pond"
     assert DiffusersGenerator("owner/name", revision="v1").id == "diffusers:owner/name"

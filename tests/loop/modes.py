@@ -36,6 +36,25 @@ def mixed(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> Rows
     return np.concatenate([rows_of(w, round(s * n), rng) for w, s in shares.items()])
 
 
+class Blind:
+    """An embedder without a text side."""
+
+    id = "blind"
+    width = WIDTH
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        raise AssertionError("no image is embedded")
+
+
+class Reader(Blind):
+    """Its texts lie where the modes of their words do."""
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rng = np.random.default_rng(0)
+        words = [next(w for w in text.split() if w in WORDS) for text in texts]
+        return np.concatenate([rows_of(w, 1, rng, spread=0.0) for w in words])
+
+
 def make_space(**space: Any) -> Space:
     """Words to choose from; what else is given may be varied too."""
     words = {"prompt": "a {color} frog", "slots": {"color": list(WORDS)}}

@@ -3,7 +3,7 @@
 It renders the scene that the prompt's words name; plain frogs come out green. Environment:
 SLOW_POND_SECONDS sleeps per image; SLOW_POND_LOG is a file that every call adds a line to;
 SLOW_POND_FAILS names a word whose prompts fail, SLOW_POND_INVALID one of whose images nine of
-ten are invalid.
+ten are invalid, SLOW_POND_REFUSES a scheduler that does not fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gapclose.generators.base import GenerationError, checked_seeds
+from gapclose.generators.base import GenerationError, GeneratorConfigError, checked_seeds
 from gapclose.generators.images import NAN, ImageBatch
 from gapclose.generators.pond import BACKGROUNDS, CLASSES, COLORS, Scene, quantize, render
 from gapclose.generators.recipe import Draw
@@ -37,6 +37,8 @@ class SlowPond:
         fails = os.environ.get("SLOW_POND_FAILS")
         if fails and fails in draw.prompt:
             raise GenerationError(f"no {fails} today")
+        if draw.scheduler == os.environ.get("SLOW_POND_REFUSES", ""):
+            raise GeneratorConfigError(f"scheduler: {draw.scheduler} does not fit")
         time.sleep(float(os.environ.get("SLOW_POND_SECONDS", "0")) * len(seeds))
         images = tuple(_image(draw, seed) for seed in checked_seeds(seeds))
         spoilt = os.environ.get("SLOW_POND_INVALID", " ") in draw.prompt.split()

@@ -14,8 +14,9 @@ from PIL import Image
 from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.reference import RealDataError
 from gapclose.generators.pond import real_photos, write_real
-from gapclose.loop.auditing import audit_config, audit_folders
-from gapclose.loop.config import ConfigError, load_config
+from gapclose.loop.auditing import audit, audit_config, audit_folders
+from gapclose.loop.config import ConfigError, load_config, parse_config
+from gapclose.loop.rescoring import rescore
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 
@@ -151,6 +152,29 @@ def test_the_run_folder_is_whole(audited: Run) -> None:
     assert audited.state["stage"] == "done"
     assert audited.report.stat().st_size > 10_000
     assert audited.trials == []
+
+
+@pytest.mark.slow
+def test_a_config_whose_generator_is_a_folder_is_audited_with_its_own_embedder(
+    sides: tuple[Path, Path], audited: Run, tmp_path: Path
+) -> None:
+    config = parse_config(
+        {
+            "real": {"path": str(sides[0])},
+            "generator": {"kind": "folder", "path": str(sides[1])},
+            "embedder": "pond",
+            "judge": "pond-judge",
+        }
+    )
+    ways = (
+        audit(config, out=tmp_path / "config"),
+        audit(config, real=sides[0], synthetic=sides[1], out=tmp_path / "folders"),
+    )
+    for run in ways:
+        assert run.gap["classes"] == audited.gap["classes"]
+        assert (run.gap["embedder"], run.gap["judge"]) == ("pond", "pond-judge")
+    (ways[0].path / "gap.json").unlink()
+    assert rescore(ways[0].path).gap["classes"] == audited.gap["classes"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from gapclose.loop.studio import Shot
 
 sys.path.insert(0, str(Path(__file__).parent))
 import modes
-from test_prior import Blind, Reader
+from modes import Blind, Reader
 
 TRUTH = {"brown": 0.6, "gray": 0.4}
 NOUNS = {"frog": "brown", "toad": "gray"}  # nouns that Reader knows

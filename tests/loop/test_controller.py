@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import sys
@@ -159,6 +160,28 @@ def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
     assert (unbroken.path / "report.html").stat().st_size > 10_000
     with sqlite3.connect(unbroken.study_path) as db:
         assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.slow
+def test_a_lost_gap_json_is_measured_anew_and_nothing_is_tried(
+    unbroken: RunDir, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(unbroken.path, copy)
+    for name in ("gap.json", "report.html"):
+        (copy / name).unlink()
+    code, err = finished(command("report", copy, SLOW_POND_LOG=tmp_path / "drawn"))
+    assert code == 0, err
+    assert not (tmp_path / "drawn").exists()
+    assert (copy / "report.html").stat().st_size > 10_000
+    for name in ("trials.jsonl", "mixtures.json"):
+        assert (copy / name).read_bytes() == (unbroken.path / name).read_bytes()
+    before, after = Run.open(unbroken.path).gap, Run.open(copy).gap
+    for old, new in zip(before["classes"], after["classes"], strict=True):
+        assert new["name"] == old["name"]
+        assert new["gap"] == pytest.approx(old["gap"], abs=1e-6)
+        assert new["before"]["gap"] == pytest.approx(old["before"]["gap"], abs=1e-6)
+        assert new["confirmed"] == old["confirmed"]
 
 
 @pytest.mark.slow

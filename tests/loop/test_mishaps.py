@@ -52,6 +52,25 @@ def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
 
 
 @pytest.mark.slow
+def test_what_the_generator_refuses_fails_a_trial_but_as_the_baseline_the_config(
+    photos: Path, tmp_path: Path
+) -> None:
+    tune = {"budget": None, "trials": 20, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune), tmp_path / "o"
+    code, err = finished(command("tune", config, "--out", out, SLOW_POND_REFUSES="two"))
+    assert code == 0, err
+    run = Run.open(out)
+    states = {(row["recipe"]["draw"]["scheduler"], row["state"]) for row in run.trials}
+    assert states == {("one", "complete"), ("two", "fail")}
+    assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+    told = (out / "errors.log").read_text()
+    assert "Traceback" in told
+    assert "scheduler: two does not fit" in told
+    code, err = finished(command("tune", config, "--out", tmp_path / "b", SLOW_POND_REFUSES="one"))
+    assert (code, err.splitlines()[-1]) == (2, "error: scheduler: one does not fit")
+
+
+@pytest.mark.slow
 def test_a_class_of_mostly_invalid_images_is_told_and_the_others_are_finished(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,11 @@ BAD = {
          "space.scheduler=[ddim]", "--set", "baseline.scheduler=ddim"],
         ("generator.size", "33x33", "multiples of 4"),
     ),
+    "a scheduler that does not fit": (
+        ["--set", "generator={kind: diffusers, model: pond}", "--set",
+         "space.scheduler=[ddim, heun]", "--set", "baseline.scheduler=ddim"],
+        ("scheduler", "'heun'", "usable: "),
+    ),
     "no such code": (["--set", "generator.kind=nobody:Nothing"], ("nobody",)),
     "hub": (
         ["--set", "generator={kind: diffusers, model: nobody/nothing-at-all}", "--set",
@@ -81,6 +86,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     said = refused(tmp_path, config, *words)
     for word in named:
         assert word in said, said
+
+
+@pytest.mark.slow
+def test_a_storage_is_not_made_for_what_is_refused(tmp_path: Path, config: Path) -> None:
+    database = tmp_path / "studies.db"
+    words = ["--set", f"storage=sqlite:///{database}", "--set", "real.path=/nowhere/at/all"]
+    assert "/nowhere/at/all" in refused(tmp_path, config, *words)
+    assert not database.exists()
 
 
 @pytest.mark.slow

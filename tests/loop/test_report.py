@@ -266,6 +266,14 @@ def test_nothing_measured_yet_is_the_users_to_know(tmp_path: Path) -> None:
         write_report(run.path)
 
 
+def test_a_databases_password_is_not_passed_on(tmp_path: Path) -> None:
+    storage = "postgresql://me:s3cret@host/studies"
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=4, config={"storage": storage})
+    page = write_report(run.path).read_text()
+    assert "s3cret" not in page
+    assert "postgresql://me:***@host/studies" in page
+
+
 def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=20, tuned=False)
     path = write_report(run.path)

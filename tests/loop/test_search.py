@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gapclose.analysis.gap import mmd2
 from gapclose.loop.search import (
@@ -20,7 +19,6 @@ from gapclose.loop.search import (
     Images,
     Mixture,
     Proposal,
-    _nearest,
     smooth,
 )
 
@@ -245,24 +243,16 @@ def test_mixtures_survive_json_and_share_out_seeds() -> None:
     assert [s for _, seeds in jobs for s in seeds] == list(range(100, 120))
 
 
-def test_the_nearest_allowed_setting() -> None:
-    assert _nearest(FloatDistribution(1.0, 4.0), 7.5) == 4.0
-    assert _nearest(IntDistribution(6, 12), 2) == 6
-    assert _nearest(IntDistribution(6, 12), 8) == 8
-    assert _nearest(CategoricalDistribution(("a", "b")), "b") == "b"
-    assert _nearest(CategoricalDistribution(("a", "b")), None) == "a"
-
-
 def test_smoothing_does_not_fall_for_the_luckiest_trial() -> None:
-    distributions = {"guidance_scale": FloatDistribution(0.0, 10.0)}
     rng = np.random.default_rng(0)
-    params = [{"guidance_scale": float(g)} for g in np.linspace(0, 10, 21)]
-    values = [0.02 * (p["guidance_scale"] - 3) ** 2 + 0.05 * rng.normal() for p in params]
+    guidance = np.linspace(0, 10, 21)
+    points = guidance[:, None] / 10
+    values = [0.02 * (g - 3) ** 2 + 0.05 * rng.normal() for g in guidance]
     values[18] = -0.2  # luck, far from the valley at 3
     assert int(np.argmin(values)) == 18
-    best = int(np.argmin(smooth(distributions, params, values)))
-    assert abs(params[best]["guidance_scale"] - 3) < 2
-    assert smooth(distributions, params[:3], values[:3]).tolist() == values[:3]
+    best = int(np.argmin(smooth(points, values)))
+    assert abs(guidance[best] - 3) < 2
+    assert smooth(points[:3], values[:3]).tolist() == values[:3]
 
 
 def test_what_a_person_pointed_at_is_tried_once_and_before_other_prompts() -> None:

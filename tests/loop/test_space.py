@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import (
     CategoricalDistribution,
@@ -184,3 +186,59 @@ def test_shares_product() -> None:
     # A combination left out leaves the rest to sum to 1; no information is even.
     assert sum(shares_product(shares, words[:3])) == pytest.approx(1.0)
     assert shares_product({"color": {}}, words) == pytest.approx([0.25] * 4)
+
+
+def test_the_baselines_settings_or_the_nearest_that_may_be_chosen() -> None:
+    assert space().baseline_settings() == {
+        "negative_prompt": "",
+        "guidance_scale": 4.0,
+        "num_inference_steps": 12,  # diffusers' own would be 50
+        "camera.kernel": "area",
+        "camera.noise": 0.0,
+    }
+    far = {"prompt": "a {class}", "guidance_scale": 12.5, "num_inference_steps": 2}
+    settings = space(baseline=far | {"negative_prompt": "painting"}).baseline_settings()
+    assert (settings["guidance_scale"], settings["num_inference_steps"]) == (10.0, 6)
+    assert settings["negative_prompt"] == ""  # "painting" may not be chosen
+
+
+def test_ranges_and_choices_are_one_wide() -> None:
+    made = space()
+    low = made.baseline_settings() | {"guidance_scale": 1.0}
+    high = low | {"guidance_scale": 10.0}
+    other = low | {"negative_prompt": "drawing"}
+    points = [np.asarray(made.coordinates(p)) for p in (low, high, other)]
+    assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0)
+    assert np.linalg.norm(points[0] - points[2]) == pytest.approx(1.0, abs=0.02)
+
+
+def big() -> Space:
+    slots = {f"s{i}": [f"{i}{letter}" for letter in "abcdefghi"] for i in range(5)}  # 59,049
+    template = "a photo of a {class} " + " ".join(f"{{{slot}}}" for slot in slots)
+    return space(space={"prompt": [template], "slots": slots, "nouns": {}})
+
+
+def test_of_too_many_prompts_no_word_is_left_out() -> None:
+    prompts = big().prompts()
+    assert len(prompts) == len({tuple(p.items()) for p in prompts}) == 4096
+    assert prompts == big().prompts()
+    for slot, words in big().words.items():
+        assert {p[slot] for p in prompts} == set(words)
+
+
+def test_of_too_many_prompts_the_likeliest_come_first() -> None:
+    made = big()
+    rng = np.random.default_rng(0)
+    prior = {
+        slot: dict(zip(words, rng.dirichlet(np.full(len(words), 0.3)).tolist(), strict=True))
+        for slot, words in made.words.items()
+        if slot.startswith("s")
+    }
+    few = made.prompts(prior, limit=50)
+    everything = made.prompts(limit=60_000)
+    shares = sorted(shares_product(prior, everything), reverse=True)
+    total = sum(math.prod(prior[s][p[s]] for s in prior) for p in everything)
+    assert [math.prod(prior[s][p[s]] for s in prior) / total for p in few] == pytest.approx(
+        shares[:50]
+    )
+    assert {p["s3"] for p in made.prompts(prior, held={"s3": "3h"}, limit=50)} == {"3h"}

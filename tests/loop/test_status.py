@@ -94,9 +94,17 @@ def test_gap_table_sorts_by_effect_and_says_what_closed_means() -> None:
     ]
     lines = [line.rstrip() for line in text(gap_table({"classes": rows})).splitlines()]
     assert [line.split()[0] for line in lines[1:]] == ["big", "sure", "small", "few"]
-    assert lines[1].endswith("not closed")
-    assert lines[2].endswith("closed, confirmed")
+    assert lines[1].endswith("open")
+    assert lines[2].endswith("no gap")
     assert lines[4].endswith("too few to tell")
     assert "before" not in lines[0]
+
+
+def test_gap_table_of_a_tuned_run_says_what_is_confirmed() -> None:
+    row = {"ratio": 0.4, "effect": 0.1, "closed": True, "before": {"ratio": 9.0}}
+    rows = [row | {"name": "sure", "confirmed": True}, row | {"name": "odd", "confirmed": False}]
+    lines = [line.rstrip() for line in text(gap_table({"classes": rows})).splitlines()]
+    assert lines[1].endswith(" confirmed")
+    assert lines[2].endswith(" not confirmed")
     tuned = [{**rows[1], "before": {"ratio": 99.0}}]
     assert "99.0" in text(gap_table({"classes": tuned}))

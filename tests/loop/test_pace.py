@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gapclose.loop.pace import Pace
+
+
+def make_pace() -> Pace:
+    return Pace(trial_images=8, baseline_images=100, look_images=200)
+
+
+def row(cls: str, stage: str, seconds: float, **more: Any) -> dict[str, Any]:
+    rest = {"number": 9, "state": "complete"}
+    return {"class": cls, "stage": stage, "seconds": seconds} | rest | more
+
+
+def test_before_anything_is_measured_a_trial_is_taken_for_a_second() -> None:
+    assert make_pace().trial() == 1.0
+
+
+def test_until_whole_recipes_were_tried_baselines_tell() -> None:
+    pace = make_pace()
+    pace.note_trial(row("frog", "baseline", 50.0, number=0))
+    pace.note_trial(row("frog", "baseline", 9999.0, number=0, state="fail"))
+    pace.note_trial(row("frog", "settings", 0.01))  # a camera on images that were there
+    assert pace.trial() == pace.trial("ship") == 4.0
+    assert pace.look() == 100.0
+
+
+def test_a_class_goes_by_its_own_latest_trials_and_else_by_all() -> None:
+    pace = make_pace()
+    for seconds in [100.0] * 60 + [2.0] * 50:
+        pace.note_trial(row("frog", "joint", seconds))
+    for _ in range(10):
+        pace.note_trial(row("ship", "joint", 6.0))
+    assert (pace.trial("frog"), pace.trial("ship")) == (2.0, 6.0)
+    assert pace.trial("cat") == pace.trial() == 2.0  # the median of all of them
+
+
+def test_a_look_takes_what_looks_took_and_before_that_what_its_larger_batches_would() -> None:
+    pace = make_pace()
+    pace.note_trial(row("frog", "baseline", 50.0, number=0))  # 0.5 s an image
+    pace.note_trial(row("frog", "settings", 8.0, number=1))  # 1 s an image in small batches
+    pace.note_trial(row("frog", "joint", 16.0))  # these draw at twice that
+    assert pace.look() == pytest.approx(200 * 2.0 * 0.5)
+    pace.note_look(7.0)
+    assert pace.look() == 7.0
