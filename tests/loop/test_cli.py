@@ -36,14 +36,18 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> None:
-    """A controller that only fails: what is tested is what the command line makes of it."""
+    """A loop that only fails: what is tested is what the command line makes of it."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise raised
 
-    module: Any = types.ModuleType("gapclose.loop.controller")
-    module.tune = module.audit_config = module.audit_folders = fail
-    monkeypatch.setitem(sys.modules, "gapclose.loop.controller", module)
+    controller: Any = types.ModuleType("gapclose.loop.controller")
+    controller.tune = fail
+    auditing: Any = types.ModuleType("gapclose.loop.auditing")
+    auditing.audit_config = auditing.audit_folders = fail
+    auditing.EMBEDDER = "pond"
+    for module in (controller, auditing):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 def test_help_names_every_command_and_no_unfinished_one(
