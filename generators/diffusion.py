@@ -151,17 +151,19 @@ class DiffusersGenerator:
         index = self._cached("model_index.json") if folder is None else folder / "model_index.json"
         if not names or index is None:
             return
-        try:
-            library, kind = json.loads(index.read_text(encoding="utf-8"))["scheduler"]
-            saved = json.loads((index.parent / "scheduler" / "scheduler_config.json").read_text())
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # loading will tell
         import diffusers
 
-        if library == "diffusers" and hasattr(diffusers, str(kind)):
-            original = getattr(diffusers, kind).from_config(saved)
-            for name in names:
-                build_scheduler(name, original)
+        try:
+            _, kind = json.loads(index.read_text(encoding="utf-8"))["scheduler"]
+            made = getattr(diffusers, kind)
+            if not issubclass(made, diffusers.SchedulerMixin):
+                return
+            config = index.parent / "scheduler" / "scheduler_config.json"
+            original = made.from_config(json.loads(config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return  # loading will tell
+        for name in names:
+            build_scheduler(name, original)
 
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
         """One image per seed; NaN, one-colour and safety-flagged images come back marked.

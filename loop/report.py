@@ -66,7 +66,7 @@ def _content(run: RunDir) -> dict[str, Any]:
             f"{run.path}: nothing was measured yet (no gap.json); let `gapclose tune` go on, or "
             "look at `gapclose status`"
         )
-    config = run.config()
+    config = _without_password(run.config())
     mixtures = (_optional(run, "mixtures.json") or {}).get("classes", {})
     trials = run.trials()
     rows = sorted(gap["classes"], key=size, reverse=True)
@@ -113,7 +113,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "scale": scale,
         "floor": scale.at(1.0),
         "config": config.to_dict(),
-        "config_text": _shown_config(config),
+        "config_text": config.to_yaml(),
         "state": state,
         "cost": _cost(trials, state),
         "failures": [t for t in trials if t.get("state") == "fail"],
@@ -136,10 +136,10 @@ def _optional(run: RunDir, name: str) -> Any:
         return None
 
 
-def _shown_config(config: RunConfig) -> str:
-    if config.storage is not None:
-        config = config.model_copy(update={"storage": masked(config.storage)})
-    return config.to_yaml()
+def _without_password(config: RunConfig) -> RunConfig:
+    if config.storage is None:
+        return config
+    return config.model_copy(update={"storage": masked(config.storage)})
 
 
 def _cost(trials: Sequence[Row], state: Row) -> dict[str, Any]:

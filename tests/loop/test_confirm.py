@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.confirm import Look, fresh_seeds, judged, score_looks
+from gapclose.loop.confirm import Look, fresh_seeds, judged, score_looks, stored_differently
 from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.search import Mixture
 from gapclose.loop.studio import Shot
@@ -110,6 +111,25 @@ def test_the_judge_can_refuse() -> None:
 
 def test_what_is_not_closed_is_not_confirmed() -> None:
     assert confirmed(look({"brown": 1.0}, judge=TRUTH)) == (False, False)
+
+
+def test_photos_and_images_that_are_stored_differently_are_named(tmp_path: Path) -> None:
+    paths = tuple(tmp_path / f"{i}.jpg" for i in range(40))
+    for path in paths:
+        Image.new("RGB", (32, 32)).save(path, quality=80)
+
+    def said(size: int, jpeg: int | None) -> list[str]:
+        seen = look(TRUTH)
+        part = replace(seen.real.parts[0], paths=paths)
+        images = tuple(np.zeros((size, size, 3), np.uint8) for _ in range(40))
+        rows = [{"camera": {"jpeg_quality": jpeg}} for _ in images]
+        real, shot = replace(seen.real, parts=(part,)), replace(seen.shot, images=images)
+        return stored_differently([replace(seen, real=real, shot=shot, rows=rows)])
+
+    assert said(64, None) == ["synthetic: png 64x64, real: jpeg 32x32"]
+    assert said(32, None) == ["synthetic: png 32x32, real: jpeg 32x32"]
+    assert said(32, 80) == []
+    assert stored_differently([]) == []
 
 
 def test_too_many_invalid_images_refuse() -> None:
