@@ -26,7 +26,7 @@ from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
-from gapclose.loop.config import ConfigError, FolderSpec, RunConfig, nearest
+from gapclose.loop.config import ConfigError, FolderSpec, nearest
 from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
@@ -82,7 +82,10 @@ def export(
         raise ConfigError(f"--format: unknown {image_format!r}; {nearest(image_format, FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists and is not empty; name a new folder")
-    config = _trusted(folder, trust=trust)
+    config = folder.config()
+    if isinstance(config.generator, FolderSpec):
+        raise ConfigError(f"{folder.path}: an audit of two folders has nothing to export; tune")
+    folder.check_trust(config, trust=trust)
     rejected = pulled_tags(folder, REJECT)[REJECT]
     plans = _plans(folder, only_confirmed=only_confirmed, rejected=rejected)
     for plan in plans:
@@ -107,20 +110,6 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return out
-
-
-def _trusted(folder: RunDir, *, trust: bool) -> RunConfig:
-    """The run's config, if something new can be drawn with it and nobody need fear its code."""
-    config = folder.config()
-    if isinstance(config.generator, FolderSpec):
-        raise ConfigError(f"{folder.path}: an audit of two folders has nothing to export; tune")
-    code = config.names_code()
-    if code and not (trust or folder.made_here()):
-        raise ConfigError(
-            f"{folder.config_path}: names code to import ({', '.join(code)}); "
-            "if you trust whoever made this run, add --trust"
-        )
-    return config
 
 
 # -------------------------------------------------------------------------------- what to draw

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gapclose.analysis.distances import CAVEAT
 from gapclose.loop import wording
-from gapclose.loop.config import ConfigError, RunConfig
+from gapclose.loop.config import RunConfig
 from gapclose.loop.rundir import RunDir, write_text
 from gapclose.loop.thumbnails import Samples
 from gapclose.loop.wording import STATES, first_sentence, masked, size, state_of
@@ -62,10 +62,7 @@ def write_report(run: Path) -> Path:
 def _content(run: RunDir) -> dict[str, Any]:
     gap = _optional(run, "gap.json")
     if gap is None:
-        raise ConfigError(
-            f"{run.path}: nothing was measured yet (no gap.json); let `gapclose tune` go on, or "
-            "look at `gapclose status`"
-        )
+        raise run.unmeasured()
     config = _without_password(run.config())
     mixtures = (_optional(run, "mixtures.json") or {}).get("classes", {})
     trials = run.trials()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from gapclose.loop.auditing import audit_config
-from gapclose.loop.config import ConfigError
 from gapclose.loop.controller import tune
 from gapclose.loop.progress import Reporter
 from gapclose.loop.run import Run
@@ -35,10 +34,7 @@ def rescore(path: Path, *, trust: bool = False, reporter: Reporter | None = None
     state = run.read_json("state.json") if run.has("state.json") else {}
     audited = state.get("kind") == "audit"
     if not audited and not run.has("mixtures.json"):
-        raise ConfigError(
-            f"{run.path}: nothing was measured yet (no gap.json); let `gapclose tune` go on, or "
-            "look at `gapclose status`"
-        )
+        raise run.unmeasured()
     if audited:
         run.check_trust(config, trust=trust)
         return audit_config(config, out=run.path, reporter=reporter)

@@ -226,12 +226,19 @@ class RunDir:
 
     def check_trust(self, config: RunConfig, *, trust: bool) -> None:
         """Raises ConfigError if code that a run from elsewhere names would be imported."""
-        foreign = self.config_path.is_file() and not self.made_here()
-        if foreign and config.names_code() and not trust:
+        code = config.names_code()
+        if code and not trust and self.config_path.is_file() and not self.made_here():
             raise ConfigError(
-                f"{self.path}: was made elsewhere and its config names code; read it, then add "
-                "--trust"
+                f"{self.config_path}: was made elsewhere and names code to import "
+                f"({', '.join(code)}); if you trust whoever made it, add --trust"
             )
+
+    def unmeasured(self) -> ConfigError:
+        """What is wrong with a run that has no gap.json and nothing to make it of."""
+        return ConfigError(
+            f"{self.path}: nothing was measured yet (no gap.json); let `gapclose tune` go on, or "
+            "look at `gapclose status`"
+        )
 
     # ------------------------------------------------------------------------------- writing
 

@@ -48,7 +48,7 @@ DEATHS = [
     "gapclose.loop.rundir:RunDir.append_trial:after:2",  # the line, but the study knows nothing
     "gapclose.loop.study:Record.tell:after:1",  # the study, but no state
     "gapclose.loop.controller:shoot_look:after:3",  # half of the confirmation
-    "gapclose.loop.finish:write_map:before:1",  # all but the map and the report
+    "gapclose.loop.report:write_report:before:1",  # all but the page
 ]
 
 
@@ -80,6 +80,7 @@ def test_killed_anywhere_the_same_command_goes_on(
     for death in DEATHS:
         code, err = finished(command("tune", config, "--out", run, KILL_AT=death))
         assert code == -signal.SIGKILL, (death, err)
+        assert json.loads((run / "state.json").read_text())["stage"] != "done"
         kept = evidence_holds(run, kept)
 
     # Ctrl-C while classes are confirmed does not wait for all of them.
@@ -93,6 +94,7 @@ def test_killed_anywhere_the_same_command_goes_on(
     events, err = process.communicate(timeout=300)
     assert (process.returncode, "goes on with it" in err) == (130, True), err
     assert events.count('"what": "confirming"') == 1  # one look, and no other class's
+    assert "frog, ship: under 100 photos to confirm with" in events
     assert "Warning" not in err
 
     # A writer may die in the middle of its line.
