@@ -21,6 +21,7 @@ _FEWEST = 5
 _NEIGHBORS = 15
 _MOST_NEIGHBORS = 100
 _MOST_PAIRS = 600_000  # images times neighbours: what UMAP's time grows with
+_FEW = 4096  # as many as UMAP itself compares all with all; compiling its own way to takes 10 s
 
 
 def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
@@ -45,19 +46,26 @@ def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Tensorflow not", category=ImportWarning)
         import umap  # type: ignore[import-untyped]
+    from sklearn.neighbors import NearestNeighbors
 
+    # With 15 neighbours among thousands, each handful of look-alikes becomes a speck and
+    # classes fall apart; wider neighbourhoods and loose packing keep them whole.
+    most = max(_NEIGHBORS, min(_MOST_NEIGHBORS, _MOST_PAIRS // len(points)))
+    neighbors = min(max(_NEIGHBORS, len(points) // 30), most, len(points) - 1)
+    known: tuple[Any, Any] = (None, None)
+    if len(points) <= _FEW:
+        search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(points)
+        distances, indices = search.kneighbors(points)  # a point is a neighbour of its own
+        known = (indices, distances)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
         warnings.filterwarnings(
             "ignore", message="Graph is not fully connected", category=UserWarning
         )
-        # With 15 neighbours among thousands, each handful of look-alikes becomes a speck and
-        # classes fall apart; wider neighbourhoods and loose packing keep them whole.
-        most = max(_NEIGHBORS, min(_MOST_NEIGHBORS, _MOST_PAIRS // len(points)))
-        neighbors = min(max(_NEIGHBORS, len(points) // 30), most)
+        warnings.filterwarnings("ignore", message="precomputed_knn", category=UserWarning)
         reducer: Any = umap.UMAP(
             n_components=2,
-            n_neighbors=min(neighbors, len(points) - 1),
+            n_neighbors=neighbors,
             min_dist=0.8,
             spread=1.5,
             metric="euclidean",
@@ -65,6 +73,7 @@ def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
             init="spectral" if len(points) > 4 * _NEIGHBORS else "random",
             random_state=seed,
             n_jobs=1,
+            precomputed_knn=known,
         )
         layout = reducer.fit_transform(points)
     return np.ascontiguousarray(layout, dtype=np.float32)
