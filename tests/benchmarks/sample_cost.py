@@ -257,8 +257,6 @@ def follow(job: tuple[str, str, int, int, Path]) -> None:
     """Run one method on one class and seed, and keep what it reached at each mark."""
     method, cls, seed, images, folder = job
     path = kept(folder, cls, seed, method, images)
-    if path.is_file():
-        return
     bench = Bench(cls, seed)
     marks = sorted({*SHOWN, TENTH, THIRD} if method in ("ours", "on") else SHOWN)
     marks = [mark for mark in marks if mark <= images]
@@ -295,8 +293,6 @@ def by_hand(job: tuple[str, int, int, Path]) -> None:
     """The two mixtures that nobody searches for: every prompt evenly, and the true shares."""
     cls, seed, images, folder = job
     path = kept(folder, cls, seed, "hand", images)
-    if path.is_file():
-        return
     bench = Bench(cls, seed)
     space = bench.space
 
@@ -388,6 +384,13 @@ def say(folder: Path, classes: Sequence[str], seeds: int, images: int) -> bool:
     return met
 
 
+def run_all(function: Callable[[Any], None], jobs: Sequence[Any], workers: int) -> None:
+    """Each job in a process of its own; `spawn`, as torch's threads do not survive a fork."""
+    if jobs:
+        with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+            pool.map(function, jobs, chunksize=1)
+
+
 def main() -> None:
     """Run what is not kept yet, print; exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -399,13 +402,12 @@ def main() -> None:
     options = parser.parse_args()
     options.keep.mkdir(parents=True, exist_ok=True)
     cells = [(cls, seed) for seed in range(options.seeds) for cls in options.classes]
-    # `spawn`: torch's threads do not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
-        jobs = [(m, *cell, options.images, options.keep) for cell in cells for m in COURSES]
-        pool.map(follow, jobs, chunksize=1)
-        hands = [(*cell, options.images, options.keep) for cell in cells]
-        pool.map(by_hand, hands, chunksize=1)
-    met = say(options.keep, options.classes, options.seeds, options.images)
+    images, keep = options.images, options.keep
+    missing = [(m, *c) for c in cells for m in COURSES if not kept(keep, *c, m, images).is_file()]
+    run_all(follow, [(*job, images, keep) for job in missing], options.workers)
+    hands = [c for c in cells if not kept(keep, *c, "hand", images).is_file()]
+    run_all(by_hand, [(*cell, images, keep) for cell in hands], options.workers)
+    met = say(keep, options.classes, options.seeds, images)
     raise SystemExit(0 if met else 1)
 
 
