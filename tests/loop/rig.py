@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,12 +11,15 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.cli import main
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # of `slow_pond`, as the processes have it
 
 # Runs the command line; KILL_AT="module:name:before|after:n" kills the process there.
 DRIVER = """
@@ -58,6 +63,21 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     finally:
         process.kill()
     return process.returncode, err
+
+
+def here(*words: object, **environment: str) -> tuple[int, str]:
+    """The command line in this process, where everything is imported and compiled already."""
+    err = io.StringIO()
+    with (
+        patch.object(sys, "argv", ["gapclose", *map(str, words)]),
+        patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0), err.getvalue()
 
 
 def lines(run: Path) -> int:

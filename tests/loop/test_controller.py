@@ -22,7 +22,7 @@ from gapclose.loop.space import Space
 from gapclose.loop.tags import write_tags
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rig import command, evidence_holds, finished, lines, wait_for_lines, written
+from rig import command, evidence_holds, finished, here, lines, wait_for_lines, written
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def config(photos: Path) -> Path:
 def unbroken(photos: Path, config: Path) -> RunDir:
     """A run that nothing disturbed."""
     path = photos.parent / "unbroken"
-    code, err = finished(command("tune", config, "--out", path))
+    code, err = here("tune", config, "--out", path)
     assert code == 0, err
     return RunDir.open(path)
 
@@ -172,7 +172,7 @@ def test_a_lost_gap_json_is_measured_anew_and_nothing_is_tried(
     shutil.copytree(unbroken.path, copy)
     for name in ("gap.json", "report.html"):
         (copy / name).unlink()
-    code, err = finished(command("report", copy, SLOW_POND_LOG=tmp_path / "drawn"))
+    code, err = here("report", copy, SLOW_POND_LOG=str(tmp_path / "drawn"))
     assert code == 0, err
     assert not (tmp_path / "drawn").exists()
     assert (copy / "report.html").stat().st_size > 10_000
@@ -194,7 +194,7 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
 
     def looked(trials: int) -> tuple[dict[str, Any], int, bytes]:
         words = ("--out", out, "--set", f"tune.trials={trials}")
-        code, err = finished(command("tune", config, *words))
+        code, err = here("tune", config, *words)
         assert code == 0, err
         look = Run.open(out).state["looks"]["frog"]
         assert look["confirmed"] is False  # 24 images never say closed
@@ -234,14 +234,12 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
 @pytest.mark.slow
 def test_a_run_of_another_config_or_in_use_is_left_alone(config: Path, unbroken: RunDir) -> None:
     before = (unbroken.path / "config.yaml").read_bytes()
-    code, err = finished(
-        command("tune", config, "--out", unbroken.path, "--set", "confirm.images=30")
-    )
+    code, err = here("tune", config, "--out", unbroken.path, "--set", "confirm.images=30")
     assert code == 2
     assert "confirm.images" in err
     assert "--out" in err
     with unbroken.lock():
-        code, err = finished(command("tune", config, "--out", unbroken.path))
+        code, err = here("tune", config, "--out", unbroken.path)
     assert code == 2
     assert "another process is using this run" in err
     assert err.count("\n") == 1

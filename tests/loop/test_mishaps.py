@@ -13,7 +13,7 @@ from gapclose.generators.recipe import Draw
 from gapclose.loop.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rig import command, finished, written
+from rig import command, finished, here, written
 from slow_pond import _image
 
 
@@ -23,7 +23,7 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
 ) -> None:
     tune = {"budget": "1s", "trials": None, "images_per_trial": 8}
     config = written(tmp_path / "c.yaml", photos, tune=tune, confirm={"images": 200})
-    code, err = finished(command("tune", config, "--out", tmp_path / "run"))
+    code, err = here("tune", config, "--out", tmp_path / "run")
     assert code == 0, err
     run = Run.open(tmp_path / "run")
     assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
@@ -41,7 +41,7 @@ def test_a_class_that_cannot_be_drawn_does_not_take_the_others_with_it(
         tmp_path / "c.yaml", photos, tune={"budget": None, "trials": 4, "images_per_trial": 8}
     )
     out = tmp_path / "run"
-    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="ship"))
+    code, err = here("tune", config, "--out", out, SLOW_POND_FAILS="ship")
     assert code == 0, err
     run = Run.open(out)
     ships = [row for row in run.trials if row["class"] == "ship"]
@@ -57,7 +57,7 @@ def test_what_the_generator_refuses_fails_a_trial_but_as_the_baseline_the_config
 ) -> None:
     tune = {"budget": None, "trials": 20, "images_per_trial": 8}
     config, out = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune), tmp_path / "o"
-    code, err = finished(command("tune", config, "--out", out, SLOW_POND_REFUSES="two"))
+    code, err = here("tune", config, "--out", out, SLOW_POND_REFUSES="two")
     assert code == 0, err
     run = Run.open(out)
     states = {(row["recipe"]["draw"]["scheduler"], row["state"]) for row in run.trials}
@@ -66,7 +66,7 @@ def test_what_the_generator_refuses_fails_a_trial_but_as_the_baseline_the_config
     told = (out / "errors.log").read_text()
     assert "Traceback" in told
     assert "scheduler: two does not fit" in told
-    code, err = finished(command("tune", config, "--out", tmp_path / "b", SLOW_POND_REFUSES="one"))
+    code, err = here("tune", config, "--out", tmp_path / "b", SLOW_POND_REFUSES="one")
     assert (code, err.splitlines()[-1]) == (2, "error: scheduler: one does not fit")
 
 
@@ -76,7 +76,7 @@ def test_a_class_of_mostly_invalid_images_is_told_and_the_others_are_finished(
 ) -> None:
     tune = {"budget": None, "trials": 5, "images_per_trial": 8}
     config, out = written(tmp_path / "c.yaml", photos, tune=tune), tmp_path / "run"
-    code, err = finished(command("tune", config, "--out", out, SLOW_POND_INVALID="ship"))
+    code, err = here("tune", config, "--out", out, SLOW_POND_INVALID="ship")
     assert code == 0, err
     run = Run.open(out)
     baseline, *others = [row for row in run.trials if row["class"] == "ship"]
@@ -101,7 +101,7 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     tune = {"budget": None, "trials": 5, "images_per_trial": 8}
     config = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune)
     out = tmp_path / "run"
-    code, err = finished(command("tune", config, "--out", out, SLOW_POND_FAILS="frog"))
+    code, err = here("tune", config, "--out", out, SLOW_POND_FAILS="frog")
     assert code == 1
     assert err.splitlines()[-1].startswith("error: no class could be scored: frog: 3 failures in")
     run = Run.open(out)
@@ -112,7 +112,7 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     assert [row["class"] for row in run.gap["skipped"]] == ["frog"]
     assert "no frog today" in (out / "report.html").read_text()
     # Whoever starts it again has mended it: the three failures are history.
-    code, err = finished(command("tune", config, "--out", out))
+    code, err = here("tune", config, "--out", out)
     assert code == 0, err
     run = Run.open(out)
     assert [row["state"] for row in run.trials] == ["fail"] * 3 + ["complete"] * 2
@@ -131,7 +131,7 @@ def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_
         Image.fromarray(_image(plain, 10**9 + seed)).save(photos / f"{seed}.png")
     config = written(tmp_path / "c.yaml", photos.parent, classes=["ship"])
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    code, err = finished(command("tune", config, "--out", unbroken))
+    code, err = here("tune", config, "--out", unbroken)
     assert code == 0, err
     run = Run.open(unbroken)
     looked, told = run.state["looks"]["ship"], run.state["reopened"]["ship"]
@@ -140,7 +140,7 @@ def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_
     for death in ("after:1", "before:2", "after:2"):
         at = f"gapclose.loop.rundir:RunDir.append_trial:{death}"
         assert finished(command("tune", config, "--out", killed, KILL_AT=at))[0] == -signal.SIGKILL
-    code, err = finished(command("tune", config, "--out", killed))
+    code, err = here("tune", config, "--out", killed)
     assert code == 0, err
     assert (killed / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
     assert Run.open(killed).state["reopened"] == run.state["reopened"]

@@ -11,7 +11,7 @@ from gapclose.generators.registry import POND
 from gapclose.loop.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rig import command, finished
+from rig import here
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("shipped") / "run"
     sets = ["tune.trials=4", "classes=[frog, ship]", "confirm.images=100", "real.per_class=200"]
     words = [word for key in sets for word in ("--set", key)]
-    code, err = finished(command("tune", "pond", "--out", out, *words))
+    code, err = here("tune", "pond", "--out", out, *words)
     assert code == 0, err
     return Run.open(out)
 
@@ -42,6 +42,6 @@ def test_the_shipped_config_finds_the_green_frogs(shipped: Run) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_config_is_exported(shipped: Run, tmp_path: Path) -> None:
-    code, err = finished(command("export", shipped.path, tmp_path / "data", "--per-class", 5))
+    code, err = here("export", shipped.path, tmp_path / "data", "--per-class", 5)
     assert code == 0, err
     assert len(list((tmp_path / "data").rglob("*.png"))) == 10
