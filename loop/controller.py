@@ -56,8 +56,8 @@ __all__ = ["tune"]
 log = logging.getLogger(__name__)
 
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
-# Groups, map and report took 34 to 66 s of ten classes: some for the map's library, more a class.
-CLOSING_SECONDS: Final = 25.0
+# Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
+CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 
