@@ -60,6 +60,7 @@ BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
+FAILING: Final = 0.5  # of the doubtful: time for all of them is rarely used, and not searched in
 
 
 def tune(
@@ -425,7 +426,8 @@ class _Tuning:
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
         waiting += any(self._untried(name) for name in self.searches)
         closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
-        return max(1.15 * waiting, waiting + doubtful) * self.pace.look() + closing
+        looks = max(1.15 * waiting, waiting + FAILING * doubtful)
+        return looks * self.pace.look() + closing
 
     def _untried(self, name: str) -> bool:
         """Whether time ran out before anything but the baseline was tried for a class.
