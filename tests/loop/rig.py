@@ -19,7 +19,6 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.cli import main
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # of `slow_pond`, as the processes have it
 
 # Runs the command line; KILL_AT="module:name:before|after:n" kills the process there.
 DRIVER = """
