@@ -58,26 +58,39 @@ def solve_weights(
     """
     n = len(q)
     w = np.full(n, 1.0 / n) if start is None else project_to_simplex(start)
-    # The largest row sum bounds the spectral radius, and nearly meets it: all entries are >= 0.
-    step = 1.0 / max(2.0 * float(np.abs(Q).sum(1).max()), 1e-12)
-    best, best_value = w, objective(w, Q, q)
-    momentum, t, value = w, 1.0, best_value
+    step = 1.0 / max(2.0 * _curvature(Q), 1e-12)
+    Qw = Q @ w  # noqa: N806
+    value = float(w @ Qw - 2.0 * w @ q)
+    best, best_value = w, value
+    ahead, Q_ahead, t = w, Qw, 1.0  # noqa: N806
     for _ in range(max_iterations):
-        gradient = 2.0 * (Q @ momentum - q)
-        new = project_to_simplex(momentum - step * gradient)
-        new_value = objective(new, Q, q)
+        new = project_to_simplex(ahead - 2.0 * step * (Q_ahead - q))
+        Q_new = Q @ new  # noqa: N806
+        new_value = float(new @ Q_new - 2.0 * new @ q)
         if new_value > value and t > 1.0:  # restart: overshot
-            momentum, t = w, 1.0
+            ahead, Q_ahead, t = w, Qw, 1.0  # noqa: N806
             continue
         t_new = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * t * t))
-        momentum = new + ((t - 1.0) / t_new) * (new - w)
-        w, t, value = new, t_new, new_value
+        momentum = (t - 1.0) / t_new
+        ahead, Q_ahead = new + momentum * (new - w), Q_new + momentum * (Q_new - Qw)  # noqa: N806
+        w, Qw, t, value = new, Q_new, t_new, new_value  # noqa: N806
         if value < best_value:
             best, best_value = w, value
-        slope = Q @ w - q
+        slope = Qw - q
         if float(w @ slope - slope.min()) < tolerance:
             break
     return best
+
+
+def _curvature(Q: Floats) -> float:  # noqa: N803
+    """The largest curvature of w'Qw along the simplex, where steps sum to zero.
+
+    That of Q itself is far larger, the more atoms the more: such a step does not feel what all
+    mean kernel values have in common. With it the solver would need four times as many steps.
+    """
+    rows = Q.mean(0)
+    centred = Q - rows[:, None] - rows[None, :] + rows.mean()
+    return float(np.abs(np.linalg.eigvalsh(centred)).max())
 
 
 def objective(w: Floats, Q: Floats, q: Floats) -> float:  # noqa: N803

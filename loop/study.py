@@ -7,9 +7,10 @@ values as they stand now, because a Frank-Wolfe score changes whenever the mixtu
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,17 +67,45 @@ def propose(
     )
     if fixed:
         sampler = _holding(fixed, sampler)
-    study = optuna.create_study(sampler=sampler)
-    for trial in past:
-        known = {k: v for k, v in trial.params.items() if k in distributions}
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=known,
-                distributions={k: distributions[k] for k in known},
-                value=trial.value,
-            )
-        )
+    study = optuna.create_study(sampler=sampler, storage=_History(distributions, past))
     return dict(study.ask(dict(distributions)).params)
+
+
+class _History(optuna.storages.InMemoryStorage):
+    """A storage that begins with finished trials.
+
+    `Study.add_trial` checks and deep-copies each: of 500 trials that takes most of an ask.
+    """
+
+    def __init__(
+        self, distributions: Mapping[str, BaseDistribution], past: Sequence[Past]
+    ) -> None:
+        super().__init__()
+        # Numbered up to -1, as the trial that will be asked is number 0: TPE goes by their order.
+        self._finished = [
+            optuna.trial.FrozenTrial(
+                number=i - len(past),
+                trial_id=i - len(past),
+                state=TrialState.COMPLETE,
+                value=trial.value,
+                params={k: v for k, v in trial.params.items() if k in distributions},
+                distributions={k: distributions[k] for k in trial.params if k in distributions},
+                user_attrs={},
+                system_attrs={},
+                intermediate_values={},
+                datetime_start=None,
+                datetime_complete=None,
+            )
+            for i, trial in enumerate(past)
+        ]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[optuna.trial.FrozenTrial]:
+        asked = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        if states is not None and TrialState.COMPLETE not in states:
+            return asked
+        return [*(copy.deepcopy(self._finished) if deepcopy else self._finished), *asked]
 
 
 def _holding(fixed: Params, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:

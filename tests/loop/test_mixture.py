@@ -127,6 +127,17 @@ def test_an_indefinite_problem_ends_no_worse_than_it_began(seed: int) -> None:
     assert objective(w, Q, q) <= objective(start, Q, q) + 1e-12
 
 
+@pytest.mark.parametrize("common", [0.0, 1.0, 1000.0])
+def test_what_all_kernel_values_have_in_common_costs_no_steps(common: float) -> None:
+    # On the simplex it adds the same to every mixture. A step by the curvature of Q itself would
+    # shrink with it, and a hundred of them would get nowhere.
+    rng = np.random.default_rng(5)
+    Q, q = kernel_matrix(rng, 30), rng.uniform(0, 1, 30)  # noqa: N806
+    best = solve_weights(Q, q)
+    w = solve_weights(Q + common, q, max_iterations=100)
+    assert objective(w, Q, q) == pytest.approx(objective(best, Q, q), abs=1e-6)
+
+
 def test_a_start_at_the_answer_stays_there() -> None:
     rng = np.random.default_rng(3)
     Q, q = kernel_matrix(rng, 8), rng.uniform(0, 1, 8)  # noqa: N806

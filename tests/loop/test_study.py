@@ -56,6 +56,20 @@ def test_proposals_repeat_with_their_seed_and_vary_with_it(n: int) -> None:
             assert DISTRIBUTIONS[name]._contains(DISTRIBUTIONS[name].to_internal_repr(value))
 
 
+@pytest.mark.parametrize("n", [0, 3, 12, 60])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_proposal_is_what_a_study_of_the_same_trials_asks(n: int, seed: int) -> None:
+    sampler = optuna.samplers.TPESampler(multivariate=False, n_startup_trials=8, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    for trial in past(n):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.params, distributions=DISTRIBUTIONS, value=trial.value
+            )
+        )
+    assert propose(DISTRIBUTIONS, past(n), seed=seed) == study.ask(DISTRIBUTIONS).params
+
+
 def test_proposals_leave_the_global_random_state_alone() -> None:
     import numpy as np
 
