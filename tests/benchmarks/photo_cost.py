@@ -1,0 +1,94 @@
+"""What closing a gap costs in real photos: the same images, their weights fitted to more and more.
+
+    python tests/benchmarks/photo_cost.py [--cls frog] [--seed 1] [--images 1333]
+
+The search of sample_cost.py sees its photos and draws its images, and every recipe is drawn once
+more. Weights are fitted to the first images and to photos that the search never saw; what is left
+of the gap is then exact but for chance: fresh images of the same recipes against 12,000 photos.
+The last row has them all, so what stands there is what these images cannot mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sample_cost import PHOTOS, Bench, Rows, drive, new_search
+
+from gapclose.generators import pond
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.mixture import Bank, drop_small
+
+WORLD: Final = 12_000  # photos that stand for all there are
+FIRST: Final = 5_000_000
+TWINS: Final = 900_000_000  # seeds from here on, 1,000 a recipe
+SPLITS: Final = 20
+SIZES: Final = (300, 600, 1200, WORLD)
+Atom = tuple[Recipe, Rows, tuple[int, ...], int]  # the last: images drawn when it was scored
+
+
+def atoms_of(bench: Bench, images: int) -> list[Atom]:
+    """The recipes of a search that does not rest, with their images."""
+    found: list[Atom] = []
+    for proposal, taken in drive(bench, new_search(bench), images=images, far=images):
+        if proposal.stage in ("baseline", "joint"):
+            recipe = proposal.jobs[0][0]
+            found.append((recipe, taken.embeddings, taken.seeds, bench.drawn))
+        if bench.drawn >= images:
+            break
+    return found
+
+
+def bank_of(bench: Bench, atoms: list[Atom], photos: Rows) -> Bank:
+    """The atoms, and the photos that weights are fitted to."""
+    bank = Bank(kernel=bench.kernel, real=photos)
+    for _, embeddings, seeds, _ in atoms:
+        bank.add(embeddings, seeds)
+    return bank
+
+
+def twins_of(bench: Bench, atoms: list[Atom]) -> list[Atom]:
+    """Every recipe drawn anew."""
+    twins: list[Atom] = []
+    for number, (recipe, _, seeds, drawn) in enumerate(atoms):
+        fresh = tuple(range(TWINS + 1000 * number, TWINS + 1000 * number + len(seeds)))
+        twins.append((recipe, bench.clip.embed(bench.shoot(recipe, fresh)), fresh, drawn))
+        bench.forget()
+    return twins
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cls", default="frog")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--images", type=int, default=1333)
+    options = parser.parse_args()
+    bench = Bench(options.cls, options.seed, PHOTOS)
+    atoms = atoms_of(bench, options.images)
+    every = range(FIRST, FIRST + WORLD)
+    world: Rows = bench.clip.embed([photo for _, photo in pond.real_photos(options.cls, every)])
+    truth = bank_of(bench, twins_of(bench, atoms), world)
+    marks = [mark for mark in (400, 800) if mark < options.images] + [options.images]
+
+    def left(first: int, photos: Rows) -> float:
+        weights: NDArray[np.float64] = np.zeros(len(atoms))
+        weights[:first] = drop_small(bank_of(bench, atoms[:first], photos).fit(ridge=True))
+        return truth.gap(weights) / bench.floors[0]
+
+    print(f"{options.cls}: floors left on photos and images that no weight was fitted to")
+    print("| photos |" + "".join(f" {mark:>6,} images |" for mark in marks))
+    print("|--------|" + "---------------|" * len(marks))
+    for size in SIZES:
+        cells = []
+        for mark in marks:
+            first = sum(drawn <= mark + 7 for _, _, _, drawn in atoms)
+            splits = [world[i * size : (i + 1) * size] for i in range(min(SPLITS, WORLD // size))]
+            cells.append(np.mean([left(first, photos) for photos in splits]))
+        print(f"| {size:>6,} |" + "".join(f" {cell:>13.2f} |" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
