@@ -425,22 +425,21 @@ def _finish(
     shown = [rows[i] | {"clusters": members.get(rows[i]["path"], [])} for i in chosen]
     picked = np.stack([embeddings[i] for i in chosen])
     write_map(rundir, shown, picked, embedder=embedder, nouns=nouns, seed=seed)
-    rundir.write_json(
-        "state.json",
-        {
-            "stage": "done",
-            "kind": "audit",
-            "seconds_used": time.monotonic() - started,
-            "budget_seconds": None,
-            "classes": {
-                g.name: {
-                    "gap": g.gap,
-                    "ratio": g.ratio,
-                    "floor_p95": g.floor_p95,
-                    "closed": g.closed,
-                }
-                for g in ordered
-            },
+    state: dict[str, Any] = {
+        "kind": "audit",
+        "seconds_used": time.monotonic() - started,
+        "budget_seconds": None,
+        "classes": {
+            g.name: {
+                "gap": g.gap,
+                "ratio": g.ratio,
+                "floor_p95": g.floor_p95,
+                "closed": g.closed,
+            }
+            for g in ordered
         },
-    )
-    reporter.event("done", message=str(write_report(rundir.path)))
+    }
+    rundir.write_json("state.json", state | {"stage": "report"})
+    page = write_report(rundir.path)
+    rundir.write_json("state.json", state | {"stage": "done"})
+    reporter.event("done", message=str(page))

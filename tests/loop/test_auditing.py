@@ -151,6 +151,8 @@ def test_the_run_folder_is_whole(audited: Run) -> None:
     assert all(Path(row["path"]).is_file() for row in samples)
     assert audited.state["stage"] == "done"
     assert audited.report.stat().st_size > 10_000
+    # Whoever waits for `done` finds the page.
+    assert (audited.path / "state.json").stat().st_mtime_ns >= audited.report.stat().st_mtime_ns
     assert audited.trials == []
 
 
