@@ -212,7 +212,9 @@ def tune(
 def status(
     run: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="until the run is done")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="until the run is done, or stops")
+    ] = False,
 ) -> None:
     """Say where a run stands, and how long it will take."""
     from gapclose.loop.status import read_status, render_status
@@ -221,7 +223,7 @@ def status(
     if as_json:
         while True:
             typer.echo(json.dumps(now.to_json(), ensure_ascii=False))
-            if not watch or now.stage == "done":
+            if not (watch and now.goes_on):
                 return
             time.sleep(2.0)
             now = read_status(run)
@@ -234,7 +236,7 @@ def status(
     from rich.live import Live
 
     with Live(render_status(now), console=console, auto_refresh=False) as live:
-        while now.stage != "done":
+        while now.goes_on:
             time.sleep(1.0)
             now = read_status(run)
             live.update(render_status(now), refresh=True)

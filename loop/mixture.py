@@ -58,7 +58,8 @@ def solve_weights(
     """
     n = len(q)
     w = np.full(n, 1.0 / n) if start is None else project_to_simplex(start)
-    step = 1.0 / max(2.0 * _curvature(Q), 1e-12)
+    # Of a smaller curvature nothing is seen, and so long a step would drown the sum in rounding.
+    step = 1.0 / max(2.0 * _curvature(Q), 1e-6)
     Qw = Q @ w  # noqa: N806
     value = float(w @ Qw - 2.0 * w @ q)
     best, best_value = w, value
@@ -85,8 +86,8 @@ def solve_weights(
 def _curvature(Q: Floats) -> float:  # noqa: N803
     """The largest curvature of w'Qw along the simplex, where steps sum to zero.
 
-    That of Q itself is far larger, the more atoms the more: such a step does not feel what all
-    mean kernel values have in common. With it the solver would need four times as many steps.
+    That of Q itself is several times larger, or hundreds of times where atoms are alike: such a
+    step does not feel what all mean kernel values have in common.
     """
     rows = Q.mean(0)
     centred = Q - rows[:, None] - rows[None, :] + rows.mean()
@@ -145,15 +146,20 @@ class Bank:
 
         Args:
             embeddings: (n, d) unit rows, n >= 2.
-            seeds: Of its images. Images of one seed under two recipes are dependent, so pairs
-                of one seed enter no mean.
+            seeds: Of its images, all different. Images of one seed under two recipes are
+                dependent, so pairs of one seed enter no mean.
 
         Returns:
             The atom's number.
+
+        Raises:
+            ValueError: Fewer than two images, or one seed twice.
         """
         number, n = len(self), len(embeddings)
         if n < 2:
             raise ValueError(f"an atom needs at least 2 images, not {n}")
+        if len(set(seeds)) < n:
+            raise ValueError("an atom's images need a seed each")
         new_seeds = np.asarray(seeds, dtype=np.int64)
         everything = np.concatenate([self._embeddings, embeddings])
         all_seeds = np.concatenate([self._seeds, new_seeds])
@@ -176,11 +182,7 @@ class Bank:
     @property
     def Q(self) -> Floats:  # noqa: N802
         """(n, n) mean kernel values between atoms, unbiased on the diagonal."""
-        # Two atoms whose every pair shares a seed (one image set, two cameras) say nothing
-        # about each other's distance; the larger of the own means keeps both from being mixed.
-        own = np.diag(self._sums) / np.maximum(np.diag(self._pairs), 1)
-        fallback = np.maximum(own[:, None], own[None, :])
-        return np.where(self._pairs > 0, self._sums / np.maximum(self._pairs, 1), fallback)
+        return self._sums / self._pairs
 
     @property
     def q(self) -> Floats:

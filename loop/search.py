@@ -97,9 +97,16 @@ class Mixture:
         return effective_number(np.asarray(self.weights))
 
     def jobs(self, seeds: Sequence[int]) -> list[tuple[Recipe, Sequence[int]]]:
-        """Allot seeds to the recipes by weight."""
+        """Draw a sample of the mixture: each seed's recipe by weight, the same for the same seeds.
+
+        Images in exact shares scatter less than independent ones do, and the unbiased MMD^2,
+        which counts on those, comes out too small: by half a floor for some thirty recipes.
+        """
+        names = [recipe.fingerprint() for recipe in self.recipes]
+        rng = np.random.default_rng(derive_seed(seeds[0], *names))
+        shares = np.asarray(self.weights) / np.sum(self.weights)
         jobs, start = [], 0
-        for recipe, count in zip(self.recipes, allot(self.weights, len(seeds)), strict=True):
+        for recipe, count in zip(self.recipes, rng.multinomial(len(seeds), shares), strict=True):
             if count:
                 jobs.append((recipe, seeds[start : start + count]))
             start += count

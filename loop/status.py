@@ -57,12 +57,18 @@ class Status:
     """
 
     path: Path
+    kind: str
     stage: str
     running: bool | None
     seconds_used: float
     seconds_left: float | None
     stopped_because: str | None
     classes: tuple[ClassStatus, ...]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is more to come: it is not done, and nothing says that nobody runs it."""
+        return self.stage != "done" and self.running is not False
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -91,6 +97,7 @@ def read_status(path: Path | str) -> Status:
     used = float(state.get("seconds_used") or 0.0)
     return Status(
         path=run.path,
+        kind=str(state.get("kind") or "tune"),
         stage=str(state.get("stage") or "new"),
         running=running,
         seconds_used=used,
@@ -110,7 +117,7 @@ def render_status(status: Status) -> RenderableType:
 
     words = [status.stage]
     if status.running is not None and status.stage != "done":
-        words.append("running" if status.running else "not running; `tune` again to go on")
+        words.append("running" if status.running else f"not running; `{status.kind}` again")
     words.append(f"{spoken_seconds(status.seconds_used)} used")
     if status.seconds_left is not None and status.stage != "done":
         words.append(f"{spoken_seconds(status.seconds_left)} left")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ class Past:
 
     params: Params
     value: float
+
+    def __post_init__(self) -> None:
+        """Refuse what would upset the order that TPE goes by.
+
+        Raises:
+            ValueError: The value is not finite.
+        """
+        if not math.isfinite(self.value):
+            raise ValueError(f"a finished trial needs a finite value, not {self.value}")
 
 
 def derive_seed(*parts: object) -> int:
@@ -144,7 +154,7 @@ class Record:
         distributions = self._space.distributions
         params = {k: v for k, v in (row.get("params") or {}).items() if k in distributions}
         value = row.get("value")
-        if row["state"] != "complete":
+        if row["state"] != "complete" or (value is not None and not math.isfinite(value)):
             value = None
         self._study.add_trial(
             optuna.trial.create_trial(

@@ -2,12 +2,13 @@
 
     python tests/benchmarks/sample_cost.py [--classes frog ship] [--seeds 3] [--images 4000]
 
-All methods of a class and seed see the same real photos, and are confirmed by the same others:
-300 photos against 300 fresh images. One such confirmation scatters by half a floor, so the photos
-come in four parts, and where a target looks the images do, too: the mean of all pairs counts.
-Only images that were drawn count; a camera on images that exist is free. Ours rests once the gap
-is closed; to compare it at equal numbers of images it is also driven on, and that row is held
-against the targets. Hours on two cores: what is done is kept in `--keep` and not done again.
+All methods of a class and seed see the same real photos, and are confirmed by the same others.
+The ratio is to the floor of 300 a side. One such confirmation scatters by half a floor, so there
+are four times as many photos, and where a target looks four times as many fresh images: the
+unbiased gap is the same in the mean. Only images that were drawn count; a camera on images that
+exist is free. Ours rests once the gap is closed; to compare it at equal numbers of images it is
+also driven on, and that row is held against the targets. Hours on two cores: what is done is kept
+in `--keep` and not done again.
 
 What this measures is the cost in images, so photos must not be what is scarce: the chance of 300
 of them adds about 0.75 floors to any mixture that is fitted to them, of 1,200 a quarter of that
@@ -17,6 +18,7 @@ of them adds about 0.75 floors to any mixture that is fitted to them, of 1,200 a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -39,20 +41,23 @@ from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.budget import Budget
 from gapclose.loop.config import TuneConfig, load_config
-from gapclose.loop.mixture import Bank, drop_small
+from gapclose.loop.mixture import Bank, allot, drop_small
 from gapclose.loop.prior import word_prior
+from gapclose.loop.rundir import write_bytes
 from gapclose.loop.search import ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.study import Past, derive_seed, propose
 
 PHOTOS: Final = 1200  # that a search sees
 SIDE: Final = 300  # images and unseen photos of a confirmation
-PARTS: Final = 4  # of the unseen photos; and of the fresh images where a target looks
+PARTS: Final = 4  # times 300: the unseen photos, and the fresh images where a target looks
 FRESH: Final = 700_000  # photos from here on, 10,000 a seed
 SHOWN: Final = (250, 500, 1000, 2000, 4000)
 TENTH, THIRD = 400, 1333  # of 4,000: where ours is compared with what others end with
 FAR: Final = 2000  # images that ours is driven on to: no target looks at it later
 BASELINE_IMAGES: Final = 100
+TRIAL: Final = 8  # images
+HEAVIEST: Final = 3  # settings of a method's mixture that the oracle tries
 METHODS: Final = {
     "ours": "ours",
     "on": f"ours, driven on to {FAR:,} where it would rest",
@@ -68,7 +73,7 @@ Rows = NDArray[np.float32]
 class Bench:
     """One class's generator, encoders and photos; counts what it draws."""
 
-    def __init__(self, cls: str, seed: int, photos: int) -> None:
+    def __init__(self, cls: str, *, seed: int, photos: int) -> None:
         """Load, render, embed."""
         torch.set_num_threads(1)  # one job a core
         self.cls, self.seed, self.drawn = cls, seed, 0
@@ -126,29 +131,18 @@ class Bench:
         self._shelf.clear()
 
     def confirm(self, mixture: Mixture, *, salt: str, parts: int = 1) -> tuple[float, float]:
-        """Ratio to the floor of fresh images on unseen photos: tuning embedder, judge.
-
-        Args:
-            mixture: What is confirmed.
-            salt: Of the images' seeds.
-            parts: How often 300 images are drawn; the mean over them and the photos' parts.
-        """
+        """Ratio to the floor of fresh images on unseen photos: tuning embedder, judge."""
         first = 100_000_000 + derive_seed(self.cls, self.seed, salt) % 1_000_000_000
-        starts = [first + SIDE * part for part in range(parts)]
-        jobs = [job for start in starts for job in mixture.jobs(range(start, start + SIDE))]
+        jobs = mixture.jobs(range(first, first + parts * SIDE))
         images = [image for batch in self.shoot_all(jobs) for image in batch]
         self.forget()
-        ratios = []
-        for encoder, (real, kernel), floor in zip(
-            (self.clip, self.judge), self.unseen, self.floors, strict=True
-        ):
-            gaps = [
-                mmd2(real=photos, synthetic=fresh, kernel=kernel)
-                for fresh in np.split(encoder.embed(images), parts)
-                for photos in np.split(real, PARTS)
-            ]
-            ratios.append(float(np.mean(gaps)) / floor)
-        return ratios[0], ratios[1]
+        clip, judge = (
+            mmd2(real=real, synthetic=encoder.embed(images), kernel=kernel) / floor
+            for encoder, (real, kernel), floor in zip(
+                (self.clip, self.judge), self.unseen, self.floors, strict=True
+            )
+        )
+        return clip, judge
 
 
 def of_one(recipe: Recipe, gap: float) -> Mixture:
@@ -156,8 +150,8 @@ def of_one(recipe: Recipe, gap: float) -> Mixture:
     return Mixture(recipes=(recipe,), weights=(1.0,), gap_tune=gap)
 
 
-# Each method yields (images drawn so far, its mixture now, its settings) after every trial.
-Course = Iterator[tuple[int, Mixture, Params]]
+# Each method yields (images drawn so far, its mixture now) after every trial.
+Course = Iterator[tuple[int, Mixture]]
 
 
 def ours(bench: Bench, images: int, *, on: bool = False) -> Course:
@@ -166,8 +160,8 @@ def ours(bench: Bench, images: int, *, on: bool = False) -> Course:
     With `on` it is reopened whenever it rests, as after a confirmation that failed.
     """
     search = new_search(bench)
-    for _ in drive(bench, search, images=images, far=FAR if on else 0):
-        yield bench.drawn, search.mixture(), search.winner or {}
+    for _ in drive(bench, search, images=images, far=FAR if on else None):
+        yield bench.drawn, search.mixture()
 
 
 def new_search(bench: Bench) -> ClassSearch:
@@ -177,23 +171,25 @@ def new_search(bench: Bench) -> ClassSearch:
         space=bench.space,
         bank=Bank(kernel=bench.kernel, real=bench.tune),
         prior=word_prior(bench.space, bench.tune, bench.clip),
-        floor=floor.floor_p95(n_real=SIDE, n_synthetic=SIDE),
-        baseline_floor=floor.floor_p95(n_real=SIDE, n_synthetic=BASELINE_IMAGES),
-        images_per_trial=8,
+        floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=SIDE),
+        baseline_floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=BASELINE_IMAGES),
+        images_per_trial=TRIAL,
         baseline_images=BASELINE_IMAGES,
         seed=bench.seed,
     )
 
 
 def drive(
-    bench: Bench, search: ClassSearch, *, images: int, far: int
+    bench: Bench, search: ClassSearch, *, images: int, far: int | None
 ) -> Iterator[tuple[Proposal, Images]]:
-    """Its trials, as the controller runs them under an image budget, until it rests.
+    """Its trials, as the controller runs them under an image budget.
 
-    Before `far` images are drawn it does not rest.
+    Until it rests; or, with `far`, until the next trial would be beyond so many images.
     """
     budget = Budget(limits=TuneConfig(budget=None, images=images))
-    while search.stopped() is None or (bench.drawn < far and search.reopen()):
+    while search.stopped() is None or (far is not None and search.reopen()):
+        if far is not None and bench.drawn + TRIAL > far:
+            return
         trials = budget.settings_trials(search, trial_seconds=1.0, open_classes=1, reserve=0.0)
         proposal = search.propose(settings_trials=trials)
         shots = bench.shoot_all(proposal.jobs)
@@ -210,7 +206,6 @@ def best_kept(bench: Bench, ask: Callable[[list[Past], int], Params], n: int = 6
     """Score whole recipes by n images each and keep the best."""
     past: list[Past] = []
     best = of_one(bench.space.baseline, float("inf"))
-    settings: Params = {}
     for trial in range(10_000):
         params = ask(past, trial)
         recipe = bench.space.recipe(params)
@@ -218,8 +213,8 @@ def best_kept(bench: Bench, ask: Callable[[list[Past], int], Params], n: int = 6
         bench.forget()
         past.append(Past(params=params, value=bench.gap(rows)))
         if past[-1].value < best.gap_tune:
-            best, settings = of_one(recipe, past[-1].value), params
-        yield bench.drawn, best, settings
+            best = of_one(recipe, past[-1].value)
+        yield bench.drawn, best
 
 
 def tpe(bench: Bench, images: int) -> Course:
@@ -243,11 +238,10 @@ def random(bench: Bench, images: int) -> Course:
     return best_kept(bench, ask)
 
 
-def bank(bench: Bench, images: int, n: int = 8) -> Course:
+def bank(bench: Bench, images: int, n: int = TRIAL) -> Course:
     """Recipes at random, eight images each, and the mixture of all that fits best."""
     pool = Bank(kernel=bench.kernel, real=bench.tune)
     recipes: list[Recipe] = []
-    all_params: list[Params] = []
     for trial in range(10_000):
         seed = derive_seed("bank", bench.cls, bench.seed, trial)
         params = propose(bench.space.distributions, [], seed=seed)
@@ -255,7 +249,6 @@ def bank(bench: Bench, images: int, n: int = 8) -> Course:
         pool.add(bench.clip.embed(bench.shoot(recipe, seeds)), seeds)
         bench.forget()
         recipes.append(recipe)
-        all_params.append(params)
         at = bench.drawn
         if not any(at <= mark < at + n for mark in (*SHOWN, images)):
             continue  # nobody looks at the mixture now
@@ -266,7 +259,7 @@ def bank(bench: Bench, images: int, n: int = 8) -> Course:
             weights=tuple(float(weights[i]) for i in kept),
             gap_tune=pool.gap(weights),
         )
-        yield at, mixture, all_params[int(weights.argmax())]
+        yield at, mixture
 
 
 COURSES: Final = {
@@ -283,49 +276,75 @@ def kept(folder: Path, cls: str, seed: int, method: str, images: int) -> Path:
     return folder / f"{cls}-{seed}-{method}-{images}.json"
 
 
+def settings_of(mixture: Mixture, space: Space) -> list[Params]:
+    """The settings that carry most of a mixture."""
+    carried: dict[str, float] = {}
+    for recipe, weight in zip(mixture.recipes, mixture.weights, strict=True):
+        draw, camera = recipe.draw.to_json(), recipe.camera.to_json()
+        settings = {
+            name: camera[name.removeprefix("camera.")] if "." in name else draw[name]
+            for name in space.settings
+        }
+        text = json.dumps(settings, sort_keys=True)
+        carried[text] = carried.get(text, 0.0) + weight
+    return [json.loads(text) for text in sorted(carried, key=lambda t: -carried[t])[:HEAVIEST]]
+
+
+def code() -> str:
+    """A digest of what decides the figures."""
+    here = Path(__file__).resolve()
+    top = here.parents[2]
+    files = [top / "loop" / f"{n}.py" for n in ("search", "mixture", "space", "study", "prior")]
+    files += [top / "analysis" / f"{n}.py" for n in ("gap", "kernel")]
+    files += [top / "generators" / f"{n}.py" for n in ("diffusion", "pond", "camera")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in [*files, here])).hexdigest()[:12]
+
+
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    write_bytes(path, json.dumps(result | {"code": code()}).encode())
+
+
 def follow(job: tuple[str, str, int, int, int, Path]) -> None:
     """Run one method on one class and seed, and keep what it reached at each mark."""
     method, cls, seed, photos, images, folder = job
-    path = kept(folder, cls, seed, method, images)
-    bench = Bench(cls, seed, photos)
+    bench = Bench(cls, seed=seed, photos=photos)
     marks = sorted({*SHOWN, TENTH, THIRD} if method in ("ours", "on") else SHOWN)
     marks = [mark for mark in marks if mark <= images]
-    at: dict[int, tuple[Mixture, Params]] = {}
-    drawn, last = 0, (of_one(bench.space.baseline, float("nan")), Params())
-    for drawn, mixture, settings in COURSES[method](bench, images):
+    looked_at = {marks[-1]} | ({TENTH, THIRD, FAR} if method == "on" else set())  # by targets
+    at: dict[int, Mixture] = {}
+    drawn, last = 0, of_one(bench.space.baseline, float("nan"))
+    for drawn, mixture in COURSES[method](bench, images):
         for mark in marks:
             if drawn > mark:
                 at.setdefault(mark, last)  # what it had before this trial
-        last = (mixture, settings)
+        last = mixture
         if drawn >= images:
             break
     for mark in marks:
         at.setdefault(mark, last)
     reached: dict[str, Any] = {}
     known: dict[str, tuple[float, float]] = {}
-    looked_at = {"on": (TENTH, THIRD, FAR), "ours": ()}.get(method, (SHOWN[-1],))  # by targets
-    for mark, (mixture, _) in sorted(at.items(), key=lambda item: item[0] not in looked_at):
-        text = json.dumps(mixture.to_json()["recipes"])
+    for mark in sorted(marks, key=lambda mark: mark not in looked_at):
+        text = json.dumps(at[mark].to_json()["recipes"])
         if text not in known:
             parts = PARTS if mark in looked_at else 1
-            known[text] = bench.confirm(mixture, salt=f"{method}{mark}", parts=parts)
+            known[text] = bench.confirm(at[mark], salt=f"{method}{mark}", parts=parts)
         reached[str(mark)] = known[text]
-    tuned = at[marks[-1]][0].gap_tune / bench.floors[0]
     result = {
         "reached": reached,
         "drawn": drawn,
-        "tune": tuned,
-        "settings": {k: v for k, v in last[1].items() if k in bench.space.settings},
+        "tune": at[marks[-1]].gap_tune / bench.floors[0],
+        "settings": settings_of(last, bench.space),
     }
-    path.write_text(json.dumps(result))
+    keep(kept(folder, cls, seed, method, images), result)
     print(f"{cls} seed {seed} {method}: {drawn} images, {reached}", flush=True)
 
 
 def by_hand(job: tuple[str, int, int, int, Path]) -> None:
     """The two mixtures that nobody searches for: every prompt evenly, and the true shares."""
     cls, seed, photos, images, folder = job
-    path = kept(folder, cls, seed, "hand", images)
-    bench = Bench(cls, seed, photos)
+    bench = Bench(cls, seed=seed, photos=photos)
     space = bench.space
 
     def mixed(settings: Params, shares: dict[str, float]) -> Mixture:
@@ -343,23 +362,27 @@ def by_hand(job: tuple[str, int, int, int, Path]) -> None:
     }
     found = [json.loads(kept(folder, cls, seed, m, images).read_text()) for m in COURSES]
     noise = {"camera.noise": pond.SENSOR_NOISE} if "camera.noise" in space.settings else {}
-    asked = [result["settings"] for result in found]
+    asked = [settings for result in found for settings in result["settings"]]
     asked += [settings | noise for settings in asked]
-    tried: dict[str, tuple[float, Mixture]] = {}
-    for settings in asked:
-        if set(settings) != set(space.settings):
-            continue
-        mixture = mixed(settings, truth)
-        shots = bench.shoot_all(mixture.jobs(range(160)))
-        gap = bench.gap(bench.clip.embed([image for shot in shots for image in shot]))
-        tried[json.dumps(settings)] = (gap, mixture)
-    _, mixture = min(tried.values(), key=lambda pair: pair[0])
-    oracle = bench.confirm(mixture, salt="oracle", parts=PARTS)
-    path.write_text(json.dumps({"even": even, "oracle": oracle}))
-    print(f"{cls} seed {seed}: even {even}, oracle {oracle}", flush=True)
+
+    def seen_gap(settings: Params, n: int) -> float:
+        """The same seeds to the same prompts, whatever the settings."""
+        mixture, first, jobs = mixed(settings, truth), 0, []
+        for recipe, count in zip(mixture.recipes, allot(mixture.weights, n), strict=True):
+            jobs += [(recipe, range(first, first + count))] if count else []
+            first += count
+        shots = bench.shoot_all(jobs)
+        return bench.gap(bench.clip.embed([image for shot in shots for image in shot]))
+
+    best = sorted(asked, key=lambda settings: seen_gap(settings, 160))[:HEAVIEST]
+    best = sorted(best, key=lambda settings: seen_gap(settings, 640))
+    oracle = bench.confirm(mixed(best[0], truth), salt="oracle", parts=PARTS)
+    result = {"even": even, "oracle": oracle, "settings": best[0]}
+    keep(kept(folder, cls, seed, "hand", images), result)
+    print(f"{cls} seed {seed}: even {even}, oracle {oracle} by {best[0]}", flush=True)
 
 
-def say(folder: Path, classes: Sequence[str], seeds: int, images: int) -> bool:
+def say(folder: Path, classes: Sequence[str], *, seeds: int, photos: int, images: int) -> bool:
     """Print the tables and whether each target is met."""
     met = True
     marks = [mark for mark in SHOWN if mark <= images]
@@ -379,7 +402,8 @@ def say(folder: Path, classes: Sequence[str], seeds: int, images: int) -> bool:
             name: [float(np.median([hand[name][which] for hand in hands])) for which in (0, 1)]
             for name in ("even", "oracle")
         }
-        print(f"\n{cls}: ratio on unseen photos (judge's), median of {seeds} seeds")
+        print(f"\n{cls}: ratio on unseen photos (judge's), median of {seeds} seeds; "
+              f"a search sees {photos:,} photos")  # fmt: skip
         print(f"| {'method':<48} |" + "".join(f" {mark:>13,} |" for mark in marks) + " optimism |")
         print(f"|{'-' * 50}|" + f"{'-' * 15}|" * len(marks) + "----------|")
         for method, title in METHODS.items():
@@ -411,8 +435,8 @@ def say(folder: Path, classes: Sequence[str], seeds: int, images: int) -> bool:
         for mark, what, goal in goals:
             value, rests = median(cls, "on", mark, 0), median(cls, "ours", mark, 0)
             met &= value <= goal
-            print(f"ours at {mark:,}: {value:.2f} ({rests:.2f} where it rests); {what}: "
-                  f"{goal:.2f}: {'met' if value <= goal else 'NOT MET'}")  # fmt: skip
+            print(f"ours, driven on, at {mark:,}: {value:.2f} (where it rests: {rests:.2f}); "
+                  f"{what}: {goal:.2f}: {'met' if value <= goal else 'NOT MET'}")  # fmt: skip
     return met
 
 
@@ -433,16 +457,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path("build/sample_cost"))
     options = parser.parse_args()
-    cells = [(cls, seed) for seed in range(options.seeds) for cls in options.classes]
     photos, images = options.photos, options.images
-    keep = options.keep / f"{photos}-photos"
-    keep.mkdir(parents=True, exist_ok=True)
-    missing = [(m, *c) for c in cells for m in COURSES if not kept(keep, *c, m, images).is_file()]
-    run_all(follow, [(*job, photos, images, keep) for job in missing], options.workers)
-    hands = [c for c in cells if not kept(keep, *c, "hand", images).is_file()]
-    run_all(by_hand, [(*cell, photos, images, keep) for cell in hands], options.workers)
-    met = say(keep, options.classes, options.seeds, images)
-    raise SystemExit(0 if met else 1)
+    if images < SHOWN[0]:
+        parser.error(f"--images: {SHOWN[0]} at least")
+    folder = options.keep / f"{photos}-photos"
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = [(cls, seed) for seed in range(options.seeds) for cls in options.classes]
+    wanted = [(m, *c) for c in cells for m in COURSES if not kept(folder, *c, m, images).is_file()]
+    run_all(follow, [(*job, photos, images, folder) for job in wanted], options.workers)
+    hands = [c for c in cells if not kept(folder, *c, "hand", images).is_file()]
+    run_all(by_hand, [(*cell, photos, images, folder) for cell in hands], options.workers)
+    files = [kept(folder, *c, m, images) for c in cells for m in (*COURSES, "hand")]
+    others = sum(json.loads(file.read_text())["code"] != code() for file in files)
+    if others:
+        print(f"{others} of {len(files)} figures are of other code, or of this file as it was")
+    options_said = {"seeds": options.seeds, "photos": photos, "images": images}
+    raise SystemExit(0 if say(folder, options.classes, **options_said) else 1)
 
 
 if __name__ == "__main__":

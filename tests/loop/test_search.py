@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gapclose.analysis.gap import mmd2
+from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search import (
     FAILURES,
     PATIENCE,
@@ -239,8 +240,34 @@ def test_mixtures_survive_json_and_share_out_seeds() -> None:
     mixture = Mixture(recipes=recipes, weights=(0.6, 0.399, 0.001), gap_tune=0.25)
     assert Mixture.from_json(json.loads(json.dumps(mixture.to_json()))) == mixture
     jobs = mixture.jobs(range(100, 120))
-    assert [len(seeds) for _, seeds in jobs] == [12, 8]  # nobody is asked for no image
+    assert jobs == mixture.jobs(range(100, 120))
     assert [s for _, seeds in jobs for s in seeds] == list(range(100, 120))
+    counts = {recipe: len(seeds) for recipe, seeds in mixture.jobs(range(10_000))}
+    for recipe, weight in zip(recipes, mixture.weights, strict=True):
+        assert abs(counts[recipe] - 10_000 * weight) < 4 * np.sqrt(10_000 * weight)
+    assert all(seeds for _, seeds in jobs)  # nobody is asked for no image
+
+
+def test_fresh_images_of_a_perfect_mixture_show_no_gap_in_the_mean() -> None:
+    # In exact shares they would scatter less than a sample, and the gap be below 0.
+    space = modes.make_space()
+    share = 1 / len(modes.WORDS)
+    recipes = tuple(space.recipe({"color": w}) for w in modes.WORDS)
+    mixture = Mixture(recipes=recipes, weights=(share,) * len(recipes), gap_tune=0.0)
+    kernel = Kernel.fit(
+        modes.mixed(dict.fromkeys(modes.WORDS, share), 200, np.random.default_rng(0))
+    )
+    gaps = []
+    for number in range(100):
+        rng = np.random.default_rng(number)
+        counts = rng.multinomial(50, (share,) * len(recipes))
+        real = np.concatenate(
+            [modes.rows_of(w, n, rng) for w, n in zip(modes.WORDS, counts, strict=True)]
+        )
+        jobs = tuple((r, tuple(s)) for r, s in mixture.jobs(range(50 * number, 50 * number + 50)))
+        drawn = modes.shoot(Proposal(number=0, stage="joint", params={}, jobs=jobs))
+        gaps.append(mmd2(real=real, synthetic=drawn.embeddings, kernel=kernel))
+    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(len(gaps))
 
 
 def test_smoothing_does_not_fall_for_the_luckiest_trial() -> None:

@@ -165,7 +165,10 @@ def test_a_value_that_is_no_number_never_completes(tmp_path: Path, space: Space)
     record = Record(open_storage(f"sqlite:///{path}"), space, run="r")
     record.tell(row(0, value=None))
     record.tell(row(1, state="fail", value=0.3))
-    assert [t.state for t in stored(path, space)] == [TrialState.FAIL] * 2
+    record.tell(row(2, value=float("nan")))
+    assert [t.state for t in stored(path, space)] == [TrialState.FAIL] * 3
+    with pytest.raises(ValueError, match="finite"):
+        Past(params={}, value=float("nan"))
 
 
 def test_classes_share_a_storage_without_meeting(tmp_path: Path, space: Space) -> None:
