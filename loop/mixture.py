@@ -1,7 +1,7 @@
 """Mixtures: the bank of every image made for a class, and the weights that fit it to the real.
 
-`search` adds atoms (a recipe with its images) and asks for scores; `confirm` and `export` allot
-images by the weights. It knows kernels and numbers, never Optuna or files.
+`search` adds atoms (a recipe with its images) and asks for scores; `export` allots images by the
+weights. It knows kernels and numbers, never Optuna or files.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python tests/benchmarks/search_limits.py [--only truth|nothing|ask|rest] [--seeds 400]
 
 `truth`: recipes are exact modes of a known mixture, of which the photos are samples: 1,200 to
-search with (of 300 not even the counts are within 0.05 in 92 % of samples, but in 84 %), and twice
+search with (of 300 not even the counts are within 0.05 in 92 % of samples, but in 87 %), and twice
 300 to confirm with, as a class that does not hold is searched on. `nothing`: the baseline is the
 real thing.
 `ask`: ten classes of 500 trials of eight random images, width 512. `rest`: when a class should
