@@ -82,7 +82,13 @@ def test_a_running_process_is_seen_without_taking_its_lock(run: RunDir) -> None:
         assert status.running is True
         assert status.seconds_left is not None
         assert 60 < status.seconds_left <= 70
-    assert read_status(run.path).running is False
+        assert status.goes_on
+    stopped = read_status(run.path)
+    assert stopped.running is False
+    assert not stopped.goes_on  # nobody who watches it waits for ever
+    assert "`tune` again" in text(render_status(stopped))
+    run.write_json("state.json", {"stage": "report", "kind": "audit"})
+    assert "`audit` again" in text(render_status(read_status(run.path)))
 
 
 def test_gap_table_sorts_by_effect_and_says_what_closed_means() -> None:
