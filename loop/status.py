@@ -50,6 +50,7 @@ class Status:
     """A run at one moment.
 
     Attributes:
+        kind: tune or audit: the command that made it.
         stage: baseline, tune, confirm, report, done; `new` before the first.
         running: whether a process holds the run; None where the system does not tell.
         seconds_used: over all sessions.
