@@ -118,7 +118,9 @@ def render_status(status: Status) -> RenderableType:
 
     words = [status.stage]
     if status.running is not None and status.stage != "done":
-        words.append("running" if status.running else f"not running; `{status.kind}` again")
+        words.append(
+            "running" if status.running else f"not running; `{status.kind}` again to go on"
+        )
     words.append(f"{spoken_seconds(status.seconds_used)} used")
     if status.seconds_left is not None and status.stage != "done":
         words.append(f"{spoken_seconds(status.seconds_left)} left")

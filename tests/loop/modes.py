@@ -36,6 +36,12 @@ def mixed(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> Rows
     return np.concatenate([rows_of(w, round(s * n), rng) for w, s in shares.items()])
 
 
+def sampled(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> Rows:
+    """A sample of a mixture: its counts are chance."""
+    counts = rng.multinomial(n, list(shares.values()))
+    return np.concatenate([rows_of(w, k, rng) for w, k in zip(shares, counts, strict=True)])
+
+
 class Blind:
     """An embedder without a text side."""
 

@@ -254,16 +254,11 @@ def test_fresh_images_of_a_perfect_mixture_show_no_gap_in_the_mean() -> None:
     share = 1 / len(modes.WORDS)
     recipes = tuple(space.recipe({"color": w}) for w in modes.WORDS)
     mixture = Mixture(recipes=recipes, weights=(share,) * len(recipes), gap_tune=0.0)
-    kernel = Kernel.fit(
-        modes.mixed(dict.fromkeys(modes.WORDS, share), 200, np.random.default_rng(0))
-    )
+    even = dict.fromkeys(modes.WORDS, share)
+    kernel = Kernel.fit(modes.mixed(even, 200, np.random.default_rng(0)))
     gaps = []
     for number in range(100):
-        rng = np.random.default_rng(number)
-        counts = rng.multinomial(50, (share,) * len(recipes))
-        real = np.concatenate(
-            [modes.rows_of(w, n, rng) for w, n in zip(modes.WORDS, counts, strict=True)]
-        )
+        real = modes.sampled(even, 50, np.random.default_rng(number))
         jobs = tuple((r, tuple(s)) for r, s in mixture.jobs(range(50 * number, 50 * number + 50)))
         drawn = modes.shoot(Proposal(number=0, stage="joint", params={}, jobs=jobs))
         gaps.append(mmd2(real=real, synthetic=drawn.embeddings, kernel=kernel))
