@@ -2,10 +2,10 @@
 
     python tests/benchmarks/search_limits.py [--only truth|nothing|ask|rest] [--seeds 400]
 
-`truth`: recipes are exact modes of a known mixture. First the photos have its exact shares, 300 to
-search with and 300 to confirm with, once. Then they are samples of it: 1,200 to search with (of 300
-not even the counts are within 0.05 in 92 % of samples, but in 87 %), and twice 300 to confirm with,
-as a class that does not hold is searched on. `nothing`: the baseline is the real thing.
+`truth`: recipes are exact modes of a known mixture. First the photos have its exact shares, 300
+to search with and 300 to confirm with, once. Then they are samples of it: 1,200 to search with (of
+300 not even the counts are within 0.05 in 92 % of samples, but in 87 %), and twice 300 to confirm
+with, as a class that does not hold is searched on. `nothing`: the baseline is the real thing.
 `ask`: ten classes of 500 trials of eight random images, width 512. `rest`: when a class should
 rest, by what it has gained or by the Frank-Wolfe gap of the recipes that were tried; with and
 without a residual that no recipe removes.
