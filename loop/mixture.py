@@ -189,10 +189,6 @@ class Bank:
         """(n,) mean kernel values between atoms and the real tune split."""
         return self._q
 
-    def gaps(self) -> Floats:
-        """(n,) every atom's own squared MMD to the real tune split."""
-        return np.diag(self.Q) - 2.0 * self._q + self.real_real
-
     def fit(self, *, start: Floats | None = None, ridge: bool = False) -> Floats:
         """Fit the weights; with `ridge`, for the final solve.
 

@@ -75,7 +75,7 @@ class Finding:
     Attributes:
         gap: Squared MMD of the trial's own images to the tune split.
         value: What Optuna's record is told: the gap, or the Frank-Wolfe score of an atom.
-        mixture_gap: Of the best mixture after the trial (ridge fit).
+        mixture_gap: Of the best mixture so far (ridge fit), in steps that count as a gain.
     """
 
     gap: float
@@ -278,7 +278,9 @@ class ClassSearch:
                 return self._propose_screen(each)
             self._end_screen()
         if self.space.settings and not self._tried and self.winner is None:
-            wanted = settings_trials if not hints else max(2 + len(hints), settings_trials // 2)
+            wanted = settings_trials
+            if hints:  # the stage is shorter, but they are all tried if there is room
+                wanted = min(wanted, max(2 + len(hints), wanted // 2))
             if len(self._settings) < wanted:
                 return self._propose_settings(hints)
         if self.winner is None:
@@ -372,8 +374,8 @@ class ClassSearch:
     def _pick_winner(self) -> None:
         """The settings with the best smoothed score; their images join the bank.
 
-        Those of the other settings do not: of one seed each, they say nothing about each other,
-        and atoms under settings that lost only lengthen every fit.
+        Those of the other settings do not: they have the winner's seeds, which makes them
+        dependent, and atoms under settings that lost only lengthen every fit.
         """
         if not self._settings:
             self.winner = {}

@@ -205,7 +205,8 @@ def _nearest(distribution: BaseDistribution, value: Any) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return value if value in distribution.choices else distribution.choices[0]
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    return low if value is None else type(low)(min(max(value, low), high))
+    # None is no JPEG at all, which the best quality is nearest to.
+    return high if value is None else type(low)(min(max(value, low), high))
 
 
 def _only(distribution: BaseDistribution) -> Any:

@@ -65,11 +65,11 @@ def test_where_the_baseline_is_real_nothing_is_searched() -> None:
     kept = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        search = modes.make_search(modes.mixed(TRUTH, 150, rng))
+        search = modes.make_search(modes.sampled(TRUTH, 150, rng))
         proposal = search.propose(settings_trials=4)
         images = modes.shoot(proposal)
         fresh = Images(
-            embeddings=modes.mixed(TRUTH, 100, rng), recipes=(0,) * 100, seeds=images.seeds
+            embeddings=modes.sampled(TRUTH, 100, rng), recipes=(0,) * 100, seeds=images.seeds
         )
         search.absorb(proposal, fresh)
         if search.stopped() == "closed from the start":
@@ -121,6 +121,15 @@ def test_hints_are_tried_first_and_shorten_the_stage() -> None:
         search.absorb(proposal, modes.shoot(proposal))
     assert stages[2] == ("settings", 5.0)
     assert [s for s, _ in stages] == ["baseline"] + ["settings"] * 3 + ["joint"] * 2
+    # Where only two were to be tried, hints make it no more: some are left for whole recipes.
+    search = modes.make_search(real, space=space)
+    stages = []
+    for _ in range(4):
+        proposal = search.propose(settings_trials=2, hints=[hint])
+        stages.append((proposal.stage, proposal.params.get("guidance_scale")))
+        search.absorb(proposal, modes.shoot(proposal))
+    assert [s for s, _ in stages] == ["baseline"] + ["settings"] * 2 + ["joint"]
+    assert stages[2] == ("settings", 5.0)
 
 
 def test_without_a_prior_a_screen_orders_the_prompts() -> None:

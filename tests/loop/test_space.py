@@ -200,6 +200,8 @@ def test_the_baselines_settings_or_the_nearest_that_may_be_chosen() -> None:
     settings = space(baseline=far | {"negative_prompt": "painting"}).baseline_settings()
     assert (settings["guidance_scale"], settings["num_inference_steps"]) == (10.0, 6)
     assert settings["negative_prompt"] == ""  # "painting" may not be chosen
+    photographed = space(space={"camera": {"jpeg_quality": [70, 100]}})
+    assert photographed.baseline_settings()["camera.jpeg_quality"] == 100  # no JPEG: the finest
 
 
 def test_ranges_and_choices_are_one_wide() -> None:
