@@ -23,7 +23,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -250,7 +250,7 @@ def bank(bench: Bench, images: int, n: int = TRIAL) -> Course:
         bench.forget()
         recipes.append(recipe)
         at = bench.drawn
-        if not any(at <= mark < at + n for mark in (*SHOWN, images)):
+        if at < images and not any(at <= mark < at + n for mark in SHOWN):
             continue  # nobody looks at the mixture now
         weights = drop_small(pool.fit(ridge=True))
         kept = np.flatnonzero(weights)
@@ -290,16 +290,22 @@ def settings_of(mixture: Mixture, space: Space) -> list[Params]:
     return [json.loads(text) for text in sorted(carried, key=lambda t: -carried[t])[:HEAVIEST]]
 
 
+@cache
 def code() -> str:
     """A digest of what decides the figures."""
     here = Path(__file__).resolve()
     top = here.parents[2]
-    files = [top / "loop" / f"{n}.py" for n in ("search", "mixture", "space", "study", "prior")]
-    files += [top / "analysis" / f"{n}.py" for n in ("gap", "kernel")]
-    files += [top / "generators" / f"{n}.py" for n in ("diffusion", "pond", "camera")]
-    text = "".join(file.read_text() for file in files)
-    text += here.read_text().split('"""', 2)[2]  # what stands above decides nothing
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    names = ("search", "mixture", "space", "study", "prior", "budget")
+    files = [top / "loop" / f"{name}.py" for name in names]
+    files += [top / "analysis" / f"{name}.py" for name in ("gap", "kernel", "clip", "vision")]
+    files += [top / "generators" / f"{name}.py" for name in ("diffusion", "pond", "camera")]
+    files += [top / "configs" / "pond.yaml", *sorted(top.glob("*/pond_*/**/*.safetensors"))]
+    found = hashlib.sha256(
+        here.read_text().split('"""', 2)[2].encode()
+    )  # above it decides nothing
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def keep(path: Path, result: dict[str, Any]) -> None:
