@@ -31,29 +31,35 @@ class Pace:
     _joint: dict[str, list[float]] = field(default_factory=dict)
     _baseline: list[float] = field(default_factory=list)
     _small: list[float] = field(default_factory=list)
+    _begun: set[str] = field(default_factory=set)  # classes that have had more than a baseline
     _looks: list[float] = field(default_factory=list)
 
     def note_trial(self, row: Mapping[str, Any]) -> None:
-        """Keep what a line of `trials.jsonl` took; stages that draw little anew say nothing."""
-        done = row["state"] == "complete"
-        if row["number"] == 1 and done:
-            # Trial 1 draws at the baseline's settings, whatever its stage, but in small batches.
+        """Keep what a line of `trials.jsonl` took.
+
+        Failures say nothing, nor do stages that draw little anew.
+        """
+        done, name = row["state"] == "complete", row["class"]
+        if row["stage"] == "baseline":
+            self._baseline += [row["seconds"]] if done else []
+            return
+        if done and name not in self._begun:
+            # It draws at the baseline's settings, whatever its stage, but in small batches.
             self._small.append(row["seconds"])
-        if row["stage"] == "joint":
-            self._joint.setdefault(row["class"], []).append(row["seconds"])
-        elif row["stage"] == "baseline" and done:
-            self._baseline.append(row["seconds"])
+        self._begun.add(name)
+        if done and row["stage"] == "joint":
+            self._joint.setdefault(name, []).append(row["seconds"])
 
     def note_look(self, seconds: float) -> None:
-        """Keep what confirming a class took."""
+        """Keep what confirming a class took, its images drawn and not read back."""
         self._looks.append(seconds)
 
     def trial(self, name: str | None = None) -> float:
         """Seconds of a trial of the class, or of any, or else at the pace of the baselines."""
-        every = [seconds for took in self._joint.values() for seconds in took[-_LATEST:]]
-        took = self._joint.get(name or "", every)[-_LATEST:]
-        if took or every:
-            return float(np.median(took or every))
+        took = [self._joint[name]] if name in self._joint else self._joint.values()
+        latest = [seconds for of_class in took for seconds in of_class[-_LATEST:]]
+        if latest:
+            return float(np.median(latest))
         if self._baseline:
             return float(np.median(self._baseline)) / self.baseline_images * self.trial_images
         return 1.0
@@ -61,7 +67,7 @@ class Pace:
     def look(self) -> float:
         """Seconds of confirming a class: as measured, or at the pace of the last trials."""
         if self._looks:
-            return float(np.median(self._looks))
+            return float(np.mean(self._looks))  # time for several is kept back: their sum counts
         pace = self.trial() / self.trial_images
         if self._baseline and self._small:
             # A look draws in larger batches than a trial.

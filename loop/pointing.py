@@ -62,7 +62,8 @@ def selections(run: RunDir, gallery: Mapping[str, RealClass]) -> Iterator[Select
         chosen = [i for i in own if samples[i]["path"] in tagged]
         real = [i for i in chosen if samples[i]["side"] == "real"]
         if 2 * len(real) > len(chosen):
-            made = [i for i in own if samples[i]["stage"] == "tuned"]
+            made = [i for i in own if samples[i]["side"] == "synthetic"]  # of an audit
+            made = [i for i in made if samples[i]["stage"] == "tuned"] or made
             wanted, unwanted = rows[real], rows[made]
         else:
             synthetic = [i for i in chosen if i not in real]
@@ -89,6 +90,8 @@ def pointed_prompts(
         At most `POINTED_PROMPTS` combinations of words; none if no word tells the two apart.
     """
     n, m = len(selection.wanted), len(selection.unwanted)
+    if not n or not m:
+        return []
     held: dict[str, str] = {}
     for slot in space.words:
         more = word_hits(space, slot, selection.wanted, embedder)

@@ -33,8 +33,9 @@ def test_a_class_goes_by_its_own_latest_trials_and_else_by_all() -> None:
     pace = make_pace()
     for seconds in [100.0] * 60 + [2.0] * 50:
         pace.note_trial(row("frog", "joint", seconds))
-    for _ in range(10):
+    for _ in range(40):
         pace.note_trial(row("ship", "joint", 6.0))
+    pace.note_trial(row("ship", "joint", 9999.0, state="fail"))
     assert (pace.trial("frog"), pace.trial("ship")) == (2.0, 6.0)
     assert pace.trial("cat") == pace.trial() == 2.0  # the median of all of them
 
@@ -43,7 +44,17 @@ def test_a_look_takes_what_looks_took_and_before_that_what_its_larger_batches_wo
     pace = make_pace()
     pace.note_trial(row("frog", "baseline", 50.0, number=0))  # 0.5 s an image
     pace.note_trial(row("frog", "settings", 8.0, number=1))  # 1 s an image in small batches
+    pace.note_trial(row("frog", "settings", 0.1, number=2))  # a camera on images that were there
     pace.note_trial(row("frog", "joint", 16.0))  # these draw at twice that
     assert pace.look() == pytest.approx(200 * 2.0 * 0.5)
     pace.note_look(7.0)
-    assert pace.look() == 7.0
+    pace.note_look(17.0)
+    assert pace.look() == 12.0
+
+
+def test_a_baseline_that_came_second_is_no_small_batch() -> None:
+    pace = make_pace()
+    pace.note_trial(row("frog", "baseline", 1.0, number=0, state="fail"))
+    pace.note_trial(row("frog", "baseline", 50.0, number=1))
+    pace.note_trial(row("frog", "settings", 8.0, number=2))
+    assert pace.look() == pytest.approx(200 * 0.5 * 0.5)

@@ -35,6 +35,8 @@ def test_what_is_wanted_more_of_names_the_prompts_to_try() -> None:
     assert pointed_prompts(space, prior, modes.Blind(), more_red) == []
     alike = selected({"brown": 0.5, "red": 0.5}, {"brown": 0.5, "red": 0.5})
     assert pointed_prompts(space, prior, modes.Reader(), alike) == []
+    shown = Selection(cls="frog", images=2, wanted=real[:2], unwanted=real[:0])
+    assert pointed_prompts(space, prior, modes.Reader(), shown) == []  # nothing to hold it against
 
 
 @pytest.fixture
@@ -73,6 +75,21 @@ def test_real_images_that_are_tagged_are_what_is_missing(
     assert (selection.cls, selection.images) == ("frog", 2)
     assert selection.wanted[:, 0].tolist() == tagged
     assert selection.unwanted[:, 0].tolist() == rows_where(run, **{"class": "frog"}, stage="tuned")
+
+
+def test_of_an_audit_the_baselines_images_are_those_it_makes(
+    run: RunDir, gallery: dict[str, RealClass]
+) -> None:
+    audited = [row for row in run.samples() if row["stage"] != "tuned"]
+    run.write_samples(audited)
+    rows = np.arange(2 * len(audited), dtype=np.float32).reshape(-1, 2)
+    save_file({"embeddings": rows}, run.embeddings_path("samples"))
+    tagged = rows_where(run, **{"class": "frog"}, side="real")[0]
+    write_tags(run, {audited[tagged]["path"]: [GAP]})
+    (selection,) = selections(run, gallery)
+    made = rows_where(run, **{"class": "frog"}, stage="baseline")
+    assert made
+    assert np.array_equal(selection.unwanted, rows[made])
 
 
 def test_synthetic_images_that_are_tagged_are_too_many(
