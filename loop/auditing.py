@@ -33,7 +33,7 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator
 from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
-from gapclose.loop.confirm import Look, fresh_seeds, sample_row, shoot_look, stored_differently
+from gapclose.loop.confirm import Look, look_seeds, sample_row, shoot_look, stored_differently
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import check_drawn, check_real, embedded, open_gallery, rendered_pond
 from gapclose.loop.grouping import find_groups
@@ -257,7 +257,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                     ),
                     stage="baseline",
                     part=0,
-                    seeds=fresh_seeds(0, config.confirm.images, seed=config.tune.seed),
+                    seeds=look_seeds(0, config.confirm.images, seed=config.tune.seed),
                     judge=judge,
                 )
             except GenerationError as error:

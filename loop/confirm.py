@@ -168,7 +168,7 @@ def stored_differently(looks: Sequence[Look]) -> list[str]:
     return describe_confounds(real, synthetic)
 
 
-def fresh_seeds(part: int, images: int, *, seed: int) -> range:
+def look_seeds(part: int, images: int, *, seed: int) -> range:
     """Seeds that no trial uses: one block per look at the confirm split."""
     first = _CONFIRM_SEEDS + part * _LOOK_SEEDS + seed * RUN_SEEDS
     return range(first, first + images)

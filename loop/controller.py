@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +28,25 @@ from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.generators.registry import make_generator
 from gapclose.loop.budget import Budget
 from gapclose.loop.closing import NAMED, clusters_of, in_short, shown_samples
-from gapclose.loop.config import PondReal, RunConfig
+from gapclose.loop.config import ConfigError, PondReal, RunConfig
 from gapclose.loop.confirm import (
     Look,
-    fresh_seeds,
     judged,
+    look_seeds,
     score_looks,
     shoot_look,
     stored_differently,
 )
-from gapclose.loop.gallery import RealClass, check_drawn, check_real, open_gallery, rendered_pond
+from gapclose.loop.gallery import (
+    PARTS,
+    RealClass,
+    check_drawn,
+    check_real,
+    looked_before,
+    note_looked,
+    open_gallery,
+    rendered_pond,
+)
 from gapclose.loop.mixture import Bank
 from gapclose.loop.pace import Pace
 from gapclose.loop.pointing import Selection, pointed_prompts, selections
@@ -59,6 +68,8 @@ BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
 # Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
+ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
+FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 FAILING: Final = 0.5  # of the doubtful: time for all of them is rarely used, and not searched in
 
@@ -96,6 +107,7 @@ def tune(
     images, classes = check_real(config)
     if before.config_path.is_file():
         before.check_config(config)
+        _check_classes(before, classes)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     rundir = RunDir.create(out, config)
@@ -110,10 +122,26 @@ def tune(
             reporter.event("stage", name="render")
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
-        gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
+        gallery, unreadable = open_gallery(
+            images, classes, config=config, reporter=reporter, looked=looked_before(rundir)
+        )
         tuning = _Tuning(config, rundir, gallery, unreadable, budget, state, storage, reporter)
         tuning.run(search=search)
     return Run(rundir.path)
+
+
+def _check_classes(rundir: RunDir, classes: Sequence[str]) -> None:
+    """Refuse to resume a run without the images of a class that it has tried.
+
+    Raises:
+        ConfigError: A class is gone.
+    """
+    gone = sorted({row["class"] for row in rundir.trials()} - {*classes})
+    if gone:
+        raise ConfigError(
+            f"{rundir.path}: the run has tried class {gone[0]}, which has no images now: put its "
+            "folder back, or start a new run with --out"
+        )
 
 
 class _Tuning:
@@ -134,7 +162,8 @@ class _Tuning:
         self.budget = budget
         self.gallery, self.unreadable = gallery, unreadable
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
-        new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "images": 0}
+        new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "mended": {}}
+        new |= {"shot": {}, "images": 0}
         self.state = new | state
         self.ended_before = self.state.pop("stopped_because", None) is not None  # it goes on
         self.images_before = int(self.state["images"])  # in earlier sessions
@@ -159,6 +188,7 @@ class _Tuning:
         self.searches = {name: self._search(name) for name in gallery}
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
+        self.looked: dict[str, tuple[int, int]] = {}  # at which part, after how many trials
         self.pace = Pace(
             trial_images=config.tune.images_per_trial,
             baseline_images=BASELINE_IMAGES,
@@ -183,8 +213,10 @@ class _Tuning:
 
     def _floor(self, real: RealClass, n_synthetic: int) -> float:
         """`floor_p95` of the tune split against so many images; above 0, to be divided by."""
-        fitted = Floor.fit(real.tune.rows, kernel=real.kernel, seed=self.config.tune.seed)
-        return max(fitted.floor_p95(n_real=len(real.tune), n_synthetic=n_synthetic), 1e-9)
+        rows = real.tune.rows
+        few = rows[:: -(-len(rows) // FLOOR_IMAGES)]
+        fitted = Floor.fit(few, kernel=real.kernel, seed=self.config.tune.seed)
+        return max(fitted.floor_p95(n_real=len(rows), n_synthetic=n_synthetic), 1e-9)
 
     def run(self, *, search: bool) -> None:
         """Replay, search, confirm; search again what did not hold; close."""
@@ -193,19 +225,25 @@ class _Tuning:
             self._warn_of_few()
             self._reopen()
             self._point()
+        stage = self.state.get("stage")
         with _interruptible(self):
             while not self.interrupted:
                 if search:
                     self._tune()
                 if self.interrupted:
                     break
-                self._confirm()
+                self._confirm(unseen=search)
                 if self.interrupted or not search or not self._reopened():
                     break
             self._save_state()
             if self.interrupted:
                 raise KeyboardInterrupt
         self._close()
+        if not search and not self.ended_before:
+            # It was only measured: what was interrupted is still to go on.
+            self.state["stage"] = stage
+            del self.state["stopped_because"]
+            self._save_state()
 
     def _warn_of_few(self) -> None:
         """Say which classes can never be called closed, before a night is spent on them."""
@@ -215,7 +253,7 @@ class _Tuning:
             message = (
                 f"{named}: under {MIN_CLOSED} photos to confirm with, so a gap can be seen but "
                 "not called closed; give about "
-                f"{round(MIN_CLOSED / self.config.real.confirm_share)} photos a class"
+                f"{round(ROOM * MIN_CLOSED / self.config.real.confirm_share)} photos a class"
             )
             self.reporter.event("warning", message=message)
         if self.config.confirm.images < MIN_CLOSED:
@@ -245,11 +283,11 @@ class _Tuning:
             if self.ended_before and self.searches[name].failures >= FAILURES:
                 # Whoever starts an ended run again has mended what failed, or wants to know.
                 self.searches[name].failures = 0
-        for name, look in self.state["looks"].items():
-            size, seed = self.config.confirm.images, self.config.tune.seed
-            fresh = fresh_seeds(look["part"], size, seed=seed)
-            for recipe, drawn in self._looked_at(name).jobs(fresh):
-                self.studio.remember(name, recipe.draw.fingerprint(), drawn)
+                self.state["mended"].setdefault(name, []).append(self.searches[name].number)
+        for name, jobs in self.state["shot"].items():
+            for draw, first, count in jobs:
+                self.studio.remember(name, draw, range(first, first + count))
+        self._save_state()
 
     def _point(self) -> None:
         """Put what a person tagged `gap` first: its class, and the words that would mend it."""
@@ -269,7 +307,7 @@ class _Tuning:
         if search.failures >= FAILURES:
             return "but three failures in a row have stopped the class"
         if not self._parts_left(name):
-            return "but no photos are left to confirm it with: give more, or start a new run"
+            return f"but {self._no_part(name)}"
         if self.budget.spent(search) or self.budget.left <= self._reserve():
             return "but the budget is out: give it more"
         before = search.pointed
@@ -283,8 +321,10 @@ class _Tuning:
         return "its prompts come first"
 
     def _retell(self, name: str) -> None:
-        """What an earlier session reopened or was pointed at, at the trial that followed."""
+        """What an earlier session mended, reopened or pointed at, at the trial that followed."""
         search = self.searches[name]
+        if search.number in self.state["mended"].get(name, []):
+            search.failures = 0
         for told in self.state["reopened"].get(name, []):
             if told["at"] == search.number:
                 search.reopen(unseen_gap=told["gap"])
@@ -337,6 +377,12 @@ class _Tuning:
         """Whether photos are left that no confirmation has looked at."""
         look = self.state["looks"].get(name)
         return look is None or look["part"] + 1 < len(self.gallery[name].parts)
+
+    def _no_part(self, name: str) -> str:
+        """Why a class cannot be looked at once more, and what would help."""
+        if len(self.gallery[name].parts) < PARTS:
+            return "no photos are left to confirm it with: give more, or start a new run"
+        return f"all {PARTS} looks at photos that it had not seen are spent: start a new run"
 
     def _trial(self, name: str) -> None:
         search = self.searches[name]
@@ -419,61 +465,34 @@ class _Tuning:
         waiting = doubtful = 0
         for name, search in self.searches.items():
             rests = name in self.looks and self._rests(name)
-            if search.has_baseline and not self._untried(name) and not rests:
+            if search.has_baseline and not _untried(search, search.number) and not rests:
                 waiting += 1
                 # A mixture that is no better on unseen photos has the baseline drawn after it.
                 doubtful += DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
-        waiting += any(self._untried(name) for name in self.searches)
+        waiting += any(_untried(s, s.number) for s in self.searches.values())
         closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
         looks = max(1.15 * waiting, waiting + FAILING * doubtful)
         return looks * self.pace.look() + closing
 
-    def _untried(self, name: str) -> bool:
-        """Whether time ran out before anything but the baseline was tried for a class.
-
-        Its baseline is then confirmed by the images of trial 0, which nothing was chosen by, and
-        costs no more images. One that closed from the start was chosen by them.
-        """
-        search = self.searches[name]
-        return search.number == 1 and search.baseline_gap > search.baseline_floor
-
     # Confirming
 
-    def _confirm(self) -> None:
-        """Look at every class again: fresh seeds, an unseen part of the real images."""
+    def _confirm(self, *, unseen: bool) -> None:
+        """Look at every class again: fresh seeds, an unseen part of the real images.
+
+        Without `unseen`, once more at what was looked at, and at nothing else.
+        """
         self._stage("confirm")
-        size, seed = self.config.confirm.images, self.config.tune.seed
         for name, search in self.searches.items():
             last = self.state["looks"].get(name)
-            looked = name in self.looks and last and last["trials"] == search.number
-            if looked or not search.has_baseline:
+            if not search.has_baseline or (last is None and not unseen):
                 continue
-            part, mixture = self._look(name)
-            baseline = Mixture(
-                recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
-            )
-            shared: dict[str, Any] = {
-                "real": self.gallery[name],
-                "part": part,
-                "judge": self.judge,
-            }
-            start = time.perf_counter()
-            unused = fresh_seeds(part, size, seed=seed)
-            seeds = search.baseline_seeds if self._untried(name) else unused
-            fresh = {"stage": "tuned", "seeds": seeds} | shared
+            part, trials, mixture = self._look(name, unseen=unseen)
+            if self.looked.get(name) == (part, trials):
+                continue
+            start, drawn = time.perf_counter(), self.studio.generated
             try:
-                before = shoot_look(
-                    self.studio,
-                    mixture=baseline,
-                    stage="baseline",
-                    seeds=search.baseline_seeds,
-                    **shared,
-                )
-                after = shoot_look(self.studio, mixture=mixture, **fresh)
-                if mixture.recipes != baseline.recipes and after.gap() >= before.gap():
-                    # No class may end worse than it began: what does not help is not kept.
-                    after = shoot_look(self.studio, mixture=baseline, **fresh)
+                self.looks[name] = self._shoot(name, part, trials, mixture)
             except GeneratorConfigError:
                 raise
             except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
@@ -481,8 +500,9 @@ class _Tuning:
                 self.failed[name] = f"its confirmation failed: {error}"
                 continue
             self.failed.pop(name, None)
-            self.looks[name] = (before, after)
-            self.pace.note_look(time.perf_counter() - start)
+            self.looked[name] = (part, trials)
+            if self.studio.generated > drawn:
+                self.pace.note_look(time.perf_counter() - start)
             self._save_state()
             self.reporter.event(
                 "progress", done=len(self.looks), total=len(self.searches), what="confirming"
@@ -491,18 +511,48 @@ class _Tuning:
                 return
         self._score()
 
-    def _look(self, name: str) -> tuple[int, Mixture]:
-        """The part of the confirm split to look at now, and the mixture to look at it with.
+    def _look(self, name: str, *, unseen: bool) -> tuple[int, int, Mixture]:
+        """The part of the confirm split to look at, after how many trials, with which mixture.
 
         Each look uses an unseen part. Without a trial since the last one, the mixture is the
         same and so is the look; with no part left, what was looked at last stays.
         """
         search, last = self.searches[name], self.state["looks"].get(name)
         if last is None:
-            return 0, search.mixture()
-        if last["trials"] != search.number and last["part"] + 1 < len(self.gallery[name].parts):
-            return last["part"] + 1, search.mixture()
-        return last["part"], self._looked_at(name)
+            return 0, search.number, search.mixture()
+        if unseen and last["trials"] != search.number and self._parts_left(name):
+            return last["part"] + 1, search.number, search.mixture()
+        return last["part"], last["trials"], self._looked_at(name)
+
+    def _shoot(self, name: str, part: int, trials: int, mixture: Mixture) -> tuple[Look, Look]:
+        """The looks at a class's baseline and at its mixture, or at what is kept in its place.
+
+        As `_look` has them.
+        """
+        search, config = self.searches[name], self.config
+        baseline = Mixture(
+            recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
+        )
+        shared: dict[str, Any] = {
+            "real": self.gallery[name],
+            "part": part,
+            "judge": self.judge,
+        }
+        seeds: Sequence[int] = search.baseline_seeds
+        before = shoot_look(self.studio, mixture=baseline, stage="baseline", seeds=seeds, **shared)
+        if not _untried(search, trials):
+            seeds = look_seeds(part, config.confirm.images, seed=config.tune.seed)
+        fresh: dict[str, Any] = {"stage": "tuned", "seeds": seeds} | shared
+        after, drawn = shoot_look(self.studio, mixture=mixture, **fresh), mixture.jobs(seeds)
+        if mixture.recipes != baseline.recipes and after.gap() >= before.gap():
+            # No class may end worse than it began: what does not help is not kept.
+            after = shoot_look(self.studio, mixture=baseline, **fresh)
+            drawn += baseline.jobs(seeds)
+        # A run that is interrupted now reads these images, and does not draw them again.
+        self.state["shot"][name] = [
+            (recipe.draw.fingerprint(), block[0], len(block)) for recipe, block in drawn
+        ]
+        return before, after
 
     def _looked_at(self, name: str) -> Mixture:
         """What the last look at a class drew from."""
@@ -523,13 +573,16 @@ class _Tuning:
             self.gaps[name] = replace(done, before=old)
             self.state["classes"].setdefault(name, {})
             shown = ("gap", "ratio", "floor_p95", "closed", "confirmed")
-            self.state["classes"][name] |= {key: getattr(done, key) for key in shown}
+            verdict = {key: getattr(done, key) for key in shown}
+            self.state["classes"][name] |= verdict
+            self.reporter.event("class", cls=name, **verdict)
             self.state["looks"][name] = {
                 "part": looks[name][1].part,
-                "trials": self.searches[name].number,
+                "trials": self.looked[name][1],
                 "confirmed": bool(done.confirmed),
                 "gap": done.gap,
             }
+        note_looked(self.rundir, {n: a.real.parts[: a.part + 1] for n, (_, a) in looks.items()})
         # Of a class that could not be looked at this time, what an earlier look kept stays.
         kept = self.rundir.read_json("mixtures.json") if self.rundir.has("mixtures.json") else {}
         mixtures = kept.get("classes", {}) | {
@@ -650,7 +703,7 @@ class _Tuning:
         if self.budget.spent(search):
             return "tune.trials or tune.images reached"
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
-            return "no photos are left to confirm it with: give more"
+            return self._no_part(name)
         return "the budget is out"
 
     def _stopped_because(self) -> str:
@@ -706,6 +759,15 @@ class _Tuning:
             "images": self.images_before + self.studio.generated,
         }
         self.rundir.write_json("state.json", self.state)
+
+
+def _untried(search: ClassSearch, trials: int) -> bool:
+    """Whether after so many trials nothing but the baseline had been tried, time having run out.
+
+    The baseline is then confirmed by the images of trial 0, which nothing was chosen by, and
+    costs no more images. One that closed from the start was chosen by them.
+    """
+    return trials == 1 and search.baseline_gap > search.baseline_floor
 
 
 def _evidence(cls: str, number: int) -> str:

@@ -31,7 +31,7 @@ from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
 
-__all__ = ["FORMATS", "export", "fresh_seeds"]
+__all__ = ["FORMATS", "export", "unused_seeds"]
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ def _check_folder_name(name: str, run: RunDir) -> None:
 # ------------------------------------------------------------------------------------- drawing
 
 
-def fresh_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
+def unused_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
     """Seeds for a class, without end: the same at every call, and none that the run has used.
 
     Args:
@@ -265,7 +265,7 @@ def _fill(
     drawn: dict[str, list[int]] = {}
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
         for plan in plans:
-            seeds, makeup = (fresh_seeds(run, plan.name, block=block) for block in (0, 1))
+            seeds, makeup = (unused_seeds(run, plan.name, block=block) for block in (0, 1))
             counts = allot(plan.weights, per_class)
             drawn[plan.name] = counts
             # Shuffled, so that the first thousand of a class are a fair sample of it.

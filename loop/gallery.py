@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.reference import Form, ImageSet, RealDataError, scan, split
+from gapclose.analysis.reference import Form, ImageSet, RealDataError, digest, scan, split
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
@@ -34,6 +34,8 @@ FEWEST_TO_TUNE: Final = 40
 PARTS: Final = 3  # looks at the confirm split at most
 SMALLEST_PART: Final = 100
 _CUTS: Final = 100
+_DOUBTED: Final = 100  # photos in a split below which it may turn out too small
+_LOOKED: Final = "looked.json"  # in the run folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
         The images (None for the pond, which is rendered later) and the run's classes.
 
     Raises:
-        RealDataError: No images, or a class with too few to tune on.
+        RealDataError: No images, or a class with too few to tune on or to confirm with.
         ConfigError: `classes` names one that is not there.
     """
     if isinstance(config.real, PondReal):
@@ -88,7 +90,31 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
                 f"{config.real.path}: class {name} has {n} images; tuning needs at least "
                 f"{FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
+        share = config.real.confirm_share
+        if min(share, 1 - share) * n < _DOUBTED:  # else there is no need to read every photo
+            _split_enough(images.of(name), name, config)
     return images, classes
+
+
+def looked_before(rundir: RunDir) -> dict[str, list[list[str]]]:
+    """Which photos a run has confirmed with so far: per class and look, by their content."""
+    looked: dict[str, list[list[str]]] = {}
+    if rundir.has(_LOOKED):
+        looked = rundir.read_json(_LOOKED)
+    return looked
+
+
+def note_looked(rundir: RunDir, parts: Mapping[str, Sequence[Part]]) -> None:
+    """Keep which photos a run has confirmed with: all parts of a class that were looked at."""
+    looked = looked_before(rundir)
+    for name, seen in parts.items():
+        known = looked.setdefault(name, [])
+        known += [[_name(path) for path in part.paths] for part in seen[len(known) :]]
+    rundir.write_json(_LOOKED, looked)
+
+
+def _name(path: Path) -> str:
+    return digest(path)[:16]
 
 
 def check_drawn(config: RunConfig) -> None:
@@ -130,11 +156,20 @@ def open_gallery(
     *,
     config: RunConfig,
     reporter: Reporter,
+    looked: Mapping[str, Sequence[Sequence[str]]] | None = None,
 ) -> tuple[dict[str, RealClass], list[dict[str, str]]]:
     """Split and embed every class; unreadable images are left out and listed.
 
+    Args:
+        images: All of them.
+        classes: The run's.
+        config: Of the run.
+        reporter: Told how far it is.
+        looked: `looked_before`.
+
     Raises:
-        RealDataError: So many of a class are unreadable that too few are left.
+        RealDataError: So many of a class are unreadable that too few are left, or what it was
+            confirmed with is gone.
     """
     paths = [path for name in classes for path in images.of(name)]
     rows, unreadable = embedded(paths, config.embedder, config, reporter)
@@ -151,8 +186,8 @@ def open_gallery(
                 f"at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
         tune, confirm = _split_enough(readable, name, config)
-        count = max(1, min(PARTS, len(confirm) // SMALLEST_PART))
-        parts = tuple(_part(confirm[i::count], rows, judged, spectra) for i in range(count))
+        cut = _parts(confirm, (looked or {}).get(name, ()), name)
+        parts = tuple(_part(paths, rows, judged, spectra) for paths in cut)
         seen = _part(tune, rows, judged, spectra)
         gallery[name] = RealClass(
             name=name,
@@ -162,6 +197,27 @@ def open_gallery(
             judge_kernel=None if seen.judge_rows is None else Kernel.fit(seen.judge_rows),
         )
     return gallery, [{"path": str(path), "why": why} for path, why in unreadable]
+
+
+def _parts(
+    confirm: Sequence[Path], looked: Sequence[Sequence[str]], name: str
+) -> list[Sequence[Path]]:
+    """Cut the confirm split for the looks at it; what was looked at stays one part each.
+
+    Photos that came since belong to no part that was looked at, and to those that were not no
+    photo that was.
+    """
+    known = {path: _name(path) for path in confirm} if looked else {}
+    seen = [[path for path in confirm if known[path] in part] for part in map(set, looked)]
+    if any(len(part) < MIN_IMAGES for part in seen):
+        raise RealDataError(
+            f"class {name}: photos that this run has confirmed it with are gone: put them back, "
+            "or start a new run with --out"
+        )
+    shown = {path for part in seen for path in part}
+    rest = [path for path in confirm if path not in shown]
+    count = max(0 if seen else 1, min(PARTS - len(seen), len(rest) // SMALLEST_PART))
+    return [*seen, *(rest[i::count] for i in range(count))]
 
 
 def _split_enough(

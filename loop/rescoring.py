@@ -33,7 +33,7 @@ def rescore(path: Path, *, trust: bool = False, reporter: Reporter | None = None
     config = run.config()
     state = run.read_json("state.json") if run.has("state.json") else {}
     audited = state.get("kind") == "audit"
-    if not audited and not run.has("mixtures.json"):
+    if not audited and not state.get("looks"):
         raise run.unmeasured()
     if audited:
         run.check_trust(config, trust=trust)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.confirm import Look, fresh_seeds, judged, score_looks, stored_differently
+from gapclose.loop.confirm import Look, judged, look_seeds, score_looks, stored_differently
 from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.search import Mixture
 from gapclose.loop.studio import Shot
@@ -181,7 +181,7 @@ def test_images_that_are_read_as_another_class_are_refused() -> None:
 
 
 def test_each_look_and_run_has_seeds_of_its_own() -> None:
-    looks = [set(fresh_seeds(part, 200, seed=seed)) for part in range(3) for seed in (0, 1)]
+    looks = [set(look_seeds(part, 200, seed=seed)) for part in range(3) for seed in (0, 1)]
     assert all(len(seeds) == 200 for seeds in looks)
     assert len(set().union(*looks)) == 6 * 200
     search = modes.make_search(modes.mixed(TRUTH, 40, np.random.default_rng(0)))

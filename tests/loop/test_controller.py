@@ -15,7 +15,8 @@ import optuna
 import pytest
 
 from gapclose.generators.pond import write_real
-from gapclose.loop.config import load_config
+from gapclose.loop.config import ConfigError, load_config
+from gapclose.loop.controller import tune
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.space import Space
@@ -42,6 +43,7 @@ def unbroken(photos: Path, config: Path) -> RunDir:
 # ------------------------------------------------------------------------------- killed
 
 
+FRESH = 15_000_000  # seeds from here on are for looks
 DEATHS = [
     "gapclose.loop.studio:Studio.embed:before:2",  # a trial's images are there, nothing else
     "gapclose.loop.rundir:RunDir.append_trial:before:2",  # its embeddings too, but no line
@@ -77,11 +79,18 @@ def test_killed_anywhere_the_same_command_goes_on(
     assert "Traceback" not in err
     kept = evidence_holds(run, kept)
 
+    log = photos.parent / "drawn"
     for death in DEATHS:
-        code, err = finished(command("tune", config, "--out", run, KILL_AT=death))
+        process = command("tune", config, "--out", run, KILL_AT=death, SLOW_POND_LOG=str(log))
+        code, err = finished(process)
         assert code == -signal.SIGKILL, (death, err)
         assert json.loads((run / "state.json").read_text())["stage"] != "done"
         kept = evidence_holds(run, kept)
+
+    # A look that was finished before a death is not drawn again after it.
+    looked = [row for row in log.read_text().splitlines() if int(row.split()[1]) >= FRESH]
+    assert looked
+    assert len(looked) == len(set(looked))
 
     # Ctrl-C while classes are confirmed does not wait for all of them.
     process = command("tune", config, "--out", run, SLOW_POND_SECONDS="0.02")
@@ -221,6 +230,14 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     death = "gapclose.loop.rundir:RunDir.append_trial:after:1"
     more = ("--out", out, "--set", "tune.trials=6")
     assert finished(command("tune", config, *more, KILL_AT=death))[0] == -signal.SIGKILL
+    # A report in between measures what was confirmed: it looks at no other photos, and the run
+    # is still to go on.
+    (out / "gap.json").unlink()
+    code, err = here("report", out, SLOW_POND_LOG=str(tmp_path / "drawn"))
+    assert (code, (tmp_path / "drawn").exists()) == (0, False), err
+    state = Run.open(out).state
+    assert (state["looks"]["frog"], "stopped_because" in state) == (look, False)
+    assert (state["stage"] == "done", (out / "mixtures.json").read_bytes()) == (False, first)
     look, trials, second = looked(6)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
     assert Run.open(out).state["pointed"]["frog"]["at"] == 4  # not where it was resumed
@@ -229,6 +246,16 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     look, trials, third = looked(8)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
     assert third == second
+
+
+def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = load_config(written(tmp_path / "c.yaml", photos, classes="all"))
+    run = RunDir.create(tmp_path / "run", config)
+    run.append_trial({"class": "cat", "number": 0, "state": "fail"})
+    with pytest.raises(ConfigError, match="tried class cat, which has no images now: put its fol"):
+        tune(config, out=run.path)
 
 
 @pytest.mark.slow

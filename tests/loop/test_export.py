@@ -17,7 +17,7 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import photograph
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config import ConfigError
-from gapclose.loop.export import export, fresh_seeds
+from gapclose.loop.export import export, unused_seeds
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.tags import write_tags
 
@@ -140,13 +140,13 @@ def test_no_file_but_the_runs_own_images_is_exported(
 
 def test_seeds_step_over_what_any_shape_of_trial_used(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
-    plain = [seed for seed, _ in zip(fresh_seeds(run, "frog"), range(6), strict=False)]
+    plain = [seed for seed, _ in zip(unused_seeds(run, "frog"), range(6), strict=False)]
     run.append_trial({"class": "frog", "jobs": [{"recipe": {}, "seeds": plain[1:3]}]})
     run.append_trial({"class": "cat", "seeds": plain[:1]})
     stray = run.image_path("frog", "ab", plain[4])
     stray.parent.mkdir(parents=True)
     stray.touch()
-    left = [seed for seed, _ in zip(fresh_seeds(run, "frog"), range(2), strict=False)]
+    left = [seed for seed, _ in zip(unused_seeds(run, "frog"), range(2), strict=False)]
     assert left == [plain[3], plain[5]]
 
 

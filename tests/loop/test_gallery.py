@@ -11,7 +11,14 @@ from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.reference import RealDataError, read_rgb, scan
 from gapclose.generators.pond import write_real
 from gapclose.loop.config import ConfigError, PondReal, RunConfig, parse_config
-from gapclose.loop.gallery import check_real, open_gallery, rendered_pond
+from gapclose.loop.gallery import (
+    Part,
+    check_real,
+    looked_before,
+    note_looked,
+    open_gallery,
+    rendered_pond,
+)
 from gapclose.loop.progress import SilentReporter
 from gapclose.loop.rundir import RunDir
 
@@ -54,6 +61,63 @@ def test_parts_are_disjoint_and_large_enough(photos: Path) -> None:
         np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
 
 
+def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=640, classes=("frog",))
+    later = sorted((tmp_path / "frog").iterdir())[:300]
+    for path in later:
+        path.rename(tmp_path / path.name)
+
+    def cut() -> tuple[Part, ...]:
+        gallery, _ = open_gallery(
+            scan(tmp_path),
+            ("frog",),
+            config=config(tmp_path),
+            reporter=SilentReporter(),
+            looked=looked_before(run),
+        )
+        parts: tuple[Part, ...] = gallery["frog"].parts
+        return parts
+
+    run = RunDir.create(tmp_path / "run", config(tmp_path))
+    (before,) = cut()
+    note_looked(run, {"frog": [before]})
+    assert cut()[0].paths == before.paths
+    assert len(cut()) == 1  # nothing came: nothing more to look at
+    for path in later:
+        (tmp_path / path.name).rename(tmp_path / "frog" / f"0{path.name}")  # before all others
+    seen, second = cut()
+    assert seen.paths == before.paths
+    assert len(second) >= 100
+    assert not {*second.paths} & {*before.paths}
+    note_looked(run, {"frog": [seen, second]})
+    assert [part.paths for part in cut()] == [seen.paths, second.paths]
+    for path in before.paths[20:]:
+        path.unlink()
+    assert len(cut()[0]) == 20
+    before.paths[0].unlink()
+    with pytest.raises(RealDataError, match="class frog: photos that this run has confirmed it"):
+        cut()
+
+
+def test_a_look_changes_no_part_that_is_still_to_be_looked_at(
+    photos: Path, tmp_path: Path
+) -> None:
+    def cut(looked: int) -> list[tuple[Path, ...]]:
+        run = RunDir.create(tmp_path / str(looked), config(photos))
+        note_looked(run, {"frog": opened(photos, ("frog",))[0]["frog"].parts[:looked]})
+        gallery, _ = open_gallery(
+            scan(photos),
+            ("frog",),
+            config=config(photos),
+            reporter=SilentReporter(),
+            looked=looked_before(run),
+        )
+        return [part.paths for part in gallery["frog"].parts]
+
+    assert len(cut(0)) == 2
+    assert cut(0) == cut(1) == cut(2)
+
+
 def test_the_kernel_is_frozen_from_the_tune_split(photos: Path) -> None:
     from gapclose.analysis.kernel import Kernel
 
@@ -80,6 +144,8 @@ def test_a_share_that_leaves_too_few_is_the_configs_fault(tmp_path: Path) -> Non
     write_real(tmp_path, per_class=60, classes=("cat",))
     with pytest.raises(RealDataError, match="confirm_share"):
         opened(tmp_path, ("cat",), confirm_share=0.98)
+    with pytest.raises(RealDataError, match=r"class cat: real.confirm_share 0\.02 of 60 images"):
+        check_real(config(tmp_path, confirm_share=0.02))  # before anything is embedded
 
 
 def test_too_few_images_are_refused_before_anything(tmp_path: Path) -> None:
