@@ -35,7 +35,7 @@ SCREENED: Final = 2  # images that a prompt gets in the screen
 SCREEN_DOUBT: Final = 0.5  # share of a screened slot that is spread evenly: few images say little
 PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
 # Recipes in a row of which none promised a gain by the Frank-Wolfe gap. On a plateau that saves a
-# third of the trials at the same gap (tests/benchmarks/search_limits.py --only rest).
+# quarter of the trials at the same gap (tests/benchmarks/search_limits.py --only rest).
 PROMISES: Final = 8
 GAIN: Final = 0.1  # what counts as a gain, in floors
 FAILURES: Final = 3  # in a row stop a class
