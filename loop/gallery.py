@@ -92,7 +92,8 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
             )
         share = config.real.confirm_share
         if min(share, 1 - share) * n < _DOUBTED:  # else there is no need to read every photo
-            _split_enough(images.of(name), name, config)
+            readable = [path for path in images.of(name) if os.access(path, os.R_OK)]
+            _split_enough(readable, name, config)
     return images, classes
 
 
