@@ -62,7 +62,8 @@ def selections(run: RunDir, gallery: Mapping[str, RealClass]) -> Iterator[Select
         chosen = [i for i in own if samples[i]["path"] in tagged]
         real = [i for i in chosen if samples[i]["side"] == "real"]
         if 2 * len(real) > len(chosen):
-            made = [i for i in own if samples[i]["side"] == "synthetic"]  # of an audit
+            made = [i for i in own if samples[i]["side"] == "synthetic"]
+            # What it makes now; an audit shows the baseline's images alone.
             made = [i for i in made if samples[i]["stage"] == "tuned"] or made
             wanted, unwanted = rows[real], rows[made]
         else:

@@ -300,9 +300,8 @@ def code() -> str:
     files += [top / "analysis" / f"{name}.py" for name in ("gap", "kernel", "clip", "vision")]
     files += [top / "generators" / f"{name}.py" for name in ("diffusion", "pond", "camera")]
     files += [top / "configs" / "pond.yaml", *sorted(top.glob("*/pond_*/**/*.safetensors"))]
-    found = hashlib.sha256(
-        here.read_text().split('"""', 2)[2].encode()
-    )  # above it decides nothing
+    own = here.read_text().split('"""', 2)[2]  # what stands above decides nothing
+    found = hashlib.sha256(own.encode())
     for file in files:
         found.update(file.read_bytes())
     return found.hexdigest()[:12]

@@ -37,9 +37,15 @@ def config(path: Path, **changes: Any) -> RunConfig:
     return parse_config({"real": real, "generator": generator, "embedder": "pond"} | changes)
 
 
-def opened(folder: Path, classes: tuple[str, ...], **changes: Any) -> Any:
+def opened(
+    folder: Path, classes: tuple[str, ...], *, run: RunDir | None = None, **changes: Any
+) -> Any:
     return open_gallery(
-        scan(folder), classes, config=config(folder, **changes), reporter=SilentReporter()
+        scan(folder),
+        classes,
+        config=config(folder, **changes),
+        reporter=SilentReporter(),
+        looked=None if run is None else looked_before(run),
     )
 
 
@@ -68,14 +74,7 @@ def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_pa
         path.rename(tmp_path / path.name)
 
     def cut() -> tuple[Part, ...]:
-        gallery, _ = open_gallery(
-            scan(tmp_path),
-            ("frog",),
-            config=config(tmp_path),
-            reporter=SilentReporter(),
-            looked=looked_before(run),
-        )
-        parts: tuple[Part, ...] = gallery["frog"].parts
+        parts: tuple[Part, ...] = opened(tmp_path, ("frog",), run=run)[0]["frog"].parts
         return parts
 
     run = RunDir.create(tmp_path / "run", config(tmp_path))
@@ -105,14 +104,7 @@ def test_a_look_changes_no_part_that_is_still_to_be_looked_at(
     def cut(looked: int) -> list[tuple[Path, ...]]:
         run = RunDir.create(tmp_path / str(looked), config(photos))
         note_looked(run, {"frog": opened(photos, ("frog",))[0]["frog"].parts[:looked]})
-        gallery, _ = open_gallery(
-            scan(photos),
-            ("frog",),
-            config=config(photos),
-            reporter=SilentReporter(),
-            looked=looked_before(run),
-        )
-        return [part.paths for part in gallery["frog"].parts]
+        return [part.paths for part in opened(photos, ("frog",), run=run)[0]["frog"].parts]
 
     assert len(cut(0)) == 2
     assert cut(0) == cut(1) == cut(2)
