@@ -55,7 +55,7 @@ class Budget:
 
     @property
     def by_clock(self) -> bool:
-        """Whether nothing but time ends the search, so that stages are sized by it."""
+        """Whether nothing but time ends the search."""
         return self.limits.trials is None and self.limits.images is None
 
     def spent(self, search: ClassSearch) -> bool:
@@ -76,17 +76,20 @@ class Budget:
             open_classes: Classes that share what time is left.
             reserve: Seconds kept back for confirming and reporting.
         """
+        total = (self.left - reserve) / max(trial_seconds, 1e-3) / max(open_classes, 1)
+        most = MOST_SETTINGS
         if not self.by_clock:
+            in_time = total
             per_trial = search.images_per_trial
             trials = [self.limits.trials] if self.limits.trials is not None else []
             if self.limits.images is not None:
                 trials.append((self.limits.images - search.baseline_images) // per_trial)
-            total = float(min(trials))
+            # The clock is heeded only where it clearly ends the search before the limit does:
+            # up to there a run that is started again must decide as one that was not.
+            limit = float(min(trials))
+            total = in_time if in_time < limit / 2 else limit
             # A handful of trials must leave some for whole recipes, or nothing can be mixed.
-            most = max(1, int(total) // 2)
-        else:
-            total = (self.left - reserve) / max(trial_seconds, 1e-3) / max(open_classes, 1)
-            most = MOST_SETTINGS
+            most = max(1, min(trials) // 2)
         return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))
 
     def pick(

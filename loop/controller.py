@@ -53,7 +53,7 @@ from gapclose.loop.pointing import Selection, pointed_prompts, selections
 from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir, write_bytes
+from gapclose.loop.rundir import RunDir, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
@@ -102,9 +102,9 @@ def tune(
     out = Path("runs") / f"tune-{config.fingerprint()[:8]}" if out is None else Path(out)
     before = RunDir(out)
     before.check_trust(config, trust=trust)
+    images, classes = check_real(config)
     check_embedders(config.embedder, config.judge)
     check_drawn(config)
-    images, classes = check_real(config)
     if before.config_path.is_file():
         before.check_config(config)
         _check_classes(before, classes)
@@ -123,10 +123,17 @@ def tune(
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
         gallery, unreadable = open_gallery(
-            images, classes, config=config, reporter=reporter, looked=looked_before(rundir)
+            images,
+            classes,
+            config=config,
+            reporter=reporter,
+            looked=looked_before(rundir),
+            cuts=state.setdefault("cuts", {}),
         )
-        tuning = _Tuning(config, rundir, gallery, unreadable, budget, state, storage, reporter)
-        tuning.run(search=search)
+        tuning = _Tuning(
+            config, rundir, gallery, unreadable, budget, state, storage, reporter, search=search
+        )
+        tuning.run()
     return Run(rundir.path)
 
 
@@ -157,15 +164,16 @@ class _Tuning:
         state: dict[str, Any],
         storage: Storage | None,
         reporter: Reporter,
+        *,
+        search: bool,
     ) -> None:
         self.config, self.rundir, self.reporter = config, rundir, reporter
-        self.budget = budget
+        self.budget, self.searching = budget, search
         self.gallery, self.unreadable = gallery, unreadable
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
         new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "mended": {}}
         new |= {"shot": {}, "images": 0}
         self.state = new | state
-        self.ended_before = self.state.pop("stopped_because", None) is not None  # it goes on
         self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
         self.nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
@@ -186,6 +194,7 @@ class _Tuning:
             for name, space in self.spaces.items()
         }
         self.searches = {name: self._search(name) for name in gallery}
+        self.winners: list[tuple[str, Params]] = []  # the settings that classes chose, as they did
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
         self.looked: dict[str, tuple[int, int]] = {}  # at which part, after how many trials
@@ -197,6 +206,7 @@ class _Tuning:
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
         self.failed: dict[str, str] = {}
         self.interrupted = False
+        self.drawable = False
 
     def _search(self, name: str) -> ClassSearch:
         real, space = self.gallery[name], self.spaces[name]
@@ -218,32 +228,31 @@ class _Tuning:
         fitted = Floor.fit(few, kernel=real.kernel, seed=self.config.tune.seed)
         return max(fitted.floor_p95(n_real=len(rows), n_synthetic=n_synthetic), 1e-9)
 
-    def run(self, *, search: bool) -> None:
-        """Replay, search, confirm; search again what did not hold; close."""
+    def run(self) -> None:
+        """Replay, search, confirm; search again what did not hold; close.
+
+        A run that is only measured keeps its stage and why it ended: one that was interrupted is
+        still to go on.
+        """
         self._replay()
-        if search:
+        if self.searching:
+            self._mend()
             self._warn_of_few()
             self._reopen()
             self._point()
-        stage = self.state.get("stage")
         with _interruptible(self):
             while not self.interrupted:
-                if search:
+                if self.searching:
                     self._tune()
                 if self.interrupted:
                     break
-                self._confirm(unseen=search)
-                if self.interrupted or not search or not self._reopened():
+                self._confirm()
+                if self.interrupted or not self.searching or not self._reopened():
                     break
             self._save_state()
             if self.interrupted:
                 raise KeyboardInterrupt
         self._close()
-        if not search and not self.ended_before:
-            # It was only measured: what was interrupted is still to go on.
-            self.state["stage"] = stage
-            del self.state["stopped_because"]
-            self._save_state()
 
     def _warn_of_few(self) -> None:
         """Say which classes can never be called closed, before a night is spent on them."""
@@ -270,23 +279,37 @@ class _Tuning:
             self._retell(row["class"])
             self.pace.note_trial(row)
             search.images = row["images_total"]
-            if row["state"] != "complete":
-                search.absorb_failure(row["stage"])
-                continue
             proposal = Proposal.from_row(row)
-            search.absorb(proposal, self._stored(row))
-            for recipe, seeds in proposal.jobs:
-                self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
+            if row["state"] == "complete":
+                search.absorb(proposal, self._stored(row))
+                for recipe, seeds in proposal.jobs:
+                    self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
+            else:
+                search.absorb_failure(proposal)
+            self._note_winner(row["class"])
         for name, record in self.records.items():
             self._retell(name)
             record.repair([row for row in rows if row["class"] == name])
-            if self.ended_before and self.searches[name].failures >= FAILURES:
-                # Whoever starts an ended run again has mended what failed, or wants to know.
-                self.searches[name].failures = 0
-                self.state["mended"].setdefault(name, []).append(self.searches[name].number)
-        for name, jobs in self.state["shot"].items():
-            for draw, first, count in jobs:
-                self.studio.remember(name, draw, range(first, first + count))
+        for name, looks in self.state["shot"].items():
+            for jobs in looks.values():
+                for draw, first, count in jobs:
+                    self.studio.remember(name, draw, range(first, first + count))
+
+    def _mend(self) -> None:
+        """Take up what three failures had stopped, if the run had ended and there is time.
+
+        Whoever starts such a run again has mended what failed, or wants to know.
+        """
+        ended = self.state.pop("stopped_because", None) is not None
+        for name, search in self.searches.items():
+            if (
+                ended
+                and search.failures >= FAILURES
+                and not self.budget.spent(search)
+                and self.budget.left > self._reserve()
+            ):
+                search.mend()
+                self.state["mended"].setdefault(name, []).append(search.number)
         self._save_state()
 
     def _point(self) -> None:
@@ -324,7 +347,7 @@ class _Tuning:
         """What an earlier session mended, reopened or pointed at, at the trial that followed."""
         search = self.searches[name]
         if search.number in self.state["mended"].get(name, []):
-            search.failures = 0
+            search.mend()
         for told in self.state["reopened"].get(name, []):
             if told["at"] == search.number:
                 search.reopen(unseen_gap=told["gap"])
@@ -347,7 +370,10 @@ class _Tuning:
         # Every class gets its baseline, whatever the budget: without one there is no report.
         while not self.interrupted and (
             self.budget.left > self._reserve()
-            or not all(s.has_baseline or s.stopped() for s in self.searches.values())
+            or not all(
+                s.has_baseline or s.stopped() or self.budget.spent(s)
+                for s in self.searches.values()
+            )
         ):
             name = self.budget.pick(
                 {name: s for name, s in self.searches.items() if not self._rests(name)},
@@ -375,8 +401,14 @@ class _Tuning:
 
     def _parts_left(self, name: str) -> bool:
         """Whether photos are left that no confirmation has looked at."""
+        return self._next_part(name) < len(self.gallery[name].parts)
+
+    def _next_part(self, name: str) -> int:
+        """The first unseen part; a look at the mere baseline has told no search anything."""
         look = self.state["looks"].get(name)
-        return look is None or look["part"] + 1 < len(self.gallery[name].parts)
+        if look is None:
+            return 0
+        return int(look["part"]) + (0 if _untried(self.searches[name], look["trials"]) else 1)
 
     def _no_part(self, name: str) -> str:
         """Why a class cannot be looked at once more, and what would help."""
@@ -386,6 +418,10 @@ class _Tuning:
 
     def _trial(self, name: str) -> None:
         search = self.searches[name]
+        if search.has_baseline and not self.drawable:
+            # What a hub's model takes is known only now that it has been loaded.
+            check_drawn(self.config)
+            self.drawable = True
         proposal = search.propose(
             settings_trials=self.budget.settings_trials(
                 search,
@@ -420,7 +456,7 @@ class _Tuning:
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be drawn: it is the config that is wrong
             self._log_error(f"trial {proposal.number} of {name} failed", error)
-            search.absorb_failure(proposal.stage)
+            search.absorb_failure(proposal)
             row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
             row |= {"invalid": invalid, "gap": None, "mixture_gap": None, "value": None}
         else:
@@ -448,15 +484,20 @@ class _Tuning:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
         self.pace.note_trial(row)
+        self._note_winner(name)
         self._say(name, row)
 
+    def _note_winner(self, name: str) -> None:
+        winner = self.searches[name].winner
+        if winner and winner not in [known for _, known in self.winners]:
+            self.winners.append((name, winner))
+
     def _hints(self, name: str) -> list[Params]:
-        """Settings that won in other classes: a generator's faults are mostly the same in all."""
-        winners: list[Params] = []
-        for other, search in self.searches.items():
-            if other != name and search.winner and search.winner not in winners:
-                winners.append(search.winner)
-        return winners[:2]
+        """Settings that won in other classes: a generator's faults are mostly the same in all.
+
+        The first ones, so that what a stage tries first stays while other stages end.
+        """
+        return [winner for other, winner in self.winners if other != name][:2]
 
     def _reserve(self) -> float:
         """Seconds kept back for confirming every class, the map and the report."""
@@ -477,21 +518,21 @@ class _Tuning:
 
     # Confirming
 
-    def _confirm(self, *, unseen: bool) -> None:
+    def _confirm(self) -> None:
         """Look at every class again: fresh seeds, an unseen part of the real images.
 
-        Without `unseen`, once more at what was looked at, and at nothing else.
+        A run that is only measured, once more at what was looked at, and at nothing else.
         """
         self._stage("confirm")
         for name, search in self.searches.items():
             last = self.state["looks"].get(name)
-            if not search.has_baseline or (last is None and not unseen):
-                continue
-            part, trials, mixture = self._look(name, unseen=unseen)
-            if self.looked.get(name) == (part, trials):
+            if not search.has_baseline or (last is None and not self.searching):
                 continue
             start, drawn = time.perf_counter(), self.studio.generated
             try:
+                part, trials, mixture = self._look(name)
+                if self.looked.get(name) == (part, trials):
+                    continue
                 self.looks[name] = self._shoot(name, part, trials, mixture)
             except GeneratorConfigError:
                 raise
@@ -511,7 +552,7 @@ class _Tuning:
                 return
         self._score()
 
-    def _look(self, name: str, *, unseen: bool) -> tuple[int, int, Mixture]:
+    def _look(self, name: str) -> tuple[int, int, Mixture]:
         """The part of the confirm split to look at, after how many trials, with which mixture.
 
         Each look uses an unseen part. Without a trial since the last one, the mixture is the
@@ -520,8 +561,9 @@ class _Tuning:
         search, last = self.searches[name], self.state["looks"].get(name)
         if last is None:
             return 0, search.number, search.mixture()
-        if unseen and last["trials"] != search.number and self._parts_left(name):
-            return last["part"] + 1, search.number, search.mixture()
+        new = self.searching and last["trials"] != search.number
+        if new and self._parts_left(name):
+            return self._next_part(name), search.number, search.mixture()
         return last["part"], last["trials"], self._looked_at(name)
 
     def _shoot(self, name: str, part: int, trials: int, mixture: Mixture) -> tuple[Look, Look]:
@@ -549,7 +591,7 @@ class _Tuning:
             after = shoot_look(self.studio, mixture=baseline, **fresh)
             drawn += baseline.jobs(seeds)
         # A run that is interrupted now reads these images, and does not draw them again.
-        self.state["shot"][name] = [
+        self.state["shot"].setdefault(name, {})[str(part)] = [
             (recipe.draw.fingerprint(), block[0], len(block)) for recipe, block in drawn
         ]
         return before, after
@@ -582,13 +624,16 @@ class _Tuning:
                 "confirmed": bool(done.confirmed),
                 "gap": done.gap,
             }
-        note_looked(self.rundir, {n: a.real.parts[: a.part + 1] for n, (_, a) in looks.items()})
+        seen = {n: a.real.parts[: self._next_part(n)] for n, (_, a) in looks.items()}
+        note_looked(self.rundir, seen)
         # Of a class that could not be looked at this time, what an earlier look kept stays.
         kept = self.rundir.read_json("mixtures.json") if self.rundir.has("mixtures.json") else {}
         mixtures = kept.get("classes", {}) | {
             n: a.mixture.to_json() for n, (_, a) in looks.items()
         }
         ordered = {name: mixtures[name] for name in self.searches if name in mixtures}
+        if plain(ordered) != kept.get("classes"):
+            self.rundir.remove("gap.json")  # its verdicts are of other mixtures
         self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
         self._save_state()
 
@@ -638,12 +683,14 @@ class _Tuning:
                 nouns=self.nouns,
                 seed=self.config.tune.seed,
             )
-        self.state["stopped_because"] = self._stopped_because()
-        self._save_state()
+        if self.searching:
+            self.state["stopped_because"] = self._stopped_because()
+            self._save_state()
         from gapclose.loop.report import write_report
 
         page = write_report(self.rundir.path)
-        self.state["stage"] = "done"
+        if self.searching:
+            self.state["stage"] = "done"
         self._save_state()
         if self.tune_seconds["all"] > 1.0:  # of less it says nothing
             share = self.tune_seconds["loop"] / self.tune_seconds["all"]
@@ -700,6 +747,8 @@ class _Tuning:
                 return why
             rows = [row for row in self.rundir.trials() if row["class"] == name]
             return f"{why}, of which the last: {rows[-1]['error']}"
+        if self.state["looks"].get(name, {}).get("confirmed"):
+            return "confirmed"
         if self.budget.spent(search):
             return "tune.trials or tune.images reached"
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
@@ -727,8 +776,9 @@ class _Tuning:
     # Saying
 
     def _stage(self, name: str) -> None:
-        self.state["stage"] = name
-        self._save_state()
+        if self.searching:
+            self.state["stage"] = name
+            self._save_state()
         self.reporter.event("stage", name=name)
 
     def _log_error(self, what: str, error: Exception) -> None:

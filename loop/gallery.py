@@ -158,6 +158,7 @@ def open_gallery(
     config: RunConfig,
     reporter: Reporter,
     looked: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    cuts: dict[str, int] | None = None,
 ) -> tuple[dict[str, RealClass], list[dict[str, str]]]:
     """Split and embed every class; unreadable images are left out and listed.
 
@@ -167,6 +168,8 @@ def open_gallery(
         config: Of the run.
         reporter: Told how far it is.
         looked: `looked_before`.
+        cuts: Class -> which of its cuts is not the first, as it was and as it is now: photos that
+            come later must not move those that are there to the other side.
 
     Raises:
         RealDataError: So many of a class are unreadable that too few are left, or what it was
@@ -186,7 +189,11 @@ def open_gallery(
                 f"{images.root}: class {name} has {len(readable)} readable images; tuning needs "
                 f"at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
-        tune, confirm = _split_enough(readable, name, config)
+        attempt, (tune, confirm) = _split_enough(
+            readable, name, config, first=(cuts or {}).get(name, 0)
+        )
+        if attempt and cuts is not None:
+            cuts[name] = attempt
         cut = _parts(confirm, (looked or {}).get(name, ()), name)
         parts = tuple(_part(paths, rows, judged, spectra) for paths in cut)
         seen = _part(tune, rows, judged, spectra)
@@ -222,19 +229,20 @@ def _parts(
 
 
 def _split_enough(
-    paths: Sequence[Path], name: str, config: RunConfig
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Both splits with enough images to be scored.
+    paths: Sequence[Path], name: str, config: RunConfig, *, first: int = 0
+) -> tuple[int, tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Both splits with enough images to be scored, and which cut it is, from the `first` on.
 
     A split meets its share on average only: of 40 images, every second cut at one half leaves a
     side with fewer than 20. Then the next cut that does not is taken.
     """
     share, seed = config.real.confirm_share, config.tune.seed
-    for attempt in range(_CUTS if len(paths) >= 2 * MIN_IMAGES else 1):
+    tries = _CUTS if len(paths) >= 2 * MIN_IMAGES else 1
+    for attempt in range(first, first + tries):
         # Apart from the cuts of other runs' seeds, which count from 0.
         cut = split(paths, confirm_share=share, seed=seed + attempt * 1_000_003)
         if min(map(len, cut)) >= MIN_IMAGES:
-            return cut
+            return attempt, cut
     raise RealDataError(
         f"class {name}: real.confirm_share {share:g} of {len(paths)} images leaves fewer than "
         f"{MIN_IMAGES} to tune on or to confirm with: set real.confirm_share nearer to "

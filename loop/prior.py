@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import Embedder, TextEmbedder
+from gapclose.loop.config import template_slots
 from gapclose.loop.space import Space
 
 Shares = dict[str, dict[str, float]]
@@ -51,6 +52,8 @@ def word_hits(
     named = [w for w in space.words[slot] if w.strip()]
     if slot in ("noun", "prompt") or len(named) < 2 or not isinstance(embedder, TextEmbedder):
         return None
-    text = embedder.embed_text([space.prompt({slot: word}) for word in named])
+    # Not every template need hold the slot, and without it all texts would be the same.
+    template = next(t for t in space.words["prompt"] if slot in template_slots(t))
+    text = embedder.embed_text([space.prompt({"prompt": template, slot: w}) for w in named])
     winners = np.bincount(np.argmax(rows @ text.T, axis=1), minlength=len(named))
     return dict(zip(named, winners.tolist(), strict=True))

@@ -309,6 +309,10 @@ class RunDir:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise RunDamagedError(f"{path}: is damaged ({error}); remove it and resume") from None
 
+    def remove(self, name: str) -> None:
+        """Takes a file away that is not true any more, if it is there."""
+        self._inside(name).unlink(missing_ok=True)
+
     def has(self, name: str) -> bool:
         """Whether RUN/name exists."""
         return self._inside(name).is_file()

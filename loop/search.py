@@ -185,6 +185,8 @@ class ClassSearch:
     _prompts: list[dict[str, str]] = field(default_factory=list)
     _prompt_shares: list[float] = field(default_factory=list)
     _tried: set[str] = field(default_factory=set)
+    _failed: set[str] = field(default_factory=set)
+    _failed_settings: int = 0
     _to_screen: list[dict[str, str]] = field(default_factory=list)
     _screened: int = 0
 
@@ -249,6 +251,11 @@ class ClassSearch:
         self.reopened = True
         return True
 
+    def mend(self) -> None:
+        """Forget the failures: whoever started the run again has mended what failed."""
+        self.failures = 0
+        self._failed.clear()
+
     def point(self, prompts: Sequence[dict[str, str]]) -> None:
         """Try these prompts before all others, those that no trial has tried."""
         self.pointed = tuple(prompts)
@@ -259,7 +266,9 @@ class ClassSearch:
         return self._first_untried(self.pointed) is not None
 
     def _first_untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
-        return next((p for p in prompts if self.space.prompt(p) not in self._tried), None)
+        # Neither one that failed: it would fail again, and three in a row stop the class.
+        known = self._tried | self._failed
+        return next((p for p in prompts if self.space.prompt(p) not in known), None)
 
     # Proposing
 
@@ -314,7 +323,6 @@ class ClassSearch:
     def _end_screen(self) -> None:
         """Order the prompts by the weights that fit what was screened to the real images."""
         if self._screened:
-            self._refit()
             assert self._ridge is not None
             found: dict[str, float] = {}
             for (recipe, _), weight in zip(self._atoms, self._ridge, strict=True):
@@ -343,15 +351,14 @@ class ClassSearch:
         Every third trial keeps the best draw so far and changes only its camera: its images
         exist, so it costs no generation.
         """
-        done = len(self._settings)
+        done = len(self._settings) + self._failed_settings
         past = [Past(params=p, value=v) for p, v, _, _ in self._settings]
         queue = [self.space.baseline_settings(), *hints]
         if done < len(queue):
             params = queue[done]
         else:
-            camera_only = done % 3 == 2 and bool(self.space.camera_names())
             fixed: Params = {}
-            if camera_only:
+            if done % 3 == 2 and self._settings and self.space.camera_names():
                 best = min(self._settings, key=lambda s: s[1])[0]
                 fixed = {k: v for k, v in best.items() if not k.startswith("camera.")}
             params = propose(
@@ -457,16 +464,21 @@ class ClassSearch:
             if len(mine) >= 2:
                 self.bank.add(images.embeddings[mine], [images.seeds[i] for i in mine])
                 self._atoms.append((recipe, None))
+        self._refit()
         self._screened += 1
 
-    def absorb_failure(self, stage: Stage) -> None:
-        """A trial failed; its number is spent."""
-        if stage == "screen":
+    def absorb_failure(self, proposal: Proposal) -> None:
+        """A trial failed; its number is spent, and what it tried does not come next again."""
+        if proposal.stage == "screen":
             self._screened += 1
         elif self.has_baseline and self._to_screen:
             self._end_screen()  # replayed: the stage ended before this trial
-        if stage == "joint" and self.winner is None:
-            self._pick_winner()  # replayed: the stage ended before this trial
+        if proposal.stage == "settings":
+            self._failed_settings += 1
+        if proposal.stage == "joint":
+            if self.winner is None:
+                self._pick_winner()  # replayed: the stage ended before this trial
+            self._failed.add(self.space.prompt(proposal.params))
         self.number += 1
         self.failures += 1
 

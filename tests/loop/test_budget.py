@@ -88,6 +88,15 @@ def test_settings_get_a_share_of_the_trials(limits: dict[str, int], trials: int)
         assert wanted == trials
 
 
+def test_a_loose_limit_gives_settings_no_more_than_there_is_time_for() -> None:
+    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 5, "reserve": 60.0}
+    for loose in ({"trials": 1000}, {"images": 4000}):
+        budget, _ = make_budget(budget="5m", **loose)
+        assert budget.settings_trials(search(), **ask) == 8  # (300 - 60) / 2 / 5 / 3
+    budget, _ = make_budget(budget="8h", trials=30)
+    assert budget.settings_trials(search(), **ask) == 10  # the limit ends it long before
+
+
 def test_by_the_clock_settings_get_a_share_of_the_time_left() -> None:
     budget, clock = make_budget(budget="10m")
     ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 5, "reserve": 60.0}

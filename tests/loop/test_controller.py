@@ -217,6 +217,12 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     assert (look["part"], look["trials"], trials) == (0, 4, 4)
     look, _, again = looked(4)  # nothing new: the same look
     assert (look["part"], again) == (0, first)
+    # Measured anew, the run is as done as it was, for the same reason.
+    before = Run.open(out).state
+    (out / "gap.json").unlink()
+    assert here("report", out)[0] == 0
+    for key in ("stage", "stopped_because", "looks"):
+        assert Run.open(out).state[key] == before[key]
 
     # A person tags gray frogs, which the generator makes too few of: gray is what is tried next.
     truth = [
@@ -227,17 +233,26 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     write_tags(RunDir.open(out), {path: ["gap"] for path in sorted(gray & shown)})
     tried = joint_prompts()
     assert not any("gray" in prompt for prompt in tried)
-    death = "gapclose.loop.rundir:RunDir.append_trial:after:1"
     more = ("--out", out, "--set", "tune.trials=6")
-    assert finished(command("tune", config, *more, KILL_AT=death))[0] == -signal.SIGKILL
-    # A report in between measures what was confirmed: it looks at no other photos, and the run
-    # is still to go on.
+    for death in ("rundir:RunDir.append_trial:after:1", "controller:score_looks:before:1"):
+        at = f"gapclose.loop.{death}"
+        assert finished(command("tune", config, *more, KILL_AT=at))[0] == -signal.SIGKILL
+    # A report in between measures what was confirmed: it looks at no other photos, draws nothing,
+    # though the next look is drawn, and the run is still to go on.
     (out / "gap.json").unlink()
     code, err = here("report", out, SLOW_POND_LOG=str(tmp_path / "drawn"))
     assert (code, (tmp_path / "drawn").exists()) == (0, False), err
     state = Run.open(out).state
     assert (state["looks"]["frog"], "stopped_because" in state) == (look, False)
     assert (state["stage"] == "done", (out / "mixtures.json").read_bytes()) == (False, first)
+    assert (out / "gap.json").exists()
+    # Once there are other mixtures, its verdicts are nobody's: nothing is exported by them.
+    at = "gapclose.loop.controller:clusters_of:before:1"
+    drawn = {"KILL_AT": at, "SLOW_POND_LOG": str(tmp_path / "drawn")}
+    assert finished(command("tune", config, *more, **drawn))[0] == -signal.SIGKILL
+    assert not (tmp_path / "drawn").exists()
+    assert (out / "mixtures.json").read_bytes() != first
+    assert not (out / "gap.json").exists()
     look, trials, second = looked(6)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
     assert Run.open(out).state["pointed"]["frog"]["at"] == 4  # not where it was resumed

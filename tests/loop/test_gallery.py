@@ -38,7 +38,12 @@ def config(path: Path, **changes: Any) -> RunConfig:
 
 
 def opened(
-    folder: Path, classes: tuple[str, ...], *, run: RunDir | None = None, **changes: Any
+    folder: Path,
+    classes: tuple[str, ...],
+    *,
+    run: RunDir | None = None,
+    cuts: dict[str, int] | None = None,
+    **changes: Any,
 ) -> Any:
     return open_gallery(
         scan(folder),
@@ -46,6 +51,7 @@ def opened(
         config=config(folder, **changes),
         reporter=SilentReporter(),
         looked=None if run is None else looked_before(run),
+        cuts=cuts,
     )
 
 
@@ -130,6 +136,26 @@ def test_a_class_just_large_enough_can_be_scored_on_both_sides(tmp_path: Path, s
     write_real(tmp_path, per_class=42, seed=seed + 1, classes=("cat",))
     cat = opened(tmp_path, ("cat",))[0]["cat"]
     assert min(len(cat.tune), len(cat.parts[0])) >= 20  # what a gap needs
+
+
+def test_photos_that_come_later_move_none_to_the_other_side(tmp_path: Path) -> None:
+    photos, cuts = tmp_path / "photos", {}
+    write_real(photos, per_class=420, classes=("frog",))
+    later = tmp_path / "later"
+    later.mkdir()
+    for path in sorted((photos / "frog").iterdir())[40:]:
+        path.rename(later / path.name)
+    before = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
+    assert cuts == {"frog": cuts["frog"]}
+    assert cuts["frog"] > 0  # the first cut leaves a side of under 20
+    for path in later.iterdir():
+        path.rename(photos / "frog" / path.name)
+    after = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
+    assert set(before.tune.paths) <= set(after.tune.paths)
+    confirm = {path for part in after.parts for path in part.paths}
+    assert {path for part in before.parts for path in part.paths} <= confirm
+    forgot = opened(photos, ("frog",))[0]["frog"]
+    assert not set(before.tune.paths) <= set(forgot.tune.paths)
 
 
 def test_a_share_that_leaves_too_few_is_the_configs_fault(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_shares_are_those_of_the_real_images_but_for_some_doubt() -> None:
         assert min(slot.values()) > 0
 
 
+def test_a_template_without_the_slot_says_nothing_of_its_words() -> None:
+    real = modes.mixed({"brown": 0.7, "gray": 0.3}, 100, np.random.default_rng(0))
+    of_one = word_prior(modes.make_space(), real, modes.Reader())
+    space = modes.make_space(prompt=["a plain frog", "a {color} frog"])
+    assert word_prior(space, real, modes.Reader())["color"] == of_one["color"]
+
+
 def test_without_a_text_side_there_is_no_prior() -> None:
     real = modes.mixed({"brown": 1.0}, 20, np.random.default_rng(0))
     assert word_prior(modes.make_space(), real, modes.Blind()) == {}

@@ -183,17 +183,93 @@ def test_three_failures_in_a_row_stop_a_class() -> None:
     real = modes.mixed(TRUTH, 80, np.random.default_rng(7))
     search = modes.make_search(real)
     proposal = search.propose(settings_trials=4)
-    search.absorb_failure("joint")
+    search.absorb_failure(proposal)
     # Trial 0 failed: the baseline is still what comes first.
     again = search.propose(settings_trials=4)
     assert (again.number, again.stage) == (1, "baseline")
     search.absorb(again, modes.shoot(again))
     for _ in range(FAILURES):
         assert search.stopped() is None
-        search.absorb_failure("joint")
+        search.absorb_failure(search.propose(settings_trials=4))
     assert search.stopped() == "3 failures in a row"
     assert not search.reopen()
     assert search.mixture().recipes == (proposal.jobs[0][0],)
+
+
+def prompt_of(proposal: Proposal) -> str:
+    return proposal.jobs[0][0].draw.prompt
+
+
+def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(9))
+
+    def searched() -> tuple[ClassSearch, list[tuple[Proposal, bool]]]:
+        search, done = modes.make_search(real), []
+        while search.number < 9 and search.stopped() is None:
+            proposal = search.propose(settings_trials=4)
+            drawn = proposal.stage == "baseline" or prompt_of(proposal) != "a gray frog"
+            if drawn:
+                search.absorb(proposal, modes.shoot(proposal))
+            else:
+                search.absorb_failure(proposal)
+            done.append((proposal, drawn))
+        return search, done
+
+    search, done = searched()
+    tried = {prompt_of(p) for p, _ in done[1:]}
+    assert tried == {f"a {word} frog" for word in modes.WORDS}
+    assert len(done) == 9
+    assert not done[[prompt_of(p) for p, _ in done].index("a gray frog")][1]
+    # Replayed from what is on disk it goes on as it would have.
+    again = modes.make_search(real)
+    for proposal, drawn in done:
+        if drawn:
+            again.absorb(proposal, modes.shoot(proposal))
+        else:
+            again.absorb_failure(proposal)
+    assert again.propose(settings_trials=4) == search.propose(settings_trials=4)
+    # Once it is mended, what failed comes first.
+    search.mend()
+    assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
+
+
+def test_a_pointed_prompt_that_fails_is_pending_no_more() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(10))
+    search = modes.make_search(real)
+    run(search, 2)
+    search.point([{"color": "blue"}])
+    assert search.pending
+    proposal = search.propose(settings_trials=4)
+    assert prompt_of(proposal) == "a blue frog"
+    search.absorb_failure(proposal)
+    assert not search.pending
+
+
+def test_settings_that_fail_do_not_come_again_at_once() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(11))
+    space = modes.make_space(guidance_scale=[1.0, 9.0], camera={"noise": [0.0, 0.05]})
+    search = modes.make_search(real, space=space)
+    run(search, 1)
+    hints = [{"guidance_scale": 2.0, "camera.noise": 0.01}]
+    asked = []
+    for _ in range(FAILURES):  # none succeeds: there is no best whose camera could be changed
+        proposal = search.propose(settings_trials=6, hints=hints)
+        assert proposal.stage == "settings"
+        asked.append(proposal.params)
+        search.absorb_failure(proposal)
+    assert asked[:2] == [space.baseline_settings(), hints[0]]
+    assert asked[2] not in asked[:2]
+
+
+def test_a_class_that_ends_inside_its_screen_has_a_mixture() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(12))
+    search = modes.make_search(real, blind=True, images_per_trial=8)
+    done = run(search, 2)
+    assert [p.stage for p in done] == ["baseline", "screen"]
+    while search.stopped() is None:
+        search.absorb_failure(search.propose(settings_trials=12))
+    assert search.stopped() == "3 failures in a row"
+    assert sum(search.mixture().weights) == pytest.approx(1.0)
 
 
 def test_a_class_that_gains_nothing_rests_and_may_be_reopened() -> None:
