@@ -295,10 +295,12 @@ def code() -> str:
     """A digest of what decides the figures."""
     here = Path(__file__).resolve()
     top = here.parents[2]
-    names = ("search", "mixture", "space", "study", "prior", "budget")
+    names = ("search", "mixture", "space", "study", "prior", "budget", "config")
     files = [top / "loop" / f"{name}.py" for name in names]
-    files += [top / "analysis" / f"{name}.py" for name in ("gap", "kernel", "clip", "vision")]
-    files += [top / "generators" / f"{name}.py" for name in ("diffusion", "pond", "camera")]
+    names = ("gap", "kernel", "clip", "vision", "embedding", "inference")
+    files += [top / "analysis" / f"{name}.py" for name in names]
+    names = ("diffusion", "pond", "camera", "recipe", "schedulers")
+    files += [top / "generators" / f"{name}.py" for name in names]
     files += [top / "configs" / "pond.yaml", *sorted(top.glob("*/pond_*/**/*.safetensors"))]
     own = here.read_text().split('"""', 2)[2]  # what stands above decides nothing
     found = hashlib.sha256(own.encode())
@@ -431,6 +433,7 @@ def say(folder: Path, classes: Sequence[str], *, seeds: int, photos: int, images
             print(f"| {title:<48} |" + "".join(f" {c:>13} |" for c in cells) + f" {last:>8} |")
         end = marks[-1]
         if end != SHOWN[-1]:
+            print(f"the targets are for {SHOWN[-1]:,} images: none is looked at")
             continue
         floor = by_hand_medians["oracle"][0]
         goals = [
