@@ -35,7 +35,7 @@ __all__ = [
     "audit_embeddings",
     "benjamini_hochberg",
     "floor_p95",
-    "guards_pass",
+    "guard_objections",
     "linear_auc",
     "mmd2",
     "with_q",
@@ -90,6 +90,7 @@ class ClassGap:
         spectrum: frequency, real and synthetic mean log power.
         zeroshot: per side, agreement and counts by label and confidence.
         standard_error: of the gap, by the jackknife over images.
+        objections: what keeps a closed class from being confirmed, in words.
         before: the same row for the baseline recipe, after tuning.
     """
 
@@ -122,6 +123,7 @@ class ClassGap:
     spectrum: Mapping[str, Sequence[float]] | None = None
     zeroshot: Mapping[str, Any] | None = None
     standard_error: float | None = None
+    objections: tuple[str, ...] = ()
     before: ClassGap | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -420,17 +422,25 @@ def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
     ]
 
 
-def guards_pass(gap: ClassGap) -> bool:
-    """Whether no guard speaks against the class: copies of real images leave no gap at all.
+def guard_objections(gap: ClassGap) -> list[str]:
+    """What guards say against a class without a gap, such as one that copies real images.
 
-    Precision, recall, coverage and the Vendi ratio at least 0.8 of what real images reach at the
-    same n, and near-copies at most 1 % of the synthetic images. True where the guards were not
-    computed.
+    Precision, recall, coverage and the Vendi ratio (diversity) must be at least 0.8 of what real
+    images reach at the same n, and near-copies at most 1 % of the synthetic images. Nothing where
+    the guards were not computed.
     """
-    figures = gap.guards or {}
-    shares = [figures.get(key, 1.0) for key in ("precision", "recall", "coverage")]
-    shares.append(1.0 if gap.vendi_ratio is None else gap.vendi_ratio)
-    return min(shares) >= GUARD_SHARE and (gap.duplicates or 0) <= 0.01 * gap.n_synthetic
+    named = ("precision", "recall", "coverage")
+    shares = {key: (gap.guards or {}).get(key, 1.0) for key in named}
+    shares["diversity"] = 1.0 if gap.vendi_ratio is None else gap.vendi_ratio
+    told = [
+        f"{name} is {share:.2f} of that of real images"
+        for name, share in shares.items()
+        if share < GUARD_SHARE
+    ]
+    copies = gap.duplicates or 0
+    if copies > 0.01 * gap.n_synthetic:
+        told.append(f"{copies} of {gap.n_synthetic} images are near-copies of real ones")
+    return told
 
 
 def _closed(q_value: float, n_least: int) -> bool | None:

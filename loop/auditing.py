@@ -225,11 +225,11 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             reporter=reporter,
             config=config,
         )
-    check_embedders(config.embedder, config.judge)
-    check_drawn(config)
     if RunDir(out).holds_tuning:
         raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
     images, classes = check_real(config)
+    check_embedders(config.embedder, config.judge)
+    check_drawn(config)
     rundir = RunDir.create(out, config)
     with rundir.lock():
         started = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -97,10 +98,14 @@ def demo(
     from gapclose.loop.controller import tune as tune_
     from gapclose.loop.export import export as export_
 
+    made = out / "mixtures.json"
+    before = made.read_bytes() if made.is_file() else b""
     with _reporter() as reporter:
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
         data = out / "export"
+        if data.exists() and made.read_bytes() != before:
+            shutil.rmtree(data)  # of other mixtures
         if not data.exists():
             reporter.event("stage", name="export")
             export_(out, data, per_class=20, progress=_exporting(reporter))
@@ -335,8 +340,13 @@ def _reporter() -> SilentReporter | JsonReporter | TerminalReporter:
 
 
 def _exporting(reporter: Reporter) -> Callable[[int, int], None]:
+    last = 0.0
+
     def tell(done: int, total: int) -> None:
-        reporter.event("progress", what="exported", done=done, total=total)
+        nonlocal last
+        if done == total or time.monotonic() - last > 1.0:
+            last = time.monotonic()
+            reporter.event("progress", what="exported", done=done, total=total)
 
     return tell
 
@@ -355,6 +365,7 @@ def _summary(run: Path, page: Path) -> None:
     from gapclose.loop.rundir import RunDir
 
     gap = RunDir.open(run).read_json("gap.json")
+    state = RunDir.open(run).read_json("state.json")
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -366,15 +377,17 @@ def _summary(run: Path, page: Path) -> None:
         for row in gap["classes"]:
             line = {"event": "gap", "class": row["name"], **{key: row.get(key) for key in keys}}
             typer.echo(json.dumps(line, ensure_ascii=False))
+    if why := state.get("stopped_because"):
+        _say("stopped", why, event="stopped")
     _say("report", page)
 
 
-def _say(what: str, path: Path) -> None:
-    """Where something lies: words on a terminal, else a JSON line."""
+def _say(what: str, words: object, *, event: str = "written") -> None:
+    """Where something lies, or why: words on a terminal, else a JSON line."""
     if sys.stdout.isatty():
-        typer.echo(f"{what}: {path}")
+        typer.echo(f"{what}: {words}")
     else:
-        typer.echo(json.dumps({"event": "written", what: str(path)}, ensure_ascii=False))
+        typer.echo(json.dumps({"event": event, what: str(words)}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.gap import MIN_IMAGES, ClassGap, guards_pass, mmd2
+from gapclose.analysis.gap import LEVEL, MIN_IMAGES, ClassGap, guard_objections, mmd2
 from gapclose.analysis.reference import (
     LOSSLESS,
     Confounds,
@@ -211,6 +211,8 @@ def score_looks(
 def judged(gap: ClassGap, look: Look, *, embedder: Embedder, nouns: Mapping[str, str]) -> ClassGap:
     """Set `confirmed`: closed here, the judge sees no gap either, and the guards pass.
 
+    What objects to a closed class stands in `objections`.
+
     Near-copies are looked for among all real images of the class: the search saw the tune split.
     """
     everything = [look.real.tune.rows, *(part.rows for part in look.real.parts)]
@@ -218,15 +220,17 @@ def judged(gap: ClassGap, look: Look, *, embedder: Embedder, nouns: Mapping[str,
     gap = replace(gap, duplicates=copies)
     if not gap.closed:
         return replace(gap, confirmed=False)
+    told = guard_objections(gap)
     judge_q = None if gap.judge is None else gap.judge["q_value"]
+    if judge_q is not None and judge_q <= LEVEL:
+        told.insert(0, f"the judge still sees a gap (q {judge_q:.3f})")
     real = label_agreement_of(
         look.real.parts[look.part].rows, cls=gap.name, embedder=embedder, nouns=nouns
     )
-    agrees = (
-        real is None
-        or gap.label_agreement is None
-        or gap.label_agreement >= real - AGREEMENT_SLACK
-    )
+    agreement = gap.label_agreement
+    if real is not None and agreement is not None and agreement < real - AGREEMENT_SLACK:
+        told.append(f"{agreement:.0%} are read as {gap.name}, of real images {real:.0%}")
     invalid = look.shot.invalid / max(1, look.shot.invalid + len(look.shot.seeds))
-    passed = agrees and invalid <= INVALID_SHARE and guards_pass(gap)
-    return replace(gap, confirmed=passed and (judge_q is None or judge_q > 0.05))
+    if invalid > INVALID_SHARE:
+        told.append(f"{invalid:.0%} of its images are invalid")
+    return replace(gap, confirmed=not told, objections=tuple(told))

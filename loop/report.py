@@ -95,6 +95,8 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "spectrum": bool(row.get("spectrum")),
                 "groups": _groups(gap.get("clusters") or (), name, samples, full=full),
                 "recipes": _recipes(mixtures.get(name)),
+                "trials": len(own),
+                "stopped": (gap.get("stopped") or {}).get(name),
                 "course": bool(own),
                 "open": full or number < 3,
             }
@@ -102,7 +104,9 @@ def _content(run: RunDir) -> dict[str, Any]:
     state = _optional(run, "state.json") or {}
     return {
         "title": run.path.name,
-        "sentence": first_sentence(rows, tuned=tuned),
+        "sentence": first_sentence(
+            rows, tuned=tuned, tried=any(trial.get("stage") != "baseline" for trial in trials)
+        ),
         "tuned": tuned,
         "gap": gap,
         "classes": classes,

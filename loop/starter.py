@@ -68,7 +68,7 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
         n_images=sum(sizes.values()),
         classes="all" if not few else _list(enough),
         few=f"\n# Too few images to tune on: {_comment(', '.join(few))}" if few else "",
-        prompt=_quoted("a photo of a {class}{place}"),
+        prompt=_quoted("a photo of a {color} {class}{place}"),
         nouns=_nouns(enough),
         resize=_resize(form),
         jpeg="[70, 100]" if form.codecs.count("jpeg") > len(form.codecs) / 2 else "null",
@@ -122,7 +122,7 @@ classes: {classes}                # or some of them: [frog, ship]
 generator:
   kind: diffusers
   model: stable-diffusion-v1-5/stable-diffusion-v1-5
-  dtype: auto                     # float16 on a GPU
+  dtype: auto                     # half precision on a GPU
   device: auto
   size: 512                       # what the model was trained at
   batch_size: auto
@@ -138,6 +138,7 @@ judge: transformers:facebook/dinov2-base    # or null
 space:
   prompt: {prompt}
   slots:                          # every {{slot}} of the prompt but {{class}}; "" is nothing
+    color: ["", black, white, gray, brown, red, green, blue, yellow]
     place: ["", " outdoors", " indoors", " on grass", " on a road", " on water", " in snow"]
   nouns:                          # what {{class}} says; several words are choices
 {nouns}

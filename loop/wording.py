@@ -65,16 +65,26 @@ def masked(url: str) -> str:
         return url
 
 
-def first_sentence(rows: Sequence[Row], *, tuned: bool) -> str:
+def first_sentence(rows: Sequence[Row], *, tuned: bool, tried: bool = True) -> str:
     """The finding, for somebody who reads one sentence only.
 
     Args:
         rows: the classes of gap.json.
         tuned: whether they were tuned (then each may have "before").
+        tried: whether anything but the baseline was tried for one of them.
     """
     rows = sorted(rows, key=size, reverse=True)
     if not rows:
         return "Nothing could be measured: no class has enough readable images on both sides."
+    if (
+        tuned
+        and not tried
+        and any(state_of(row, tuned=True) in ("open", "unknown") for row in rows)
+    ):
+        return (
+            "Nothing was tuned: the budget was used up by the baselines. Started again with a "
+            "larger one, the run goes on."
+        )
     return _tuned_sentence(rows) if tuned else _audit_sentence(rows)
 
 
@@ -121,7 +131,7 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
     end = {
         "confirmed": " and is closed on images and photos the search never saw",
         "closed": " and is closed, though nothing has confirmed it yet",
-        "unconfirmed": " and is closed, but the judge or a guard does not confirm it",
+        "unconfirmed": f" and is closed, but not confirmed: {_objections(first)}",
         "open": ", but is still open",
         "unknown": ", but there are too few images to tell whether it is closed",
     }[state]
@@ -129,25 +139,32 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
 
 
 def _others(states: Sequence[str], *, first: str) -> str:
-    n, n_open = len(states), states.count("open")
-    n_rest = n - n_open - states.count("confirmed")
+    n, n_confirmed = len(states), states.count("confirmed")
     if n == 1:
         return ""
-    if n_open == 0 and n_rest == 0:
+    if n_confirmed == n:
         return f"; so are all {n} classes"
-    parts = []
-    if n_open:
-        parts.append(f"{_of(n_open, n)} {'is' if n_open == 1 else 'are'} still open")
-    if n_rest:
-        what = "is" if n_rest == 1 else "are"
-        parts.append(f"{_of(n_rest, n)} {what} closed or unclear without being confirmed")
-    if parts == [] or (n_open == 1 and first == "open" and not n_rest):
+    if n_confirmed == n - 1 and first != "confirmed":
         return "; the other classes are confirmed"
-    return "; " + ", ".join(parts)
+    told = (
+        (n_confirmed, "confirmed"),
+        (states.count("unconfirmed") + states.count("closed"), "closed but not confirmed"),
+        (states.count("unknown"), "too few to tell"),
+        (states.count("open"), "still open"),
+    )
+    return f". Of {n} classes " + ", ".join(f"{k} {_are(k)} {what}" for k, what in told if k)
+
+
+def _objections(row: Row) -> str:
+    return ", and ".join(row.get("objections") or ()) or "the judge or a guard objects"
 
 
 def _of(k: int, n: int) -> str:
     return f"{k} of {n} classes"
+
+
+def _are(k: int) -> str:
+    return "is" if k == 1 else "are"
 
 
 def _have(k: int) -> str:

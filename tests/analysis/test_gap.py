@@ -19,7 +19,7 @@ from gapclose.analysis.gap import (
     audit_embeddings,
     benjamini_hochberg,
     floor_p95,
-    guards_pass,
+    guard_objections,
     linear_auc,
     mmd2,
     with_q,
@@ -195,7 +195,7 @@ def test_no_gap_is_closed_only_with_a_hundred_a_side() -> None:
     both = unit(400, seed=4)
     row = audit_embeddings(real=both[:100], synthetic=both[100:200])
     assert row.closed is True
-    assert guards_pass(row)
+    assert guard_objections(row) == []
     assert audit_embeddings(real=both[:100], synthetic=both[100:199]).closed is None
 
 
@@ -210,7 +210,8 @@ def test_collapse_keeps_precision_and_loses_recall() -> None:
     assert row.recall < 0.1
     assert row.vendi_ratio < 0.5
     assert row.closed is False
-    assert not guards_pass(row)
+    told = guard_objections(row)
+    assert [t.split()[0] for t in told] == ["recall", "coverage", "diversity", "200"], told
 
 
 def test_copies_leave_no_gap_but_do_not_pass() -> None:
@@ -218,7 +219,7 @@ def test_copies_leave_no_gap_but_do_not_pass() -> None:
     row = audit_embeddings(real=real, synthetic=real)
     assert row.closed is True
     assert row.duplicates == 200
-    assert not guards_pass(row)
+    assert guard_objections(row) == ["200 of 200 images are near-copies of real ones"]
 
 
 def test_rotation_changes_no_number() -> None:

@@ -175,8 +175,13 @@ def test_images_that_are_read_as_another_class_are_refused() -> None:
     options: dict[str, Any] = {"embedder": Reader(), "nouns": NOUNS}
     (gap,) = score_looks([seen], groups=GROUPS, seed=0, **options)
     closed = replace(gap, closed=True)
-    assert judged(closed, seen, **options).confirmed is False
+    refused = judged(closed, seen, **options)
+    assert (refused.confirmed, refused.to_json()["objections"]) == (
+        False,
+        ["40% are read as frog, of real images 60%"],
+    )
     agreeing = replace(closed, label_agreement=0.56)  # real: 0.6
+    assert judged(agreeing, seen, **options).objections == ()
     assert judged(agreeing, seen, **options).confirmed is True
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from PIL import Image
 
+from gapclose.generators.base import GeneratorConfigError
 from gapclose.generators.recipe import Draw
+from gapclose.loop.gallery import looked_before
 from gapclose.loop.run import Run
+from gapclose.loop.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, here, written
@@ -31,6 +35,23 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
     for row in run.gap["classes"]:
         assert row["gap"] == row["before"]["gap"]
         assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Nothing was tuned: the budget was used up by the baselines." in page
+    assert "1 trial; stopped because: the budget is out." in page
+    # What the baseline alone was looked at with is still unseen by a search.
+    more = ("--set", "tune.budget=null", "--set", "tune.trials=3", "--set", "confirm.images=24")
+    config = written(tmp_path / "c.yaml", photos, tune=tune)
+    out = tmp_path / "other"
+    assert here("tune", config, "--out", out)[0] == 0
+    assert Run.open(out).state["looks"]["frog"]["part"] == 0
+    assert looked_before(RunDir(out)) == {"frog": [], "ship": []}
+    code, err = here("tune", config, "--out", out, *more)
+    assert code == 0, err
+    run = Run.open(out)
+    for name in ("frog", "ship"):
+        look = run.state["looks"][name]
+        assert (look["part"], look["trials"]) == (0, 3)
+    assert [len(looks) for looks in looked_before(RunDir(out)).values()] == [1, 1]
 
 
 @pytest.mark.slow
@@ -68,6 +89,22 @@ def test_what_the_generator_refuses_fails_a_trial_but_as_the_baseline_the_config
     assert "scheduler: two does not fit" in told
     code, err = here("tune", config, "--out", tmp_path / "b", SLOW_POND_REFUSES="one")
     assert (code, err.splitlines()[-1]) == (2, "error: scheduler: one does not fit")
+
+
+@pytest.mark.slow
+def test_what_a_hubs_model_does_not_take_is_told_once_it_has_been_loaded(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Its schedulers are known only then; tried one by one, they would stop class after class."""
+    config = written(tmp_path / "c.yaml", photos)
+    wrong = GeneratorConfigError("scheduler: 'two' does not fit")
+    with patch("gapclose.loop.controller.check_drawn", side_effect=[None, wrong]):
+        code, err = here("tune", config, "--out", tmp_path / "o")
+    assert (code, err.splitlines()[-1]) == (2, "error: scheduler: 'two' does not fit")
+    assert {row["stage"] for row in Run.open(tmp_path / "o").trials} == {"baseline"}
+    with patch("gapclose.loop.controller.check_drawn") as checked:
+        assert here("tune", config, "--out", tmp_path / "o")[0] == 0
+    assert checked.call_count == 2  # at the start, and once a session
 
 
 @pytest.mark.slow

@@ -53,13 +53,13 @@ FROG = tuned("frog", 0.1, 0.004, closed=True, confirmed=True)
 TUNED = [
     ([FROG], "The gap fell by 96 % and is closed on images and photos the search never saw."),
     ([SHIP, FROG], "The gap of frog fell by 96 % and is closed on images and photos the search "
-     "never saw; 1 of 2 classes is still open."),
+     "never saw. Of 2 classes 1 is confirmed, 1 is still open."),
     ([FROG, FROG | {"name": "cat"}], "The gap of frog fell by 96 % and is closed on images and "
      "photos the search never saw; so are all 2 classes."),
     ([SHIP, tuned("cat", 0.009, 0.001, closed=True, confirmed=True)],
      "The gap of ship fell by 60 %, but is still open; the other classes are confirmed."),
     ([tuned("frog", 0.1, -0.001, closed=True, confirmed=False)], "The gap fell to nothing "
-     "measurable and is closed, but the judge or a guard does not confirm it."),
+     "measurable and is closed, but not confirmed: the judge or a guard objects."),
     ([tuned("frog", 0.1, 0.112, closed=False, confirmed=False)],
      "The gap rose by 12 %, but is still open."),
     ([tuned("frog", 0.1, 0.0004, closed=None, confirmed=False)], "The gap fell by 99 %, but "
@@ -92,6 +92,25 @@ def test_first_sentence_after_tuning(rows: list[dict[str, Any]], sentence: str) 
 @pytest.mark.parametrize(("rows", "sentence"), AUDITS)
 def test_first_sentence_of_an_audit(rows: list[dict[str, Any]], sentence: str) -> None:
     assert first_sentence(rows, tuned=False) == sentence
+
+
+def test_what_objects_is_said() -> None:
+    told = ["the judge still sees a gap (q 0.004)", "recall is 0.52 of that of real images"]
+    frog = tuned("frog", 0.1, 0.004, closed=True, confirmed=False) | {"objections": told}
+    said = first_sentence([frog, FROG | {"name": "cat"}, SHIP], tuned=True)
+    assert said == (
+        "The gap of frog fell by 96 % and is closed, but not confirmed: the judge still sees a "
+        "gap (q 0.004), and recall is 0.52 of that of real images. Of 3 classes 1 is confirmed, "
+        "1 is closed but not confirmed, 1 is still open."
+    )
+
+
+def test_a_run_that_came_no_further_than_its_baselines_says_so() -> None:
+    ships = tuned("ship", 0.01, 0.01, closed=False, confirmed=False)
+    said = first_sentence([ships], tuned=True, tried=False)
+    assert said.startswith("Nothing was tuned: the budget was used up by the baselines.")
+    quiet = row("frog", closed=True, confirmed=True, before=row("frog", closed=True))
+    assert first_sentence([quiet], tuned=True, tried=False).startswith("No gap:")
 
 
 def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
