@@ -18,7 +18,7 @@ from PIL import Image
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import photograph
-from gapclose.generators.images import write_png
+from gapclose.generators.images import write_pngs
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.rundir import RunDir
 
@@ -127,14 +127,15 @@ class Studio:
         start = time.perf_counter()
         batches = generate_all(self.generator, [(draw, seeds) for _, draw, seeds in missing])
         self.generate_seconds += time.perf_counter() - start
-        bad = 0
+        bad, files = 0, {}
         for (number, _, _), batch in zip(missing, batches, strict=True):
             for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
                 if why is not None:
                     bad += 1
                     continue
                 found[number][seed] = image
-                write_png(paths[number][seed], image, source_type=self.generator.source_type)
+                files[paths[number][seed]] = image
+        write_pngs(files, source_type=self.generator.source_type)
         ordered = [
             {seed: images[seed] for seed in wanted if seed in images}
             for images, (_, wanted) in zip(found, jobs, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.generators.images import ImageBatch, is_one_colour, write_png
+from gapclose.generators.images import ImageBatch, is_one_colour, write_png, write_pngs
 
 
 def _image(seed: int, shape: tuple[int, int] = (6, 4)) -> np.ndarray:
@@ -47,6 +47,18 @@ def test_one_colour_forgives_rounding_only(low: int, high: int, expected: bool) 
 
 def test_a_flat_colour_is_one_colour() -> None:
     assert is_one_colour(np.tile(np.array([9, 200, 30], dtype=np.uint8), (4, 4, 1)))
+
+
+@pytest.mark.parametrize("side", [4, 400])
+def test_several_are_written_and_a_failure_is_told(tmp_path: Path, side: int) -> None:
+    images = {tmp_path / f"{i}" / "a.png": _image(i, (side, side)) for i in range(4)}
+    write_pngs(images, source_type="digitalCreation")
+    for path, image in images.items():
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+    write_pngs({})
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        write_pngs(images | {tmp_path / "file" / "a.png": _image(9, (side, side))})
 
 
 def test_png_gives_back_the_pixels(tmp_path: Path) -> None:
