@@ -87,7 +87,7 @@ class Budget:
             # The clock is heeded only where it clearly ends the search before the limit does:
             # up to there a run that is started again must decide as one that was not.
             limit = float(min(trials))
-            total = in_time if in_time < limit / 2 else limit
+            total = in_time if search.number + in_time < limit / 2 else limit
             # A handful of trials must leave some for whole recipes, or nothing can be mixed.
             most = max(1, min(trials) // 2)
         return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))

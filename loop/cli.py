@@ -98,14 +98,16 @@ def demo(
     from gapclose.loop.controller import tune as tune_
     from gapclose.loop.export import export as export_
 
-    made = out / "mixtures.json"
-    before = made.read_bytes() if made.is_file() else b""
     with _reporter() as reporter:
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
         data = out / "export"
-        if data.exists() and made.read_bytes() != before:
-            shutil.rmtree(data)  # of other mixtures
+        card, made = data / "README.md", out / "mixtures.json"
+        if card.is_file() and card.stat().st_mtime < made.stat().st_mtime:
+            old = out / ".export.old"  # of other mixtures
+            shutil.rmtree(old, ignore_errors=True)
+            data.rename(old)
+            shutil.rmtree(old)
         if not data.exists():
             reporter.event("stage", name="export")
             export_(out, data, per_class=20, progress=_exporting(reporter))

@@ -59,6 +59,7 @@ from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage
 from gapclose.loop.tags import GAP
+from gapclose.loop.wording import OUT_OF_BUDGET
 
 __all__ = ["tune"]
 
@@ -300,14 +301,11 @@ class _Tuning:
 
         Whoever starts such a run again has mended what failed, or wants to know.
         """
+        if self.budget.left <= self._reserve():
+            return
         ended = self.state.pop("stopped_because", None) is not None
         for name, search in self.searches.items():
-            if (
-                ended
-                and search.failures >= FAILURES
-                and not self.budget.spent(search)
-                and self.budget.left > self._reserve()
-            ):
+            if ended and search.failures >= FAILURES and not self.budget.spent(search):
                 search.mend()
                 self.state["mended"].setdefault(name, []).append(search.number)
         self._save_state()
@@ -340,6 +338,7 @@ class _Tuning:
             return "but no word that was not tried yet sets them apart"
         # A resumed run must take up the class again at this very trial.
         self.state["pointed"][name] = {"at": search.number, "prompts": prompts}
+        note_looked(self.rundir, {name: self.gallery[name].parts[: self._next_part(name)]})
         search.reopen()
         return "its prompts come first"
 
@@ -408,7 +407,9 @@ class _Tuning:
         look = self.state["looks"].get(name)
         if look is None:
             return 0
-        return int(look["part"]) + (0 if _untried(self.searches[name], look["trials"]) else 1)
+        # Unless a person saw its photos and tagged some of them.
+        mere = _untried(self.searches[name], look["trials"]) and name not in self.state["pointed"]
+        return int(look["part"]) + (0 if mere else 1)
 
     def _no_part(self, name: str) -> str:
         """Why a class cannot be looked at once more, and what would help."""
@@ -418,7 +419,7 @@ class _Tuning:
 
     def _trial(self, name: str) -> None:
         search = self.searches[name]
-        if search.has_baseline and not self.drawable:
+        if self.studio.generated and not self.drawable:
             # What a hub's model takes is known only now that it has been loaded.
             check_drawn(self.config)
             self.drawable = True
@@ -426,7 +427,10 @@ class _Tuning:
             settings_trials=self.budget.settings_trials(
                 search,
                 trial_seconds=self.pace.trial(),
-                open_classes=sum(s.stopped() is None for s in self.searches.values()),
+                open_classes=sum(
+                    s.stopped() is None and not self.budget.spent(s)
+                    for s in self.searches.values()
+                ),
                 reserve=self._reserve(),
             ),
             hints=self._hints(name),
@@ -602,6 +606,7 @@ class _Tuning:
 
     def _score(self) -> None:
         looks = self.looks
+        before = {n: (look["part"], look["trials"]) for n, look in self.state["looks"].items()}
         options: dict[str, Any] = {
             "embedder": self.embedder,
             "groups": self.groups,
@@ -632,9 +637,12 @@ class _Tuning:
             n: a.mixture.to_json() for n, (_, a) in looks.items()
         }
         ordered = {name: mixtures[name] for name in self.searches if name in mixtures}
+        if before != {
+            n: (look["part"], look["trials"]) for n, look in self.state["looks"].items()
+        }:
+            self.rundir.remove("gap.json")  # its verdicts are of other looks
         if plain(ordered) != kept.get("classes"):
-            self.rundir.remove("gap.json")  # its verdicts are of other mixtures
-        self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
+            self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
         self._save_state()
 
     def _reopened(self) -> bool:
@@ -650,6 +658,8 @@ class _Tuning:
             search = self.searches[name]
             if look["trials"] != search.number or self._rests(name) or self.budget.spent(search):
                 continue
+            if _untried(search, search.number):
+                continue  # it was never closed
             told = self.state["reopened"].setdefault(name, [])
             if search.reopen(unseen_gap=look.get("gap", 0.0)):
                 # A resumed run must take up the class again at this very trial.
@@ -753,7 +763,9 @@ class _Tuning:
             return "tune.trials or tune.images reached"
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
             return self._no_part(name)
-        return "the budget is out"
+        if not self.searching and "stopped_because" not in self.state:
+            return "interrupted; gapclose tune goes on"
+        return OUT_OF_BUDGET
 
     def _stopped_because(self) -> str:
         """Why the run ended, in a few words."""

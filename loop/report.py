@@ -20,7 +20,14 @@ from gapclose.loop import wording
 from gapclose.loop.config import RunConfig
 from gapclose.loop.rundir import RunDir, write_text
 from gapclose.loop.thumbnails import Samples
-from gapclose.loop.wording import STATES, first_sentence, masked, size, state_of
+from gapclose.loop.wording import (
+    OUT_OF_BUDGET,
+    STATES,
+    first_sentence,
+    masked,
+    size,
+    state_of,
+)
 
 __all__ = ["write_report"]
 
@@ -104,9 +111,7 @@ def _content(run: RunDir) -> dict[str, Any]:
     state = _optional(run, "state.json") or {}
     return {
         "title": run.path.name,
-        "sentence": first_sentence(
-            rows, tuned=tuned, tried=any(trial.get("stage") != "baseline" for trial in trials)
-        ),
+        "sentence": first_sentence(rows, tuned=tuned, tried=_tried(gap, trials)),
         "tuned": tuned,
         "gap": gap,
         "classes": classes,
@@ -128,6 +133,13 @@ def _content(run: RunDir) -> dict[str, Any]:
         "caveat": CAVEAT,
         "plotly": _plotly(),
     }
+
+
+def _tried(gap: Row, trials: Sequence[Row]) -> bool:
+    """Whether a run came further than its baselines, or ended for another reason than time."""
+    stopped = gap.get("stopped") or {}
+    out = any(why == OUT_OF_BUDGET for why in stopped.values())
+    return not out or any(trial.get("stage") != "baseline" for trial in trials)
 
 
 def _optional(run: RunDir, name: str) -> Any:

@@ -38,6 +38,7 @@ PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
 # quarter of the trials at the same gap (tests/benchmarks/search_limits.py --only rest).
 PROMISES: Final = 8
 GAIN: Final = 0.1  # what counts as a gain, in floors
+CHANCES: Final = 2  # of a prompt that fails: the first time may have been an accident
 FAILURES: Final = 3  # in a row stop a class
 
 # Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
@@ -185,7 +186,7 @@ class ClassSearch:
     _prompts: list[dict[str, str]] = field(default_factory=list)
     _prompt_shares: list[float] = field(default_factory=list)
     _tried: set[str] = field(default_factory=set)
-    _failed: set[str] = field(default_factory=set)
+    _failed: Counter[str] = field(default_factory=Counter)
     _failed_settings: int = 0
     _to_screen: list[dict[str, str]] = field(default_factory=list)
     _screened: int = 0
@@ -266,9 +267,14 @@ class ClassSearch:
         return self._first_untried(self.pointed) is not None
 
     def _first_untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
-        # Neither one that failed: it would fail again, and three in a row stop the class.
-        known = self._tried | self._failed
-        return next((p for p in prompts if self.space.prompt(p) not in known), None)
+        # What failed comes after all others, once: three failures in a row stop the class.
+        failed = [(self._failed[text], p) for p in prompts
+                  if (text := self.space.prompt(p)) not in self._tried]  # fmt: skip
+        for times in range(CHANCES):
+            for failures, words in failed:
+                if failures == times:
+                    return words
+        return None
 
     # Proposing
 
@@ -478,7 +484,7 @@ class ClassSearch:
         if proposal.stage == "joint":
             if self.winner is None:
                 self._pick_winner()  # replayed: the stage ended before this trial
-            self._failed.add(self.space.prompt(proposal.params))
+            self._failed[self.space.prompt(proposal.params)] += 1
         self.number += 1
         self.failures += 1
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 __all__ = [
+    "OUT_OF_BUDGET",
     "STATES",
     "chance",
     "count",
@@ -42,6 +43,9 @@ STATES: Final = {
 }
 
 
+OUT_OF_BUDGET: Final = "the budget is out"
+
+
 def state_of(row: Row, *, tuned: bool) -> str:
     """What became of a class of gap.json: a key of the legend (open, closed, confirmed ...)."""
     closed, confirmed = row.get("closed"), row.get("confirmed")
@@ -71,16 +75,12 @@ def first_sentence(rows: Sequence[Row], *, tuned: bool, tried: bool = True) -> s
     Args:
         rows: the classes of gap.json.
         tuned: whether they were tuned (then each may have "before").
-        tried: whether anything but the baseline was tried for one of them.
+        tried: False if the budget left time for the baselines only.
     """
     rows = sorted(rows, key=size, reverse=True)
     if not rows:
         return "Nothing could be measured: no class has enough readable images on both sides."
-    if (
-        tuned
-        and not tried
-        and any(state_of(row, tuned=True) in ("open", "unknown") for row in rows)
-    ):
+    if tuned and not tried:
         return (
             "Nothing was tuned: the budget was used up by the baselines. Started again with a "
             "larger one, the run goes on."
@@ -145,7 +145,7 @@ def _others(states: Sequence[str], *, first: str) -> str:
     if n_confirmed == n:
         return f"; so are all {n} classes"
     if n_confirmed == n - 1 and first != "confirmed":
-        return "; the other classes are confirmed"
+        return "; the other class is confirmed" if n == 2 else "; the other classes are confirmed"
     told = (
         (n_confirmed, "confirmed"),
         (states.count("unconfirmed") + states.count("closed"), "closed but not confirmed"),

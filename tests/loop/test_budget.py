@@ -79,8 +79,8 @@ def test_limits_are_per_class() -> None:
     ],
 )
 def test_settings_get_a_share_of_the_trials(limits: dict[str, int], trials: int) -> None:
-    budget, clock = make_budget(**limits)
-    for seconds in (0.1, 100.0):  # the clock is not asked
+    budget, clock = make_budget(**{"budget": "8h"} | limits)
+    for seconds in (0.1, 4.0):  # the clock is not asked
         clock.now += seconds
         wanted = budget.settings_trials(
             search(), trial_seconds=seconds, open_classes=3, reserve=50.0
@@ -95,6 +95,9 @@ def test_a_loose_limit_gives_settings_no_more_than_there_is_time_for() -> None:
         assert budget.settings_trials(search(), **ask) == 8  # (300 - 60) / 2 / 5 / 3
     budget, _ = make_budget(budget="8h", trials=30)
     assert budget.settings_trials(search(), **ask) == 10  # the limit ends it long before
+    budget, clock = make_budget(budget="10m", trials=60)
+    clock.now += 300  # a class that is late, but not so late that time would end it
+    assert budget.settings_trials(search(number=8), **ask) == 20
 
 
 def test_by_the_clock_settings_get_a_share_of_the_time_left() -> None:

@@ -57,7 +57,7 @@ TUNED = [
     ([FROG, FROG | {"name": "cat"}], "The gap of frog fell by 96 % and is closed on images and "
      "photos the search never saw; so are all 2 classes."),
     ([SHIP, tuned("cat", 0.009, 0.001, closed=True, confirmed=True)],
-     "The gap of ship fell by 60 %, but is still open; the other classes are confirmed."),
+     "The gap of ship fell by 60 %, but is still open; the other class is confirmed."),
     ([tuned("frog", 0.1, -0.001, closed=True, confirmed=False)], "The gap fell to nothing "
      "measurable and is closed, but not confirmed: the judge or a guard objects."),
     ([tuned("frog", 0.1, 0.112, closed=False, confirmed=False)],
@@ -109,8 +109,6 @@ def test_a_run_that_came_no_further_than_its_baselines_says_so() -> None:
     ships = tuned("ship", 0.01, 0.01, closed=False, confirmed=False)
     said = first_sentence([ships], tuned=True, tried=False)
     assert said.startswith("Nothing was tuned: the budget was used up by the baselines.")
-    quiet = row("frog", closed=True, confirmed=True, before=row("frog", closed=True))
-    assert first_sentence([quiet], tuned=True, tried=False).startswith("No gap:")
 
 
 def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
