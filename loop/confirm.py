@@ -223,7 +223,7 @@ def judged(gap: ClassGap, look: Look, *, embedder: Embedder, nouns: Mapping[str,
     told = guard_objections(gap)
     judge_q = None if gap.judge is None else gap.judge["q_value"]
     if judge_q is not None and judge_q <= LEVEL:
-        told.insert(0, f"the judge still sees a gap (q {judge_q:.3f})")
+        told.insert(0, f"the judge still sees a gap (q\N{NO-BREAK SPACE}{judge_q:.3f})")
     real = label_agreement_of(
         look.real.parts[look.part].rows, cls=gap.name, embedder=embedder, nouns=nouns
     )

@@ -815,8 +815,9 @@ class _Tuning:
         )
 
     def _save_state(self) -> None:
+        used = self.budget.used if self.searching else self.budget.used_before
         self.state |= {
-            "seconds_used": self.budget.used,
+            "seconds_used": used,  # a report takes nothing from a night
             "budget_seconds": self.budget.limits.budget,
             "images": self.images_before + self.studio.generated,
         }

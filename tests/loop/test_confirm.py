@@ -106,7 +106,12 @@ def test_confirmed_is_closed_and_the_judge_agrees() -> None:
 
 
 def test_the_judge_can_refuse() -> None:
-    assert confirmed(look(TRUTH, judge={"red": 1.0})) == (True, False)
+    seen = look(TRUTH, judge={"red": 1.0})
+    assert confirmed(seen) == (True, False)
+    options: dict[str, Any] = {"embedder": Blind(), "nouns": {"frog": "frog"}}
+    (gap,) = score_looks([seen], groups=GROUPS, seed=0, **options)
+    (told,) = judged(gap, seen, **options).objections
+    assert told.startswith("the judge still sees a gap (q")
 
 
 def test_what_is_not_closed_is_not_confirmed() -> None:

@@ -221,7 +221,7 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     before = Run.open(out).state
     (out / "gap.json").unlink()
     assert here("report", out)[0] == 0
-    for key in ("stage", "stopped_because", "looks"):
+    for key in ("stage", "stopped_because", "looks", "seconds_used"):
         assert Run.open(out).state[key] == before[key]
 
     # A person tags gray frogs, which the generator makes too few of: gray is what is tried next.
