@@ -146,7 +146,6 @@ def test_photos_that_come_later_move_none_to_the_other_side(tmp_path: Path) -> N
     for path in sorted((photos / "frog").iterdir())[40:]:
         path.rename(later / path.name)
     before = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
-    assert cuts == {"frog": cuts["frog"]}
     assert cuts["frog"] > 0  # the first cut leaves a side of under 20
     for path in later.iterdir():
         path.rename(photos / "frog" / path.name)

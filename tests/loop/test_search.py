@@ -202,20 +202,16 @@ def prompt_of(proposal: Proposal) -> str:
 
 def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(9))
-
-    def searched() -> tuple[ClassSearch, list[tuple[Proposal, bool]]]:
-        search, done = modes.make_search(real), []
-        while search.number < 9 and search.stopped() is None:
-            proposal = search.propose(settings_trials=4)
-            drawn = proposal.stage == "baseline" or prompt_of(proposal) != "a gray frog"
-            if drawn:
-                search.absorb(proposal, modes.shoot(proposal))
-            else:
-                search.absorb_failure(proposal)
-            done.append((proposal, drawn))
-        return search, done
-
-    search, done = searched()
+    search = modes.make_search(real)
+    done: list[tuple[Proposal, bool]] = []
+    while search.number < 9 and search.stopped() is None:
+        proposal = search.propose(settings_trials=4)
+        drawn = proposal.stage == "baseline" or prompt_of(proposal) != "a gray frog"
+        if drawn:
+            search.absorb(proposal, modes.shoot(proposal))
+        else:
+            search.absorb_failure(proposal)
+        done.append((proposal, drawn))
     tried = {prompt_of(p) for p, _ in done[1:]}
     assert tried == {f"a {word} frog" for word in modes.WORDS}
     failed = [number for number, (_, drawn) in enumerate(done) if not drawn]
