@@ -342,15 +342,7 @@ def _reporter() -> SilentReporter | JsonReporter | TerminalReporter:
 
 
 def _exporting(reporter: Reporter) -> Callable[[int, int], None]:
-    last = 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > 1.0:
-            last = time.monotonic()
-            reporter.event("progress", what="exported", done=done, total=total)
-
-    return tell
+    return lambda done, total: reporter.event("progress", what="exported", done=done, total=total)
 
 
 def _report(run: Path) -> Path:

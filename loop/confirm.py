@@ -28,7 +28,7 @@ from gapclose.analysis.reference import (
 )
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
-from gapclose.generators.images import write_png
+from gapclose.generators.images import write_pngs
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
 from gapclose.loop.gallery import Part, RealClass
@@ -113,11 +113,13 @@ def shoot_look(
             f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid; "
             f"a gap needs {MIN_IMAGES}"
         )
-    rows = []
-    for image, number, image_seed in zip(shot.images, shot.recipes, shot.seeds, strict=True):
-        path = studio.rundir.confirm_path(real.name, part, stage, image_seed)
-        write_png(path, image, source_type=studio.generator.source_type)
-        rows.append(sample_row(studio.rundir, path, real.name, stage, jobs[number][0], image_seed))
+    paths = [studio.rundir.confirm_path(real.name, part, stage, seed) for seed in shot.seeds]
+    files = dict(zip(paths, shot.images, strict=True))
+    write_pngs(files, source_type=studio.generator.source_type)
+    rows = [
+        sample_row(studio.rundir, path, real.name, stage, jobs[number][0], seed)
+        for path, number, seed in zip(paths, shot.recipes, shot.seeds, strict=True)
+    ]
     return Look(
         real=real,
         part=part,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,14 +257,10 @@ def embedded(
     form: Form | None = None,
 ) -> tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]:
     """Rows by path, from the cache where it has them, and what could not be read."""
-    last = time.monotonic()
+    what = "power spectra" if embedder == SPECTRUM else f"embedding with {embedder}"
 
     def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > 1.0:
-            last = time.monotonic()
-            what = "power spectra" if embedder == SPECTRUM else f"embedding with {embedder}"
-            reporter.event("progress", done=done, total=total, what=what)
+        reporter.event("progress", done=done, total=total, what=what)
 
     found = embed_files(paths, embedder, device=config.device, progress=progress, form=form)
     return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable

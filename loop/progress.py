@@ -62,14 +62,23 @@ class SilentReporter:
 
 
 class JsonReporter:
-    """One JSON object per line and event, for logs and pipes."""
+    """One JSON object per line and event, for logs and pipes.
+
+    Progress comes per image, and is written once a second and when it ends.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """Writes to `stream`, default standard output."""
         self._stream = stream if stream is not None else sys.stdout
+        self._progressed_at = float("-inf")
 
     def event(self, kind: str, **fields: Any) -> None:
         """Writes the event with its time (Unix seconds) and flushes."""
+        if kind == "progress" and fields.get("done") != fields.get("total"):
+            now = time.monotonic()
+            if now - self._progressed_at < 1.0:
+                return
+            self._progressed_at = now
         row = {"event": kind, "time": round(time.time(), 3), **fields}
         self._stream.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
         self._stream.flush()

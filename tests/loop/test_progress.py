@@ -28,6 +28,17 @@ def test_off_a_terminal_each_event_is_one_json_line() -> None:
     assert second["message"] == "two\nlines"
 
 
+def test_a_log_gets_progress_once_a_second_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0.0, 100.0, 0.25))
+    monkeypatch.setattr("gapclose.loop.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    reporter = JsonReporter(stream)
+    for done in range(1, 12):
+        reporter.event("progress", what="exported", done=done, total=11)
+    told = [json.loads(line)["done"] for line in stream.getvalue().splitlines()]
+    assert told == [1, 5, 9, 11]
+
+
 def test_the_live_table_shows_classes_pace_and_time_left() -> None:
     console = Console(width=100, force_terminal=True, file=io.StringIO(), record=True)
     with TerminalReporter(console) as reporter:
