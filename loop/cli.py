@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -96,18 +95,14 @@ def demo(
 
     config = load_config("pond", _overrides(None, budget))
     from gapclose.loop.controller import tune as tune_
+    from gapclose.loop.export import drop_outdated
     from gapclose.loop.export import export as export_
 
     with _reporter() as reporter:
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
         data = out / "export"
-        card, made = data / "README.md", out / "mixtures.json"
-        if card.is_file() and card.stat().st_mtime < made.stat().st_mtime:
-            old = out / ".export.old"  # of other mixtures
-            shutil.rmtree(old, ignore_errors=True)
-            data.rename(old)
-            shutil.rmtree(old)
+        drop_outdated(out, data)
         if not data.exists():
             reporter.event("stage", name="export")
             export_(out, data, per_class=20, progress=_exporting(reporter))

@@ -31,7 +31,7 @@ from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
 
-__all__ = ["FORMATS", "export", "unused_seeds"]
+__all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,18 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return out
+
+
+def drop_outdated(run: Path, out: Path) -> None:
+    """Removes an export that is older than the run's mixtures; another folder it leaves alone."""
+    card, made = out / "README.md", run / "mixtures.json"
+    if not all(path.is_file() for path in (card, out / "metadata.jsonl", made)):
+        return
+    if card.stat().st_mtime_ns >= made.stat().st_mtime_ns:
+        return
+    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
+    out.rename(old)  # so that a kill leaves no half of it under its name
+    shutil.rmtree(old)
 
 
 # -------------------------------------------------------------------------------- what to draw

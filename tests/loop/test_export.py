@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import photograph
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config import ConfigError
-from gapclose.loop.export import export, unused_seeds
+from gapclose.loop.export import drop_outdated, export, unused_seeds
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.tags import write_tags
 
@@ -239,6 +240,24 @@ def test_a_folder_with_something_in_it_is_left_alone(run: RunDir, tmp_path: Path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()
     assert export(run.path, tmp_path / "empty", per_class=1, trust=True).is_dir()
+
+
+def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    made, out = tmp_path / "run" / "mixtures.json", tmp_path / "run" / "export"
+    drop_outdated(made.parent, out)  # there is none yet
+    export(run.path, out, per_class=1, trust=True)
+    os.utime(made, (1.0, 1.0))
+    drop_outdated(made.parent, out)
+    assert (out / "metadata.jsonl").is_file()
+    os.utime(made)
+    os.utime(out / "README.md", (1.0, 1.0))
+    (out / "metadata.jsonl").rename(out / "mine.txt")
+    drop_outdated(made.parent, out)
+    assert (out / "mine.txt").is_file()
+    (out / "mine.txt").rename(out / "metadata.jsonl")
+    drop_outdated(made.parent, out)
+    assert not list(made.parent.glob("*export*"))
 
 
 @pytest.mark.parametrize(
