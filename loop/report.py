@@ -111,7 +111,9 @@ def _content(run: RunDir) -> dict[str, Any]:
     state = _optional(run, "state.json") or {}
     return {
         "title": run.path.name,
-        "sentence": first_sentence(rows, tuned=tuned, tried=_tried(gap, trials)),
+        "sentence": first_sentence(
+            rows, tuned=tuned, tried=_tried(gap, trials), skipped=len(gap["skipped"])
+        ),
         "tuned": tuned,
         "gap": gap,
         "classes": classes,

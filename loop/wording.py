@@ -69,13 +69,16 @@ def masked(url: str) -> str:
         return url
 
 
-def first_sentence(rows: Sequence[Row], *, tuned: bool, tried: bool = True) -> str:
+def first_sentence(
+    rows: Sequence[Row], *, tuned: bool, tried: bool = True, skipped: int = 0
+) -> str:
     """The finding, for somebody who reads one sentence only.
 
     Args:
         rows: the classes of gap.json.
         tuned: whether they were tuned (then each may have "before").
         tried: False if the budget left time for the baselines only.
+        skipped: how many classes could not be scored.
     """
     rows = sorted(rows, key=size, reverse=True)
     if not rows:
@@ -85,7 +88,10 @@ def first_sentence(rows: Sequence[Row], *, tuned: bool, tried: bool = True) -> s
             "Nothing was tuned: the budget was used up by the baselines. Started again with a "
             "larger one, the run goes on."
         )
-    return _tuned_sentence(rows) if tuned else _audit_sentence(rows)
+    said = _tuned_sentence(rows) if tuned else _audit_sentence(rows)
+    if skipped:
+        said += f" {skipped} more {'class' if skipped == 1 else 'classes'} could not be scored."
+    return said
 
 
 def _audit_sentence(rows: Sequence[Row]) -> str:
@@ -114,10 +120,13 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
 
 def _tuned_sentence(rows: Sequence[Row]) -> str:
     n, states = len(rows), [state_of(row, tuned=True) for row in rows]
-    first, state = rows[0], states[0]
+    had_gap = ((row.get("before") or row).get("closed") is False for row in rows)
+    led = (i for i, had in enumerate(had_gap) if had or states[i] == "open")
+    leads = next(led, None)
+    if leads is None:
+        return _nothing_to_close(rows, states)
+    first, state = rows[leads], states[leads]
     before = first.get("before") or first
-    if before.get("closed") is not False and "open" not in states:
-        return _audit_sentence(rows)
     gap = "The gap" if n == 1 else f"The gap of {first['name']}"
     was, now = before.get("gap"), first.get("gap")
     if was is None or now is None or was <= 0:
@@ -136,6 +145,15 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
         "unknown": ", but there are too few images to tell whether it is closed",
     }[state]
     return f"{change}{end}{_others(states, first=state)}."
+
+
+def _nothing_to_close(rows: Sequence[Row], states: Sequence[str]) -> str:
+    said, k = _audit_sentence(rows), states.count("unconfirmed")
+    if not k:
+        return said
+    who = "this" if len(rows) == 1 else _of(k, len(rows))
+    why = _objections(rows[states.index("unconfirmed")])
+    return f"{said[:-1]}; but {who} {_are(k)} not confirmed: {why}."
 
 
 def _others(states: Sequence[str], *, first: str) -> str:

@@ -114,6 +114,24 @@ def test_a_run_that_came_no_further_than_its_baselines_says_so() -> None:
 def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
     quiet = row("frog", closed=True, confirmed=True, before=row("frog", closed=True))
     assert first_sentence([quiet], tuned=True).startswith("No gap:")
+    doubted = quiet | {"confirmed": False, "objections": ["the judge still sees a gap (q 0.004)"]}
+    told = "not confirmed: the judge still sees a gap (q 0.004)."
+    assert first_sentence([doubted], tuned=True).endswith(f"; but this is {told}")
+    assert first_sentence([doubted, quiet], tuned=True) == (
+        f"No gap: in none of the 2 classes can synthetic be told from real; but 1 of 2 classes is "
+        f"{told}"
+    )
+    # The sentence is of what was to be closed, however large another class's effect looks.
+    large = {"before": row("toad", closed=True, gap=0.5)}
+    said = first_sentence([doubted | {"name": "toad"} | large, FROG], tuned=True)
+    assert said.startswith("The gap of frog fell by 96 %")
+
+
+def test_what_could_not_be_scored_is_in_the_sentence() -> None:
+    said = first_sentence([FROG, FROG | {"name": "cat"}], tuned=True, skipped=1)
+    assert said.endswith("so are all 2 classes. 1 more class could not be scored.")
+    said = first_sentence([row("a", closed=True)], tuned=False, skipped=2)
+    assert said.endswith(". 2 more classes could not be scored.")
 
 
 def test_numbers_never_round_into_another_claim() -> None:
