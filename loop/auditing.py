@@ -105,7 +105,7 @@ def audit_folders(
     config = config or _audit_config(real, synthetic, embedder, judge)
     config = config.model_copy(update={"embedder": embedder, "judge": judge})
     rundir = RunDir.create(out, config)
-    with rundir.lock():
+    with rundir.writing():
         started = time.monotonic()
         reporter.event("stage", name="embed")
         paths = {side: [p for c in shared for p in sides[side].of(c)] for side in sides}
@@ -231,7 +231,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     check_embedders(config.embedder, config.judge)
     check_drawn(config)
     rundir = RunDir.create(out, config)
-    with rundir.lock():
+    with rundir.writing():
         started = time.monotonic()
         if images is None:
             assert isinstance(config.real, PondReal)

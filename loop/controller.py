@@ -59,7 +59,7 @@ from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage
 from gapclose.loop.tags import GAP
-from gapclose.loop.wording import OUT_OF_BUDGET
+from gapclose.loop.wording import OUT_OF_BUDGET, size
 
 __all__ = ["tune"]
 
@@ -72,6 +72,7 @@ CLOSING_SECONDS_PER_CLASS: Final = 3.3
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
+READING: Final = 0.1  # of a look: what it costs to read one's images back in another session
 FAILING: Final = 0.5  # of the doubtful: time for all of them is rarely used, and not searched in
 
 
@@ -112,7 +113,7 @@ def tune(
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     rundir = RunDir.create(out, config)
-    with rundir.lock():
+    with rundir.writing():
         state = rundir.read_json("state.json") if rundir.has("state.json") else {}
         if state.get("kind") == "audit":
             state = {}  # of the baseline, under the same name; this is the run it was made for
@@ -198,7 +199,8 @@ class _Tuning:
         self.winners: list[tuple[str, Params]] = []  # the settings that classes chose, as they did
         self.gaps: dict[str, ClassGap] = {}
         self.looks: dict[str, tuple[Look, Look]] = {}
-        self.looked: dict[str, tuple[int, int]] = {}  # at which part, after how many trials
+        # At which part, after how many trials, with how many of them in the bank.
+        self.looked: dict[str, tuple[int, int, int]] = {}
         self.pace = Pace(
             trial_images=config.tune.images_per_trial,
             baseline_images=BASELINE_IMAGES,
@@ -329,6 +331,9 @@ class _Tuning:
             return "but three failures in a row have stopped the class"
         if not self._parts_left(name):
             return f"but {self._no_part(name)}"
+        look = self.state["looks"].get(name)
+        if look is not None and look["part"] + 1 == len(self.gallery[name].parts):
+            return "but only photos that you have seen are left to confirm it with: give more"
         if self.budget.spent(search) or self.budget.left <= self._reserve():
             return "but the budget is out: give it more"
         before = search.pointed
@@ -338,6 +343,8 @@ class _Tuning:
             return "but no word that was not tried yet sets them apart"
         # A resumed run must take up the class again at this very trial.
         self.state["pointed"][name] = {"at": search.number, "prompts": prompts}
+        if look is not None:
+            look["tagged"] = True  # its photos chose the prompts, even if a mere baseline's
         note_looked(self.rundir, {name: self.gallery[name].parts[: self._next_part(name)]})
         search.reopen()
         return "its prompts come first"
@@ -395,7 +402,7 @@ class _Tuning:
         if look is None:
             return False
         # What a person asked for is to be tried, and then looked at.
-        asked = search.pending or (search.pointed and look["trials"] != search.number)
+        asked = search.pending or (search.pointed and look["atoms"] != len(search.bank))
         return not self._parts_left(name) or (bool(look["confirmed"]) and not asked)
 
     def _parts_left(self, name: str) -> bool:
@@ -407,8 +414,7 @@ class _Tuning:
         look = self.state["looks"].get(name)
         if look is None:
             return 0
-        # Unless a person saw its photos and tagged some of them.
-        mere = _untried(self.searches[name], look["trials"]) and name not in self.state["pointed"]
+        mere = _untried(self.searches[name], look["atoms"]) and not look["tagged"]
         return int(look["part"]) + (0 if mere else 1)
 
     def _no_part(self, name: str) -> str:
@@ -449,7 +455,7 @@ class _Tuning:
         }
         invalid = 0
         try:
-            shot = self.studio.shoot(name, proposal.jobs)
+            shot = self.studio.shoot(name, proposal.jobs, partly=True)
             search.images += shot.generated
             invalid = shot.invalid
             if len(shot.seeds) < 2:
@@ -499,25 +505,31 @@ class _Tuning:
     def _hints(self, name: str) -> list[Params]:
         """Settings that won in other classes: a generator's faults are mostly the same in all.
 
-        The first ones, so that what a stage tries first stays while other stages end.
+        The first ones, so that what a stage tries first stays while other stages end; not the
+        baseline's, which a stage begins with anyhow.
         """
-        return [winner for other, winner in self.winners if other != name][:2]
+        baseline = self.spaces[name].baseline_settings()
+        won = (winner for other, winner in self.winners if other != name)
+        return [winner for winner in won if winner != baseline][:2]
 
     def _reserve(self) -> float:
         """Seconds kept back for confirming every class, the map and the report."""
         if self.budget.limits.budget is None:
             return 0.0
-        waiting = doubtful = 0
+        waiting = doubtful = resting = 0
         for name, search in self.searches.items():
-            rests = name in self.looks and self._rests(name)
-            if search.has_baseline and not _untried(search, search.number) and not rests:
+            if not search.has_baseline or _untried(search, len(search.bank)):
+                continue
+            if self._rests(name):
+                resting += name not in self.looks
+            else:
                 waiting += 1
                 # A mixture that is no better on unseen photos has the baseline drawn after it.
                 doubtful += DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
-        waiting += any(_untried(s, s.number) for s in self.searches.values())
+        waiting += any(_untried(s, len(s.bank)) for s in self.searches.values())
         closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
-        looks = max(1.15 * waiting, waiting + FAILING * doubtful)
+        looks = max(1.15 * waiting, waiting + FAILING * doubtful) + READING * resting
         return looks * self.pace.look() + closing
 
     # Confirming
@@ -534,10 +546,10 @@ class _Tuning:
                 continue
             start, drawn = time.perf_counter(), self.studio.generated
             try:
-                part, trials, mixture = self._look(name)
-                if self.looked.get(name) == (part, trials):
+                part, trials, atoms, mixture = self._look(name)
+                if self.looked.get(name) == (part, trials, atoms):
                     continue
-                self.looks[name] = self._shoot(name, part, trials, mixture)
+                self.looks[name] = self._shoot(name, part, atoms, mixture)
             except GeneratorConfigError:
                 raise
             except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
@@ -545,7 +557,7 @@ class _Tuning:
                 self.failed[name] = f"its confirmation failed: {error}"
                 continue
             self.failed.pop(name, None)
-            self.looked[name] = (part, trials)
+            self.looked[name] = (part, trials, atoms)
             if self.studio.generated > drawn:
                 self.pace.note_look(time.perf_counter() - start)
             self._save_state()
@@ -556,21 +568,23 @@ class _Tuning:
                 return
         self._score()
 
-    def _look(self, name: str) -> tuple[int, int, Mixture]:
-        """The part of the confirm split to look at, after how many trials, with which mixture.
+    def _look(self, name: str) -> tuple[int, int, int, Mixture]:
+        """The part of the confirm split to look at, after how many trials and atoms, and at what.
 
-        Each look uses an unseen part. Without a trial since the last one, the mixture is the
-        same and so is the look; with no part left, what was looked at last stays.
+        Each look uses an unseen part. Where nothing has joined the bank since the last one (its
+        trials failed, or compared settings), the mixture is the same and so is the look; with no
+        part left, what was looked at last stays.
         """
         search, last = self.searches[name], self.state["looks"].get(name)
+        atoms = len(search.bank)
         if last is None:
-            return 0, search.number, search.mixture()
-        new = self.searching and last["trials"] != search.number
+            return 0, search.number, atoms, search.mixture()
+        new = self.searching and last["atoms"] != atoms
         if new and self._parts_left(name):
-            return self._next_part(name), search.number, search.mixture()
-        return last["part"], last["trials"], self._looked_at(name)
+            return self._next_part(name), search.number, atoms, search.mixture()
+        return last["part"], last["trials"], last["atoms"], self._looked_at(name)
 
-    def _shoot(self, name: str, part: int, trials: int, mixture: Mixture) -> tuple[Look, Look]:
+    def _shoot(self, name: str, part: int, atoms: int, mixture: Mixture) -> tuple[Look, Look]:
         """The looks at a class's baseline and at its mixture, or at what is kept in its place.
 
         As `_look` has them.
@@ -586,7 +600,7 @@ class _Tuning:
         }
         seeds: Sequence[int] = search.baseline_seeds
         before = shoot_look(self.studio, mixture=baseline, stage="baseline", seeds=seeds, **shared)
-        if not _untried(search, trials):
+        if not _untried(search, atoms):
             seeds = look_seeds(part, config.confirm.images, seed=config.tune.seed)
         fresh: dict[str, Any] = {"stage": "tuned", "seeds": seeds} | shared
         after, drawn = shoot_look(self.studio, mixture=mixture, **fresh), mixture.jobs(seeds)
@@ -623,11 +637,15 @@ class _Tuning:
             verdict = {key: getattr(done, key) for key in shown}
             self.state["classes"][name] |= verdict
             self.reporter.event("class", cls=name, **verdict)
+            part, trials, atoms = self.looked[name]
+            last = self.state["looks"].get(name, {})
             self.state["looks"][name] = {
-                "part": looks[name][1].part,
-                "trials": self.looked[name][1],
+                "part": part,
+                "trials": trials,
+                "atoms": atoms,
                 "confirmed": bool(done.confirmed),
                 "gap": done.gap,
+                "tagged": last.get("part") == part and last["tagged"],
             }
         seen = {n: a.real.parts[: self._next_part(n)] for n, (_, a) in looks.items()}
         note_looked(self.rundir, seen)
@@ -656,14 +674,15 @@ class _Tuning:
         reopened = False
         for name, look in self.state["looks"].items():
             search = self.searches[name]
-            if look["trials"] != search.number or self._rests(name) or self.budget.spent(search):
+            if look["atoms"] != len(search.bank) or self._rests(name) or self.budget.spent(search):
                 continue
-            if _untried(search, search.number):
+            if _untried(search, len(search.bank)):
                 continue  # it was never closed
             told = self.state["reopened"].setdefault(name, [])
+            if any(t["at"] >= look["trials"] for t in told):
+                continue  # this look's was told already; its trials failed
             if search.reopen(unseen_gap=look.get("gap", 0.0)):
                 # A resumed run must take up the class again at this very trial.
-                told[:] = [t for t in told if t["at"] != search.number]
                 told.append({"at": search.number, "gap": search.unseen_gap})
                 reopened = True
         self._save_state()
@@ -682,7 +701,12 @@ class _Tuning:
             nouns=self.nouns,
             seed=self.config.tune.seed,
         )
-        self.rundir.write_json("gap.json", self._gap_json(clusters))
+        if not (self.looks or self.searching):
+            # An empty page would stand for a finished one.
+            why = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
+            raise ConfigError(f"{self.rundir.path}: {why}; mend that and start it again")
+        if self.looks or not self.rundir.has("gap.json"):
+            self.rundir.write_json("gap.json", self._gap_json(clusters))
         rows, embeddings = shown_samples(self.rundir, self.looks, members)
         if rows:  # no class could be looked at: the report says why
             write_map(
@@ -711,19 +735,22 @@ class _Tuning:
         self.reporter.event("done", message=str(page))
 
     def _gap_json(self, clusters: list[dict[str, Any]]) -> dict[str, Any]:
-        def first(gap: ClassGap) -> float:
-            return -((gap.before or gap).effect or 0.0)
-
+        rows = {
+            name: gap.to_json() | {"optimism": self._optimism(gap)}
+            for name, gap in self.gaps.items()
+        }
+        # What could not be looked at once more this time keeps its verdict: gap.json has gone if
+        # the looks are others.
+        if self.rundir.has("gap.json"):
+            old = self.rundir.read_json("gap.json")["classes"]
+            rows = {row["name"]: row for row in old if row["name"] in self.failed} | rows
         return {
             "schema": 1,
             "embedder": self.config.embedder,
             "judge": self.config.judge,
             "confounds": stored_differently([after for _, after in self.looks.values()]),
             "equalized": False,
-            "classes": [
-                gap.to_json() | {"optimism": self._optimism(gap)}
-                for gap in sorted(self.gaps.values(), key=first)
-            ],
+            "classes": sorted(rows.values(), key=size, reverse=True),
             "clusters": clusters,
             "unreadable": self.unreadable,
             "skipped": [
@@ -732,7 +759,7 @@ class _Tuning:
                     "why": self._stopped(name) if search.number else "no image of it was made",
                 }
                 for name, search in self.searches.items()
-                if name not in self.gaps
+                if name not in rows
             ],
             "stopped": {name: self._stopped(name) for name in self.searches},
             "seconds": self._seconds(),
@@ -824,13 +851,13 @@ class _Tuning:
         self.rundir.write_json("state.json", self.state)
 
 
-def _untried(search: ClassSearch, trials: int) -> bool:
-    """Whether after so many trials nothing but the baseline had been tried, time having run out.
+def _untried(search: ClassSearch, atoms: int) -> bool:
+    """Whether with so many atoms in its bank it had nothing but the baseline, time having run out.
 
     The baseline is then confirmed by the images of trial 0, which nothing was chosen by, and
     costs no more images. One that closed from the start was chosen by them.
     """
-    return trials == 1 and search.baseline_gap > search.baseline_floor
+    return atoms == 1 and search.baseline_gap > search.baseline_floor
 
 
 def _evidence(cls: str, number: int) -> str:

@@ -49,6 +49,9 @@ def write_map(
         told = [row | label for row, label in zip(told, read, strict=True)]
     for i, distance in _outliers(rows, embeddings).items():
         told[i]["outlier"] = round(distance, 2)
+    # Whatever ends this halfway must not leave the one's rows beside the other's images.
+    for name in ("projection.safetensors", "embeddings/samples.safetensors"):
+        rundir.remove(name)
     rundir.write_samples(told)
     write_bytes(
         rundir.embeddings_path("samples"), save({"embeddings": np.ascontiguousarray(embeddings)})

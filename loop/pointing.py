@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from gapclose.analysis.attributes import two_proportions
 from gapclose.analysis.embedding import Embedder
+from gapclose.loop.config import template_slots
 from gapclose.loop.gallery import RealClass
 from gapclose.loop.prior import Shares, word_hits
 from gapclose.loop.rundir import RunDir
@@ -57,15 +58,18 @@ def selections(run: RunDir, gallery: Mapping[str, RealClass]) -> Iterator[Select
     rows = load_file(path)["embeddings"]
     if len(rows) != len(samples):
         return
+    audited = all(row["stage"] != "tuned" for row in samples)
     for cls, real_class in gallery.items():
         own = [i for i, row in enumerate(samples) if row["class"] == cls]
         chosen = [i for i in own if samples[i]["path"] in tagged]
         real = [i for i in chosen if samples[i]["side"] == "real"]
+        # An audit shows all photos. Those that are to confirm the class must not steer it.
+        steering = [i for i in real if samples[i]["split"] == "tune"] if audited else real
         if 2 * len(real) > len(chosen):
             made = [i for i in own if samples[i]["side"] == "synthetic"]
             # What it makes now; an audit shows the baseline's images alone.
             made = [i for i in made if samples[i]["stage"] == "tuned"] or made
-            wanted, unwanted = rows[real], rows[made]
+            wanted, unwanted = rows[steering], rows[made]
         else:
             synthetic = [i for i in chosen if i not in real]
             wanted, unwanted = real_class.tune.rows, rows[synthetic]
@@ -105,7 +109,12 @@ def pointed_prompts(
             held[slot] = word
     if not held:
         return []
-    fitting = space.prompts(prior, held=held)
+    # A template without a word's slot would not bring it.
+    fitting = [
+        words
+        for words in space.prompts(prior, held=held)
+        if held.keys() <= {*template_slots(words["prompt"])}
+    ]
     shares = shares_product(prior, fitting)
     order = sorted(range(len(fitting)), key=lambda i: (-shares[i], i))
     return [fitting[i] for i in order[:POINTED_PROMPTS]]

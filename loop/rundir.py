@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def _unfinished(name: str) -> bool:
+    """Whether a folder that was killed while it became a run may hold such a file."""
+    return name in ("lock", "environment.json") or (name[0] == "." and name.endswith(".tmp"))
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of UTF-8."""
     write_bytes(path, text.encode())
@@ -126,6 +132,7 @@ class RunDir:
     def __init__(self, path: Path | str) -> None:
         """Names the folder; touches nothing. Use `create` or `open`."""
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symbolic links
+        self._new = False
 
     def __repr__(self) -> str:
         """Shows the folder."""
@@ -148,8 +155,9 @@ class RunDir:
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"{run.path}: is a file; name a folder with --out")
-        if not run.config_path.is_file():
-            if run.path.is_dir() and any(p.name != "lock" for p in run.path.iterdir()):
+        run._new = not run.config_path.is_file()
+        if run._new:
+            if run.path.is_dir() and not all(_unfinished(p.name) for p in run.path.iterdir()):
                 raise ConfigError(
                     f"{run.path}: holds other things than a run; name an empty or new folder "
                     "with --out"
@@ -262,6 +270,20 @@ class RunDir:
             yield
         finally:
             os.close(handle)  # releases the lock, too
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """`lock()`; a run that `create` made is taken away again if what it is of is refused.
+
+        Nothing was tried then, and the folder would refuse the config that mends it.
+        """
+        with self.lock():
+            try:
+                yield
+            except ValueError:  # what the user can mend
+                if self._new and not self.holds_tuning:
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
 
     def append_trial(self, trial: Mapping[str, Any]) -> None:
         """Adds one line to trials.jsonl; when this returns, the line survives a power cut."""

@@ -6,6 +6,7 @@ An image that a finished trial drew is read back, never drawn again; it scores n
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapclose.analysis.embedding import Embedder
-from gapclose.generators.base import Generator, generate_all
+from gapclose.generators.base import GenerationError, Generator, generate_all
 from gapclose.generators.camera import photograph
-from gapclose.generators.images import write_pngs
-from gapclose.generators.recipe import Recipe
+from gapclose.generators.images import ImageBatch, write_pngs
+from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.rundir import RunDir
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -62,12 +65,17 @@ class Studio:
         """Say that a finished trial drew these: from now on they are read, not drawn."""
         self._shelf.update((cls, draw, seed) for seed in seeds)
 
-    def shoot(self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]) -> Shot:
+    def shoot(
+        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool = False
+    ) -> Shot:
         """Draw, photograph and embed; images are on disk when this returns.
 
         Args:
             cls: The class they are for.
             jobs: Recipes with the seeds each gets.
+            partly: Of several recipes, take the images of those that the generator does not fail
+                for, and count what is missing as invalid. A trial of several prompts must not
+                fail for one of them every time.
 
         Raises:
             GenerationError: The generator failed; nothing of the shot counts.
@@ -75,7 +83,7 @@ class Studio:
         images: list[Pixels] = []
         recipes: list[int] = []
         seeds: list[int] = []
-        drawn, generated, invalid = self._drawn(cls, jobs)
+        drawn, generated, invalid = self._drawn(cls, jobs, partly=partly)
         for number, (recipe, _) in enumerate(jobs):
             for seed, image in drawn[number].items():
                 images.append(photograph(recipe.camera, image, seed=seed))
@@ -103,7 +111,7 @@ class Studio:
         return out
 
     def _drawn(
-        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]
+        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
     ) -> tuple[list[dict[int, Pixels]], int, int]:
         """Per job its valid images by seed; how many were drawn anew, how many are invalid."""
         prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
@@ -125,10 +133,17 @@ class Studio:
         ]
         missing = [(number, draw, seeds) for number, draw, seeds in missing if seeds]
         start = time.perf_counter()
-        batches = generate_all(self.generator, [(draw, seeds) for _, draw, seeds in missing])
+        draws = [(draw, seeds) for _, draw, seeds in missing]
+        partly = partly and len(jobs) > 1
+        batches = self._generate(draws, partly=partly, others=any(found))
         self.generate_seconds += time.perf_counter() - start
-        bad, files = 0, {}
-        for (number, _, _), batch in zip(missing, batches, strict=True):
+        bad = generated = 0
+        files = {}
+        for (number, _, asked), batch in zip(missing, batches, strict=True):
+            if batch is None:
+                bad += len(asked)
+                continue
+            generated += len(asked)
             for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
                 if why is not None:
                     bad += 1
@@ -140,13 +155,34 @@ class Studio:
             {seed: images[seed] for seed in wanted if seed in images}
             for images, (_, wanted) in zip(found, jobs, strict=True)
         ]
-        return ordered, sum(len(seeds) for _, _, seeds in missing), bad
+        return ordered, generated, bad
+
+    def _generate(
+        self, jobs: Sequence[tuple[Draw, Sequence[int]]], *, partly: bool, others: bool
+    ) -> list[ImageBatch | None]:
+        """A batch per job; with `partly`, None for one that fails if any or `others` do not."""
+        try:
+            return [*generate_all(self.generator, jobs)]
+        except GenerationError as error:
+            if not partly:
+                raise
+            failure = error
+        batches: list[ImageBatch | None] = []
+        for job in jobs:
+            try:
+                batches += generate_all(self.generator, [job])
+            except GenerationError:
+                batches.append(None)
+        if not others and all(batch is None for batch in batches):
+            raise failure
+        log.warning("some of a trial's prompts fail: %s", failure)
+        return batches
 
 
 def _read(path: Path) -> Pixels | None:
-    """An image of the run folder, or None where an invalid one was never written."""
+    """An image of the run folder, or None where there is no whole one: an invalid one is none."""
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))  # torch wants an array that it may write to
-    except FileNotFoundError:
+    except (OSError, SyntaxError, ValueError):  # a power cut can leave a file without its end
         return None

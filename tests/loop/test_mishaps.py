@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from PIL import Image
 
 from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.pond import write_real
 from gapclose.generators.recipe import Draw
 from gapclose.loop.gallery import looked_before
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.studio import Studio
+from gapclose.loop.tags import write_tags
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, here, written
@@ -157,6 +162,93 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     run = Run.open(out)
     assert [row["state"] for row in run.trials] == ["fail"] * 3 + ["complete"] * 2
     assert [row["name"] for row in run.gap["classes"]] == ["frog"]
+
+
+@pytest.mark.slow
+def test_photos_are_spent_only_on_a_mixture_that_they_have_not_judged(tmp_path: Path) -> None:
+    """Neither failures nor settings that were only compared make a mixture another one."""
+    write_real(tmp_path / "photos", per_class=250, classes=("frog",))  # of one part
+    tune = {"budget": None, "trials": 2, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", tmp_path / "photos", classes=["frog"], tune=tune)
+    out = tmp_path / "run"
+    assert here("tune", config, "--out", out)[0] == 0
+    assert [row["stage"] for row in Run.open(out).trials] == ["baseline", "settings"]
+    code, err = here("tune", config, "--out", out, "--set", "tune.trials=6")
+    assert code == 0, err
+    run = Run.open(out)
+    look = run.state["looks"]["frog"]
+    assert (look["part"], look["trials"], len(run.trials)) == (0, 6, 6)
+
+    write_real(tmp_path / "more", per_class=420, classes=("frog",))  # of two
+    config = written(tmp_path / "c.yaml", tmp_path / "more", classes=["frog"])
+    out = tmp_path / "other"
+    assert here("tune", config, "--out", out)[0] == 0
+    first = (out / "mixtures.json").read_bytes()
+    more = ("tune", config, "--out", out, "--set", "tune.trials=12")
+    assert here(*more, SLOW_POND_FAILS="frog")[0] == 0
+    run = Run.open(out)
+    assert [row["state"] for row in run.trials[-3:]] == ["fail"] * 3
+    assert run.state["looks"]["frog"]["part"] == 0
+    assert (out / "mixtures.json").read_bytes() == first
+    assert here(*more)[0] == 0
+    run = Run.open(out)
+    assert [row["state"] for row in run.trials[-2:]] == ["complete"] * 2
+    assert (len(run.trials), run.state["looks"]["frog"]["part"]) == (12, 1)
+
+
+@pytest.mark.slow
+def test_tags_on_the_only_photos_that_can_confirm_a_class_do_not_end_it(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_real(photos, per_class=250, classes=("frog",))
+    tune = {"budget": None, "trials": 1, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune), tmp_path / "r"
+    assert here("tune", config, "--out", out)[0] == 0
+    truth = [json.loads(row) for row in (photos / "scenes.jsonl").read_text().splitlines()]
+    gray = {str(photos / row["file"]) for row in truth if row["color"] == "gray"}
+    shown = {row["path"] for row in RunDir.open(out).samples() if row["stage"] == "real"}
+    write_tags(RunDir.open(out), {path: ["gap"] for path in sorted(gray & shown)})
+    process = command("tune", config, "--out", out, "--set", "tune.trials=4")
+    said, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "are tagged gap; but only photos that you have seen are left" in said
+    assert len(Run.open(out).trials) == 4
+
+
+@pytest.mark.slow
+def test_a_passing_fault_takes_no_verdict_away(photos: Path, tmp_path: Path) -> None:
+    config, out = written(tmp_path / "c.yaml", photos, classes=["frog"]), tmp_path / "run"
+    assert here("tune", config, "--out", out)[0] == 0
+    before = Run.open(out).gap["classes"]
+    with patch.object(Studio, "embed", side_effect=RuntimeError("memory is out")):
+        assert here("tune", config, "--out", out)[0] == 0
+        assert Run.open(out).gap["classes"] == before
+        (out / "gap.json").unlink()
+        code, err = here("report", out)
+    told = f"error: {out}: frog: its confirmation failed: memory is out; mend that and"
+    assert (code, err.splitlines()[-1][: len(told)]) == (2, told)
+    assert not (out / "gap.json").exists()
+    assert here("report", out)[0] == 0
+    (row,) = Run.open(out).gap["classes"]
+    assert row["gap"] == pytest.approx(before[0]["gap"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_classes_that_rest_keep_no_time_from_those_that_do_not(tmp_path: Path) -> None:
+    """What they confirmed is read back; drawing it anew is not to be reckoned with."""
+    photos, classes = tmp_path / "photos", ["frog", "ship", "cat", "dog"]
+    write_real(photos, per_class=250, classes=tuple(classes))
+    config, out = written(tmp_path / "c.yaml", photos, classes=classes), tmp_path / "run"
+    assert here("tune", config, "--out", out)[0] == 0  # of one part each: all rest
+    kept: list[float] = []
+
+    def reserved(self: Any) -> None:
+        self.pace.note_look(1000.0)
+        kept.append(self._reserve())
+
+    later = ("--set", "tune.trials=null", "--set", "tune.budget=2h")
+    with patch("gapclose.loop.controller._Tuning._warn_of_few", reserved):
+        assert here("tune", config, "--out", out, *later)[0] == 0
+    assert 0 < kept[0] < 1000.0
 
 
 @pytest.mark.slow

@@ -32,6 +32,10 @@ def test_what_is_wanted_more_of_names_the_prompts_to_try() -> None:
     more_red = selected({"brown": 0.5, "red": 0.5}, {"brown": 1.0})
     red = pointed_prompts(space, prior, modes.Reader(), more_red)
     assert [prompt["color"] for prompt in red] == ["red"]
+    # A template that has no place for the word would not bring it.
+    two = modes.make_space(prompt=["a plain frog", "a {color} frog"])
+    red = pointed_prompts(two, prior, modes.Reader(), more_red)
+    assert [two.prompt(prompt) for prompt in red] == ["a red frog"]
     assert pointed_prompts(space, prior, modes.Blind(), more_red) == []
     alike = selected({"brown": 0.5, "red": 0.5}, {"brown": 0.5, "red": 0.5})
     assert pointed_prompts(space, prior, modes.Reader(), alike) == []
@@ -84,9 +88,13 @@ def test_of_an_audit_the_baselines_images_are_those_it_makes(
     run.write_samples(audited)
     rows = np.arange(2 * len(audited), dtype=np.float32).reshape(-1, 2)
     save_file({"embeddings": rows}, run.embeddings_path("samples"))
-    tagged = rows_where(run, **{"class": "frog"}, side="real")[0]
-    write_tags(run, {audited[tagged]["path"]: [GAP]})
+    tagged = rows_where(run, **{"class": "frog"}, side="real")[:2]
+    assert [audited[i]["split"] for i in tagged] == ["tune", "confirm"]
+    write_tags(run, {audited[i]["path"]: [GAP] for i in tagged})
     (selection,) = selections(run, gallery)
+    assert selection.images == 2
+    # What is to confirm the class does not choose what is tried.
+    assert np.array_equal(selection.wanted, rows[tagged[:1]])
     made = rows_where(run, **{"class": "frog"}, stage="baseline")
     assert made
     assert np.array_equal(selection.unwanted, rows[made])

@@ -66,6 +66,32 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
         RunDir.open(tmp_path / "none")
 
 
+def test_a_folder_that_was_killed_while_it_became_a_run_becomes_one(run: RunDir) -> None:
+    run.config_path.unlink()
+    (run.path / ".config.yaml.x7.tmp").write_text("embedd")
+    RunDir.create(run.path, make(embedder="x", judge="y"))
+    assert RunDir.open(run.path).config().embedder == "x"
+
+
+def test_a_new_run_whose_input_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    made = RunDir.create(tmp_path / "r", make())
+    (made.path / "real").mkdir()
+    with pytest.raises(ConfigError, match="wrong"), made.writing():
+        raise ConfigError("wrong")
+    assert list(tmp_path.iterdir()) == []
+    # What is there already stays, whatever is wrong now, and so does what only failed.
+    made = RunDir.create(tmp_path / "r", make())
+    with pytest.raises(RuntimeError), made.writing():
+        raise RuntimeError
+    with pytest.raises(ConfigError), RunDir.create(tmp_path / "r", make()).writing():
+        raise ConfigError("wrong")
+    tried = RunDir.create(tmp_path / "tried", make())
+    tried.append_trial({"number": 0})
+    with pytest.raises(ConfigError), tried.writing():
+        raise ConfigError("wrong")
+    assert {p.name for p in tmp_path.iterdir()} == {"r", "tried"}
+
+
 _HOLD = """
 import sys, time
 from gapclose.loop.rundir import RunDir

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import photograph
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config import parse_config
@@ -125,6 +126,50 @@ def test_invalid_images_are_counted_and_leave_no_file(tmp_path: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["4.png", "5.png"]
     studio.remember("frog", DRAW.fingerprint(), (3, 4, 5, 6))
     assert studio.shoot("frog", [(recipe(), (3, 4, 5, 6))]).seeds == (4, 5)
+
+
+def test_a_damaged_image_is_drawn_again(tmp_path: Path) -> None:
+    studio, generator = make_studio(tmp_path)
+    first = studio.shoot("frog", [(recipe(), (1, 2))])
+    studio.remember("frog", DRAW.fingerprint(), (1, 2))
+    path = studio.rundir.image_path("frog", DRAW.fingerprint(), 2)
+    for damage in (b"", path.read_bytes()[:-40]):  # as a power cut leaves it
+        path.write_bytes(damage)
+        again = studio.shoot("frog", [(recipe(), (1, 2))])
+        assert generator.asked[-1][1] == (2,)
+        np.testing.assert_array_equal(again.embeddings, first.embeddings)
+
+
+class Refusing(Counting):
+    """Fails for prompts with these words."""
+
+    words: tuple[str, ...] = ()
+
+    def generate(self, draw: Draw, seeds: Sequence[int]):  # type: ignore[no-untyped-def]
+        batch = super().generate(draw, seeds)
+        for word in self.words:
+            if word in draw.prompt:
+                raise GenerationError(f"no {word} today")
+        return batch
+
+
+def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: Path) -> None:
+    studio, _ = make_studio(tmp_path)
+    studio.generator = generator = Refusing()
+    generator.words = ("brown",)
+    jobs = [(recipe(), (1, 2)), (recipe(Draw(prompt="a photo of a brown frog")), (3,))]
+    with pytest.raises(GenerationError, match="no brown today"):
+        studio.shoot("frog", jobs)  # a confirmation is of all its recipes or none
+    shot = studio.shoot("frog", jobs, partly=True)
+    assert (shot.seeds, shot.invalid, shot.generated) == ((1, 2), 1, 2)
+    studio.remember("frog", DRAW.fingerprint(), (1, 2))
+    again = studio.shoot("frog", jobs, partly=True)
+    assert (again.seeds, again.invalid, again.generated) == ((1, 2), 1, 0)
+    generator.words = ("frog",)
+    with pytest.raises(GenerationError, match="no frog today"):
+        studio.shoot("toad", jobs, partly=True)
+    with pytest.raises(GenerationError, match="no frog today"):
+        studio.shoot("toad", jobs[:1], partly=True)
 
 
 def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:
