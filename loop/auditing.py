@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -247,6 +247,8 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
         reporter.event("stage", name="baseline")
         looks, evidence, rows, embeddings, skipped = [], [], [], [], []
+        seeds = look_seeds(0, config.confirm.images, seed=config.tune.seed)
+        drawn = _drawn_before(rundir, studio, spaces, seeds)
         for done, (name, real) in enumerate(gallery.items()):
             try:
                 look = shoot_look(
@@ -257,7 +259,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                     ),
                     stage="baseline",
                     part=0,
-                    seeds=look_seeds(0, config.confirm.images, seed=config.tune.seed),
+                    seeds=seeds,
                     judge=judge,
                 )
             except GenerationError as error:
@@ -265,6 +267,8 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                 skipped.append({"class": name, "why": str(error)})
                 continue
             looks.append(look)
+            drawn |= {name}
+            rundir.write_json("state.json", _state(started, stage="baseline", drawn=drawn))
             evidence.append(_against_all(look, nouns[name], rundir))
             for split, seen in (("tune", real.tune), *(("confirm", p) for p in real.parts)):
                 for path, row in zip(seen.paths, seen.rows, strict=True):
@@ -292,8 +296,32 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             },
             started=started,
             reporter=reporter,
+            drawn=drawn,
         )
     return Run(rundir.path)
+
+
+def _drawn_before(
+    rundir: RunDir, studio: Studio, spaces: Mapping[str, Space], seeds: Iterable[int]
+) -> set[str]:
+    """The classes whose images an audit here has drawn: from now on they are read, not drawn."""
+    state = rundir.read_json("state.json") if rundir.has("state.json") else {}
+    drawn = spaces.keys() & set(state.get("drawn", ()))
+    for name in drawn:
+        studio.remember(name, spaces[name].baseline.draw.fingerprint(), seeds)
+    return drawn
+
+
+def _state(started: float, *, stage: str, drawn: Collection[str]) -> dict[str, Any]:
+    """What `status` shows of an audit, and what one that was interrupted goes on with."""
+    return {
+        "kind": "audit",
+        "stage": stage,
+        "seconds_used": time.monotonic() - started,
+        "budget_seconds": None,
+        "classes": {},
+        "drawn": sorted(drawn),
+    }
 
 
 def _shown(rows: Sequence[Mapping[str, Any]], examples: set[str], seed: int) -> list[int]:
@@ -401,6 +429,7 @@ def _finish(
     extra: Mapping[str, Any],
     started: float,
     reporter: Reporter,
+    drawn: Collection[str] = (),
 ) -> None:
     """Score; write gap.json, the map, the state and the report."""
     seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
@@ -425,21 +454,12 @@ def _finish(
     shown = [rows[i] | {"clusters": members.get(rows[i]["path"], [])} for i in chosen]
     picked = np.stack([embeddings[i] for i in chosen])
     write_map(rundir, shown, picked, embedder=embedder, nouns=nouns, seed=seed)
-    state: dict[str, Any] = {
-        "kind": "audit",
-        "seconds_used": time.monotonic() - started,
-        "budget_seconds": None,
-        "classes": {
-            g.name: {
-                "gap": g.gap,
-                "ratio": g.ratio,
-                "floor_p95": g.floor_p95,
-                "closed": g.closed,
-            }
-            for g in ordered
-        },
+    state = _state(started, stage="report", drawn=drawn)
+    state["classes"] = {
+        g.name: {"gap": g.gap, "ratio": g.ratio, "floor_p95": g.floor_p95, "closed": g.closed}
+        for g in ordered
     }
-    rundir.write_json("state.json", state | {"stage": "report"})
+    rundir.write_json("state.json", state)
     page = write_report(rundir.path)
     rundir.write_json("state.json", state | {"stage": "done"})
     reporter.event("done", message=str(page))

@@ -190,7 +190,9 @@ class _Tuning:
             rundir=rundir,
         )
         self._save_state()  # the id names the run's studies: it is on disk before they are
-        storage = storage or open_storage(f"sqlite:///{rundir.study_path}")
+        if storage is None:
+            rundir.check_study()
+            storage = open_storage(f"sqlite:///{rundir.study_path}")
         self.records = {
             name: Record(storage, space, run=self.state["id"])
             for name, space in self.spaces.items()

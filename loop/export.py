@@ -80,8 +80,7 @@ def export(
         raise ConfigError(f"--per-class: got {per_class}, expected at least 1")
     if image_format not in FORMATS:
         raise ConfigError(f"--format: unknown {image_format!r}; {nearest(image_format, FORMATS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: exists and is not empty; name a new folder")
+    out = _to_be_made(out)
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
         raise ConfigError(f"{folder.path}: an audit of two folders has nothing to export; tune")
@@ -109,6 +108,16 @@ def export(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+    return out
+
+
+def _to_be_made(out: Path) -> Path:
+    """The folder, links followed, if one that is filled elsewhere can take its place."""
+    out = out.resolve()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: exists and is not empty; name a new folder")
+    if out == Path.cwd() or out.is_mount():
+        raise ConfigError(f"{out}: cannot be replaced as a whole; name a new folder in it")
     return out
 
 

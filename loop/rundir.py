@@ -13,12 +13,14 @@ import hashlib
 import hmac
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
 import re
 import secrets
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,8 @@ __all__ = [
     "write_bytes",
     "write_text",
 ]
+
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
 
@@ -295,6 +299,21 @@ class RunDir:
             os.fsync(file.fileno())
         if fresh:
             _sync_folder(self.path)
+
+    def check_study(self) -> None:
+        """Sets study.db aside if it is damaged: a new one is filled from trials.jsonl."""
+        path = self.study_path
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+                whole = database.execute("pragma quick_check").fetchone() == ("ok",)
+        except sqlite3.OperationalError:  # in use, or not to be written: told when it is opened
+            return
+        except sqlite3.DatabaseError:
+            whole = False
+        if not whole:
+            aside = path.with_name(f"{path.name}.damaged")
+            log.warning("%s: is damaged; kept as %s, and made anew", path, aside.name)
+            path.replace(aside)
 
     def append_error(self, text: str) -> None:
         """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code."""

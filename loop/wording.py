@@ -66,7 +66,7 @@ def masked(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        return url
+        return "***@" + url.rpartition("@")[2] if "@" in url else url
 
 
 def first_sentence(

@@ -16,7 +16,7 @@ import pytest
 
 from gapclose.generators.pond import write_real
 from gapclose.loop.config import ConfigError, load_config
-from gapclose.loop.controller import tune
+from gapclose.loop.controller import _Tuning, tune
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.space import Space
@@ -261,6 +261,16 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     look, trials, third = looked(8)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
     assert third == second
+
+
+def test_hints_are_the_first_winners_of_other_classes_and_not_the_baselines(config: Path) -> None:
+    tuning = object.__new__(_Tuning)
+    tuning.spaces = {"frog": Space.of(load_config(config), "frog")}
+    baseline = tuning.spaces["frog"].baseline_settings()
+    others = [baseline | {"guidance_scale": float(scale)} for scale in range(4)]
+    won = zip(("cat", "frog", "dog", "deer"), others, strict=True)
+    tuning.winners = [("ship", baseline), *won]
+    assert tuning._hints("frog") == [others[0], others[2]]
 
 
 def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(

@@ -242,6 +242,20 @@ def test_a_folder_with_something_in_it_is_left_alone(run: RunDir, tmp_path: Path
     assert export(run.path, tmp_path / "empty", per_class=1, trust=True).is_dir()
 
 
+def test_where_an_export_goes(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    out = export(run.path, tmp_path / "link", per_class=1, trust=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (out, (tmp_path / "disk" / "metadata.jsonl").is_file()) == (tmp_path / "disk", True)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="name a new folder in it"):
+        export(run.path, Path(), per_class=1, trust=True)
+
+
 def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     made, out = tmp_path / "run" / "mixtures.json", tmp_path / "run" / "export"

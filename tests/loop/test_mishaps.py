@@ -18,6 +18,7 @@ from gapclose.generators.recipe import Draw
 from gapclose.loop.gallery import looked_before
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.status import read_status
 from gapclose.loop.studio import Studio
 from gapclose.loop.tags import write_tags
 
@@ -230,6 +231,23 @@ def test_a_passing_fault_takes_no_verdict_away(photos: Path, tmp_path: Path) -> 
     assert here("report", out)[0] == 0
     (row,) = Run.open(out).gap["classes"]
     assert row["gap"] == pytest.approx(before[0]["gap"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> None:
+    config, out, log = written(tmp_path / "c.yaml", photos), tmp_path / "run", tmp_path / "drawn"
+    at = "gapclose.loop.auditing:shoot_look:before:2"
+    words = ("audit", config, "--out", out)
+    assert finished(command(*words, KILL_AT=at, SLOW_POND_LOG=str(log)))[0] == -signal.SIGKILL
+    (frogs,) = log.read_text().splitlines()
+    assert read_status(out).kind == "audit"
+    assert here(*words, SLOW_POND_LOG=str(log))[0] == 0
+    _, ships = log.read_text().splitlines()  # and no frogs
+    assert frogs != ships
+    (out / "gap.json").unlink()
+    assert here("report", out, SLOW_POND_LOG=str(log))[0] == 0
+    assert len(log.read_text().splitlines()) == 2
+    assert len(Run.open(out).gap["classes"]) == 2
 
 
 @pytest.mark.slow

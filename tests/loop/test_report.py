@@ -16,7 +16,7 @@ import pytest
 from gapclose.loop.config import ConfigError
 from gapclose.loop.report import write_report
 from gapclose.loop.rundir import RunDamagedError
-from gapclose.loop.wording import chance, first_sentence, number, percent, ratio, seconds
+from gapclose.loop.wording import chance, first_sentence, masked, number, percent, ratio, seconds
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_run import make_run
@@ -132,6 +132,13 @@ def test_what_could_not_be_scored_is_in_the_sentence() -> None:
     assert said.endswith("so are all 2 classes. 1 more class could not be scored.")
     said = first_sentence([row("a", closed=True)], tuned=False, skipped=2)
     assert said.endswith(". 2 more classes could not be scored.")
+
+
+def test_a_password_is_never_shown() -> None:
+    for url in ("postgresql://me:secret@host/db", "postgres//me:secret@host/db"):
+        assert "secret" not in masked(url)
+        assert "host/db" in masked(url)
+    assert masked("sqlite:///x.db") == "sqlite:///x.db"
 
 
 def test_numbers_never_round_into_another_claim() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +92,21 @@ def test_a_new_run_whose_input_is_refused_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(ConfigError), tried.writing():
         raise ConfigError("wrong")
     assert {p.name for p in tmp_path.iterdir()} == {"r", "tried"}
+
+
+@pytest.mark.parametrize("damage", ["garbage", "torn"])
+def test_a_damaged_study_makes_way_for_a_new_one(run: RunDir, damage: str) -> None:
+    run.check_study()  # there is none yet
+    with contextlib.closing(sqlite3.connect(run.study_path)) as database:
+        database.execute("create table t (x)")
+        database.executemany("insert into t values (?)", [("y" * 100,)] * 1000)
+        database.commit()
+    run.check_study()
+    whole = run.study_path.read_bytes()
+    assert len(whole) > 50_000
+    run.study_path.write_bytes(b"no database" * 99 if damage == "garbage" else whole[:9000])
+    run.check_study()
+    assert [p.name for p in run.path.glob("study*")] == ["study.db.damaged"]
 
 
 _HOLD = """
