@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import statistics
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -77,14 +77,20 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_help_answers_within_half_a_second() -> None:
+def test_help_takes_less_than_half_a_second_of_one_core() -> None:
+    """Of the processor's time: a busy machine's clock says nothing of us."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = spent()
         done = subprocess.run(
             [sys.executable, "-m", "gapclose.loop.cli", "--help"], capture_output=True, check=True
         )
-        seconds.append(time.perf_counter() - began)
+        seconds.append(spent() - began)
         assert done.stdout
     assert statistics.median(seconds) < 0.5
 

@@ -243,7 +243,8 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     code, err = here("report", out, SLOW_POND_LOG=str(tmp_path / "drawn"))
     assert (code, (tmp_path / "drawn").exists()) == (0, False), err
     state = Run.open(out).state
-    assert (state["looks"]["frog"], "stopped_because" in state) == (look, False)
+    tagged = look | {"tagged": True}
+    assert (state["looks"]["frog"], "stopped_because" in state) == (tagged, False)
     assert (state["stage"] == "done", (out / "mixtures.json").read_bytes()) == (False, first)
     assert (out / "gap.json").exists()
     # Once there are other mixtures, its verdicts are nobody's: nothing is exported by them.
