@@ -304,8 +304,13 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
 def _drawn_before(
     rundir: RunDir, studio: Studio, spaces: Mapping[str, Space], seeds: Iterable[int]
 ) -> set[str]:
-    """The classes whose images an audit here has drawn: from now on they are read, not drawn."""
+    """The classes whose images an audit here has drawn: from now on they are read, not drawn.
+
+    None of an audit that is whole: whoever repeats it has changed what draws.
+    """
     state = rundir.read_json("state.json") if rundir.has("state.json") else {}
+    if state.get("stage") == "done" and rundir.has("gap.json"):
+        return set()
     drawn = spaces.keys() & set(state.get("drawn", ()))
     for name in drawn:
         studio.remember(name, spaces[name].baseline.draw.fingerprint(), seeds)

@@ -59,7 +59,7 @@ from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage
 from gapclose.loop.tags import GAP
-from gapclose.loop.wording import OUT_OF_BUDGET, size
+from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, size
 
 __all__ = ["tune"]
 
@@ -200,6 +200,7 @@ class _Tuning:
         self.searches = {name: self._search(name) for name in gallery}
         self.winners: list[tuple[str, Params]] = []  # the settings that classes chose, as they did
         self.gaps: dict[str, ClassGap] = {}
+        self.kept = self._verdicts()
         self.looks: dict[str, tuple[Look, Look]] = {}
         # At which part, after how many trials, with how many of them in the bank.
         self.looked: dict[str, tuple[int, int, int]] = {}
@@ -212,6 +213,12 @@ class _Tuning:
         self.failed: dict[str, str] = {}
         self.interrupted = False
         self.drawable = False
+
+    def _verdicts(self) -> dict[str, dict[str, Any]]:
+        """An earlier session's rows of gap.json, of the looks that state.json knows."""
+        gap = self.rundir.read_json("gap.json") if self.rundir.has("gap.json") else {}
+        rows = gap.get("classes", ())
+        return {row["name"]: row for row in rows if row["name"] in self.state["looks"]}
 
     def _search(self, name: str) -> ClassSearch:
         real, space = self.gallery[name], self.spaces[name]
@@ -707,7 +714,7 @@ class _Tuning:
             # An empty page would stand for a finished one.
             why = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
             raise ConfigError(f"{self.rundir.path}: {why}; mend that and start it again")
-        if self.looks or not self.rundir.has("gap.json"):
+        if self.looks or not self.kept:
             self.rundir.write_json("gap.json", self._gap_json(clusters))
         rows, embeddings = shown_samples(self.rundir, self.looks, members)
         if rows:  # no class could be looked at: the report says why
@@ -741,11 +748,8 @@ class _Tuning:
             name: gap.to_json() | {"optimism": self._optimism(gap)}
             for name, gap in self.gaps.items()
         }
-        # What could not be looked at once more this time keeps its verdict: gap.json has gone if
-        # the looks are others.
-        if self.rundir.has("gap.json"):
-            old = self.rundir.read_json("gap.json")["classes"]
-            rows = {row["name"]: row for row in old if row["name"] in self.failed} | rows
+        # What could not be looked at once more this time keeps its verdict.
+        rows = {name: row for name, row in self.kept.items() if name in self.failed} | rows
         return {
             "schema": 1,
             "embedder": self.config.embedder,
@@ -789,7 +793,7 @@ class _Tuning:
         if self.state["looks"].get(name, {}).get("confirmed"):
             return "confirmed"
         if self.budget.spent(search):
-            return "tune.trials or tune.images reached"
+            return LIMIT_REACHED
         if not self._parts_left(name) and not self.state["looks"][name]["confirmed"]:
             return self._no_part(name)
         if not self.searching and "stopped_because" not in self.state:

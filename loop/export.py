@@ -123,6 +123,7 @@ def _to_be_made(out: Path) -> Path:
 
 def drop_outdated(run: Path, out: Path) -> None:
     """Removes an export that is older than the run's mixtures; another folder it leaves alone."""
+    out = out.resolve()
     card, made = out / "README.md", run / "mixtures.json"
     if not all(path.is_file() for path in (card, out / "metadata.jsonl", made)):
         return

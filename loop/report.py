@@ -21,6 +21,7 @@ from gapclose.loop.config import RunConfig
 from gapclose.loop.rundir import RunDir, write_text
 from gapclose.loop.thumbnails import Samples
 from gapclose.loop.wording import (
+    LIMIT_REACHED,
     OUT_OF_BUDGET,
     STATES,
     first_sentence,
@@ -138,10 +139,10 @@ def _content(run: RunDir) -> dict[str, Any]:
 
 
 def _tried(gap: Row, trials: Sequence[Row]) -> bool:
-    """Whether a run came further than its baselines, or ended for another reason than time."""
+    """Whether a run came as far as whole recipes, or ended for another reason than its limits."""
     stopped = gap.get("stopped") or {}
-    out = any(why == OUT_OF_BUDGET for why in stopped.values())
-    return not out or any(trial.get("stage") != "baseline" for trial in trials)
+    out = any(why in (OUT_OF_BUDGET, LIMIT_REACHED) for why in stopped.values())
+    return not out or any(trial.get("stage") in ("screen", "joint") for trial in trials)
 
 
 def _optional(run: RunDir, name: str) -> Any:

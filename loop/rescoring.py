@@ -1,8 +1,7 @@
 """Rescoring: gap.json once more, from the images that a run folder holds.
 
 `gapclose report` calls it where gap.json is lost. Nothing is searched for, and a tuned class's
-images are drawn again only where they are lost as well; the baseline of an audited config is
-drawn anew.
+images, or an audit's, are drawn again only where they are lost as well.
 """
 
 from __future__ import annotations

@@ -279,13 +279,14 @@ class RunDir:
     def writing(self) -> Iterator[None]:
         """`lock()`; a run that `create` made is taken away again if what it is of is refused.
 
-        Nothing was tried then, and the folder would refuse the config that mends it.
+        The folder would refuse the config that mends it. Once an image was drawn it stays.
         """
         with self.lock():
             try:
                 yield
             except ValueError:  # what the user can mend
-                if self._new and not self.holds_tuning:
+                drawn = self.holds_tuning or (self.path / "images").exists()
+                if self._new and not drawn:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
 

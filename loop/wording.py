@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 __all__ = [
+    "LIMIT_REACHED",
     "OUT_OF_BUDGET",
     "STATES",
     "chance",
@@ -44,6 +45,7 @@ STATES: Final = {
 
 
 OUT_OF_BUDGET: Final = "the budget is out"
+LIMIT_REACHED: Final = "tune.trials or tune.images reached"
 
 
 def state_of(row: Row, *, tuned: bool) -> str:
@@ -77,7 +79,7 @@ def first_sentence(
     Args:
         rows: the classes of gap.json.
         tuned: whether they were tuned (then each may have "before").
-        tried: False if the budget left time for the baselines only.
+        tried: False if the budget left time for no more than baselines and some settings.
         skipped: how many classes could not be scored.
     """
     rows = sorted(rows, key=size, reverse=True)
@@ -85,8 +87,8 @@ def first_sentence(
         return "Nothing could be measured: no class has enough readable images on both sides."
     if tuned and not tried:
         return (
-            "Nothing was tuned: the budget was used up by the baselines. Started again with a "
-            "larger one, the run goes on."
+            "Nothing was tuned: the budget was used up before any recipe was tried. Started again "
+            "with a larger one, the run goes on."
         )
     said = _tuned_sentence(rows) if tuned else _audit_sentence(rows)
     if skipped:

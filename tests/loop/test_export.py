@@ -259,6 +259,8 @@ def test_where_an_export_goes(
 def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     made, out = tmp_path / "run" / "mixtures.json", tmp_path / "run" / "export"
+    (tmp_path / "disk").mkdir()
+    out.symlink_to(tmp_path / "disk")
     drop_outdated(made.parent, out)  # there is none yet
     export(run.path, out, per_class=1, trust=True)
     os.utime(made, (1.0, 1.0))
@@ -271,7 +273,8 @@ def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: P
     assert (out / "mine.txt").is_file()
     (out / "mine.txt").rename(out / "metadata.jsonl")
     drop_outdated(made.parent, out)
-    assert not list(made.parent.glob("*export*"))
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert out.is_symlink()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 from gapclose.generators.base import GeneratorConfigError
 from gapclose.generators.pond import write_real
 from gapclose.generators.recipe import Draw
+from gapclose.loop.confirm import shoot_look
 from gapclose.loop.gallery import looked_before
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
@@ -42,7 +43,7 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
         assert row["gap"] == row["before"]["gap"]
         assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
     page = (tmp_path / "run/report.html").read_text()
-    assert "Nothing was tuned: the budget was used up by the baselines." in page
+    assert "Nothing was tuned: the budget was used up before any recipe was tried." in page
     assert "1 trial; stopped because: the budget is out." in page
     # What the baseline alone was looked at with is still unseen by a search.
     more = ("--set", "tune.budget=null", "--set", "tune.trials=3", "--set", "confirm.images=24")
@@ -144,6 +145,7 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     tune = {"budget": None, "trials": 5, "images_per_trial": 8}
     config = written(tmp_path / "c.yaml", photos, classes=["frog"], tune=tune)
     out = tmp_path / "run"
+    assert here("audit", config, "--out", out)[0] == 0  # whose verdicts are not this run's
     code, err = here("tune", config, "--out", out, SLOW_POND_FAILS="frog")
     assert code == 1
     assert err.splitlines()[-1].startswith("error: no class could be scored: frog: 3 failures in")
@@ -234,6 +236,32 @@ def test_a_passing_fault_takes_no_verdict_away(photos: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_passing_fault_in_one_class_takes_no_verdict_away_while_another_moves_on(
+    tmp_path: Path,
+) -> None:
+    photos = tmp_path / "photos"
+    write_real(photos, per_class=420, classes=("frog",))
+    write_real(photos, per_class=60, classes=("ship",))
+    tune = {"budget": None, "trials": 3, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, tune=tune), tmp_path / "run"
+    assert here("tune", config, "--out", out)[0] == 0
+    (before,) = [row for row in Run.open(out).gap["classes"] if row["name"] == "ship"]
+
+    def shoot(*args: Any, real: Any, **options: Any) -> Any:
+        if real.name == "ship":
+            raise RuntimeError("memory is out")
+        return shoot_look(*args, real=real, **options)
+
+    with patch("gapclose.loop.controller.shoot_look", shoot):
+        assert here("tune", config, "--out", out, "--set", "tune.trials=5")[0] == 0
+    run = Run.open(out)
+    assert [run.state["looks"][name]["part"] for name in ("frog", "ship")] == [1, 0]
+    assert before in run.gap["classes"]
+    assert run.gap["skipped"] == []
+    assert "memory is out" in run.gap["stopped"]["ship"]
+
+
+@pytest.mark.slow
 def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> None:
     config, out, log = written(tmp_path / "c.yaml", photos), tmp_path / "run", tmp_path / "drawn"
     at = "gapclose.loop.auditing:shoot_look:before:2"
@@ -248,6 +276,9 @@ def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> Non
     assert here("report", out, SLOW_POND_LOG=str(log))[0] == 0
     assert len(log.read_text().splitlines()) == 2
     assert len(Run.open(out).gap["classes"]) == 2
+    # Whoever repeats a whole audit wants to know what the generator makes now.
+    assert here(*words, SLOW_POND_LOG=str(log))[0] == 0
+    assert len(log.read_text().splitlines()) == 4
 
 
 @pytest.mark.slow

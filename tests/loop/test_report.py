@@ -14,9 +14,19 @@ from typing import Any
 import pytest
 
 from gapclose.loop.config import ConfigError
-from gapclose.loop.report import write_report
+from gapclose.loop.report import _tried, write_report
 from gapclose.loop.rundir import RunDamagedError
-from gapclose.loop.wording import chance, first_sentence, masked, number, percent, ratio, seconds
+from gapclose.loop.wording import (
+    LIMIT_REACHED,
+    OUT_OF_BUDGET,
+    chance,
+    first_sentence,
+    masked,
+    number,
+    percent,
+    ratio,
+    seconds,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_run import make_run
@@ -108,7 +118,24 @@ def test_what_objects_is_said() -> None:
 def test_a_run_that_came_no_further_than_its_baselines_says_so() -> None:
     ships = tuned("ship", 0.01, 0.01, closed=False, confirmed=False)
     said = first_sentence([ships], tuned=True, tried=False)
-    assert said.startswith("Nothing was tuned: the budget was used up by the baselines.")
+    assert said.startswith(
+        "Nothing was tuned: the budget was used up before any recipe was tried."
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "why", "tried"),
+    [
+        ("settings", OUT_OF_BUDGET, False),
+        ("settings", LIMIT_REACHED, False),
+        ("joint", LIMIT_REACHED, True),
+        ("screen", OUT_OF_BUDGET, True),
+        ("baseline", "closed from the start", True),
+    ],
+)
+def test_a_run_was_tried_once_it_came_to_whole_recipes(stage: str, why: str, tried: bool) -> None:
+    trials = [{"stage": "baseline"}, {"stage": stage}]
+    assert _tried({"stopped": {"frog": why}}, trials) == tried
 
 
 def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:

@@ -87,11 +87,13 @@ def test_a_new_run_whose_input_is_refused_leaves_nothing(tmp_path: Path) -> None
         raise RuntimeError
     with pytest.raises(ConfigError), RunDir.create(tmp_path / "r", make()).writing():
         raise ConfigError("wrong")
-    tried = RunDir.create(tmp_path / "tried", make())
+    tried, drawn = (RunDir.create(tmp_path / name, make()) for name in ("tried", "drawn"))
     tried.append_trial({"number": 0})
-    with pytest.raises(ConfigError), tried.writing():
-        raise ConfigError("wrong")
-    assert {p.name for p in tmp_path.iterdir()} == {"r", "tried"}
+    (drawn.path / "images").mkdir()
+    for kept in (tried, drawn):
+        with pytest.raises(ConfigError), kept.writing():
+            raise ConfigError("wrong")
+    assert {p.name for p in tmp_path.iterdir()} == {"r", "tried", "drawn"}
 
 
 @pytest.mark.parametrize("damage", ["garbage", "torn"])
