@@ -282,6 +282,7 @@ class RunDir:
         The folder would refuse the config that mends it. Once an image was drawn it stays.
         """
         with self.lock():
+            self._sweep()
             try:
                 yield
             except ValueError:  # what the user can mend
@@ -289,6 +290,16 @@ class RunDir:
                 if self._new and not drawn:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
+
+    def _sweep(self) -> None:
+        """Removes the halves of files that a killed writer left."""
+        halves = [
+            *self.path.glob(".*.tmp"),
+            *(self.path / "embeddings").glob(".*.tmp"),
+            *(self.path / "images").rglob(".*.part"),
+        ]
+        for half in halves:
+            half.unlink(missing_ok=True)
 
     def append_trial(self, trial: Mapping[str, Any]) -> None:
         """Adds one line to trials.jsonl; when this returns, the line survives a power cut."""

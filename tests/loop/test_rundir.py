@@ -111,6 +111,17 @@ def test_a_damaged_study_makes_way_for_a_new_one(run: RunDir, damage: str) -> No
     assert [p.name for p in run.path.glob("study*")] == ["study.db.damaged"]
 
 
+def test_halves_that_a_killed_writer_left_are_swept_up(run: RunDir) -> None:
+    halves = [".state.json.x7.tmp", "embeddings/.frog-00001.y.tmp", "images/frog/ab/.z.part"]
+    others = ["state.json", "embeddings/a.tmp", "images/frog/ab/1.png", "export/.z.part"]
+    for name in halves + others:
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).touch()
+    with run.writing():
+        assert not any((run.path / name).exists() for name in halves)
+        assert all((run.path / name).exists() for name in others)
+
+
 _HOLD = """
 import sys, time
 from gapclose.loop.rundir import RunDir
