@@ -72,7 +72,7 @@ CLOSING_SECONDS_PER_CLASS: Final = 3.3
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
-READING: Final = 0.1  # of a look: what it costs to read one's images back in another session
+READING: Final = 0.2  # of a look: reading its images back took that on the pond, which draws fast
 FAILING: Final = 0.5  # of the doubtful: time for all of them is rarely used, and not searched in
 
 
@@ -700,6 +700,10 @@ class _Tuning:
     # Closing
 
     def _close(self) -> None:
+        if not (self.looks or self.searching):
+            # An empty page would stand for a finished one.
+            why = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
+            raise ConfigError(f"{self.rundir.path}: {why}; mend that and start it again")
         self._stage("report")
         from gapclose.loop.finish import write_map  # umap takes seconds to import
 
@@ -710,10 +714,6 @@ class _Tuning:
             nouns=self.nouns,
             seed=self.config.tune.seed,
         )
-        if not (self.looks or self.searching):
-            # An empty page would stand for a finished one.
-            why = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
-            raise ConfigError(f"{self.rundir.path}: {why}; mend that and start it again")
         if self.looks or not self.kept:
             self.rundir.write_json("gap.json", self._gap_json(clusters))
         rows, embeddings = shown_samples(self.rundir, self.looks, members)

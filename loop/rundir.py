@@ -117,14 +117,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def _unfinished(name: str) -> bool:
-    """Whether a folder that was killed while it became a run may hold such a file."""
-    return name in ("lock", "environment.json") or (name[0] == "." and name.endswith(".tmp"))
-
-
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of UTF-8."""
     write_bytes(path, text.encode())
+
+
+def _unfinished(name: str) -> bool:
+    """Whether a folder that was killed while it became a run may hold such a file."""
+    return name in ("lock", "environment.json") or (name[0] == "." and name.endswith(".tmp"))
 
 
 class RunDir:

@@ -122,13 +122,15 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
 
 def _tuned_sentence(rows: Sequence[Row]) -> str:
     n, states = len(rows), [state_of(row, tuned=True) for row in rows]
-    had_gap = ((row.get("before") or row).get("closed") is False for row in rows)
-    led = (i for i, had in enumerate(had_gap) if had or states[i] == "open")
-    leads = next(led, None)
-    if leads is None:
+    befores = [row.get("before") or row for row in rows]
+    had_gap = [
+        before.get("closed") is False or state == "open"
+        for before, state in zip(befores, states, strict=True)
+    ]
+    if not any(had_gap):
         return _nothing_to_close(rows, states)
-    first, state = rows[leads], states[leads]
-    before = first.get("before") or first
+    leads = had_gap.index(True)
+    first, before, state = rows[leads], befores[leads], states[leads]
     gap = "The gap" if n == 1 else f"The gap of {first['name']}"
     was, now = before.get("gap"), first.get("gap")
     if was is None or now is None or was <= 0:
