@@ -39,6 +39,7 @@ PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
 PROMISES: Final = 8
 GAIN: Final = 0.1  # what counts as a gain, in floors
 CHANCES: Final = 2  # of a prompt that fails: the first time may have been an accident
+REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances
 FAILURES: Final = 3  # in a row stop a class
 
 # Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
@@ -416,8 +417,13 @@ class ClassSearch:
                 for (_, params), score in zip(self._atoms, scores, strict=True)
                 if params is not None
             ]
-            seed = derive_seed(self.seed, self.space.cls, self.number)
-            params = propose(self.space.distributions, past, seed=seed)
+            for again in range(REDRAWS):
+                seed = derive_seed(
+                    self.seed, self.space.cls, self.number, *([again] if again else [])
+                )
+                params = propose(self.space.distributions, past, seed=seed)
+                if self._failed[self.space.prompt(params)] < CHANCES:
+                    break
         seeds = self._seeds(_BANK_SEEDS + self.number * 1000, self.images_per_trial)
         return self._proposal("joint", params, [(self.space.recipe(params), seeds)])
 
