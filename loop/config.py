@@ -172,7 +172,9 @@ Size = Annotated[int, Field(ge=1)] | Annotated[tuple[int, int], BeforeValidator(
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class RealFolder(_Section):
@@ -687,6 +689,18 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_decimal(self, node: Any) -> int:
+        """SafeLoader takes a leading 0 for octal, and fails at 08."""
+        try:
+            return int(node.value)
+        except ValueError:  # Python reads no more than some thousand digits
+            raise yaml.MarkedYAMLError(
+                problem="a number of too many digits", problem_mark=node.start_mark
+            ) from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 
 
 class _Dumper(yaml.SafeDumper):

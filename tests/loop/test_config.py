@@ -130,6 +130,7 @@ def test_the_design_example_loads(tmp_path: Path) -> None:
         ({"attributes": {"color": ["green"]}}, ["attributes", "color", "two different words"]),
         ({"space": {"camera": {"noise": [0, 12]}}}, ["camera.noise", "at most 1"]),
         ({"baseline": {"camera": {"noise": 3}}}, ["baseline.camera.noise: got 3"]),
+        ({"baseline": {"guidance_scale": float("inf")}}, ["got Infinity, expected a number"]),
         ({"device": "gpu"}, ["device", "gpu", "cuda:1"]),
         ({"generator": {"kind": "diffusers", "model": "pond", "device": "0"}}, ["expected auto"]),
         ({"space": {"scheduler": ["DDIM"]}}, ["did you mean 'ddim'?"]),
@@ -182,7 +183,8 @@ def test_overrides_are_yaml_and_the_last_wins(tmp_path: Path) -> None:
     assert config.tune.budget == 5400
     assert config.space.slots == {"color": ("", "red")}
     assert config.judge is None
-    for bad in ("tune.seed", "=3", "embedder.x=1", "tune..seed=1"):
+    assert load_config(file, ["tune.seed=08"]).tune.seed == 8  # no octal
+    for bad in ("tune.seed", "=3", "embedder.x=1", "tune..seed=1", f"tune.seed={'9' * 5000}"):
         with pytest.raises(ConfigError, match="--set"):
             load_config(file, [bad])
     with pytest.raises(ConfigError, match=r"tune.sed is no key here; did you mean seed"):

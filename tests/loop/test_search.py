@@ -230,6 +230,30 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
     assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
 
 
+def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(9))
+    search = modes.make_search(real)
+    while search.number < 14:  # all prompts are tried
+        proposal = search.propose(settings_trials=6)
+        search.absorb(proposal, modes.shoot(proposal))
+    asked: list[int] = []
+
+    def stubborn(*_: Any, seed: int, **__: Any) -> dict[str, Any]:
+        """A sampler that comes back to one word, as TPE may to one that scored well once."""
+        asked.append(seed)
+        return {**(search.winner or {}), "color": "blue" if len(asked) % 4 else "gray"}
+
+    monkeypatch.setattr("gapclose.loop.search.propose", stubborn)
+    for _ in range(2):
+        proposal = search.propose(settings_trials=4)
+        assert prompt_of(proposal) == "a blue frog"
+        search.absorb_failure(proposal)
+    assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
+    assert len(set(asked)) == len(asked) == 4  # each draw has a seed of its own
+
+
 def test_a_pointed_prompt_that_fails_is_pending_no_more() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(10))
     search = modes.make_search(real)
