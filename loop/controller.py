@@ -73,7 +73,7 @@ ROOM: Final = 1.25  # over the photos that a split needs: its share is met on av
 FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 READING: Final = 0.2  # of a look: reading its images back took that on the pond, which draws fast
-FAILING: Final = 0.5  # of the doubtful: time for all of them is rarely used, and not searched in
+WORTHWHILE: Final = 1.5  # of a round's looks: with less time, there is too little to search in
 
 
 def tune(
@@ -210,6 +210,8 @@ class _Tuning:
             look_images=config.confirm.images,
         )
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
+        self.due: set[str] = set()  # to be tried, and then looked at, in this round
+        self.stage = ""
         self.failed: dict[str, str] = {}
         self.interrupted = False
         self.drawable = False
@@ -241,10 +243,11 @@ class _Tuning:
         return max(fitted.floor_p95(n_real=len(rows), n_synthetic=n_synthetic), 1e-9)
 
     def run(self) -> None:
-        """Replay, search, confirm; search again what did not hold; close.
+        """Replay; in rounds search, and confirm class by class; close.
 
-        A run that is only measured keeps its stage and why it ended: one that was interrupted is
-        still to go on.
+        Time that was kept back for a class and not used is searched in before the next is looked
+        at. A run that is only measured keeps its stage and why it ended: one that was interrupted
+        is still to go on.
         """
         self._replay()
         if self.searching:
@@ -258,8 +261,11 @@ class _Tuning:
                     self._tune()
                 if self.interrupted:
                     break
-                self._confirm()
-                if self.interrupted or not self.searching or not self._reopened():
+                if name := self._next_look():
+                    self._confirm(name)
+                    continue
+                self._score()
+                if not self.searching or not self._reopen():
                     break
             self._save_state()
             if self.interrupted:
@@ -354,6 +360,7 @@ class _Tuning:
         self.state["pointed"][name] = {"at": search.number, "prompts": prompts}
         if look is not None:
             look["tagged"] = True  # its photos chose the prompts, even if a mere baseline's
+        self.due.add(name)
         note_looked(self.rundir, {name: self.gallery[name].parts[: self._next_part(name)]})
         search.reopen()
         return "its prompts come first"
@@ -380,7 +387,6 @@ class _Tuning:
         )
 
     def _tune(self) -> None:
-        self._stage("tune")
         start, worked = time.perf_counter(), self._worked()
         # Every class gets its baseline, whatever the budget: without one there is no report.
         while not self.interrupted and (
@@ -391,11 +397,12 @@ class _Tuning:
             )
         ):
             name = self.budget.pick(
-                {name: s for name, s in self.searches.items() if not self._rests(name)},
+                {name: s for name, s in self.searches.items() if name in self.due},
                 seconds={name: self.pace.trial(name) for name in self.searches},
             )
             if name is None:
                 break
+            self._stage("tune")
             self._trial(name)
         spent = time.perf_counter() - start
         self.tune_seconds["all"] += spent
@@ -527,55 +534,76 @@ class _Tuning:
             return 0.0
         waiting = doubtful = resting = 0
         for name, search in self.searches.items():
-            if not search.has_baseline or _untried(search, len(search.bank)):
+            if not search.has_baseline or self._untried(name):
                 continue
-            if self._rests(name):
-                resting += name not in self.looks
-            else:
+            if name in self.due:
                 waiting += 1
                 # A mixture that is no better on unseen photos has the baseline drawn after it.
-                doubtful += DOUBTFUL * search.baseline_gap < search.gap < search.baseline_gap
+                doubtful += self._doubt(name) > 0
+            else:
+                resting += name not in self.looks
         # Of the classes that nothing was tried for, the next one to be picked will want a look.
-        waiting += any(_untried(s, len(s.bank)) for s in self.searches.values())
+        waiting += any(self._untried(name) for name in self.due)
         closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
-        looks = max(1.15 * waiting, waiting + FAILING * doubtful) + READING * resting
+        looks = max(1.15 * waiting, waiting + doubtful) + READING * resting
         return looks * self.pace.look() + closing
 
     # Confirming
 
-    def _confirm(self) -> None:
-        """Look at every class again: fresh seeds, an unseen part of the real images.
+    def _next_look(self) -> str | None:
+        """The class to look at next in this round: those first whose looks are sure in cost.
 
-        A run that is only measured, once more at what was looked at, and at nothing else.
+        Among them those nearest to closed: time that is not used goes to the others.
+        A run that is only measured, at what was looked at before and at nothing else.
         """
+        wanted = [
+            name
+            for name, search in self.searches.items()
+            if search.has_baseline
+            and (self.searching or name in self.state["looks"])
+            and (name in self.due or (name not in self.looks and name not in self.failed))
+        ]
+        searches = self.searches
+        order = {n: (self._doubt(n), searches[n].gap / searches[n].floor) for n in wanted}
+        return min(wanted, key=order.__getitem__, default=None)
+
+    def _untried(self, name: str) -> bool:
+        return _untried(self.searches[name], len(self.searches[name].bank))
+
+    def _doubt(self, name: str) -> float:
+        """How doubtful it is that a class's mixture is kept: 0, or the share of the gap it left.
+
+        2 where nothing was tried yet, which time that others do not use may still be.
+        """
+        search = self.searches[name]
+        if self._untried(name):
+            return 2.0
+        left = search.gap / max(search.baseline_gap, 1e-9)
+        return left if DOUBTFUL < left < 1.0 else 0.0
+
+    def _confirm(self, name: str) -> None:
+        """Look at a class: fresh seeds, an unseen part of the real images."""
         self._stage("confirm")
-        for name, search in self.searches.items():
-            last = self.state["looks"].get(name)
-            if not search.has_baseline or (last is None and not self.searching):
-                continue
-            start, drawn = time.perf_counter(), self.studio.generated
-            try:
-                part, trials, atoms, mixture = self._look(name)
-                if self.looked.get(name) == (part, trials, atoms):
-                    continue
-                self.looks[name] = self._shoot(name, part, atoms, mixture)
-            except GeneratorConfigError:
-                raise
-            except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
-                self._log_error(f"{name} could not be confirmed", error)
-                self.failed[name] = f"its confirmation failed: {error}"
-                continue
-            self.failed.pop(name, None)
-            self.looked[name] = (part, trials, atoms)
-            if self.studio.generated > drawn:
-                self.pace.note_look(time.perf_counter() - start)
-            self._save_state()
-            self.reporter.event(
-                "progress", done=len(self.looks), total=len(self.searches), what="confirming"
-            )
-            if self.interrupted:
+        self.due.discard(name)
+        start, drawn = time.perf_counter(), self.studio.generated
+        try:
+            part, trials, atoms, mixture = self._look(name)
+            if self.looked.get(name) == (part, trials, atoms):
                 return
-        self._score()
+            self.looks[name] = self._shoot(name, part, atoms, mixture)
+        except GeneratorConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
+            self._log_error(f"{name} could not be confirmed", error)
+            self.failed[name] = f"its confirmation failed: {error}"
+            return
+        self.failed.pop(name, None)
+        self.looked[name] = (part, trials, atoms)
+        self.pace.note_look(time.perf_counter() - start, images=self.studio.generated - drawn)
+        self._save_state()
+        self.reporter.event(
+            "progress", done=len(self.looks), total=len(self.searches), what="confirming"
+        )
 
     def _look(self, name: str) -> tuple[int, int, int, Mixture]:
         """The part of the confirm split to look at, after how many trials and atoms, and at what.
@@ -628,6 +656,8 @@ class _Tuning:
         return Mixture.from_json(self.rundir.read_json("mixtures.json")["classes"][name])
 
     def _score(self) -> None:
+        """Judge all classes together, for their q-values are."""
+        self.looks = {name: self.looks[name] for name in self.searches if name in self.looks}
         looks = self.looks
         before = {n: (look["part"], look["trials"]) for n, look in self.state["looks"].items()}
         options: dict[str, Any] = {
@@ -672,30 +702,48 @@ class _Tuning:
             self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
         self._save_state()
 
-    def _reopened(self) -> bool:
-        """Put classes that did not hold back into the search, if time and parts are left."""
-        if self.budget.left < 2 * self._reserve():
-            return False
-        return self._reopen()
-
     def _reopen(self) -> bool:
-        """Search on in the classes whose last look, at what they still are, did not hold."""
-        reopened = False
-        for name, look in self.state["looks"].items():
-            search = self.searches[name]
-            if look["atoms"] != len(search.bank) or self._rests(name) or self.budget.spent(search):
-                continue
-            if _untried(search, len(search.bank)):
-                continue  # it was never closed
-            told = self.state["reopened"].setdefault(name, [])
-            if any(t["at"] >= look["trials"] for t in told):
-                continue  # this look's was told already; its trials failed
-            if search.reopen(unseen_gap=look.get("gap", 0.0)):
+        """Begin a round: with what no look has seen yet, and the worst of what did not hold.
+
+        Of those, as many as there is time to search for and to look at; False if that is none.
+        """
+        looks = self.state["looks"]
+        self.due = {name for name in self.searches if name not in looks or self._afoot(name)}
+        held = [name for name in self.searches if name not in self.due and self._may_go_on(name)]
+        worst = sorted(
+            held, key=lambda n: looks[n].get("gap", 0.0) / self.searches[n].floor, reverse=True
+        )
+        chosen = []
+        for name in worst:
+            self.due.add(name)
+            if self.budget.left < WORTHWHILE * self._reserve():
+                self.due.remove(name)
+                break
+            chosen.append(name)
+            search, look = self.searches[name], looks[name]
+            if not self._untried(name):  # such a class was never closed
+                search.reopen(unseen_gap=look.get("gap", 0.0))
                 # A resumed run must take up the class again at this very trial.
-                told.append({"at": search.number, "gap": search.unseen_gap})
-                reopened = True
+                told = {"at": search.number, "gap": search.unseen_gap}
+                self.state["reopened"].setdefault(name, []).append(told)
         self._save_state()
-        return reopened
+        return bool(chosen)
+
+    def _afoot(self, name: str) -> bool:
+        """Whether a class has gone on since its last look, or had been told to."""
+        look, search = self.state["looks"][name], self.searches[name]
+        told = self.state["reopened"].get(name, [])
+        return not self._rests(name) and (
+            look["atoms"] != len(search.bank)
+            or search.pending
+            or any(t["at"] >= look["trials"] for t in told)
+        )
+
+    def _may_go_on(self, name: str) -> bool:
+        """Whether a class that did not hold can be searched on in."""
+        search = self.searches[name]
+        stopped = search.failures >= FAILURES or (self._untried(name) and search.stopped())
+        return not (self._rests(name) or self.budget.spent(search) or stopped)
 
     # Closing
 
@@ -785,12 +833,14 @@ class _Tuning:
             kept, baseline = self.looks[name][1].mixture.recipes, (search.space.baseline,)
             if kept == baseline != search.mixture().recipes:
                 return "no mixture did better on unseen photos: the baseline is kept"
-        if why := search.stopped():
-            if search.failures < FAILURES:
-                return why
+        if search.failures >= FAILURES:
             rows = [row for row in self.rundir.trials() if row["class"] == name]
-            return f"{why}, of which the last: {rows[-1]['error']}"
-        if self.state["looks"].get(name, {}).get("confirmed"):
+            return f"{search.stopped()}, of which the last: {rows[-1]['error']}"
+        look = self.state["looks"].get(name)
+        # Closed for the search alone is no reason to end: what kept it from going on is.
+        if (why := search.stopped()) and (look is None or look["confirmed"] or search.gap > 0.0):
+            return why
+        if look is not None and look["confirmed"]:
             return "confirmed"
         if self.budget.spent(search):
             return LIMIT_REACHED
@@ -824,7 +874,9 @@ class _Tuning:
         if self.searching:
             self.state["stage"] = name
             self._save_state()
-        self.reporter.event("stage", name=name)
+        if name != self.stage:
+            self.stage = name
+            self.reporter.event("stage", name=name)
 
     def _log_error(self, what: str, error: Exception) -> None:
         """One line on the terminal; how it came about, in RUN/errors.log."""

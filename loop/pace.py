@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 _LATEST: Final = 50  # trials that a class's pace is read from: machines grow slower and faster
+_LATEST_LOOKS: Final = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Pace:
     _baseline: list[float] = field(default_factory=list)
     _small: list[float] = field(default_factory=list)
     _begun: set[str] = field(default_factory=set)  # classes that have had more than a baseline
-    _looks: list[float] = field(default_factory=list)
+    _looks: list[tuple[float, int]] = field(default_factory=list)  # seconds, images
 
     def note_trial(self, row: Mapping[str, Any]) -> None:
         """Keep what a line of `trials.jsonl` took.
@@ -50,9 +51,10 @@ class Pace:
         if done and row["stage"] == "joint":
             self._joint.setdefault(name, []).append(row["seconds"])
 
-    def note_look(self, seconds: float) -> None:
-        """Keep what confirming a class took, its images drawn and not read back."""
-        self._looks.append(seconds)
+    def note_look(self, seconds: float, *, images: int) -> None:
+        """Keep what confirming a class took; one that was mostly read back says nothing."""
+        if images >= self.look_images / 2:
+            self._looks.append((seconds, images))
 
     def trial(self, name: str | None = None) -> float:
         """Seconds of a trial of the class, or of any, or else at the pace of the baselines."""
@@ -67,7 +69,8 @@ class Pace:
     def look(self) -> float:
         """Seconds of confirming a class: as measured, or at the pace of the last trials."""
         if self._looks:
-            return float(np.mean(self._looks))  # time for several is kept back: their sum counts
+            seconds, images = np.sum(self._looks[-_LATEST_LOOKS:], axis=0)
+            return float(seconds / images) * self.look_images
         pace = self.trial() / self.trial_images
         if self._baseline and self._small:
             # A look draws in larger batches than a trial.

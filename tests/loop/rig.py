@@ -9,13 +9,18 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import slow_pond
 import yaml
 
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.budget import Budget
 from gapclose.loop.cli import main
 
 HERE = Path(__file__).parent
@@ -77,6 +82,30 @@ def here(*words: object, **environment: str) -> tuple[int, str]:
             main()
         except SystemExit as stop:
             return int(stop.code or 0), err.getvalue()
+
+
+@dataclass
+class Clock:
+    """Seconds since a run began; only the slow pond moves it, and slower as the night goes on."""
+
+    slower: float = 0.0  # by how much after eight hours
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds * (1.0 + self.slower * self.now / (8 * 3600.0))
+
+
+def by_clock(clock: Clock, *words: object, **environment: str) -> tuple[int, str]:
+    """`here`, with hours in seconds: what does not draw takes no time."""
+    with (
+        patch.object(slow_pond, "time", SimpleNamespace(sleep=clock.sleep)),
+        patch("time.perf_counter", clock),
+        patch("gapclose.loop.controller.Budget", partial(Budget, now=clock)),
+    ):
+        return here(*words, **environment)
 
 
 def lines(run: Path) -> int:

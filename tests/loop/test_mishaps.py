@@ -291,11 +291,11 @@ def test_classes_that_rest_keep_no_time_from_those_that_do_not(tmp_path: Path) -
     kept: list[float] = []
 
     def reserved(self: Any) -> None:
-        self.pace.note_look(1000.0)
+        self.pace.note_look(1000.0, images=self.config.confirm.images)
         kept.append(self._reserve())
 
     later = ("--set", "tune.trials=null", "--set", "tune.budget=2h")
-    with patch("gapclose.loop.controller._Tuning._warn_of_few", reserved):
+    with patch("gapclose.loop.controller._Tuning._point", reserved):
         assert here("tune", config, "--out", out, *later)[0] == 0
     assert 0 < kept[0] < 1000.0
 

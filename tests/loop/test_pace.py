@@ -47,8 +47,9 @@ def test_a_look_takes_what_looks_took_and_before_that_what_its_larger_batches_wo
     pace.note_trial(row("frog", "settings", 0.1, number=2))  # a camera on images that were there
     pace.note_trial(row("frog", "joint", 16.0))  # these draw at twice that
     assert pace.look() == pytest.approx(200 * 2.0 * 0.5)
-    pace.note_look(7.0)
-    pace.note_look(17.0)
+    pace.note_look(9.0, images=20)  # the others were read back
+    pace.note_look(7.0, images=100)
+    pace.note_look(17.0, images=300)  # its baseline was drawn as well
     assert pace.look() == 12.0
 
 

@@ -1,0 +1,41 @@
+"""When a run by the clock ends, and what its time is used for; hours of it in seconds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapclose.generators.pond import COLORS, write_real
+from gapclose.loop.run import Run
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rig import Clock, by_clock, written
+
+CLASSES = ("frog", "bird", "cat", "dog")
+BUDGET = 4 * 3600.0  # of which baselines take 4,000 s
+LOOK = 200 * 10.0  # 200 images of 10 s
+SPACE = {
+    "prompt": "a photo of a {color} {class}",
+    "slots": {"color": ["", *COLORS]},
+    "guidance_scale": [1.0, 6.0],
+}
+
+
+@pytest.mark.slow
+def test_time_that_was_kept_back_and_not_used_is_searched_in_and_the_run_ends_in_time(
+    tmp_path: Path,
+) -> None:
+    write_real(tmp_path / "photos", per_class=250, classes=CLASSES)
+    tune = {"budget": f"{BUDGET:.0f}s", "trials": None, "images_per_trial": 8}
+    changes = {"classes": [*CLASSES], "space": SPACE, "tune": tune, "confirm": {"images": 200}}
+    config, out = written(tmp_path / "c.yaml", tmp_path / "photos", **changes), tmp_path / "run"
+    clock = Clock()
+    code, err = by_clock(clock, "tune", config, "--out", out, SLOW_POND_SECONDS="10")
+    assert code == 0, err
+    run = Run.open(out)
+    # Nobody knew that the first mixtures would hold: time to draw their baselines was kept back.
+    tried = {row["class"] for row in run.trials if row["stage"] != "baseline"}
+    assert tried == {*CLASSES} == {row["name"] for row in run.gap["classes"]}
+    assert BUDGET - LOOK < clock.now <= BUDGET
