@@ -871,12 +871,13 @@ class _Tuning:
     # Saying
 
     def _stage(self, name: str) -> None:
+        if name == self.stage:
+            return
+        self.stage = name
         if self.searching:
             self.state["stage"] = name
             self._save_state()
-        if name != self.stage:
-            self.stage = name
-            self.reporter.event("stage", name=name)
+        self.reporter.event("stage", name=name)
 
     def _log_error(self, what: str, error: Exception) -> None:
         """One line on the terminal; how it came about, in RUN/errors.log."""
