@@ -52,6 +52,7 @@ from gapclose.loop.pace import Pace
 from gapclose.loop.pointing import Selection, pointed_prompts, selections
 from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
+from gapclose.loop.rounds import Standing, kept_back, taken_up
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
@@ -66,14 +67,8 @@ __all__ = ["tune"]
 log = logging.getLogger(__name__)
 
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
-# Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
-CLOSING_SECONDS: Final = 16.0
-CLOSING_SECONDS_PER_CLASS: Final = 3.3
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
-DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
-READING: Final = 0.2  # of a look: reading its images back took that on the pond, which draws fast
-WORTHWHILE: Final = 1.5  # of a round's looks: with less time, there is too little to search in
 
 
 def tune(
@@ -251,6 +246,7 @@ class _Tuning:
         """
         self._replay()
         if self.searching:
+            self.due = {name for name in self.searches if not self._rests(name)}
             self._mend()
             self._warn_of_few()
             self._reopen()
@@ -265,7 +261,10 @@ class _Tuning:
                     self._confirm(name)
                     continue
                 self._score()
-                if not self.searching or not self._reopen():
+                if not self.searching:
+                    break
+                self._reopen()
+                if self._next_trial() is None:
                     break
             self._save_state()
             if self.interrupted:
@@ -388,25 +387,22 @@ class _Tuning:
 
     def _tune(self) -> None:
         start, worked = time.perf_counter(), self._worked()
-        # Every class gets its baseline, whatever the budget: without one there is no report.
-        while not self.interrupted and (
-            self.budget.left > self._reserve()
-            or not all(
-                s.has_baseline or s.stopped() or self.budget.spent(s)
-                for s in self.searches.values()
-            )
-        ):
-            name = self.budget.pick(
-                {name: s for name, s in self.searches.items() if name in self.due},
-                seconds={name: self.pace.trial(name) for name in self.searches},
-            )
-            if name is None:
-                break
+        while not self.interrupted and (name := self._next_trial()):
             self._stage("tune")
             self._trial(name)
         spent = time.perf_counter() - start
         self.tune_seconds["all"] += spent
         self.tune_seconds["loop"] += spent - (self._worked() - worked)
+
+    def _next_trial(self) -> str | None:
+        """The class to try next: None when none wants it, or what time is left is kept back."""
+        # Every class gets its baseline, whatever the budget: without one there is no report.
+        if self.budget.left <= self._reserve() and all(
+            s.has_baseline or s.stopped() or self.budget.spent(s) for s in self.searches.values()
+        ):
+            return None
+        due = {n: s for n, s in self.searches.items() if n in self.due and not self._rests(n)}
+        return self.budget.pick(due, seconds={name: self.pace.trial(name) for name in due})
 
     def _worked(self) -> float:
         """Seconds of generating and embedding so far."""
@@ -451,7 +447,8 @@ class _Tuning:
                 trial_seconds=self.pace.trial(),
                 open_classes=sum(
                     s.stopped() is None and not self.budget.spent(s)
-                    for s in self.searches.values()
+                    for n, s in self.searches.items()
+                    if n in self.due
                 ),
                 reserve=self._reserve(),
             ),
@@ -530,56 +527,51 @@ class _Tuning:
 
     def _reserve(self) -> float:
         """Seconds kept back for confirming every class, the map and the report."""
+        return self._reserve_for([self._standing(n) for n in self.due if self._drawn(n)])
+
+    def _reserve_for(self, due: Sequence[Standing]) -> float:
+        """The same, if these classes are due."""
         if self.budget.limits.budget is None:
             return 0.0
-        waiting = doubtful = resting = 0
-        for name, search in self.searches.items():
-            if not search.has_baseline or self._untried(name):
-                continue
-            if name in self.due:
-                waiting += 1
-                # A mixture that is no better on unseen photos has the baseline drawn after it.
-                doubtful += self._doubt(name) > 0
-            else:
-                resting += name not in self.looks
-        # Of the classes that nothing was tried for, the next one to be picked will want a look.
-        waiting += any(self._untried(name) for name in self.due)
-        closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(self.searches)
-        looks = max(1.15 * waiting, waiting + doubtful) + READING * resting
-        return looks * self.pace.look() + closing
+        names = {standing.name for standing in due}
+        resting = sum(
+            name not in names and name not in self.looks and self._drawn(name)
+            for name in self.state["looks"]
+        )
+        classes, look = len(self.searches), self.pace.look()
+        return kept_back(due, resting=resting, classes=classes, look=look)
+
+    def _drawn(self, name: str) -> bool:
+        """Whether a class has its baseline, without which there is nothing to look at."""
+        return self.searches[name].has_baseline
+
+    def _standing(self, name: str) -> Standing:
+        search, look = self.searches[name], self.state["looks"].get(name)
+        tried = not _untried(search, len(search.bank))
+        gap = max(search.gap, 0.0 if look is None else look.get("gap", 0.0))
+        return Standing(
+            name=name,
+            gap=gap / search.floor,
+            left=search.gap / max(search.baseline_gap, 1e-9),
+            tried=tried,
+            new=tried and (look is None or look["atoms"] != len(search.bank)),
+        )
 
     # Confirming
 
     def _next_look(self) -> str | None:
-        """The class to look at next in this round: those first whose looks are sure in cost.
+        """The class to look at next in this round.
 
-        Among them those nearest to closed: time that is not used goes to the others.
         A run that is only measured, at what was looked at before and at nothing else.
         """
         wanted = [
-            name
-            for name, search in self.searches.items()
-            if search.has_baseline
+            self._standing(name)
+            for name in self.searches
+            if self._drawn(name)
             and (self.searching or name in self.state["looks"])
             and (name in self.due or (name not in self.looks and name not in self.failed))
         ]
-        searches = self.searches
-        order = {n: (self._doubt(n), searches[n].gap / searches[n].floor) for n in wanted}
-        return min(wanted, key=order.__getitem__, default=None)
-
-    def _untried(self, name: str) -> bool:
-        return _untried(self.searches[name], len(self.searches[name].bank))
-
-    def _doubt(self, name: str) -> float:
-        """How doubtful it is that a class's mixture is kept: 0, or the share of the gap it left.
-
-        2 where nothing was tried yet, which time that others do not use may still be.
-        """
-        search = self.searches[name]
-        if self._untried(name):
-            return 2.0
-        left = search.gap / max(search.baseline_gap, 1e-9)
-        return left if DOUBTFUL < left < 1.0 else 0.0
+        return min(wanted, key=lambda standing: standing.turn).name if wanted else None
 
     def _confirm(self, name: str) -> None:
         """Look at a class: fresh seeds, an unseen part of the real images."""
@@ -702,48 +694,51 @@ class _Tuning:
             self.rundir.write_json("mixtures.json", {"schema": 1, "classes": ordered})
         self._save_state()
 
-    def _reopen(self) -> bool:
+    def _reopen(self) -> None:
         """Begin a round: with what no look has seen yet, and the worst of what did not hold.
 
-        Of those, as many as there is time to search for and to look at; False if that is none.
+        What could not be confirmed is left to the next session.
         """
         looks = self.state["looks"]
-        self.due = {name for name in self.searches if name not in looks or self._afoot(name)}
-        held = [name for name in self.searches if name not in self.due and self._may_go_on(name)]
-        worst = sorted(
-            held, key=lambda n: looks[n].get("gap", 0.0) / self.searches[n].floor, reverse=True
-        )
-        chosen = []
-        for name in worst:
+        self.due = {
+            name
+            for name in self.searches
+            if name not in self.failed and (name not in looks or self._afoot(name))
+        }
+        held = [name for name in looks if self._may_go_on(name)]
+        for name in taken_up(
+            [self._standing(name) for name in held],
+            [self._standing(name) for name in self.due if self._drawn(name)],
+            left=self.budget.left,
+            reserve=self._reserve_for,
+        ):
             self.due.add(name)
-            if self.budget.left < WORTHWHILE * self._reserve():
-                self.due.remove(name)
-                break
-            chosen.append(name)
-            search, look = self.searches[name], looks[name]
-            if not self._untried(name):  # such a class was never closed
-                search.reopen(unseen_gap=look.get("gap", 0.0))
+            search = self.searches[name]
+            if not _untried(search, len(search.bank)):  # such a class was never closed
+                search.reopen(unseen_gap=looks[name].get("gap", 0.0))
                 # A resumed run must take up the class again at this very trial.
                 told = {"at": search.number, "gap": search.unseen_gap}
                 self.state["reopened"].setdefault(name, []).append(told)
         self._save_state()
-        return bool(chosen)
 
     def _afoot(self, name: str) -> bool:
         """Whether a class has gone on since its last look, or had been told to."""
         look, search = self.state["looks"][name], self.searches[name]
         told = self.state["reopened"].get(name, [])
         return not self._rests(name) and (
-            look["atoms"] != len(search.bank)
+            search.number > look["trials"]
             or search.pending
             or any(t["at"] >= look["trials"] for t in told)
         )
 
     def _may_go_on(self, name: str) -> bool:
-        """Whether a class that did not hold can be searched on in."""
+        """Whether a class that did not hold, and is not due, can be searched on in."""
         search = self.searches[name]
-        stopped = search.failures >= FAILURES or (self._untried(name) and search.stopped())
-        return not (self._rests(name) or self.budget.spent(search) or stopped)
+        if name in self.due or name in self.failed or self._rests(name):
+            return False
+        if self.budget.spent(search) or search.failures >= FAILURES:
+            return False
+        return not _untried(search, len(search.bank)) or search.stopped() is None
 
     # Closing
 
@@ -838,7 +833,8 @@ class _Tuning:
             return f"{search.stopped()}, of which the last: {rows[-1]['error']}"
         look = self.state["looks"].get(name)
         # Closed for the search alone is no reason to end: what kept it from going on is.
-        if (why := search.stopped()) and (look is None or look["confirmed"] or search.gap > 0.0):
+        held = look is None or look["confirmed"]
+        if (why := search.stopped()) and (held or not why.startswith("closed")):
             return why
         if look is not None and look["confirmed"]:
             return "confirmed"

@@ -9,14 +9,17 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 
 from gapclose.generators.pond import write_real
-from gapclose.loop.config import ConfigError, load_config
+from gapclose.loop.budget import Budget
+from gapclose.loop.config import ConfigError, TuneConfig, load_config
 from gapclose.loop.controller import _Tuning, tune
+from gapclose.loop.pace import Pace
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.space import Space
@@ -272,6 +275,104 @@ def test_hints_are_the_first_winners_of_other_classes_and_not_the_baselines(conf
     won = zip(("cat", "frog", "dog", "deer"), others, strict=True)
     tuning.winners = [("ship", baseline), *won]
     assert tuning._hints("frog") == [others[0], others[2]]
+
+
+# ---------------------------------------------------------------------------------- rounds
+
+
+def look(**facts: Any) -> dict[str, Any]:
+    """A look that did not hold, at all there was after nine trials."""
+    shown = {"part": 0, "trials": 9, "atoms": 5, "confirmed": False, "gap": 0.5, "tagged": False}
+    return shown | facts
+
+
+def search(**facts: Any) -> Any:
+    """A search that stands still: nine trials, five atoms, and wants more."""
+    shown = {"number": 9, "images": 200, "has_baseline": True, "pending": False, "pointed": ()}
+    shown |= {"gap": 0.2, "unseen_gap": 0.0, "floor": 0.1, "failures": 0, "joint_since_gain": 0}
+    shown |= {"baseline_gap": 2.0, "baseline_floor": 0.1, "bank": [0] * 5, "why": None}
+    found = SimpleNamespace(**shown | facts)
+    found.stopped = lambda: found.why
+    found.reopen = lambda unseen_gap: vars(found).update(unseen_gap=unseen_gap, why=None)
+    return found
+
+
+def standing_still(
+    searches: dict[str, Any], looks: dict[str, dict[str, Any]], **limits: Any
+) -> _Tuning:
+    """A controller between two steps, a second an image, by default with all time there is."""
+    tuning = object.__new__(_Tuning)
+    limits = {"budget": None, "trials": 100} | limits
+    tuning.budget = Budget(limits=TuneConfig(**limits), now=lambda: 0.0)
+    tuning.pace = Pace(trial_images=8, baseline_images=100, look_images=100)
+    tuning.pace.note_look(100.0, images=100)
+    tuning.searches, tuning.searching, tuning.due = searches, True, set()
+    tuning.gallery = {name: SimpleNamespace(parts=[0, 1, 2]) for name in searches}  # type: ignore[misc]
+    tuning.state, tuning.looks, tuning.failed = {"looks": looks, "reopened": {}}, {}, {}
+    tuning.images_before, tuning.studio = 0, SimpleNamespace(generated=0)  # type: ignore[assignment]
+    tuning.rundir = SimpleNamespace(write_json=lambda *_: None)  # type: ignore[assignment]
+    return tuning
+
+
+def test_a_class_that_comes_to_rest_within_a_round_gets_no_more_trials() -> None:
+    """As a confirmed one does whose pointed prompts are spent: a resumed run would not try it."""
+    searches = {"frog": search(gap=9.0), "ship": search()}
+    tuning = standing_still(searches, {"frog": look(confirmed=True), "ship": look()})
+    tuning.due = {*searches}
+    searches["frog"].pending = True
+    assert tuning._next_trial() == "frog"
+    searches["frog"].pending = False
+    assert tuning._next_trial() == "ship"
+
+
+def test_a_class_that_was_told_to_go_on_is_tried_before_it_is_looked_at_in_vain() -> None:
+    searches = {"frog": search(gap=0.01), "ship": search(gap=0.9)}
+    looks = {"frog": look(gap=0.01), "ship": look(trials=7, atoms=3)}
+    tuning = standing_still(searches, looks)
+    tuning.due = {*searches}
+    assert tuning._next_look() == "ship"
+
+
+def test_a_round_begins_with_what_went_on_and_then_the_worst_that_there_is_time_for() -> None:
+    """Whether or not there is time: what was begun, settings of an untried class too."""
+    searches = {
+        "frog": search(number=12, bank=[0]),
+        "ship": search(why="closed on the tune split"),
+        "cat": search(),
+        "dog": search(),
+        "deer": search(),
+        "bird": search(number=12, bank=[0] * 6),
+    }
+    looks = {name: look(gap=k / 2) for k, name in enumerate(searches)}
+    looks["frog"] |= {"atoms": 1}
+    looks["dog"] |= {"confirmed": True}
+    looks["deer"] |= {"part": 2}
+    tuning = standing_still(searches, looks, trials=None, budget=1.0)
+    tuning._reopen()
+    assert (tuning.due, tuning._next_trial()) == ({"frog", "bird"}, None)
+    assert tuning.state["reopened"] == {}
+    tuning = standing_still(searches, looks, trials=None, budget=700.0)
+    tuning._reopen()
+    assert tuning.due == {"frog", "bird", "cat"}
+    tuning = standing_still(searches, looks)
+    tuning.failed = {"bird": "its confirmation failed"}
+    tuning._reopen()
+    assert tuning.due == {"frog", "ship", "cat"}
+    told = tuning.state["reopened"]
+    assert told == {"cat": [{"at": 9, "gap": 1.0}], "ship": [{"at": 9, "gap": 0.5}]}
+    assert tuning._next_trial() is not None
+
+
+def test_closed_for_the_search_alone_is_no_reason_to_have_stopped() -> None:
+    for why in ("closed on the tune split", "closed from the start"):
+        tuning = standing_still({"frog": search(why=why)}, {"frog": look()})
+        assert tuning._stopped("frog") == "the budget is out"
+        tuning.state["looks"]["frog"]["part"] = 2
+        assert tuning._stopped("frog").startswith("all 3 looks at photos")
+        tuning.state["looks"]["frog"]["confirmed"] = True
+        assert tuning._stopped("frog") == why
+    tuning = standing_still({"frog": search(why="no gain for a while")}, {"frog": look()})
+    assert tuning._stopped("frog") == "no gain for a while"
 
 
 def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(

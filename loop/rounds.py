@@ -1,0 +1,90 @@
+"""A round: classes are tried, then looked at one by one; the time kept back for the looks.
+
+What a look leaves of its time is searched in before the next, so the order matters. It reckons in
+seconds that it is given; it draws nothing and knows no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+# Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
+CLOSING_SECONDS: Final = 16.0
+CLOSING_SECONDS_PER_CLASS: Final = 3.3
+DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
+READING: Final = 0.2  # of a look: reading its images back took that on the pond, which draws fast
+SLACK: Final = 0.15  # of the looks: they take longer than trials told, or a sure mixture fails
+WORTHWHILE: Final = 1.5  # of what is kept back: with less time, there is too little to search in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a class that has its baseline stands.
+
+    Attributes:
+        name: The class.
+        gap: In floors, on the tune split or as the last look saw it, whichever is more.
+        left: What the mixture leaves of the baseline's gap, on the tune split.
+        tried: Whether anything but the baseline is in its bank; if not, a look costs nothing.
+        new: Whether its bank has what no look has seen.
+    """
+
+    name: str
+    gap: float
+    left: float
+    tried: bool
+    new: bool
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its mixture may not hold on unseen photos, and the baseline be drawn as well."""
+        return DOUBTFUL < self.left < 1.0
+
+    @property
+    def turn(self) -> tuple[bool, bool, float]:
+        """Sorts the looks: those with something to see, those sure in cost, those nearest closed.
+
+        Who comes late is searched in with what the others leave.
+        """
+        return not self.new, self.doubtful, self.gap
+
+
+def kept_back(due: Collection[Standing], *, resting: int, classes: int, look: float) -> float:
+    """Seconds kept back for confirming, the map and the report.
+
+    Args:
+        due: The classes that are still to be looked at.
+        resting: Classes whose last look is only read back.
+        classes: All of the run.
+        look: Seconds of a look.
+    """
+    tried = [standing for standing in due if standing.tried]
+    # Of the classes that nothing was tried for, the next one to be picked will want a look.
+    waiting = len(tried) + (len(tried) < len(due))
+    doubtful = sum(standing.doubtful for standing in tried)
+    looks = waiting + max(SLACK * waiting, doubtful) + READING * resting
+    return looks * look + CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes
+
+
+def taken_up(
+    held: Collection[Standing],
+    due: Sequence[Standing],
+    *,
+    left: float,
+    reserve: Callable[[Sequence[Standing]], float],
+) -> list[str]:
+    """Of classes that did not hold, the worst, as many as there is time to search for and look at.
+
+    Args:
+        held: The classes that could be searched on in.
+        due: Those that will be looked at anyhow.
+        left: Seconds left.
+        reserve: Seconds kept back if these are due.
+    """
+    chosen: list[Standing] = []
+    for standing in sorted(held, key=lambda standing: standing.gap, reverse=True):
+        if left >= WORTHWHILE * reserve([*due, *chosen, standing]):
+            chosen.append(standing)
+    return [standing.name for standing in chosen]

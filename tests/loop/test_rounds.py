@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapclose.loop.rounds import Standing, kept_back, taken_up
+
+LOOK = 100.0
+CLOSING = 16.0 + 2 * 3.3
+
+
+def standing(name: str = "frog", **facts: float | bool) -> Standing:
+    shown = {"gap": 3.0, "left": 0.1, "tried": True, "new": True} | facts
+    return Standing(name=name, **shown)  # type: ignore[arg-type]
+
+
+def reserve(due: Sequence[Standing]) -> float:
+    return kept_back(due, resting=0, classes=2, look=LOOK)
+
+
+standings = st.lists(
+    st.builds(
+        Standing,
+        name=st.text("abc", min_size=3, max_size=9),
+        gap=st.floats(0, 50),
+        left=st.floats(0, 2),
+        tried=st.booleans(),
+        new=st.booleans(),
+    ),
+    max_size=8,
+    unique_by=lambda s: s.name,
+)
+
+
+def test_with_nothing_due_the_report_is_kept_time_for_and_what_rests_is_read() -> None:
+    assert reserve([]) == pytest.approx(CLOSING)
+    assert kept_back([], resting=5, classes=2, look=LOOK) == pytest.approx(CLOSING + LOOK)
+
+
+def test_a_doubtful_class_may_want_two_looks_and_a_sure_one_a_little_more_than_one() -> None:
+    sure, doubtful = standing("frog"), standing("ship", left=0.7)
+    assert reserve([sure]) == pytest.approx(CLOSING + 1.15 * LOOK)
+    assert reserve([doubtful]) == pytest.approx(CLOSING + 2 * LOOK)
+    assert reserve([sure, doubtful]) == pytest.approx(CLOSING + 3 * LOOK)
+    kept_as_it_is = standing(left=1.0)  # its baseline is its mixture
+    assert reserve([kept_as_it_is]) == reserve([sure])
+
+
+def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
+    untried = [standing(name, tried=False, new=False, left=1.0) for name in ("cat", "dog", "cow")]
+    assert reserve(untried) == reserve(untried[:1]) == reserve([standing()])
+
+
+@given(standings)
+def test_time_kept_back_is_enough_if_no_doubtful_mixture_holds(due: list[Standing]) -> None:
+    tried = [s for s in due if s.tried]
+    needed = len(tried) + sum(s.doubtful for s in tried)
+    assert reserve(due) >= CLOSING + needed * LOOK - 1e-6
+
+
+def test_what_is_sure_and_nearly_closed_is_looked_at_first_and_what_has_nothing_new_last() -> None:
+    looks = [
+        standing("told to go on", new=False, gap=0.1),
+        standing("doubtful", left=0.9, gap=0.5),
+        standing("far", gap=9.0),
+        standing("near", gap=0.2),
+        standing("untried", tried=False, new=False, left=1.0),
+    ]
+    order = [s.name for s in sorted(looks, key=lambda s: s.turn)]
+    assert order == ["near", "far", "doubtful", "told to go on", "untried"]
+
+
+def test_the_worst_are_taken_up_and_one_that_does_not_fit_keeps_no_other_out() -> None:
+    worst, doubtful, mild = standing("a", gap=9), standing("b", gap=5, left=0.8), standing("c")
+    held = [mild, doubtful, worst]
+    all_of_them = 1.5 * reserve(held)
+    assert taken_up(held, [], left=all_of_them, reserve=reserve) == ["a", "b", "c"]
+    for_two_sure = 1.5 * reserve([worst, mild])
+    assert taken_up(held, [], left=for_two_sure, reserve=reserve) == ["a", "c"]
+    # What is due anyhow comes before.
+    assert taken_up(held, [standing("d")], left=for_two_sure, reserve=reserve) == ["a"]
+    assert taken_up(held, [], left=1.4 * reserve([mild]), reserve=reserve) == []
+
+
+@given(standings, standings, st.floats(0, 2000))
+def test_what_is_taken_up_leaves_half_as_much_to_search_in(
+    held: list[Standing], due: list[Standing], left: float
+) -> None:
+    names = taken_up(held, due, left=left, reserve=reserve)
+    chosen = [s for s in held if s.name in names]
+    if chosen:
+        assert left >= 1.5 * reserve([*due, *chosen]) - 1e-6
