@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,8 @@ class _Tuning:
             look_images=config.confirm.images,
         )
         self.tune_seconds = {"all": 0.0, "loop": 0.0}
+        self.teller = ThreadPoolExecutor(1)
+        self.told: Future[None] = self.teller.submit(lambda: None)  # the last trial's
         self.due: set[str] = set()  # to be tried, and then looked at, in this round
         self.stage = ""
         self.failed: dict[str, str] = {}
@@ -251,7 +254,7 @@ class _Tuning:
             self._warn_of_few()
             self._reopen()
             self._point()
-        with _interruptible(self):
+        with _interruptible(self), self.teller:
             while not self.interrupted:
                 if self.searching:
                     self._tune()
@@ -390,6 +393,7 @@ class _Tuning:
         while not self.interrupted and (name := self._next_trial()):
             self._stage("tune")
             self._trial(name)
+        self.told.result()
         spent = time.perf_counter() - start
         self.tune_seconds["all"] += spent
         self.tune_seconds["loop"] += spent - (self._worked() - worked)
@@ -499,16 +503,21 @@ class _Tuning:
         seconds = time.perf_counter() - start
         row |= {"images_total": search.images, "seconds": seconds}
         self.rundir.append_trial(row)
-        try:
-            self.records[name].tell(row)
-        except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
-            log.warning("trial %d of %s is not in the study yet: %s", row["number"], name, error)
+        self.told.result()
+        self.told = self.teller.submit(self._tell, name, row)
         for recipe, seeds in proposal.jobs:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
         self.pace.note_trial(row)
         self._note_winner(name)
         self._say(name, row)
+
+    def _tell(self, name: str, row: dict[str, Any]) -> None:
+        """Tell the class's study of a trial: 20 ms in a database, while the next is drawn."""
+        try:
+            self.records[name].tell(row)
+        except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
+            log.warning("trial %d of %s is not in the study yet: %s", row["number"], name, error)
 
     def _note_winner(self, name: str) -> None:
         winner = self.searches[name].winner
