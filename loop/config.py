@@ -492,6 +492,16 @@ class RunConfig(_Section):
         local = colon and kind in ("onnx", "transformers", "open_clip:local-dir")
         return f"{kind}:{_absolute_path(target)}" if local and Path(target).exists() else name
 
+    @field_validator("storage")
+    @classmethod
+    def _outlives_the_run(cls, url: str | None) -> str | None:
+        if url is not None and re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?(\?.*)?", url):
+            raise ValueError(
+                f"got {_shown(url)}, which is kept in memory and gone when the run ends; expected "
+                "sqlite:///FILE, another database's URL, or null"
+            )
+        return url
+
     @field_validator("attributes")
     @classmethod
     def _told_apart(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -249,7 +249,6 @@ class _Tuning:
         """
         self._replay()
         if self.searching:
-            self.due = {name for name in self.searches if not self._rests(name)}
             self._mend()
             self._warn_of_few()
             self._reopen()
@@ -704,16 +703,9 @@ class _Tuning:
         self._save_state()
 
     def _reopen(self) -> None:
-        """Begin a round: with what no look has seen yet, and the worst of what did not hold.
-
-        What could not be confirmed is left to the next session.
-        """
+        """Begin a round: with what no look has seen yet, and the worst of what did not hold."""
         looks = self.state["looks"]
-        self.due = {
-            name
-            for name in self.searches
-            if name not in self.failed and (name not in looks or self._afoot(name))
-        }
+        self.due = {name for name in self.searches if name not in looks or self._afoot(name)}
         held = [name for name in looks if self._may_go_on(name)]
         for name in taken_up(
             [self._standing(name) for name in held],
@@ -731,19 +723,22 @@ class _Tuning:
         self._save_state()
 
     def _afoot(self, name: str) -> bool:
-        """Whether a class has gone on since its last look, or had been told to."""
+        """Whether a class has gone on since its last look, or was told to and still can."""
         look, search = self.state["looks"][name], self.searches[name]
+        if self._rests(name):
+            return False
+        if look["atoms"] != len(search.bank):
+            return True
+        if search.stopped() or self.budget.spent(search):
+            return False  # a look would see nothing new, and no time is to be kept back for it
         told = self.state["reopened"].get(name, [])
-        return not self._rests(name) and (
-            search.number > look["trials"]
-            or search.pending
-            or any(t["at"] >= look["trials"] for t in told)
-        )
+        begun = search.number > look["trials"] or any(t["at"] >= look["trials"] for t in told)
+        return begun or search.pending
 
     def _may_go_on(self, name: str) -> bool:
         """Whether a class that did not hold, and is not due, can be searched on in."""
         search = self.searches[name]
-        if name in self.due or name in self.failed or self._rests(name):
+        if name in self.due or self._rests(name):
             return False
         if self.budget.spent(search) or search.failures >= FAILURES:
             return False

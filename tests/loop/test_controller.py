@@ -355,12 +355,36 @@ def test_a_round_begins_with_what_went_on_and_then_the_worst_that_there_is_time_
     tuning._reopen()
     assert tuning.due == {"frog", "bird", "cat"}
     tuning = standing_still(searches, looks)
-    tuning.failed = {"bird": "its confirmation failed"}
     tuning._reopen()
-    assert tuning.due == {"frog", "ship", "cat"}
+    assert tuning.due == {"frog", "bird", "ship", "cat"}
     told = tuning.state["reopened"]
     assert told == {"cat": [{"at": 9, "gap": 1.0}], "ship": [{"at": 9, "gap": 0.5}]}
     assert tuning._next_trial() is not None
+
+
+def test_no_time_is_kept_back_for_classes_that_can_neither_be_tried_nor_seen_anew() -> None:
+    """They were told to go on, and three failures stopped them, or their trials are spent."""
+    searches = {name: search(number=12, failures=3, why="3 failures") for name in ("cat", "dog")}
+    searches |= {"deer": search(number=100), "frog": search()}
+    looks = {name: look() for name in searches}
+    tuning = standing_still(searches, looks, budget=320.0)
+    tuning.state["reopened"] = {"cat": [{"at": 9, "gap": 0.5}]}
+    tuning._reopen()
+    assert (tuning.due, tuning._next_trial()) == ({"frog"}, "frog")
+
+
+def test_what_three_failures_stopped_is_taken_up_before_what_did_not_hold() -> None:
+    broken = search(number=3, failures=3, why="3 failures", has_baseline=False, bank=[])
+    broken.mend = lambda: vars(broken).update(failures=0, why=None)
+    searches = {name: search(gap=1.5) for name in ("cat", "dog", "deer", "bird")}
+    searches["frog"] = broken
+    looks = {name: look(gap=1.5) for name in searches if name != "frog"}
+    tuning = standing_still(searches, looks, trials=None, budget=600.0)
+    tuning.state |= {"stopped_because": "frog: 3 failures", "mended": {}}
+    tuning._mend()
+    tuning._reopen()
+    assert tuning.state["mended"] == {"frog": [3]}
+    assert tuning._next_trial() == "frog"
 
 
 def test_closed_for_the_search_alone_is_no_reason_to_have_stopped() -> None:

@@ -48,6 +48,7 @@ BAD = {
         ["--set", "generator={kind: folder, path: here}"],
         ("generator.kind", "draws no new ones", "gapclose audit --real"),
     ),
+    "a storage in memory": (["--set", "storage=sqlite://"], ("storage", "memory", "FILE")),
     "no such storage": (["--set", "storage=nonsense"], ("storage", "nonsense", "URL")),
     "no such size": (
         ["--set", "generator={kind: diffusers, model: pond, size: 33}", "--set",
