@@ -125,7 +125,8 @@ def write_png(path: Path, image: Pixels, *, source_type: str | None = None) -> N
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            Image.fromarray(image).save(stream, format="PNG", pnginfo=info)
+            # At zlib's 6 a photo of 512 x 512 takes 3.5 times as long, to be 3 % smaller.
+            Image.fromarray(image).save(stream, format="PNG", pnginfo=info, compress_level=3)
         temporary.chmod(0o644)  # mkstemp's 0600 would hide a data set from the owner's group
         temporary.replace(path)
     except BaseException:

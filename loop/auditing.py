@@ -229,6 +229,9 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
     images, classes = check_real(config)
     check_embedders(config.embedder, config.judge)
+    from gapclose.analysis.inference import pick_device  # torch takes seconds to import
+
+    pick_device(config.device)
     check_drawn(config)
     rundir = RunDir.create(out, config)
     with rundir.writing():

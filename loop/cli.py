@@ -69,16 +69,14 @@ app = typer.Typer(
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 _Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out", metavar="RUN", help="run folder [runs/<config's name>, or runs/audit-<folder's>]"
-    ),
+    typer.Option("--out", metavar="RUN", help="run folder; one under runs/ by default"),
 ]
 _Budget = Annotated[
     str | None, typer.Option(metavar="TIME", help="time for all sessions, such as 8h or 30m")
 ]
 _Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="override one key of the config"),
+    typer.Option("--set", metavar="KEY=VALUE", help="override one key of the config; repeatable"),
 ]
 _Trust = Annotated[
     bool, typer.Option("--trust", help="let a run made elsewhere import the code it names")

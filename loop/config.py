@@ -495,7 +495,8 @@ class RunConfig(_Section):
     @field_validator("storage")
     @classmethod
     def _outlives_the_run(cls, url: str | None) -> str | None:
-        if url is not None and re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?(\?.*)?", url):
+        memory = r"sqlite(\+\w+)?://(/?(\?.*)?|.*(:memory:|[?&]mode=memory).*)"
+        if url is not None and re.fullmatch(memory, url):
             raise ValueError(
                 f"got {_shown(url)}, which is kept in memory and gone when the run ends; expected "
                 "sqlite:///FILE, another database's URL, or null"

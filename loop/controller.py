@@ -53,7 +53,7 @@ from gapclose.loop.pace import Pace
 from gapclose.loop.pointing import Selection, pointed_prompts, selections
 from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
-from gapclose.loop.rounds import Standing, kept_back, taken_up
+from gapclose.loop.rounds import WORTHWHILE, Standing, kept_back, taken_up
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
@@ -61,7 +61,7 @@ from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage
 from gapclose.loop.tags import GAP
-from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, size
+from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, TOO_LITTLE_TIME, size
 
 __all__ = ["tune"]
 
@@ -102,6 +102,9 @@ def tune(
     before.check_trust(config, trust=trust)
     images, classes = check_real(config)
     check_embedders(config.embedder, config.judge)
+    from gapclose.analysis.inference import pick_device  # torch takes seconds to import
+
+    pick_device(config.device)
     check_drawn(config)
     if before.config_path.is_file():
         before.check_config(config)
@@ -209,8 +212,11 @@ class _Tuning:
         self.teller = ThreadPoolExecutor(1)
         self.told: Future[None] = self.teller.submit(lambda: None)  # the last trial's
         self.due: set[str] = set()  # to be tried, and then looked at, in this round
+        self.halfway = 0.0  # seconds left when half of the round's time to search is used
+        self.mendable: set[str] = set()  # what three failures had stopped when the run had ended
         self.stage = ""
         self.failed: dict[str, str] = {}
+        self.spare = False  # whether the search ended with time left, but too little of it
         self.interrupted = False
         self.drawable = False
 
@@ -243,20 +249,21 @@ class _Tuning:
     def run(self) -> None:
         """Replay; in rounds search, and confirm class by class; close.
 
-        Time that was kept back for a class and not used is searched in before the next is looked
-        at. A run that is only measured keeps its stage and why it ended: one that was interrupted
-        is still to go on.
+        What has closed by half of a round's time is looked at then: if it does not hold, there is
+        time for it. Time that was kept back for a class and not used is searched in before the
+        next is looked at. A run that is only measured keeps its stage and why it ended: one that
+        was interrupted is still to go on.
         """
         self._replay()
         if self.searching:
-            self._mend()
+            self._note_mendable()
             self._warn_of_few()
             self._reopen()
             self._point()
         with _interruptible(self), self.teller:
             while not self.interrupted:
-                if self.searching:
-                    self._tune()
+                while self.searching and (early := self._tune()):
+                    self._look_early(early)
                 if self.interrupted:
                     break
                 if name := self._next_look():
@@ -271,6 +278,7 @@ class _Tuning:
             self._save_state()
             if self.interrupted:
                 raise KeyboardInterrupt
+        self.spare = self.budget.left > self._reserve() + self.pace.trial()
         self._close()
 
     def _warn_of_few(self) -> None:
@@ -314,19 +322,24 @@ class _Tuning:
                 for draw, first, count in jobs:
                     self.studio.remember(name, draw, range(first, first + count))
 
-    def _mend(self) -> None:
-        """Take up what three failures had stopped, if the run had ended and there is time.
+    def _note_mendable(self) -> None:
+        """Note what three failures had stopped, if the run had ended and there is time.
 
         Whoever starts such a run again has mended what failed, or wants to know.
         """
-        if self.budget.left <= self._reserve():
-            return
-        ended = self.state.pop("stopped_because", None) is not None
-        for name, search in self.searches.items():
-            if ended and search.failures >= FAILURES and not self.budget.spent(search):
-                search.mend()
-                self.state["mended"].setdefault(name, []).append(search.number)
-        self._save_state()
+        if self.budget.left > self._reserve() and self.state.pop("stopped_because", None):
+            self.mendable = {
+                name
+                for name, search in self.searches.items()
+                if search.failures >= FAILURES and not self.budget.spent(search)
+            }
+
+    def _mend(self, name: str) -> None:
+        """Take up a class that three failures had stopped."""
+        search = self.searches[name]
+        search.mend()
+        self.mendable.discard(name)
+        self.state["mended"].setdefault(name, []).append(search.number)
 
     def _point(self) -> None:
         """Put what a person tagged `gap` first: its class, and the words that would mend it."""
@@ -350,7 +363,8 @@ class _Tuning:
         look = self.state["looks"].get(name)
         if look is not None and look["part"] + 1 == len(self.gallery[name].parts):
             return "but only photos that you have seen are left to confirm it with: give more"
-        if self.budget.spent(search) or self.budget.left <= self._reserve():
+        due = [self._standing(n) for n in {*self.due, name} if self._drawn(n)]
+        if self.budget.spent(search) or self.budget.left <= self._reserve_for(due):
             return "but the budget is out: give it more"
         before = search.pointed
         search.point(prompts)
@@ -387,15 +401,20 @@ class _Tuning:
             seeds=tuple(int(i) for i in arrays["seeds"]),
         )
 
-    def _tune(self) -> None:
+    def _tune(self) -> list[str]:
+        """Try until nothing is to be tried, or some are to be looked at early: these."""
+        early: list[str] = []
         start, worked = time.perf_counter(), self._worked()
         while not self.interrupted and (name := self._next_trial()):
+            if early := self._early():
+                break
             self._stage("tune")
             self._trial(name)
         self.told.result()
         spent = time.perf_counter() - start
         self.tune_seconds["all"] += spent
         self.tune_seconds["loop"] += spent - (self._worked() - worked)
+        return early
 
     def _next_trial(self) -> str | None:
         """The class to try next: None when none wants it, or what time is left is kept back."""
@@ -406,6 +425,27 @@ class _Tuning:
             return None
         due = {n: s for n, s in self.searches.items() if n in self.due and not self._rests(n)}
         return self.budget.pick(due, seconds={name: self.pace.trial(name) for name in due})
+
+    def _early(self) -> list[str]:
+        """Classes to look at while others are tried: closed by half of the round's time.
+
+        Only where time is what ends the search: of trials and images each class has its own.
+        """
+        if not self.budget.by_clock or self.budget.left > self.halfway:
+            return []
+        if self.budget.left < WORTHWHILE * self._reserve():
+            return []  # what does not hold could not be searched on in
+        standings = [
+            self._standing(name)
+            for name in self.due
+            if self._drawn(name) and not self._rests(name) and self._closed(name)
+        ]
+        return [standing.name for standing in sorted(standings, key=lambda s: s.turn)]
+
+    def _closed(self, name: str) -> bool:
+        """Whether a class's search has ended, and its gap on the tune split is below the floor."""
+        search = self.searches[name]
+        return search.stopped() is not None and search.gap <= search.floor
 
     def _worked(self) -> float:
         """Seconds of generating and embedding so far."""
@@ -541,13 +581,10 @@ class _Tuning:
         """The same, if these classes are due."""
         if self.budget.limits.budget is None:
             return 0.0
-        names = {standing.name for standing in due}
-        resting = sum(
-            name not in names and name not in self.looks and self._drawn(name)
-            for name in self.state["looks"]
-        )
-        classes, look = len(self.searches), self.pace.look()
-        return kept_back(due, resting=resting, classes=classes, look=look)
+        known = {standing.name for standing in due} | {*self.looks}
+        resting = [n for n in self.state["looks"] if n not in known and self._drawn(n)]
+        reading = sum(map(self.pace.reading, resting))
+        return kept_back(due, reading=reading, classes=len(self.searches))
 
     def _drawn(self, name: str) -> bool:
         """Whether a class has its baseline, without which there is nothing to look at."""
@@ -561,11 +598,21 @@ class _Tuning:
             name=name,
             gap=gap / search.floor,
             left=search.gap / max(search.baseline_gap, 1e-9),
+            look=self.pace.look(name),
             tried=tried,
             new=tried and (look is None or look["atoms"] != len(search.bank)),
         )
 
     # Confirming
+
+    def _look_early(self, names: Sequence[str]) -> None:
+        """Look at what has closed while others are tried; what does not hold is searched on in."""
+        for name in names:
+            if self.interrupted:
+                return
+            self._confirm(name)
+        self._score()
+        self._reopen()
 
     def _next_look(self) -> str | None:
         """The class to look at next in this round.
@@ -599,11 +646,13 @@ class _Tuning:
             return
         self.failed.pop(name, None)
         self.looked[name] = (part, trials, atoms)
-        self.pace.note_look(time.perf_counter() - start, images=self.studio.generated - drawn)
+        seconds, images = time.perf_counter() - start, self.studio.generated - drawn
+        self.pace.note_look(name, seconds, images=images)
         self._save_state()
         self.reporter.event(
             "progress", done=len(self.looks), total=len(self.searches), what="confirming"
         )
+        self._say_time()
 
     def _look(self, name: str) -> tuple[int, int, int, Mixture]:
         """The part of the confirm split to look at, after how many trials and atoms, and at what.
@@ -706,6 +755,9 @@ class _Tuning:
         """Begin a round: with what no look has seen yet, and the worst of what did not hold."""
         looks = self.state["looks"]
         self.due = {name for name in self.searches if name not in looks or self._afoot(name)}
+        for name in [n for n in self.searches if n in self.due & self.mendable]:
+            if self.budget.left > self._reserve():
+                self._mend(name)
         held = [name for name in looks if self._may_go_on(name)]
         for name in taken_up(
             [self._standing(name) for name in held],
@@ -715,11 +767,14 @@ class _Tuning:
         ):
             self.due.add(name)
             search = self.searches[name]
+            if name in self.mendable:
+                self._mend(name)
             if not _untried(search, len(search.bank)):  # such a class was never closed
                 search.reopen(unseen_gap=looks[name].get("gap", 0.0))
                 # A resumed run must take up the class again at this very trial.
                 told = {"at": search.number, "gap": search.unseen_gap}
                 self.state["reopened"].setdefault(name, []).append(told)
+        self.halfway = (self.budget.left + self._reserve()) / 2
         self._save_state()
 
     def _afoot(self, name: str) -> bool:
@@ -740,7 +795,8 @@ class _Tuning:
         search = self.searches[name]
         if name in self.due or self._rests(name):
             return False
-        if self.budget.spent(search) or search.failures >= FAILURES:
+        failed = search.failures >= FAILURES and name not in self.mendable
+        if failed or self.budget.spent(search):
             return False
         return not _untried(search, len(search.bank)) or search.stopped() is None
 
@@ -848,7 +904,7 @@ class _Tuning:
             return self._no_part(name)
         if not self.searching and "stopped_because" not in self.state:
             return "interrupted; gapclose tune goes on"
-        return OUT_OF_BUDGET
+        return TOO_LITTLE_TIME if self.spare else OUT_OF_BUDGET
 
     def _stopped_because(self) -> str:
         """Why the run ended, in a few words."""
@@ -896,6 +952,9 @@ class _Tuning:
         self.state["classes"][name] = self.state["classes"].get(name, {}) | now
         self._save_state()
         self.reporter.event("trial", cls=name, number=row["number"], stage=row["stage"], **now)
+        self._say_time()
+
+    def _say_time(self) -> None:
         self.reporter.event(
             "budget", seconds_used=self.budget.used, budget_seconds=self.budget.limits.budget
         )

@@ -14,6 +14,9 @@ import numpy as np
 
 _LATEST: Final = 50  # trials that a class's pace is read from: machines grow slower and faster
 _LATEST_LOOKS: Final = 5
+# Reading an image back, for two encoders on slow cores; the pond draws faster than that.
+_READING_SECONDS: Final = 0.1
+_READING: Final = 0.2  # of a look
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Pace:
     _baseline: list[float] = field(default_factory=list)
     _small: list[float] = field(default_factory=list)
     _begun: set[str] = field(default_factory=set)  # classes that have had more than a baseline
-    _looks: list[tuple[float, int]] = field(default_factory=list)  # seconds, images
+    _looks: list[tuple[str, float, int]] = field(default_factory=list)  # class, seconds, images
 
     def note_trial(self, row: Mapping[str, Any]) -> None:
         """Keep what a line of `trials.jsonl` took.
@@ -51,10 +54,10 @@ class Pace:
         if done and row["stage"] == "joint":
             self._joint.setdefault(name, []).append(row["seconds"])
 
-    def note_look(self, seconds: float, *, images: int) -> None:
+    def note_look(self, name: str, seconds: float, *, images: int) -> None:
         """Keep what confirming a class took; one that was mostly read back says nothing."""
         if images >= self.look_images / 2:
-            self._looks.append((seconds, images))
+            self._looks.append((name, seconds, images))
 
     def trial(self, name: str | None = None) -> float:
         """Seconds of a trial of the class, or of any, or else at the pace of the baselines."""
@@ -66,14 +69,25 @@ class Pace:
             return float(np.median(self._baseline)) / self.baseline_images * self.trial_images
         return 1.0
 
-    def look(self) -> float:
-        """Seconds of confirming a class: as measured, or at the pace of the last trials."""
+    def look(self, name: str) -> float:
+        """Seconds of confirming a class: as measured, or at the pace of the last trials.
+
+        A class whose trials take longer than those of the classes looked at, for it needs more
+        steps, takes so much longer to be looked at.
+        """
         if self._looks:
-            seconds, images = np.sum(self._looks[-_LATEST_LOOKS:], axis=0)
-            return float(seconds / images) * self.look_images
-        pace = self.trial() / self.trial_images
+            names, seconds, images = zip(*self._looks[-_LATEST_LOOKS:], strict=True)
+            known = float(np.mean([self.trial(known) for known in names]))
+            slower = max(1.0, self.trial(name) / known) if name in self._joint else 1.0
+            return float(np.sum(seconds) / np.sum(images)) * self.look_images * slower
+        pace = self.trial(name) / self.trial_images
         if self._baseline and self._small:
             # A look draws in larger batches than a trial.
             large = float(np.median(self._baseline)) / self.baseline_images
             pace *= min(1.0, large / (float(np.median(self._small)) / self.trial_images))
         return pace * self.look_images
+
+    def reading(self, name: str) -> float:
+        """Seconds of reading back what a look at a class drew."""
+        images = self.look_images + self.baseline_images
+        return min(_READING * self.look(name), _READING_SECONDS * images)

@@ -24,6 +24,7 @@ from gapclose.loop.wording import (
     LIMIT_REACHED,
     OUT_OF_BUDGET,
     STATES,
+    TOO_LITTLE_TIME,
     first_sentence,
     masked,
     size,
@@ -141,7 +142,7 @@ def _content(run: RunDir) -> dict[str, Any]:
 def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Whether a run came as far as whole recipes, or ended for another reason than its limits."""
     stopped = gap.get("stopped") or {}
-    out = any(why in (OUT_OF_BUDGET, LIMIT_REACHED) for why in stopped.values())
+    out = any(why in (OUT_OF_BUDGET, TOO_LITTLE_TIME, LIMIT_REACHED) for why in stopped.values())
     return not out or any(trial.get("stage") in ("screen", "joint") for trial in trials)
 
 

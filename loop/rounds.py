@@ -14,7 +14,6 @@ from typing import Final
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
-READING: Final = 0.2  # of a look: reading its images back took that on the pond, which draws fast
 SLACK: Final = 0.15  # of the looks: they take longer than trials told, or a sure mixture fails
 WORTHWHILE: Final = 1.5  # of what is kept back: with less time, there is too little to search in
 
@@ -27,6 +26,7 @@ class Standing:
         name: The class.
         gap: In floors, on the tune split or as the last look saw it, whichever is more.
         left: What the mixture leaves of the baseline's gap, on the tune split.
+        look: Seconds of a look at it.
         tried: Whether anything but the baseline is in its bank; if not, a look costs nothing.
         new: Whether its bank has what no look has seen.
     """
@@ -34,6 +34,7 @@ class Standing:
     name: str
     gap: float
     left: float
+    look: float
     tried: bool
     new: bool
 
@@ -51,21 +52,20 @@ class Standing:
         return not self.new, self.doubtful, self.gap
 
 
-def kept_back(due: Collection[Standing], *, resting: int, classes: int, look: float) -> float:
+def kept_back(due: Collection[Standing], *, reading: float, classes: int) -> float:
     """Seconds kept back for confirming, the map and the report.
 
     Args:
         due: The classes that are still to be looked at.
-        resting: Classes whose last look is only read back.
+        reading: Seconds of reading back the looks of classes that rest.
         classes: All of the run.
-        look: Seconds of a look.
     """
-    tried = [standing for standing in due if standing.tried]
+    looks = sum(standing.look for standing in due if standing.tried)
     # Of the classes that nothing was tried for, the next one to be picked will want a look.
-    waiting = len(tried) + (len(tried) < len(due))
-    doubtful = sum(standing.doubtful for standing in tried)
-    looks = waiting + max(SLACK * waiting, doubtful) + READING * resting
-    return looks * look + CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes
+    looks += max((standing.look for standing in due if not standing.tried), default=0.0)
+    doubtful = sum(standing.look for standing in due if standing.tried and standing.doubtful)
+    closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes
+    return looks + max(SLACK * looks, doubtful) + reading + closing
 
 
 def taken_up(

@@ -14,6 +14,7 @@ __all__ = [
     "LIMIT_REACHED",
     "OUT_OF_BUDGET",
     "STATES",
+    "TOO_LITTLE_TIME",
     "chance",
     "count",
     "effect",
@@ -44,7 +45,9 @@ STATES: Final = {
 }
 
 
+COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object
 OUT_OF_BUDGET: Final = "the budget is out"
+TOO_LITTLE_TIME: Final = "too little time is left to search and confirm once more"
 LIMIT_REACHED: Final = "tune.trials or tune.images reached"
 
 
@@ -90,7 +93,7 @@ def first_sentence(
             "Nothing was tuned: the budget was used up before any recipe was tried. Started again "
             "with a larger one, the run goes on."
         )
-    said = _tuned_sentence(rows) if tuned else _audit_sentence(rows)
+    said = _tuned_sentence(rows) if tuned else _audit_sentence(rows) + _copied(rows)
     if skipped:
         said += f" {skipped} more {'class' if skipped == 1 else 'classes'} could not be scored."
     return said
@@ -149,6 +152,16 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
         "unknown": ", but there are too few images to tell whether it is closed",
     }[state]
     return f"{change}{end}{_others(states, first=state)}."
+
+
+def _copied(rows: Sequence[Row]) -> str:
+    """Of an audit: a folder of copies has no gap, and is no synthetic data."""
+    counts = [(row.get("duplicates") or 0, row.get("n_synthetic") or 0, row) for row in rows]
+    most, of, row = max(counts, key=lambda count: count[0] / max(count[1], 1))
+    if most <= COPIES * of:
+        return ""
+    whose = "" if len(rows) == 1 else f" of {row['name']}"
+    return f" But {most} of {of} synthetic images{whose} are near-copies of real ones."
 
 
 def _nothing_to_close(rows: Sequence[Row], states: Sequence[str]) -> str:

@@ -305,12 +305,13 @@ def standing_still(
     limits = {"budget": None, "trials": 100} | limits
     tuning.budget = Budget(limits=TuneConfig(**limits), now=lambda: 0.0)
     tuning.pace = Pace(trial_images=8, baseline_images=100, look_images=100)
-    tuning.pace.note_look(100.0, images=100)
+    tuning.pace.note_look("frog", 100.0, images=100)
     tuning.searches, tuning.searching, tuning.due = searches, True, set()
     tuning.gallery = {name: SimpleNamespace(parts=[0, 1, 2]) for name in searches}  # type: ignore[misc]
     tuning.state, tuning.looks, tuning.failed = {"looks": looks, "reopened": {}}, {}, {}
     tuning.images_before, tuning.studio = 0, SimpleNamespace(generated=0)  # type: ignore[assignment]
     tuning.rundir = SimpleNamespace(write_json=lambda *_: None)  # type: ignore[assignment]
+    tuning.mendable, tuning.spare = set(), False
     return tuning
 
 
@@ -381,10 +382,56 @@ def test_what_three_failures_stopped_is_taken_up_before_what_did_not_hold() -> N
     looks = {name: look(gap=1.5) for name in searches if name != "frog"}
     tuning = standing_still(searches, looks, trials=None, budget=600.0)
     tuning.state |= {"stopped_because": "frog: 3 failures", "mended": {}}
-    tuning._mend()
+    tuning._note_mendable()
     tuning._reopen()
     assert tuning.state["mended"] == {"frog": [3]}
     assert tuning._next_trial() == "frog"
+
+
+@pytest.mark.parametrize(("left", "mended"), [(150.0, False), (600.0, True)])
+def test_failures_are_forgotten_only_where_there_is_time_to_go_on(
+    left: float, mended: bool
+) -> None:
+    """Else the report would lose the reason why the class stopped."""
+    broken = search(number=12, failures=3, why="3 failures")
+    broken.mend = lambda: vars(broken).update(failures=0, why=None)
+    tuning = standing_still({"frog": broken}, {"frog": look()}, trials=None, budget=left)
+    tuning.state |= {"stopped_because": "frog: 3 failures", "mended": {}}
+    tuning._note_mendable()
+    tuning._reopen()
+    assert (broken.failures == 0) == (tuning.state["mended"] == {"frog": [12]}) == mended
+    assert tuning._next_trial() == ("frog" if mended else None)
+
+
+def test_what_closed_by_half_of_the_time_is_looked_at_while_others_are_tried() -> None:
+    closed, failing = {"why": "closed on the tune split", "gap": -0.1}, {"failures": 3}
+    searches = {
+        "frog": search(),
+        "ship": search(**closed),
+        "cat": search(why="no gain for a while"),
+        "dog": search(why="no gain for a while", gap=0.0),
+        "deer": search(why="3 failures", **failing),
+    }
+    tuning = standing_still(searches, {}, trials=None, budget=4000.0)
+    tuning._reopen()
+    assert tuning._early() == []
+    tuning.budget.used_before = 2000.0
+    assert sorted(tuning._early()) == ["dog", "ship"]
+    # Not where what does not hold could not be searched on in,
+    tuning.budget.used_before = 3300.0
+    assert tuning._early() == []
+    # nor where trials end the search of each class.
+    tuning = standing_still(searches, {}, budget=4000.0)
+    tuning._reopen()
+    tuning.budget.used_before = 2000.0
+    assert tuning._early() == []
+
+
+def test_time_that_is_left_is_not_called_out() -> None:
+    tuning = standing_still({"frog": search()}, {"frog": look()})
+    assert tuning._stopped("frog") == "the budget is out"
+    tuning.spare = True
+    assert tuning._stopped("frog") == "too little time is left to search and confirm once more"
 
 
 def test_closed_for_the_search_alone_is_no_reason_to_have_stopped() -> None:

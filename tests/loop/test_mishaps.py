@@ -291,7 +291,7 @@ def test_classes_that_rest_keep_no_time_from_those_that_do_not(tmp_path: Path) -
     kept: list[float] = []
 
     def reserved(self: Any) -> None:
-        self.pace.note_look(1000.0, images=self.config.confirm.images)
+        self.pace.note_look("frog", 1000.0, images=self.config.confirm.images)
         kept.append(self._reserve())
 
     later = ("--set", "tune.trials=null", "--set", "tune.budget=2h")

@@ -26,7 +26,7 @@ def test_until_whole_recipes_were_tried_baselines_tell() -> None:
     pace.note_trial(row("frog", "baseline", 9999.0, number=0, state="fail"))
     pace.note_trial(row("frog", "settings", 0.01))  # a camera on images that were there
     assert pace.trial() == pace.trial("ship") == 4.0
-    assert pace.look() == 100.0
+    assert pace.look("ship") == 100.0
 
 
 def test_a_class_goes_by_its_own_latest_trials_and_else_by_all() -> None:
@@ -46,11 +46,29 @@ def test_a_look_takes_what_looks_took_and_before_that_what_its_larger_batches_wo
     pace.note_trial(row("frog", "settings", 8.0, number=1))  # 1 s an image in small batches
     pace.note_trial(row("frog", "settings", 0.1, number=2))  # a camera on images that were there
     pace.note_trial(row("frog", "joint", 16.0))  # these draw at twice that
-    assert pace.look() == pytest.approx(200 * 2.0 * 0.5)
-    pace.note_look(9.0, images=20)  # the others were read back
-    pace.note_look(7.0, images=100)
-    pace.note_look(17.0, images=300)  # its baseline was drawn as well
-    assert pace.look() == 12.0
+    assert pace.look("frog") == pytest.approx(200 * 2.0 * 0.5)
+    pace.note_look("frog", 9.0, images=20)  # the others were read back
+    pace.note_look("frog", 7.0, images=100)
+    pace.note_look("frog", 17.0, images=300)  # its baseline was drawn as well
+    assert pace.look("frog") == pace.look("ship") == 12.0
+
+
+def test_a_class_of_more_steps_takes_longer_to_be_looked_at_than_those_before_it() -> None:
+    pace = make_pace()
+    for cls, seconds in (("frog", 16.0), ("ship", 40.0), ("cat", 8.0)):
+        pace.note_trial(row(cls, "joint", seconds))
+    assert (pace.look("frog"), pace.look("ship")) == (400.0, 1000.0)
+    pace.note_look("frog", 300.0, images=200)
+    assert (pace.look("frog"), pace.look("ship"), pace.look("cat")) == (300.0, 750.0, 300.0)
+
+
+def test_reading_back_takes_no_longer_than_an_image_takes_to_be_read() -> None:
+    pace = make_pace()
+    pace.note_look("frog", 20.0, images=200)  # a generator that draws fast
+    assert pace.reading("frog") == pytest.approx(4.0)
+    for _ in range(5):
+        pace.note_look("frog", 2000.0, images=200)
+    assert pace.reading("frog") == pytest.approx(30.0)
 
 
 def test_a_baseline_that_came_second_is_no_small_batch() -> None:
@@ -58,4 +76,4 @@ def test_a_baseline_that_came_second_is_no_small_batch() -> None:
     pace.note_trial(row("frog", "baseline", 1.0, number=0, state="fail"))
     pace.note_trial(row("frog", "baseline", 50.0, number=1))
     pace.note_trial(row("frog", "settings", 8.0, number=2))
-    assert pace.look() == pytest.approx(200 * 0.5 * 0.5)
+    assert pace.look("frog") == pytest.approx(200 * 0.5 * 0.5)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from gapclose.generators.pond import write_real
+from gapclose.loop.config import load_config
+from gapclose.loop.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, here, written
@@ -49,6 +51,11 @@ BAD = {
         ("generator.kind", "draws no new ones", "gapclose audit --real"),
     ),
     "a storage in memory": (["--set", "storage=sqlite://"], ("storage", "memory", "FILE")),
+    "a storage in shared memory": (
+        ["--set", "storage=sqlite:///file:x?mode=memory&uri=true"],
+        ("storage", "memory", "FILE"),
+    ),
+    "no such device": (["--set", "device=cuda:99"], ("cuda:99", "auto or cpu")),
     "no such storage": (["--set", "storage=nonsense"], ("storage", "nonsense", "URL")),
     "no such size": (
         ["--set", "generator={kind: diffusers, model: pond, size: 33}", "--set",
@@ -105,3 +112,11 @@ def test_an_empty_folder_is_one_line(tmp_path: Path, config: Path) -> None:
     empty = tmp_path / "empty"
     (empty / "frog").mkdir(parents=True)
     assert str(empty) in refused(tmp_path, config, "--set", f"real.path={empty}")
+
+
+def test_a_device_that_is_not_there_leaves_a_run_as_it_was(tmp_path: Path, config: Path) -> None:
+    """A resumed run may be told another device, and its config then says the new one."""
+    run = RunDir.create(tmp_path / "run", load_config(config))
+    before = run.config_path.read_bytes()
+    code, err = here("tune", config, "--out", run.path, "--set", "device=cuda:99")
+    assert (code, run.config_path.read_bytes()) == (2, before), err

@@ -104,6 +104,17 @@ def test_first_sentence_of_an_audit(rows: list[dict[str, Any]], sentence: str) -
     assert first_sentence(rows, tuned=False) == sentence
 
 
+def test_an_audit_of_copies_says_so_at_once() -> None:
+    copies = FROG | {"closed": True, "duplicates": 40, "n_synthetic": 600}
+    said = first_sentence([copies], tuned=False)
+    assert said.startswith("No gap")
+    assert said.endswith(" But 40 of 600 synthetic images are near-copies of real ones.")
+    said = first_sentence([copies, FROG | {"name": "cat", "closed": True}], tuned=False)
+    assert said.endswith(" But 40 of 600 synthetic images of frog are near-copies of real ones.")
+    few = first_sentence([copies | {"duplicates": 6}], tuned=False)
+    assert few == first_sentence([copies | {"duplicates": None}], tuned=False)
+
+
 def test_what_objects_is_said() -> None:
     told = ["the judge still sees a gap (q 0.004)", "recall is 0.52 of that of real images"]
     frog = tuned("frog", 0.1, 0.004, closed=True, confirmed=False) | {"objections": told}

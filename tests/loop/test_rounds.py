@@ -13,12 +13,12 @@ CLOSING = 16.0 + 2 * 3.3
 
 
 def standing(name: str = "frog", **facts: float | bool) -> Standing:
-    shown = {"gap": 3.0, "left": 0.1, "tried": True, "new": True} | facts
+    shown = {"gap": 3.0, "left": 0.1, "look": LOOK, "tried": True, "new": True} | facts
     return Standing(name=name, **shown)  # type: ignore[arg-type]
 
 
 def reserve(due: Sequence[Standing]) -> float:
-    return kept_back(due, resting=0, classes=2, look=LOOK)
+    return kept_back(due, reading=0.0, classes=2)
 
 
 standings = st.lists(
@@ -27,6 +27,7 @@ standings = st.lists(
         name=st.text("abc", min_size=3, max_size=9),
         gap=st.floats(0, 50),
         left=st.floats(0, 2),
+        look=st.floats(1, 300),
         tried=st.booleans(),
         new=st.booleans(),
     ),
@@ -37,7 +38,7 @@ standings = st.lists(
 
 def test_with_nothing_due_the_report_is_kept_time_for_and_what_rests_is_read() -> None:
     assert reserve([]) == pytest.approx(CLOSING)
-    assert kept_back([], resting=5, classes=2, look=LOOK) == pytest.approx(CLOSING + LOOK)
+    assert kept_back([], reading=5.0, classes=2) == pytest.approx(CLOSING + 5.0)
 
 
 def test_a_doubtful_class_may_want_two_looks_and_a_sure_one_a_little_more_than_one() -> None:
@@ -52,13 +53,14 @@ def test_a_doubtful_class_may_want_two_looks_and_a_sure_one_a_little_more_than_o
 def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
     untried = [standing(name, tried=False, new=False, left=1.0) for name in ("cat", "dog", "cow")]
     assert reserve(untried) == reserve(untried[:1]) == reserve([standing()])
+    slow = standing("cow", tried=False, new=False, left=1.0, look=3 * LOOK)
+    assert reserve([*untried[:2], slow]) == reserve([slow]) > 2 * reserve(untried)
 
 
 @given(standings)
 def test_time_kept_back_is_enough_if_no_doubtful_mixture_holds(due: list[Standing]) -> None:
-    tried = [s for s in due if s.tried]
-    needed = len(tried) + sum(s.doubtful for s in tried)
-    assert reserve(due) >= CLOSING + needed * LOOK - 1e-6
+    needed = sum((1 + s.doubtful) * s.look for s in due if s.tried)
+    assert reserve(due) >= CLOSING + needed - 1e-6
 
 
 def test_what_is_sure_and_nearly_closed_is_looked_at_first_and_what_has_nothing_new_last() -> None:
