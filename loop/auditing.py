@@ -35,7 +35,14 @@ from gapclose.loop.appraisal import Evidence, appraise
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
 from gapclose.loop.confirm import Look, look_seeds, sample_row, shoot_look, stored_differently
 from gapclose.loop.finish import write_map
-from gapclose.loop.gallery import check_drawn, check_real, embedded, open_gallery, rendered_pond
+from gapclose.loop.gallery import (
+    check_device,
+    check_drawn,
+    check_real,
+    embedded,
+    open_gallery,
+    rendered_pond,
+)
 from gapclose.loop.grouping import find_groups
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.report import write_report
@@ -229,9 +236,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
     images, classes = check_real(config)
     check_embedders(config.embedder, config.judge)
-    from gapclose.analysis.inference import pick_device  # torch takes seconds to import
-
-    pick_device(config.device)
+    check_device(config)
     check_drawn(config)
     rundir = RunDir.create(out, config)
     with rundir.writing():

@@ -41,6 +41,7 @@ from gapclose.loop.confirm import (
 from gapclose.loop.gallery import (
     PARTS,
     RealClass,
+    check_device,
     check_drawn,
     check_real,
     looked_before,
@@ -102,9 +103,7 @@ def tune(
     before.check_trust(config, trust=trust)
     images, classes = check_real(config)
     check_embedders(config.embedder, config.judge)
-    from gapclose.analysis.inference import pick_device  # torch takes seconds to import
-
-    pick_device(config.device)
+    check_device(config)
     check_drawn(config)
     if before.config_path.is_file():
         before.check_config(config)
@@ -174,6 +173,7 @@ class _Tuning:
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
         new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "mended": {}}
         new |= {"shot": {}, "images": 0}
+        new |= {"mendable": [], "spare": False}
         self.state = new | state
         self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
@@ -213,10 +213,8 @@ class _Tuning:
         self.told: Future[None] = self.teller.submit(lambda: None)  # the last trial's
         self.due: set[str] = set()  # to be tried, and then looked at, in this round
         self.halfway = 0.0  # seconds left when half of the round's time to search is used
-        self.mendable: set[str] = set()  # what three failures had stopped when the run had ended
         self.stage = ""
         self.failed: dict[str, str] = {}
-        self.spare = False  # whether the search ended with time left, but too little of it
         self.interrupted = False
         self.drawable = False
 
@@ -256,10 +254,7 @@ class _Tuning:
         """
         self._replay()
         if self.searching:
-            self._note_mendable()
-            self._warn_of_few()
-            self._reopen()
-            self._point()
+            self._begin()
         with _interruptible(self), self.teller:
             while not self.interrupted:
                 while self.searching and (early := self._tune()):
@@ -278,8 +273,18 @@ class _Tuning:
             self._save_state()
             if self.interrupted:
                 raise KeyboardInterrupt
-        self.spare = self.budget.left > self._reserve() + self.pace.trial()
+        if self.searching:  # whether it ended with time left, but too little of it
+            self.state["spare"] = self.budget.left > self._reserve() + self.pace.trial()
         self._close()
+
+    def _begin(self) -> None:
+        """Settle what this session tries first."""
+        self._note_mendable()
+        self._warn_of_few()
+        self._reopen()
+        self._point()
+        if (budget := self.budget.limits.budget) is not None:  # half of all sessions' time
+            self.halfway = (budget + self._reserve()) / 2
 
     def _warn_of_few(self) -> None:
         """Say which classes can never be called closed, before a night is spent on them."""
@@ -323,22 +328,22 @@ class _Tuning:
                     self.studio.remember(name, draw, range(first, first + count))
 
     def _note_mendable(self) -> None:
-        """Note what three failures had stopped, if the run had ended and there is time.
+        """Note what three failures had stopped when the run ended, if there is time.
 
         Whoever starts such a run again has mended what failed, or wants to know.
         """
         if self.budget.left > self._reserve() and self.state.pop("stopped_because", None):
-            self.mendable = {
+            self.state["mendable"] = [
                 name
                 for name, search in self.searches.items()
                 if search.failures >= FAILURES and not self.budget.spent(search)
-            }
+            ]
 
     def _mend(self, name: str) -> None:
         """Take up a class that three failures had stopped."""
         search = self.searches[name]
         search.mend()
-        self.mendable.discard(name)
+        self.state["mendable"].remove(name)
         self.state["mended"].setdefault(name, []).append(search.number)
 
     def _point(self) -> None:
@@ -356,7 +361,8 @@ class _Tuning:
         prompts = pointed_prompts(self.spaces[name], search.prior, self.embedder, selection)
         if prompts and self.state["pointed"].get(name, {}).get("prompts") == prompts:
             return "its prompts come first" if search.pending else "its prompts were tried"
-        if search.failures >= FAILURES:
+        mendable = name in self.state["mendable"]
+        if search.failures >= FAILURES and not mendable:
             return "but three failures in a row have stopped the class"
         if not self._parts_left(name):
             return f"but {self._no_part(name)}"
@@ -371,6 +377,8 @@ class _Tuning:
         if not search.pending:
             search.point(before)
             return "but no word that was not tried yet sets them apart"
+        if mendable:
+            self._mend(name)
         # A resumed run must take up the class again at this very trial.
         self.state["pointed"][name] = {"at": search.number, "prompts": prompts}
         if look is not None:
@@ -445,7 +453,8 @@ class _Tuning:
     def _closed(self, name: str) -> bool:
         """Whether a class's search has ended, and its gap on the tune split is below the floor."""
         search = self.searches[name]
-        return search.stopped() is not None and search.gap <= search.floor
+        why = search.stopped()
+        return why is not None and (why.startswith("closed") or search.gap <= search.floor)
 
     def _worked(self) -> float:
         """Seconds of generating and embedding so far."""
@@ -755,7 +764,7 @@ class _Tuning:
         """Begin a round: with what no look has seen yet, and the worst of what did not hold."""
         looks = self.state["looks"]
         self.due = {name for name in self.searches if name not in looks or self._afoot(name)}
-        for name in [n for n in self.searches if n in self.due & self.mendable]:
+        for name in [n for n in self.state["mendable"] if n in self.due]:
             if self.budget.left > self._reserve():
                 self._mend(name)
         held = [name for name in looks if self._may_go_on(name)]
@@ -767,7 +776,7 @@ class _Tuning:
         ):
             self.due.add(name)
             search = self.searches[name]
-            if name in self.mendable:
+            if name in self.state["mendable"]:
                 self._mend(name)
             if not _untried(search, len(search.bank)):  # such a class was never closed
                 search.reopen(unseen_gap=looks[name].get("gap", 0.0))
@@ -795,9 +804,10 @@ class _Tuning:
         search = self.searches[name]
         if name in self.due or self._rests(name):
             return False
-        failed = search.failures >= FAILURES and name not in self.mendable
-        if failed or self.budget.spent(search):
+        if self.budget.spent(search):
             return False
+        if search.failures >= FAILURES:
+            return name in self.state["mendable"]
         return not _untried(search, len(search.bank)) or search.stopped() is None
 
     # Closing
@@ -904,7 +914,7 @@ class _Tuning:
             return self._no_part(name)
         if not self.searching and "stopped_because" not in self.state:
             return "interrupted; gapclose tune goes on"
-        return TOO_LITTLE_TIME if self.spare else OUT_OF_BUDGET
+        return TOO_LITTLE_TIME if self.state["spare"] else OUT_OF_BUDGET
 
     def _stopped_because(self) -> str:
         """Why the run ended, in a few words."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.cache import embed_files
+from gapclose.analysis.embedding import is_code
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.reference import Form, ImageSet, RealDataError, digest, scan, split
@@ -131,6 +132,19 @@ def check_drawn(config: RunConfig) -> None:
         )
     named = {*config.space.scheduler, config.baseline.scheduler} - {None}
     check_generator(config.generator.as_spec(), schedulers=sorted(map(str, named)))
+
+
+def check_device(config: RunConfig) -> None:
+    """Refuse a device that this machine lacks; ONNX and a user's own code look for themselves.
+
+    Raises:
+        EmbedderError: It is not there.
+    """
+    names = [name for name in (config.embedder, config.judge) if name is not None]
+    if not all(name.startswith("onnx:") or is_code(name) for name in names):
+        from gapclose.analysis.inference import pick_device  # torch takes seconds to import
+
+        pick_device(config.device)
 
 
 def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:

@@ -90,7 +90,7 @@ def first_sentence(
         return "Nothing could be measured: no class has enough readable images on both sides."
     if tuned and not tried:
         return (
-            "Nothing was tuned: the budget was used up before any recipe was tried. Started again "
+            "Nothing was tuned: the budget left no time to try any recipe. Started again "
             "with a larger one, the run goes on."
         )
     said = _tuned_sentence(rows) if tuned else _audit_sentence(rows) + _copied(rows)

@@ -308,10 +308,10 @@ def standing_still(
     tuning.pace.note_look("frog", 100.0, images=100)
     tuning.searches, tuning.searching, tuning.due = searches, True, set()
     tuning.gallery = {name: SimpleNamespace(parts=[0, 1, 2]) for name in searches}  # type: ignore[misc]
-    tuning.state, tuning.looks, tuning.failed = {"looks": looks, "reopened": {}}, {}, {}
+    tuning.state = {"looks": looks, "reopened": {}, "mendable": [], "spare": False}
+    tuning.looks, tuning.failed = {}, {}
     tuning.images_before, tuning.studio = 0, SimpleNamespace(generated=0)  # type: ignore[assignment]
     tuning.rundir = SimpleNamespace(write_json=lambda *_: None)  # type: ignore[assignment]
-    tuning.mendable, tuning.spare = set(), False
     return tuning
 
 
@@ -388,14 +388,16 @@ def test_what_three_failures_stopped_is_taken_up_before_what_did_not_hold() -> N
     assert tuning._next_trial() == "frog"
 
 
+@pytest.mark.parametrize("atoms", [1, 5])  # 1: it failed while it compared settings
 @pytest.mark.parametrize(("left", "mended"), [(150.0, False), (600.0, True)])
 def test_failures_are_forgotten_only_where_there_is_time_to_go_on(
-    left: float, mended: bool
+    left: float, mended: bool, atoms: int
 ) -> None:
     """Else the report would lose the reason why the class stopped."""
-    broken = search(number=12, failures=3, why="3 failures")
+    broken = search(number=12, failures=3, why="3 failures", bank=[0] * atoms)
     broken.mend = lambda: vars(broken).update(failures=0, why=None)
-    tuning = standing_still({"frog": broken}, {"frog": look()}, trials=None, budget=left)
+    seen = {"frog": look(atoms=atoms)}
+    tuning = standing_still({"frog": broken}, seen, trials=None, budget=left)
     tuning.state |= {"stopped_because": "frog: 3 failures", "mended": {}}
     tuning._note_mendable()
     tuning._reopen()
@@ -411,12 +413,13 @@ def test_what_closed_by_half_of_the_time_is_looked_at_while_others_are_tried() -
         "cat": search(why="no gain for a while"),
         "dog": search(why="no gain for a while", gap=0.0),
         "deer": search(why="3 failures", **failing),
+        "bird": search(why="closed from the start", gap=0.15, bank=[0]),
     }
     tuning = standing_still(searches, {}, trials=None, budget=4000.0)
     tuning._reopen()
     assert tuning._early() == []
     tuning.budget.used_before = 2000.0
-    assert sorted(tuning._early()) == ["dog", "ship"]
+    assert sorted(tuning._early()) == ["bird", "dog", "ship"]
     # Not where what does not hold could not be searched on in,
     tuning.budget.used_before = 3300.0
     assert tuning._early() == []
@@ -430,7 +433,7 @@ def test_what_closed_by_half_of_the_time_is_looked_at_while_others_are_tried() -
 def test_time_that_is_left_is_not_called_out() -> None:
     tuning = standing_still({"frog": search()}, {"frog": look()})
     assert tuning._stopped("frog") == "the budget is out"
-    tuning.spare = True
+    tuning.state["spare"] = True
     assert tuning._stopped("frog") == "too little time is left to search and confirm once more"
 
 

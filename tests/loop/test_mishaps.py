@@ -43,7 +43,7 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
         assert row["gap"] == row["before"]["gap"]
         assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
     page = (tmp_path / "run/report.html").read_text()
-    assert "Nothing was tuned: the budget was used up before any recipe was tried." in page
+    assert "Nothing was tuned: the budget left no time to try any recipe." in page
     assert "1 trial; stopped because: the budget is out." in page
     # What the baseline alone was looked at with is still unseen by a search.
     more = ("--set", "tune.budget=null", "--set", "tune.trials=3", "--set", "confirm.images=24")
