@@ -22,8 +22,10 @@ import PIL
 import platformdirs
 from numpy.typing import NDArray
 
+from gapclose.analysis.confounds import Form, equalize
+from gapclose.analysis.decode import UnreadableImageError, read_rgb
 from gapclose.analysis.embedding import Embedder, identity, make_embedder
-from gapclose.analysis.reference import Form, UnreadableImageError, digest, equalize, read_rgb
+from gapclose.analysis.image_folder import digest
 from gapclose.analysis.shards import Table
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from gapclose.analysis.confounds import resize
 from gapclose.analysis.embedding import EmbedderError, unit_rows
-from gapclose.analysis.reference import resize
 
 _BATCH: Final = 64
 _DEFAULT_SIZE: Final = 224  # of a graph that takes any size; one size keeps rows comparable

@@ -17,17 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
+from gapclose.analysis.confounds import common_form, describe_confounds, read_confounds
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.gap import MIN_IMAGES
+from gapclose.analysis.image_folder import ImageSet, RealDataError, scan_sides
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.reference import (
-    ImageSet,
-    RealDataError,
-    common_form,
-    describe_confounds,
-    read_confounds,
-    scan_sides,
-)
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator

@@ -15,17 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gapclose.analysis.confounds import LOSSLESS, Confounds, describe_confounds, read_confounds
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import LEVEL, MIN_IMAGES, ClassGap, guard_objections, mmd2
-from gapclose.analysis.reference import (
-    LOSSLESS,
-    Confounds,
-    ImageFile,
-    ImageSet,
-    describe_confounds,
-    read_confounds,
-)
+from gapclose.analysis.image_folder import ImageFile, ImageSet
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
 from gapclose.generators.images import write_pngs

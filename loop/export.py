@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gapclose.analysis.reference import UnreadableImageError, read_rgb
+from gapclose.analysis.decode import UnreadableImageError, read_rgb
 from gapclose.generators.base import GenerationError, Generator
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png

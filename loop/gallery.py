@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.cache import embed_files
+from gapclose.analysis.confounds import Form
 from gapclose.analysis.embedding import is_code
 from gapclose.analysis.gap import MIN_IMAGES
+from gapclose.analysis.image_folder import ImageSet, RealDataError, digest, scan, split
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.reference import Form, ImageSet, RealDataError, digest, scan, split
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig

@@ -12,7 +12,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from gapclose.analysis.reference import Confounds, ImageSet, RealDataError, read_confounds, scan
+from gapclose.analysis.confounds import Confounds, read_confounds
+from gapclose.analysis.image_folder import ImageSet, RealDataError, scan
 from gapclose.loop.config import ConfigError, load_config
 from gapclose.loop.gallery import FEWEST_TO_TUNE
 from gapclose.loop.rundir import unwritable, write_text

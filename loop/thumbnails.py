@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 
 def read_thumbnail(path: Path, *, edge: int = SHEET_EDGE) -> Cell:
     """Reads an image as RGB, its longer edge at most `edge` pixels; None if it cannot be read."""
-    from gapclose.analysis.reference import UnreadableImageError, read_rgb
+    from gapclose.analysis.decode import UnreadableImageError, read_rgb
 
     try:
         image = Image.fromarray(read_rgb(path))

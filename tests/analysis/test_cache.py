@@ -15,7 +15,8 @@ from PIL import Image
 
 from gapclose.analysis import cache
 from gapclose.analysis.cache import Embedded, embed_files
-from gapclose.analysis.reference import Form, equalize, read_rgb
+from gapclose.analysis.confounds import Form, equalize
+from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.shards import KEY_BYTES, Table
 
 

@@ -17,20 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gapclose.analysis.reference import (
-    CIFAKE_CLASSES,
+from gapclose.analysis.confounds import (
     Confounds,
     Form,
-    ImageSet,
-    RealDataError,
-    UnreadableImageError,
     common_form,
     describe_confounds,
-    digest,
     equalize,
     read_confounds,
-    read_rgb,
     resize,
+)
+from gapclose.analysis.decode import UnreadableImageError, read_rgb
+from gapclose.analysis.image_folder import (
+    CIFAKE_CLASSES,
+    ImageSet,
+    RealDataError,
+    digest,
     scan,
     scan_sides,
     split,

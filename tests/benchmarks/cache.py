@@ -23,7 +23,7 @@ import sys, time
 start = time.perf_counter()
 from pathlib import Path
 from gapclose.analysis.cache import embed_files
-from gapclose.analysis.reference import scan
+from gapclose.analysis.image_folder import scan
 paths = [file.path for file in scan(Path(sys.argv[1])).files][:int(sys.argv[3])]
 found = embed_files(paths, sys.argv[2], device="cpu")
 sys.stdout.write(f"{time.perf_counter() - start} {len(found.paths)} {found.n_new}")

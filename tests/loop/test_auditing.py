@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gapclose.analysis.embedding import EmbedderError
-from gapclose.analysis.reference import RealDataError
+from gapclose.analysis.image_folder import RealDataError
 from gapclose.generators.pond import real_photos, write_real
 from gapclose.loop.auditing import audit, audit_config, audit_folders
 from gapclose.loop.config import ConfigError, load_config, parse_config

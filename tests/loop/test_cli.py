@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gapclose.analysis.embedding import EmbedderError
-from gapclose.analysis.reference import RealDataError
+from gapclose.analysis.image_folder import RealDataError
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.loop import cli
 from gapclose.loop.config import ConfigError, parse_config
@@ -205,7 +205,12 @@ def test_the_names_of_user_errors_exist() -> None:
     # cli knows them by name only; a renamed class must not turn into a traceback unseen.
     rooms = [
         importlib.import_module(f"gapclose.{name}")
-        for name in ("analysis.reference", "analysis.embedding", "generators.base")
+        for name in (
+            "analysis.decode",
+            "analysis.image_folder",
+            "analysis.embedding",
+            "generators.base",
+        )
     ]
     for name in cli._USER_ERRORS:
         assert any(hasattr(room, name) for room in rooms), name

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.reference import RealDataError, read_rgb, scan
+from gapclose.analysis.image_folder import RealDataError, scan
 from gapclose.generators.pond import write_real
 from gapclose.loop.config import ConfigError, PondReal, RunConfig, parse_config
 from gapclose.loop.gallery import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.analysis.reference import RealDataError
+from gapclose.analysis.image_folder import RealDataError
 from gapclose.loop.config import ConfigError, RealFolder, load_config
 from gapclose.loop.starter import write_starter
 

@@ -73,7 +73,7 @@ def test_a_shot_is_drawn_photographed_embedded_and_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shot.images[0], photograph(Camera(noise=0.02), plain, seed=5))
     np.testing.assert_allclose(shot.embeddings, MeanColour().embed(shot.images))
     # On disk is what was drawn, before the camera.
-    from gapclose.analysis.reference import read_rgb
+    from gapclose.analysis.decode import read_rgb
 
     path = studio.rundir.image_path("frog", DRAW.fingerprint(), 5)
     np.testing.assert_array_equal(read_rgb(path), plain)
