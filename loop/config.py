@@ -14,6 +14,7 @@ import math
 import os
 import re
 import string
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -29,6 +30,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -48,7 +50,9 @@ __all__ = [
     "SpaceConfig",
     "TuneConfig",
     "changed_keys",
+    "expanded",
     "load_config",
+    "local_embedder",
     "nearest",
     "packaged_config",
     "parse_config",
@@ -222,7 +226,9 @@ class DiffusersSpec(_GeneratorSpec):
     @classmethod
     def _absolute(cls, model: str) -> str:
         # Elsewhere a relative one would be taken for a hub id, which may be somebody else's.
-        return _absolute_path(model) if model != "pond" and Path(model).is_dir() else model
+        path = expanded(model)
+        local = path != model or Path(path).is_dir()
+        return _absolute_path(path) if model != "pond" and local else model
 
 
 class FolderSpec(_GeneratorSpec):
@@ -238,17 +244,22 @@ class FolderSpec(_GeneratorSpec):
 
 
 class CustomSpec(_GeneratorSpec):
-    """A generator of the user's own, `pkg.mod:Class`; its keys are its own business."""
+    """A generator of the user's own: `pkg.mod:Class`, or `./file.py:Class`, kept absolute.
+
+    Its keys are its own business.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     @field_validator("kind")
     @classmethod
-    def _names_code(cls, kind: str) -> str:
+    def _names_code(cls, kind: str, info: ValidationInfo) -> str:
+        if _CODE_FILE.fullmatch(kind):
+            return _absolute_code(kind, info)
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", kind):
             raise ValueError(
                 f"{_shown(kind)} is no generator; {nearest(kind, GENERATOR_KINDS)} "
-                "(a class of your own is written pkg.mod:Class)"
+                "(a class of your own is written pkg.mod:Class, or ./file.py:Class)"
             )
         return kind
 
@@ -470,6 +481,8 @@ class RunConfig(_Section):
     storage: str | None = None
     attributes: dict[str, Words] = Field(default_factory=dict)
     device: Device = "auto"
+    # Where the modules that a config names lie; filled in if it is the folder of the config file.
+    code_folder: str | None = None
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -487,14 +500,21 @@ class RunConfig(_Section):
 
     @field_validator("embedder", "judge")
     @classmethod
-    def _absolute(cls, name: str | None) -> str | None:
-        kind, colon, target = (name or "").rpartition(":")
-        local = colon and kind in ("onnx", "transformers", "open_clip:local-dir")
-        return f"{kind}:{_absolute_path(target)}" if local and Path(target).exists() else name
+    def _absolute(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and _embedder_code(name):
+            return _absolute_code(name, info)
+        return None if name is None else local_embedder(name)
+
+    @field_validator("code_folder")
+    @classmethod
+    def _folder(cls, path: str | None, info: ValidationInfo) -> str | None:
+        return None if path is None else _absolute_path(path, base=_config_folder(info))
 
     @field_validator("storage")
     @classmethod
     def _outlives_the_run(cls, url: str | None) -> str | None:
+        if url is not None and (scheme := re.match(r"sqlite(\+\w+)?:///", url)):
+            url = scheme[0] + expanded(url.removeprefix(scheme[0]))
         memory = r"sqlite(\+\w+)?://(/?(\?.*)?|.*(:memory:|[?&]mode=memory).*)"
         if url is not None and re.fullmatch(memory, url):
             raise ValueError(
@@ -581,10 +601,17 @@ class RunConfig(_Section):
 
     def names_code(self) -> tuple[str, ...]:
         """The user's own code that a run of this config imports (`pkg.mod:Class`, ...)."""
-        from gapclose.analysis.embedding import is_code
-
         named = [self.generator.kind] if isinstance(self.generator, CustomSpec) else []
-        return (*named, *(name for name in (self.embedder, self.judge) if name and is_code(name)))
+        embedders = (name for name in (self.embedder, self.judge) if name and _embedder_code(name))
+        return (*named, *embedders)
+
+    def admit_code(self) -> None:
+        """Let the modules that this config names be found; only once they may be imported.
+
+        Their folder comes last: what is installed, and the standard library, is never shadowed.
+        """
+        if self.code_folder is not None and self.code_folder not in sys.path:
+            sys.path.append(self.code_folder)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts, numbers and words, as YAML and JSON have them."""
@@ -598,6 +625,8 @@ class RunConfig(_Section):
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) of everything that may not change on resume."""
         kept = {key: value for key, value in _flat(self.to_dict()).items() if key not in FREE_KEYS}
+        if self.code_folder is None:  # a config without code is what it was before there was a key
+            del kept["code_folder"]
         text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -643,7 +672,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a config from a YAML file, or one that ships by its bare name (`pond`).
 
     Args:
-        path: the file; relative paths inside it are taken from the current directory.
+        path: the file; relative paths inside it are taken from the current directory, but for code
+            (`./file.py:Class`, `pkg.mod:Class`), which lies beside it.
         overrides: `a.b=value`, one key each, the value being YAML; later ones win.
 
     Raises:
@@ -669,19 +699,38 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{file}: got {_shown(data)}, expected keys such as real: and space:")
     for override in overrides:
         _apply(data, override)
-    return parse_config(data, where=str(file))
+    folder = Path(os.path.abspath(file.parent))  # noqa: PTH100 - keeps symbolic links
+    config = parse_config(data, where=str(file), folder=folder)
+    if "code_folder" not in data and any(_lies_in(folder, c) for c in config.names_code()):
+        config = config.model_copy(update={"code_folder": str(folder)})
+    return config
 
 
-def parse_config(data: Mapping[str, Any], *, where: str = "config") -> RunConfig:
+def parse_config(
+    data: Mapping[str, Any], *, where: str = "config", folder: Path | None = None
+) -> RunConfig:
     """Checks a plain mapping; `where` opens the line of the error.
+
+    Args:
+        data: The keys.
+        where: What they are of.
+        folder: Which code with a relative path lies in; the current one by default.
 
     Raises:
         ConfigError: One line with `where`, the key and the remedy.
     """
     try:
-        return RunConfig.model_validate(dict(data))
+        return RunConfig.model_validate(dict(data), context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error, data)}") from None
+
+
+def _lies_in(folder: Path, code: str) -> bool:
+    """Whether a folder holds the package or module of `pkg.mod:Class`."""
+    if _CODE_FILE.fullmatch(code):
+        return False
+    top = code.partition(":")[0].partition(".")[0]
+    return (folder / top).is_dir() or (folder / f"{top}.py").is_file()
 
 
 class _Loader(yaml.SafeLoader):
@@ -882,10 +931,65 @@ def _check_kernel(name: str) -> str:
     return name
 
 
-def _absolute_path(path: str) -> str:
+_CODE_FILE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+
+
+def expanded(path: str) -> str:
+    """A path as a shell would read it: `~`, `$NAME` and `${NAME}` are filled in.
+
+    Shells leave `~` in `--out=~/x` alone, and a config is read by none.
+
+    Raises:
+        ConfigError: A variable is not set, and there is nothing of that very name.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name in os.environ:
+            return os.environ[name]
+        if Path(path).exists():  # a $ in the name of a folder
+            return match[0]
+        raise ConfigError(
+            f"{path}: the environment variable {name} is not set; set it, or write the path out"
+        )
+
+    return os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - keeps a hub id's text
+
+
+def local_embedder(name: str) -> str:
+    """The name of an embedder, one that lies in a file or folder by its absolute path."""
+    kind, _, target = name.rpartition(":")
+    if kind not in ("onnx", "transformers", "open_clip:local-dir"):
+        return name
+    path = expanded(target)
+    local = path != target or Path(path).exists()
+    return f"{kind}:{_absolute_path(path)}" if local else name
+
+
+def _absolute_path(path: str, *, base: Path | None = None) -> str:
     if not path.strip():
         raise ValueError("got an empty path, expected a folder")
-    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - keeps symbolic links
+    return os.path.abspath((base or Path()) / expanded(path))  # noqa: PTH100 - keeps links
+
+
+def _config_folder(info: ValidationInfo) -> Path | None:
+    folder: Path | None = (info.context or {}).get("folder")
+    return folder
+
+
+def _absolute_code(name: str, info: ValidationInfo) -> str:
+    """`./file.py:Class` by the file's absolute path; `pkg.mod:Class` as it is."""
+    match = _CODE_FILE.fullmatch(name)
+    if match is None:
+        return name
+    return f"{_absolute_path(match['file'], base=_config_folder(info))}:{match['name']}"
+
+
+def _embedder_code(name: str) -> bool:
+    from gapclose.analysis.embedding import is_code
+
+    return is_code(name)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

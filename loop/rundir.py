@@ -8,6 +8,7 @@ paths that leave the folder, and it imports nothing that a config names.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -35,8 +36,11 @@ __all__ = [
     "RunDamagedError",
     "RunDir",
     "RunMismatchError",
+    "UnwritableError",
     "environment",
+    "kept",
     "plain",
+    "unwritable",
     "write_bytes",
     "write_text",
 ]
@@ -83,6 +87,41 @@ class RunDamagedError(ValueError):
     exit_code: ClassVar[int] = 2
 
 
+class UnwritableError(OSError):
+    """A file of ours cannot be written: make room, then the same command goes on.
+
+    It says nothing of a recipe, so no trial fails for it. Made as any OSError is.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """One line with the file, the reason and the remedy."""
+        remedy = _REMEDIES.get(self.errno or 0, "make it writable")
+        said = f"{self.filename}: cannot be written: {self.strerror}"
+        return f"{said}; {remedy}, then the same command goes on"
+
+
+# Of what is no fault of the place that somebody chose.
+_REMEDIES: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EIO: "look at the disk",
+}
+
+
+@contextlib.contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Raises UnwritableError, of `path`, where the system refuses what is written to it."""
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 def environment() -> dict[str, Any]:
     """Python, platform and package versions; no host, user or folder names."""
     versions: dict[str, str | None] = {}
@@ -100,21 +139,26 @@ def environment() -> dict[str, Any]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file whole: a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    """Replaces a file whole: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UnwritableError: The system does not let it be written; the old one is as it was.
+    """
+    with kept(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -172,6 +216,8 @@ class RunDir:
             run._start(config)
         except OSError as error:
             remedy = "name another folder with --out, or with GAPCLOSE_CACHE"
+            if not run._new:
+                remedy = "make it writable, then the same command goes on"
             raise unwritable(error.filename or run.path, error, remedy) from None
         return run
 
@@ -237,13 +283,18 @@ class RunDir:
         return hmac.compare_digest(recorded, _origin(self.config()))
 
     def check_trust(self, config: RunConfig, *, trust: bool) -> None:
-        """Raises ConfigError if code that a run from elsewhere names would be imported."""
+        """Lets the code that a config names be found.
+
+        Raises:
+            ConfigError: It is named by a run from elsewhere, and is not to be trusted.
+        """
         code = config.names_code()
         if code and not trust and self.config_path.is_file() and not self.made_here():
             raise ConfigError(
                 f"{self.config_path}: was made elsewhere and names code to import "
                 f"({', '.join(code)}); if you trust whoever made it, add --trust"
             )
+        config.admit_code()
 
     def unmeasured(self) -> ConfigError:
         """What is wrong with a run that has no gap.json and nothing to make it of."""
@@ -302,15 +353,22 @@ class RunDir:
             half.unlink(missing_ok=True)
 
     def append_trial(self, trial: Mapping[str, Any]) -> None:
-        """Adds one line to trials.jsonl; when this returns, the line survives a power cut."""
+        """Adds one line to trials.jsonl; when this returns, the line survives a power cut.
+
+        Raises:
+            UnwritableError: The system does not let it be written; what there is of the line
+                counts for nothing, and is cut by the next `lock`.
+        """
         path = self.path / "trials.jsonl"
-        fresh = not path.exists()
-        with path.open("ab") as file:
-            file.write(_json(trial).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if fresh:
-            _sync_folder(self.path)
+        line = _json(trial).encode() + b"\n"
+        with kept(path):
+            fresh = not path.exists()
+            with path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            if fresh:
+                _sync_folder(self.path)
 
     def check_study(self) -> None:
         """Sets study.db aside if it is damaged: a new one is filled from trials.jsonl."""
@@ -328,9 +386,16 @@ class RunDir:
             path.replace(aside)
 
     def append_error(self, text: str) -> None:
-        """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code."""
-        with (self.path / "errors.log").open("a", encoding="utf-8") as file:
-            file.write(f"{text.rstrip()}\n\n")
+        """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code.
+
+        The log is for reading only: a run never ends because it cannot be written.
+        """
+        path = self.path / "errors.log"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{text.rstrip()}\n\n")
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", path, error.strerror)
 
     def trials(self) -> list[dict[str, Any]]:
         """Every finished trial in the order it was told; a torn last line is left out."""
@@ -488,8 +553,10 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def unwritable(path: Path | str, error: OSError, remedy: str) -> ConfigError:
-    """The line that says that nothing can be written there, and what to do."""
+def unwritable(path: Path | str, error: OSError, remedy: str) -> ConfigError | UnwritableError:
+    """What to raise where nothing was written yet: the place is wrong, or it has no room."""
+    if error.errno in _REMEDIES:
+        return UnwritableError(error.errno, error.strerror, str(path))
     return ConfigError(f"{path}: cannot be written: {error.strerror}; {remedy}")
 
 

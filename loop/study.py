@@ -8,25 +8,40 @@ values as they stand now, because a Frank-Wolfe score changes whenever the mixtu
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import math
+import os
+import sqlite3
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gapclose.loop.config import ConfigError
+from gapclose.loop.rundir import UnwritableError
 from gapclose.loop.space import Params, Space
 from gapclose.loop.wording import masked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Storage = optuna.storages.BaseStorage
+
+# What of SQLite's errors is the disk's fault, in the system's own numbers.
+_DISK: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +145,12 @@ class Record:
     def __init__(self, storage: Storage, space: Space, *, run: str) -> None:
         """Open the study of the space's class in a run, or make it; runs may share a storage."""
         self._space = space
-        self._study = optuna.create_study(
-            storage=storage, study_name=f"{space.cls}-{space.digest()}-{run}", load_if_exists=True
-        )
+        self._storage = storage
+        name = f"{space.cls}-{space.digest()}-{run}"
+        with _written(storage):
+            self._study = optuna.create_study(
+                storage=storage, study_name=name, load_if_exists=True
+            )
 
     def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Make the study hold each finished trial of `trials.jsonl` once.
@@ -156,35 +174,65 @@ class Record:
         value = row.get("value")
         if row["state"] != "complete" or (value is not None and not math.isfinite(value)):
             value = None
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
-                params=params,
-                distributions={k: distributions[k] for k in params},
-                value=None if value is None else float(value),
-                user_attrs={
-                    "number": row["number"],
-                    "stage": row["stage"],
-                    "gap": row.get("gap"),
-                    "mixture_gap": row.get("mixture_gap"),
-                    "fingerprint": row.get("fingerprint"),
-                },
-            )
+        trial = optuna.trial.create_trial(
+            state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+            params=params,
+            distributions={k: distributions[k] for k in params},
+            value=None if value is None else float(value),
+            user_attrs={
+                "number": row["number"],
+                "stage": row["stage"],
+                "gap": row.get("gap"),
+                "mixture_gap": row.get("mixture_gap"),
+                "fingerprint": row.get("fingerprint"),
+            },
         )
+        with _written(self._storage):
+            self._study.add_trial(trial)
 
 
-def open_storage(url: str) -> Storage:
+def sqlite_url(path: Path) -> URL:
+    """The URL of a SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path))
+
+
+def open_storage(url: str | URL) -> Storage:
     """Open an Optuna storage; SQLite waits for a lock rather than failing at once.
 
     Raises:
         ConfigError: It cannot be opened.
+        UnwritableError: It is a SQLite file, and the disk is full or does not let itself be
+            written.
     """
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except (ImportError, SQLAlchemyError) as error:
+        made = make_url(url)
+        sqlite = made.get_backend_name() == "sqlite"
+        options = {"connect_args": {"timeout": 60}} if sqlite else {}
+        # Quoted: Optuna takes a brace for a slot of a template, and a ? ends a path.
+        text = made.render_as_string(hide_password=False)
+        with _written(made):
+            return optuna.storages.RDBStorage(text, engine_kwargs=options)
+    except (ImportError, SQLAlchemyError, StorageInternalError) as error:
         why = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"storage: {masked(url)} cannot be opened ({why}); give an SQLAlchemy URL whose "
+            f"storage: {masked(str(url))} cannot be opened ({why}); give an SQLAlchemy URL whose "
             "driver is installed, or null"
         ) from None
+
+
+@contextmanager
+def _written(storage: Storage | URL) -> Iterator[None]:
+    """Raise UnwritableError where it is the disk of a SQLite file that refuses."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        told: BaseException | None = error
+        while told is not None and not isinstance(told, sqlite3.Error):
+            told = getattr(told, "orig", None) or told.__cause__
+        number = _DISK.get((getattr(told, "sqlite_errorcode", None) or 0) & 0xFF)
+        if number is None:
+            raise
+        url = (
+            storage if isinstance(storage, URL) else make_url(getattr(storage, "url", "sqlite://"))
+        )
+        raise UnwritableError(number, os.strerror(number), url.database) from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -18,6 +19,7 @@ from gapclose.loop.rundir import (
     RunDamagedError,
     RunDir,
     RunMismatchError,
+    UnwritableError,
     write_bytes,
     write_text,
 )
@@ -247,10 +249,10 @@ def test_a_failed_write_leaves_the_old_file(
     write_text(file, "old")
 
     def full(_: int) -> None:
-        raise OSError("no space")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UnwritableError, match=r"a\.json: cannot be written: No space left"):
         write_bytes(file, b"new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
