@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, runtime_checkable
 
 from gapclose.loop.rundir import plain
-from gapclose.loop.wording import STATES, state_of
+from gapclose.loop.wording import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -150,6 +150,7 @@ class TerminalReporter:
         row.update({key: value for key, value in fields.items() if key != "cls"})
         if "number" in fields and "trials" not in fields:
             row["trials"] = int(fields["number"]) + 1
+        row["verdict"] = verdict(row, tuned=True)  # an audit tells no class before its table
         if self._images_at_first is None and "images" in fields:
             self._images_at_first, self._first_image_at = self._images(), time.monotonic()
 
@@ -189,7 +190,7 @@ def class_table(classes: dict[str, dict[str, Any]]) -> RenderableType:
     """A rich table of the classes: gap, ratio, trials, images, and what is known of closing.
 
     Args:
-        classes: per class any of gap, ratio, trials, images, closed, confirmed.
+        classes: per class any of gap, ratio, trials, images, verdict.
     """
     from rich.table import Table
     from rich.text import Text
@@ -206,14 +207,9 @@ def class_table(classes: dict[str, dict[str, Any]]) -> RenderableType:
             _number(row.get("ratio"), ".1f"),
             _number(row.get("trials"), "d"),
             _number(row.get("images"), "d"),
-            verdict(row),
+            row.get("verdict", ""),
         )
     return table
-
-
-def verdict(row: dict[str, Any]) -> str:
-    """In the report's words, or nothing while it is not known."""
-    return "" if row.get("closed") is None else STATES[state_of(row, tuned=True)][0]
 
 
 def spoken_seconds(seconds: float) -> str:

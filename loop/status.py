@@ -1,7 +1,7 @@
 """Where a run stands, read from its folder alone, while it runs or long after.
 
-`gapclose status` shows it. It takes no lock, loads no model, and needs only state.json and
-trials.jsonl, so a run in another process is never disturbed.
+`gapclose status` shows it. It takes no lock, loads no model, and reads state.json and
+trials.jsonl, of a finished run gap.json too, so a run in another process is never disturbed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.progress import class_table, spoken_seconds
 from gapclose.loop.rundir import RunDir
-from gapclose.loop.wording import STATES, state_of
+from gapclose.loop.wording import verdict, was_tuned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +32,7 @@ class ClassStatus:
         trials: finished ones, failed ones included.
         failed: of these, those without a score.
         images: generated for the class.
+        verdict: in the report's words; empty while it is not known.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ClassStatus:
     images: int
     closed: bool | None
     confirmed: bool | None
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,11 @@ def read_status(path: Path | str) -> Status:
     run = RunDir.open(path)
     state = run.read_json("state.json") if run.has("state.json") else {}
     told: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
+    tuned = state.get("kind") != "audit"
+    if state.get("stage") == "done" and run.has("gap.json"):
+        rows = run.read_json("gap.json")["classes"]
+        told |= {row["name"]: told.get(row["name"], {}) | row for row in rows}
+        tuned = was_tuned(rows)
     counts: dict[str, dict[str, Any]] = {}
     for trial in run.trials():
         count = counts.setdefault(str(trial["class"]), {"trials": 0, "failed": 0, "images": 0})
@@ -105,7 +112,7 @@ def read_status(path: Path | str) -> Status:
         seconds_left=_seconds_left(run, state, used, running=bool(running)),
         stopped_because=state.get("stopped_because"),
         classes=tuple(
-            _class_status(name, told.get(name, {}), counts.get(name, {}))
+            _class_status(name, told.get(name, {}), counts.get(name, {}), tuned=tuned)
             for name in dict.fromkeys((*told, *counts))
         ),
     )
@@ -145,7 +152,7 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
     rows = sorted(gap["classes"], key=lambda row: -(_float(row.get("effect")) or 0.0))
-    tuned = any(row.get("before") for row in rows)
+    tuned = was_tuned(rows)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     columns = ("before", "ratio", "optimism") if tuned else ("ratio",)
@@ -161,11 +168,13 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
             _shown(row.get("q_value"), ".3g"),
             _shown((row.get("judge") or {}).get("ratio"), ".1f"),
         ]
-        table.add_row(Text(str(row["name"])), *cells, STATES[state_of(row, tuned=tuned)][0])
+        table.add_row(Text(str(row["name"])), *cells, verdict(row, tuned=tuned))
     return table
 
 
-def _class_status(name: str, told: Mapping[str, Any], count: Mapping[str, Any]) -> ClassStatus:
+def _class_status(
+    name: str, told: Mapping[str, Any], count: Mapping[str, Any], *, tuned: bool
+) -> ClassStatus:
     # trials.jsonl is the truth about trials; state.json may lag behind it by one.
     return ClassStatus(
         name=name,
@@ -177,6 +186,7 @@ def _class_status(name: str, told: Mapping[str, Any], count: Mapping[str, Any]) 
         images=max(int(count.get("images", 0)), int(told.get("images") or 0)),
         closed=told.get("closed"),
         confirmed=told.get("confirmed"),
+        verdict=verdict(told, tuned=tuned),
     )
 
 

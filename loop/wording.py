@@ -15,11 +15,13 @@ __all__ = [
     "OUT_OF_BUDGET",
     "STATES",
     "TOO_LITTLE_TIME",
+    "below_floor",
     "chance",
     "count",
     "effect",
     "first_sentence",
     "masked",
+    "meaning",
     "number",
     "percent",
     "ratio",
@@ -27,6 +29,8 @@ __all__ = [
     "signed",
     "size",
     "state_of",
+    "verdict",
+    "was_tuned",
 ]
 
 Row = Mapping[str, Any]
@@ -42,8 +46,16 @@ STATES: Final = {
     "none": ("no gap", "the two sides cannot be told apart"),
     "open": ("open", "the two sides can be told apart"),
     "unknown": ("too few to tell", "no gap was seen, but under 100 images a side prove nothing"),
+    "untold": (
+        "cannot be told",
+        "the embedder gives every image the same features; nothing can be told",
+    ),
 }
-
+_BELOW: Final = (
+    "open, below its floor",
+    "the gap is below its floor, but the test sees a difference of another kind: in a few images "
+    "that lie far out, at one scale alone, or in what hardly varies from image to image",
+)
 
 COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object
 OUT_OF_BUDGET: Final = "the budget is out"
@@ -57,10 +69,37 @@ def state_of(row: Row, *, tuned: bool) -> str:
     if closed is False:
         return "open"
     if closed is None:
-        return "unknown"
+        # Only embeddings that are all alike leave no spread to divide the gap by and yet no gap.
+        return "untold" if "effect" in row and row["effect"] is None else "unknown"
     if not tuned:
         return "none"
     return {True: "confirmed", False: "unconfirmed", None: "closed"}[confirmed]
+
+
+def below_floor(row: Row) -> bool:
+    """Whether a class is open although its gap is no larger than its floor."""
+    value = row.get("ratio")
+    return row.get("closed") is False and value is not None and value <= 1
+
+
+def verdict(row: Row, *, tuned: bool) -> str:
+    """The word for what became of a class, the same wherever it is told.
+
+    Nothing while it is not known: a row has no "closed" before its class is tested.
+    """
+    if "closed" not in row:
+        return ""
+    return _BELOW[0] if below_floor(row) else STATES[state_of(row, tuned=tuned)][0]
+
+
+def meaning(row: Row, *, tuned: bool) -> str:
+    """What a verdict means, in a sentence without its first capital and its full stop."""
+    return _BELOW[1] if below_floor(row) else STATES[state_of(row, tuned=tuned)][1]
+
+
+def was_tuned(rows: Sequence[Row]) -> bool:
+    """Whether the classes of gap.json are those of a tuned run, not of an audit."""
+    return any(row.get("before") for row in rows)
 
 
 def masked(url: str) -> str:
@@ -101,11 +140,19 @@ def first_sentence(
 
 def _audit_sentence(rows: Sequence[Row]) -> str:
     n, states = len(rows), [state_of(row, tuned=False) for row in rows]
-    n_open, n_unknown = states.count("open"), states.count("unknown")
+    n_open, n_unknown, n_same = map(states.count, ("open", "unknown", "untold"))
     few = f"; {_of(n_unknown, n)} {_have(n_unknown)} too few images to tell" if n_unknown else ""
+    if n_same == n:
+        return "Nothing can be told: the embedder gives every image the same features."
+    if n_same:
+        few += f"; {_of(n_same, n)} cannot be told"
     if not n_open:
         if n_unknown == n:
             return "No gap was seen, but there are too few images to tell."
+        if n_same:  # "no gap" is not theirs to have
+            n_told = n - n_unknown - n_same
+            seen = f"In {_of(n_told, n)} no gap was seen" if n_told else "Nothing is sure"
+            return f"{seen}{few}."
         if n_unknown:
             return f"No gap was seen{few}."
         if n == 1:
@@ -116,7 +163,7 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
     if n == 1:
         return f"There is a gap{f': {times}' if times else ''}."
     if n_open == 1:
-        rest = "" if n_unknown else "; in the others synthetic cannot be told from real"
+        rest = "" if n_unknown or n_same else "; in the others synthetic cannot be told from real"
         only = f"{worst['name']} is the only class with a gap"
         return f"{only}{f' ({times})' if times else ''}{rest}{few}."
     who = f"All {n} classes have a gap" if n_open == n else f"{n_open} of {n} classes have a gap"
@@ -150,6 +197,7 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
         "unconfirmed": f" and is closed, but not confirmed: {_objections(first)}",
         "open": ", but is still open",
         "unknown": ", but there are too few images to tell whether it is closed",
+        "untold": ", but the embedder gives every image the same features: nothing can be told",
     }[state]
     return f"{change}{end}{_others(states, first=state)}."
 
@@ -187,7 +235,10 @@ def _others(states: Sequence[str], *, first: str) -> str:
         (states.count("unknown"), "too few to tell"),
         (states.count("open"), "still open"),
     )
-    return f". Of {n} classes " + ", ".join(f"{k} {_are(k)} {what}" for k, what in told if k)
+    parts = [f"{k} {_are(k)} {what}" for k, what in told if k]
+    if n_same := states.count("untold"):
+        parts.append(f"{n_same} cannot be told")
+    return f". Of {n} classes " + ", ".join(parts)
 
 
 def _objections(row: Row) -> str:
@@ -207,8 +258,10 @@ def _have(k: int) -> str:
 
 
 def _times(row: Row) -> str:
+    if below_floor(row):
+        return "below its floor, but the test tells the sides apart"
     value = row.get("ratio")
-    return f"{ratio(value)} times the floor" if value is not None and value > 1 else ""
+    return "" if value is None else f"{ratio(value)} times the floor"
 
 
 def size(row: Row) -> float:

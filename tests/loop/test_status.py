@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from rich.console import Console, RenderableType
 from gapclose.loop.config import parse_config
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.status import gap_table, read_status, render_status
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import add_findings, make_run
 
 
 def text(renderable: RenderableType) -> str:
@@ -95,14 +99,18 @@ def test_gap_table_sorts_by_effect_and_says_what_closed_means() -> None:
     rows = [
         {"name": "small", "ratio": 0.4, "effect": 0.001, "q_value": 0.9, "closed": True},
         {"name": "big", "ratio": 30.0, "effect": 0.5, "q_value": 1e-3, "closed": False},
-        {"name": "few", "ratio": None, "effect": None, "closed": None, "judge": None},
+        {"name": "few", "ratio": 0.1, "effect": 0.0005, "closed": None, "judge": None},
+        {"name": "same", "ratio": None, "effect": None, "closed": None, "p_value": 1.0},
         {"name": "sure", "ratio": 0.2, "effect": 0.01, "closed": True, "confirmed": True},
     ]
     lines = [line.rstrip() for line in text(gap_table({"classes": rows})).splitlines()]
-    assert [line.split()[0] for line in lines[1:]] == ["big", "sure", "small", "few"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "big", "sure", "small", "few", "same"
+    ]  # fmt: skip
     assert lines[1].endswith("open")
     assert lines[2].endswith("no gap")
     assert lines[4].endswith("too few to tell")
+    assert lines[5].endswith("cannot be told")
     assert "before" not in lines[0]
 
 
@@ -114,3 +122,38 @@ def test_gap_table_of_a_tuned_run_says_what_is_confirmed() -> None:
     assert lines[2].endswith(" not confirmed")
     tuned = [{**rows[1], "before": {"ratio": 99.0}}]
     assert "99.0" in text(gap_table({"classes": tuned}))
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_finished_run_has_the_same_verdicts_as_its_table(tmp_path: Path, tuned: bool) -> None:
+    classes = ("frog", "ship", "truck", "bird", "cat")
+    run = make_run(tmp_path / "run", classes=classes, per_class=4, tuned=tuned)
+    add_findings(run)
+    gap, state = run.read_json("gap.json"), run.read_json("state.json")
+    gap["classes"][3] |= {"closed": True, "ratio": 0.5}
+    run.write_json("gap.json", gap)
+    shown = ("gap", "ratio", "floor_p95", "closed", "confirmed")
+    kind = {"kind": "tune" if tuned else "audit"}
+    classes_so_far = {row["name"]: {key: row[key] for key in shown} for row in gap["classes"]}
+    run.write_json("state.json", state | kind | {"classes": classes_so_far})
+    status = read_status(run.path)
+    words = {row.name: row.verdict for row in status.classes}
+    assert words["ship"] == "open, below its floor"
+    assert words["truck"] == "open"
+    assert words["cat"] == "cannot be told"
+    assert words["bird"] == ("confirmed" if tuned else "no gap")
+    table, page = text(gap_table(gap)).splitlines(), text(render_status(status)).splitlines()
+    for name, word in words.items():
+        for lines in (table, page):
+            line = next(line for line in lines if line.startswith(name))
+            assert line.rstrip().endswith(f"  {word}")
+
+
+def test_a_verdict_is_told_once_there_is_one(run: RunDir) -> None:
+    rows = {"new": {"gap": 0.1, "ratio": 3.0}, "few": {"closed": None, "confirmed": False}}
+    run.write_json("state.json", {"stage": "confirm", "kind": "tune", "classes": rows})
+    words = {row.name: row.verdict for row in read_status(run.path).classes}
+    assert words == {"new": "", "few": "too few to tell"}
+    run.write_json("state.json", {"stage": "report", "kind": "audit", "classes": {
+        "cat": {"ratio": 0.4, "closed": True}}})  # fmt: skip
+    assert read_status(run.path).classes[0].verdict == "no gap"
