@@ -18,17 +18,28 @@ from typing import Any, Final
 from gapclose.analysis.distances import CAVEAT
 from gapclose.loop import wording
 from gapclose.loop.config import RunConfig
+from gapclose.loop.findings import (
+    group_name,
+    largest,
+    left_out,
+    repeat_word,
+    stored_words,
+    warnings,
+)
 from gapclose.loop.rundir import RunDir, write_text
 from gapclose.loop.thumbnails import Samples
 from gapclose.loop.wording import (
     LIMIT_REACHED,
     OUT_OF_BUDGET,
-    STATES,
     TOO_LITTLE_TIME,
+    below_floor,
     first_sentence,
     masked,
+    meaning,
     size,
     state_of,
+    verdict,
+    was_tuned,
 )
 
 __all__ = ["write_report"]
@@ -42,6 +53,9 @@ _SHOWN_GROUPS: Final = 6
 _SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
 _SHOWN_OUTLIERS: Final = 12
+_SHOWN_REPEATS: Final = 2  # groups of a class, the largest
+_SHOWN_FILES: Final = 200  # lines of a fold
+_SHOWN_COPIES: Final = 20  # names in a line
 _LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
 
 
@@ -76,7 +90,7 @@ def _content(run: RunDir) -> dict[str, Any]:
     mixtures = (_optional(run, "mixtures.json") or {}).get("classes", {})
     trials = run.trials()
     rows = sorted(gap["classes"], key=size, reverse=True)
-    tuned = any(row.get("before") for row in rows)
+    tuned = was_tuned(rows)
     samples = Samples.read(run)
     full = len(rows) <= _FEW_CLASSES
     scale = _Scale.of(rows)
@@ -92,12 +106,18 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "name": name,
                 "before": row.get("before"),
                 "state": state_of(row, tuned=tuned),
+                "verdict": verdict(row, tuned=tuned),
+                "meaning": meaning(row, tuned=tuned),
+                "below": below_floor(row),
                 "bar": {
                     "now": scale.at(row.get("ratio")),
                     "was": scale.at((row.get("before") or {}).get("ratio")),
                 },
                 "sort": size(row),
                 "sheets": samples.sheets(name, per_sheet, small=not full, tuned=tuned),
+                "stored": stored_words(row["stored"]) if row.get("stored") else None,
+                "witness": _witness(row, samples, small=not full),
+                "repeats": _repeats(gap.get("repeats") or (), name, samples, small=not full),
                 "words": _words(row),
                 "has_words": row.get("attributes") is not None,
                 "zeroshot": _zeroshot(row, tuned=tuned),
@@ -119,7 +139,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "tuned": tuned,
         "gap": gap,
         "classes": classes,
-        "states": STATES,
+        "warnings": warnings(gap),
+        "left_out": left_out(gap),
+        "folds": _folds(gap),
         "scale": scale,
         "floor": scale.at(1.0),
         "config": config.to_dict(),
@@ -254,6 +276,67 @@ def _groups(
     ]
 
 
+def _witness(row: Row, samples: Samples, *, small: bool) -> list[dict[str, Any]]:
+    """The images of each side that are most unlike the other, the generator's first."""
+    paths = row.get("witness") or {}
+    strips = [
+        {"side": side, "title": title, "images": samples.strip(paths.get(side, ()), small=small)}
+        for side, title in (
+            ("synthetic", "Most unlike the real images"),
+            ("real", "Real images most unlike the synthetic ones"),
+        )
+    ]
+    return [strip for strip in strips if strip["images"]]
+
+
+def _repeats(
+    repeats: Sequence[Row], name: str, samples: Samples, *, small: bool
+) -> list[dict[str, Any]]:
+    """A class's largest groups of images that repeat each other."""
+    own = [group for group in repeats if group["class"] == name]
+    strips = [
+        {
+            **group,
+            "title": f"{group_name(group)}, {repeat_word(group)}",
+            "images": samples.strip([group["kept"], *group["copies"]][:6], small=small),
+        }
+        for group in largest(own)[:_SHOWN_REPEATS]
+    ]
+    return [strip for strip in strips if strip["images"]]
+
+
+def _folds(gap: Row) -> list[dict[str, Any]]:
+    """The files that sentences only count, by name: a title, some lines, and how many are left."""
+    found = (
+        ("unreadable {}", "file", _reasons(gap.get("unreadable"))),
+        ("{} left out", "file", _reasons(gap.get("other_files"))),
+        ("{} never scored", "image", _reasons(gap.get("invalid_images"))),
+        ("{} of repeats", "group", [_members(g) for g in largest(gap.get("repeats") or ())]),
+    )
+    return [
+        {
+            "title": f"{len(lines)} {title.format(noun if len(lines) == 1 else f'{noun}s')}",
+            "lines": lines[:_SHOWN_FILES],
+            "more": max(0, len(lines) - _SHOWN_FILES),
+        }
+        for title, noun, lines in found
+        if lines
+    ]
+
+
+def _reasons(files: Sequence[Row] | None) -> list[str]:
+    return [f"{file['path']}: {file['why']}" for file in files or ()]
+
+
+def _members(group: Row) -> str:
+    """A group of repeats, all names of one that is no larger than a line bears."""
+    copies = group["copies"][:_SHOWN_COPIES]
+    rest = len(group["copies"]) - len(copies)
+    names = ", ".join([group["kept"], *copies])
+    more = f" and {rest} more" if rest else ""
+    return f"{group['class']}, {group['side']}, {repeat_word(group)}: {names}{more}"
+
+
 def _significant(q_value: float | None) -> bool:
     return q_value is not None and q_value <= LEVEL
 
@@ -282,7 +365,7 @@ def _recipes(mixture: Row | None) -> dict[str, Any] | None:
         "more": len(rows) - len(shown),
         "more_weight": sum(item["weight"] for item in rows[_SHOWN_RECIPES:]),
         "effective": mixture.get("effective"),
-        "copy": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
+        "json": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
     }
 
 
@@ -400,6 +483,8 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    # Keys come by `|get`: a dot would find a dict's method before a key of the same name.
+    environment.filters["get"] = lambda mapping, key, default=None: mapping.get(key, default)
     for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed"):
         environment.filters[name] = getattr(wording, name)
     text = resources.files("gapclose.loop").joinpath("report.html").read_text(encoding="utf-8")

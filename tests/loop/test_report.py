@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -11,11 +12,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+from jinja2 import nodes
 
+from gapclose.loop import report
 from gapclose.loop.config import ConfigError
+from gapclose.loop.findings import findings
 from gapclose.loop.report import _tried, write_report
 from gapclose.loop.rundir import RunDamagedError
+from gapclose.loop.search import Mixture
 from gapclose.loop.wording import (
     LIMIT_REACHED,
     OUT_OF_BUDGET,
@@ -29,7 +35,7 @@ from gapclose.loop.wording import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from make_run import make_run
+from make_run import add_findings, make_run
 
 NASTY = '<b>frog & "co" \'蛙'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -309,6 +315,72 @@ def test_an_audit_has_no_tuning_parts(runs: Path) -> None:
         assert word not in text
 
 
+def test_no_dot_of_the_template_can_find_a_method_before_a_key() -> None:
+    """A dot looks for attributes first: `row.copy` is a method of dict whatever keys `row` has."""
+    source = Path(report.__file__).with_name("report.html").read_text(encoding="utf-8")
+    methods = set(dir(dict))
+    found = [
+        f"line {node.lineno}: .{node.attr}"
+        for node in jinja2.Environment().parse(source).find_all(nodes.Getattr)
+        if node.attr in methods
+    ]
+    assert found == []
+
+
+def test_the_copy_of_a_mixture_is_the_mixture(runs: Path) -> None:
+    copied = re.findall(
+        r'data-copy="([^"]*)"', (runs / "tuned" / "report.html").read_text(encoding="utf-8")
+    )
+    mixtures = json.loads((runs / "tuned" / "mixtures.json").read_text(encoding="utf-8"))
+    kept = [Mixture.from_json(m).to_json() for m in mixtures["classes"].values()]
+    read = [Mixture.from_json(json.loads(html.unescape(text))).to_json() for text in copied]
+    assert len(read) == 4
+    assert all(mixture in kept for mixture in read)
+
+
+@pytest.mark.parametrize("tuned_", [False, True])
+def test_what_an_audit_of_a_messy_folder_finds_is_on_the_page(
+    tmp_path: Path, tuned_: bool
+) -> None:
+    classes = ("frog", "ship", "truck", "cat")
+    run = make_run(tmp_path / "run", classes=classes, per_class=16, tuned=tuned_, words=tuned_)
+    add_findings(run)
+    write_report(run.path)
+    shown = page(tmp_path, "run")
+    gap = run.read_json("gap.json")
+    for sentence in findings(gap):
+        if not re.match(r"Not scored|ship:|cat:", sentence):  # which stand with their classes
+            assert sentence in shown.text
+    assert "The gap is below its floor, but the test sees a difference" in shown.text
+    assert "The embedder gives every image the same features" in shown.text
+    assert shown.text.count("open, below its floor") == 2
+    assert shown.text.count("cannot be told") >= 2
+    assert "both as JPEG quality 30: 0.8." in shown.text
+    # Of open classes alone, with or without a text encoder.
+    n_open = sum(row["closed"] is False for row in gap["classes"])
+    for title in ("Most unlike the real images", "Real images most unlike the synthetic ones"):
+        assert shown.text.count(title) == n_open > 1
+    assert "frog/00003.png (and 4 like it), exact copies" in shown.text
+    assert "122 files left out" in shown.text
+    assert "photos/119.png: lies beside the class folders" in shown.text
+    assert "3 groups of repeats" in shown.text
+
+
+def test_long_lists_end(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=4, tuned=False)
+    gap = run.read_json("gap.json")
+    gap["unreadable"] = [{"path": f"{n:04d}.png", "why": "torn"} for n in range(1000)]
+    copies = [f"{n:04d}.jpg" for n in range(500)]
+    group = {"class": "frog", "side": "real", "kind": "near", "counted": False, "kept": "k.jpg"}
+    gap["repeats"] = [group | {"copies": copies}]
+    run.write_json("gap.json", gap)
+    write_report(run.path)
+    text = page(tmp_path, "run").text
+    assert "1000 unreadable files" in text
+    assert "0199.png: torn and 800 more, in gap.json" in text
+    assert "0019.jpg and 480 more" in text
+
+
 def test_two_halves_of_one_folder_say_no_gap(runs: Path) -> None:
     text = page(runs, "faces").text
     assert "No gap: the synthetic images cannot be told from the real ones." in text
@@ -417,6 +489,35 @@ def test_in_a_browser(browser: Any, runs: Path, name: str, width: int) -> None:
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     assert [r for r in requests if not r.startswith(("data:", "blob:"))] == [url]
     assert errors == []
+    view.close()
+
+
+@pytest.mark.slow
+def test_a_copied_mixture_can_be_loaded_again(browser: Any, runs: Path) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    view = context.new_page()
+    view.goto((runs / "tuned" / "report.html").as_uri())
+    view.locator("button.copy").first.click()
+    view.wait_for_function("document.querySelector('button.copy').textContent === 'Copied'")
+    copied = Mixture.from_json(json.loads(view.evaluate("navigator.clipboard.readText()")))
+    mixtures = json.loads((runs / "tuned" / "mixtures.json").read_text(encoding="utf-8"))
+    assert copied.to_json() == Mixture.from_json(mixtures["classes"][NASTY]).to_json()
+    context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_findings_fit_a_desk_and_a_phone(browser: Any, tmp_path: Path, width: int) -> None:
+    run = make_run(tmp_path / "run", classes=("frog", "ship", "cat"), per_class=16, tuned=False)
+    add_findings(run)
+    path = write_report(run.path)
+    view = browser.new_page(viewport={"width": width, "height": 900})
+    view.goto(path.as_uri())
+    view.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    assert view.locator(".alarm").count() == 2
+    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+    assert view.evaluate(broken) == 0
     view.close()
 
 
