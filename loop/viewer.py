@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 BRAIN_KEY: Final = "clip_umap"
 SIMILARITY_KEY: Final = "clip_similarity"
 WORKSPACE: Final = "gapclose"
-_VERSION: Final = 3  # of what build_dataset makes; a dataset of an older one is made again
+_VERSION: Final = 4  # of what build_dataset makes; a dataset of an older one is made again
 _COLORS: Final = {
     "real": "#2f6fb0",
     "synthetic": "#c2571a",
@@ -141,8 +141,9 @@ def build_dataset(run: Path) -> fo.Dataset:
         _add_map(dataset, points)
     if embeddings is not None:
         _add_similarity(dataset, embeddings)
-    _save_views(dataset, rows)
-    _save_cluster_views(dataset, rows, _clusters(folder))
+    gap = folder.read_json("gap.json") if folder.has("gap.json") else {}
+    _save_views(dataset, rows, gap.get("classes") or ())
+    _save_cluster_views(dataset, rows, gap.get("clusters") or ())
     _save_workspace(fo, dataset)
     # The stamp comes last: a build that was cut off is made again.
     dataset.info["gapclose"] = stamp
@@ -261,6 +262,7 @@ def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, lis
         fields["zeroshot"] = read
     fields["nearest_real"] = _float(row.get("nearest_real"))
     fields["outlier"] = _float(row.get("outlier"))
+    fields["witness"] = _float(row.get("witness"))
     present = {key: value for key, value in fields.items() if value is not None}
     return fo.Sample(filepath=path, tags=tags.get(row["path"], []), **present)
 
@@ -329,20 +331,31 @@ def _view_names(classes: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _save_views(dataset: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _save_views(
+    dataset: Any, rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]
+) -> None:
+    """A saved view per class, and one of each open class with the telling images first.
+
+    Args:
+        dataset: whose views they replace.
+        rows: of samples.jsonl.
+        scored: the classes of gap.json.
+    """
     from fiftyone import ViewField
 
     dataset.delete_saved_views()
-    classes = list(dict.fromkeys(row["class"] for row in rows))
-    for cls, name in _view_names(classes).items():
+    shown = Counter(row["class"] for row in rows)
+    witnessed = {row["class"] for row in rows if row.get("witness") is not None}
+    open_ = [row["name"] for row in scored if row.get("closed") is False]
+    unlike = {cls: f"{cls}: most unlike the other side" for cls in open_ if cls in witnessed}
+    names = _view_names([*shown, *unlike.values()])
+    for cls, count in shown.items():
         view = dataset.match(ViewField("class") == cls)
-        count = sum(row["class"] == cls for row in rows)
-        dataset.save_view(name, view, description=f"every image of {cls} ({count:,})")
-
-
-def _clusters(run: RunDir) -> Sequence[Mapping[str, Any]]:
-    """Of gap.json; none before there is one."""
-    return run.read_json("gap.json").get("clusters") or () if run.has("gap.json") else ()
+        dataset.save_view(names[cls], view, description=f"every image of {cls} ({count:,})")
+    for cls, title in unlike.items():
+        view = dataset.match(ViewField("class") == cls).exists("witness")
+        about = f"images of {cls}, those most unlike the other side first"
+        dataset.save_view(names[title], view.sort_by("witness", reverse=True), description=about)
 
 
 def _save_cluster_views(

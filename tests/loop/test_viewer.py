@@ -50,6 +50,9 @@ said["track"] = fo.config.do_not_track
 said["labels"] = dataset.count_values("zeroshot.label")
 said["sure"] = dataset.bounds("zeroshot.confidence")
 said["nearest"] = dataset.bounds("nearest_real")
+said["witness"] = dataset.bounds("witness")
+unlike = [name for name in dataset.list_saved_views() if name.endswith("the other side")]
+said["unlike"] = {name: dataset.load_saved_view(name).values("witness") for name in unlike}
 first = dataset.first()
 alike = dataset.sort_by_similarity(first.id, k=3, brain_key=SIMILARITY_KEY)
 said["alike"] = alike.values("id")[0] == first.id, len(alike)
@@ -97,6 +100,13 @@ def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
     names = {"frog": "蛙", "ship": "Ship!", "cat": "ship", "truck": "車"}
     run = make_run(tmp_path / "my run", classes=list(names), per_class=6, names=names)
     rows = run.samples()
+    for number, row in enumerate(rows[:-1]):  # one has none
+        row["witness"] = float(number % 7)
+    run.write_samples(rows)
+    gap = run.read_json("gap.json")
+    for scored in gap["classes"]:
+        scored["closed"] = scored["name"] in {"Ship!", "ship"}  # open: two without a slug
+    run.write_json("gap.json", gap)
     said = run_apart(SCRIPT, str(run.path), database=tmp_path / "db")
 
     assert said["name"] == dataset_name(run.path)
@@ -116,7 +126,14 @@ def test_a_run_becomes_one_dataset(tmp_path: Path) -> None:
         "蛙: only synthetic, green frog (6) #0": 6,
         "蛙: only real, brown frog (2) #1": 2,
     }
-    assert sorted(n for name, n in said["views"].items() if "#" not in name) == [18, 18, 18, 18]
+    whole = {name: n for name, n in said["views"].items() if "#" not in name}
+    assert sorted(n for name, n in whole.items() if name not in said["unlike"]) == [18] * 4
+    open_ = ("蛙", "車")
+    assert [next(c for c in open_ if c in name) for name in said["unlike"]] == list(open_)
+    for values in said["unlike"].values():
+        assert values == sorted(values, reverse=True)
+    assert [len(values) for values in said["unlike"].values()] == [18, 17]
+    assert said["witness"] == [0.0, 6.0]
 
     assert said["labels"] == {"axolotl": 24, "ship": 12, "蛙": 12, "Ship!": 12, "車": 12}
     assert said["sure"] == [0.6, 0.9]
