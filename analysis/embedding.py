@@ -10,11 +10,13 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Final, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -51,7 +53,7 @@ EMBEDDERS: Final = {
 # Raised by one when a wrapper's preprocessing or pooling changes, so that no old row is reused.
 _TRANSFORM: Final = {"open_clip": 1, "onnx": 1, "transformers": 1}
 _PACKAGE: Final = {"open_clip": "open_clip_torch", "transformers": "transformers"}
-_CODE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+_CODE: Final = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|.+\.py):[A-Za-z_]\w*")
 _FORMS: Final = (
     "pond, pond-judge, open_clip:NAME/TAG, open_clip:local-dir:PATH, onnx:PATH, "
     "transformers:ID-or-PATH"
@@ -93,7 +95,7 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
 
     Args:
         name: A key of `EMBEDDERS` and what it asks for (`open_clip:NAME/TAG`, `onnx:PATH` ...), or
-            `pkg.mod:Class` of your own, called with `device`.
+            `pkg.mod:Class` or `/path/to/file.py:Class` of your own, called with `device`.
         device: auto (CUDA if there is one), cpu, cuda, cuda:1, mps.
 
     Raises:
@@ -101,12 +103,11 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
     """
     kind, target = _parse(name)
     _sources(name)
-    module, _, attribute = EMBEDDERS.get(kind, target).partition(":")
-    factory = getattr(importlib.import_module(module), attribute, None)
-    if factory is None:
-        raise EmbedderError(f"embedder {name!r}: module {module} has no {attribute}")
-    made = factory(device=device) if kind == "code" else factory(name, target, device=device)
-    return cast(Embedder, made)
+    if kind == "code":
+        return _own(name, device)
+    module, _, attribute = EMBEDDERS[kind].partition(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    return cast(Embedder, factory(name, target, device=device))
 
 
 def check_embedders(*names: str | None) -> None:
@@ -138,7 +139,8 @@ def identity(name: str) -> str:
     """
     kind, target = _parse(name)
     if kind == "code":
-        return f"code:{target}:{weights.fingerprint(_sources(name))}"
+        shown = target if not Path(target.rpartition(":")[0]).is_absolute() else "file"
+        return f"code:{shown}:{weights.fingerprint(_sources(name))}"
     package = _PACKAGE.get(kind)
     release = f"{package}-{version(package)}" if package else "graph"
     # A tag names its preprocessing in open_clip's table, which the package's version covers.
@@ -149,7 +151,10 @@ def identity(name: str) -> str:
 
 
 def is_code(name: str) -> bool:
-    """Whether a name asks for code of the user's own (`pkg.mod:Class`), which needs trust."""
+    """Whether a name asks for code of the user's own, which needs trust.
+
+    It is written `pkg.mod:Class` or `file.py:Class`.
+    """
     return _CODE.fullmatch(name) is not None and name.partition(":")[0] not in EMBEDDERS
 
 
@@ -209,14 +214,58 @@ def _sources(name: str) -> tuple[weights.Source, ...]:
     return weights.open_clip_tag_sources(name, target)
 
 
+def _own(name: str, device: str) -> Embedder:
+    """An embedder of the user's own; whatever its code raises is one line."""
+    module, _, attribute = name.rpartition(":")
+    try:
+        factory = getattr(_import(module), attribute, None)
+        if factory is not None:
+            return cast(Embedder, factory(device=device))
+    except EmbedderError:
+        raise
+    except Exception as error:
+        raise EmbedderError(
+            f"embedder {name!r}: cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    raise EmbedderError(f"embedder {name!r}: module {module} has no {attribute}")
+
+
+def _import(module: str) -> ModuleType:
+    """A module by its name, or by its file: under a name that no other module can have."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    name = f"gapclose_code_{hashlib.sha256(module.encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, module)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"there is no file {module}")
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # dataclasses and pickles look a class's module up
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made
+
+
 def _code_source(target: str) -> weights.Source:
-    module = target.partition(":")[0]
+    module = target.rpartition(":")[0]
+    if module.endswith(".py"):  # known by its content and the class, not by its place
+        if not Path(module).is_file():
+            raise EmbedderError(f"embedder {target!r}: there is no file {module}")
+        named = f"{Path(module).name}:{target.rpartition(':')[2]}"
+        return weights.Source(path=Path(module), etag=hashlib.sha256(named.encode()).hexdigest())
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.origin:
-        raise EmbedderError(f"embedder {target!r}: no module {module}; is it installed here?")
+        raise EmbedderError(
+            f"embedder {target!r}: no module {module}, neither installed nor in the folder of the "
+            "config file; put it there, set code_folder, or write ./file.py:Class"
+        )
     release = "none"
     with suppress(PackageNotFoundError):  # a module beside the config is of no distribution
         release = version(module.partition(".")[0])

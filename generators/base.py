@@ -6,15 +6,22 @@ never sees classes, cameras or scores.
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from gapclose.generators.images import ImageBatch
+from gapclose.generators.images import ONE_COLOUR, SOURCE_TYPES, ImageBatch, is_one_colour
 from gapclose.generators.recipe import Draw
 
 SEED_LIMIT: Final = 2**63
 """Seeds are below this: they fit SQLite's integers, torch's and numpy's."""
+
+_RETURN: Final = (
+    "return ImageBatch(images=..., seeds=..., invalid=...), one uint8 (h, w, 3) array per seed"
+)
 
 
 class GenerationError(RuntimeError):
@@ -23,6 +30,10 @@ class GenerationError(RuntimeError):
 
 class GeneratorConfigError(ValueError):
     """The config asks a generator for what it cannot do: fix the config (exit 2)."""
+
+
+class _ContractError(GenerationError):
+    """The generator's code is wrong: it raised what it should not, or returned no batch."""
 
 
 @runtime_checkable
@@ -75,10 +86,64 @@ class BatchingGenerator(Generator, Protocol):
 def generate_all(
     generator: Generator, jobs: Sequence[tuple[Draw, Sequence[int]]]
 ) -> list[ImageBatch]:
-    """The images of several draws, in one batch where the generator can."""
-    if isinstance(generator, BatchingGenerator):
-        return generator.generate_all(jobs)
-    return [generator.generate(draw, seeds) for draw, seeds in jobs]
+    """The images of several draws, in one batch where the generator can.
+
+    Everybody draws through here: what a generator returns is checked, and an image of one colour
+    that it left unmarked is marked.
+
+    Raises:
+        GeneratorConfigError: The generator cannot do what a draw asks for.
+        GenerationError: No images came out: it says so, raises anything else, or returns no
+            batches of these seeds.
+    """
+    try:
+        if isinstance(generator, BatchingGenerator):
+            batches: Sequence[object] = generator.generate_all(jobs)
+        else:
+            batches = [generator.generate(draw, seeds) for draw, seeds in jobs]
+    except (GenerationError, GeneratorConfigError):
+        raise
+    except Exception as error:
+        raise _ContractError(_raised(generator, error)) from error
+    if not isinstance(batches, list | tuple) or len(batches) != len(jobs):
+        raise _ContractError(
+            f"{_name(generator)}: generate_all must return one ImageBatch per job, {len(jobs)} "
+            f"here; got {_shown(batches)}"
+        )
+    return [
+        _checked(generator, batch, checked_seeds(seeds))
+        for batch, (_, seeds) in zip(batches, jobs, strict=True)
+    ]
+
+
+def try_out(generator: Generator, draw: Draw) -> None:
+    """Draw one image, so that a generator of one's own that breaks the contract is found early.
+
+    Raises:
+        GeneratorConfigError: It lacks an attribute, raises anything but GenerationError, or
+            returns no batch of one image; in words that say what to return.
+    """
+    lacking = [
+        n
+        for n in ("id", "revision", "license", "source_type", "generate")
+        if not hasattr(generator, n)
+    ]
+    if lacking:
+        raise GeneratorConfigError(
+            f"generator.kind: {type(generator).__name__} has no {lacking[0]}; a generator has id, "
+            "revision, license, source_type and generate(draw, seeds)"
+        )
+    if generator.source_type not in SOURCE_TYPES:
+        raise GeneratorConfigError(
+            f"generator.kind: {type(generator).__name__}.source_type is "
+            f"{generator.source_type!r}; say one of {', '.join(SOURCE_TYPES)}"
+        )
+    try:
+        generate_all(generator, [(draw, [0])])
+    except _ContractError as error:
+        raise GeneratorConfigError(f"generator.kind: {error}") from error.__cause__
+    except GenerationError:  # as the contract has it: this draw fails, others need not
+        return
 
 
 def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -97,3 +162,50 @@ def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     if len(set(plain)) != len(plain):
         raise ValueError("a seed was given twice")
     return plain
+
+
+def _checked(generator: Generator, batch: object, seeds: tuple[int, ...]) -> ImageBatch:
+    """A batch of these seeds, its images of one colour marked.
+
+    Raises:
+        GenerationError: It is none; in words that say what to return.
+    """
+    wrong = f"{_name(generator)}: {_RETURN}; got"
+    if not isinstance(batch, ImageBatch):
+        raise _ContractError(f"{wrong} {_shown(batch)}")
+    if tuple(batch.seeds) != seeds:
+        given = f"{len(batch)} images for {len(seeds)} seeds"
+        if len(batch) == len(seeds):
+            given = f"seeds {_few(batch.seeds)} for {_few(seeds)}"
+        raise _ContractError(f"{wrong} {given}")
+    if any(image.size == 0 for image in batch.images):
+        raise _ContractError(f"{wrong} an image without pixels")
+    marks = tuple(
+        why or (ONE_COLOUR if is_one_colour(image) else None)
+        for image, why in zip(batch.images, batch.invalid, strict=True)
+    )
+    return ImageBatch(images=tuple(batch.images), seeds=seeds, invalid=marks)
+
+
+def _name(generator: Generator) -> str:
+    return str(getattr(generator, "id", type(generator).__name__))
+
+
+def _raised(generator: Generator, error: Exception) -> str:
+    """What a generator raised, and where in its own file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(type(generator).__module__), "__file__", None)
+    at = [frame for frame in frames if frame.filename == file] or frames
+    said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    where = f"{Path(at[-1].filename).name}, line {at[-1].lineno}"
+    return f"{_name(generator)}: generate raised {said} ({where}); {_RETURN}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple) and value:
+        return f"a {type(value).__name__} of {len(value)} {type(value[0]).__name__}"
+    return type(value).__name__ if value is not None else "None"
+
+
+def _few(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds[:3])) + (" ..." if len(seeds) > 3 else "")

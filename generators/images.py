@@ -41,7 +41,7 @@ _XMP: Final = (
     "/></rdf:RDF></x:xmpmeta>"
     '<?xpacket end="r"?>'
 )
-_SOURCE_TYPES: Final = ("trainedAlgorithmicMedia", "digitalCreation")
+SOURCE_TYPES: Final = ("trainedAlgorithmicMedia", "digitalCreation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,8 +117,8 @@ def write_png(path: Path, image: Pixels, *, source_type: str | None = None) -> N
     """
     info = PngInfo()
     if source_type is not None:
-        if source_type not in _SOURCE_TYPES:
-            raise ValueError(f"source_type must be one of {_SOURCE_TYPES}, not {source_type!r}")
+        if source_type not in SOURCE_TYPES:
+            raise ValueError(f"source_type must be one of {SOURCE_TYPES}, not {source_type!r}")
         info.add_itxt("XML:com.adobe.xmp", _XMP.format(source_type=source_type))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")

@@ -9,13 +9,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from types import ModuleType
+from typing import Any, Final, TypeVar, cast
 
-from gapclose.generators.base import Generator, GeneratorConfigError
+from gapclose.generators.base import GenerationError, Generator, GeneratorConfigError, try_out
+from gapclose.generators.recipe import Draw
 
 KINDS: Final[dict[str, str]] = {
     "diffusers": "gapclose.generators.diffusion:DiffusersGenerator",
@@ -27,12 +31,15 @@ POND: Final = Path(__file__).parent / "pond_sd"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_SECONDS: Final = 10.0
 
+_T = TypeVar("_T")
+
 
 def make_generator(spec: Mapping[str, Any]) -> Generator:
     """The generator of a config's section; models load at the first image, not here.
 
     Args:
-        spec: `kind` (a key of `KINDS`, or "pkg.mod:Class") and the arguments of its class.
+        spec: `kind` (a key of `KINDS`, "pkg.mod:Class" or "/path/to/file.py:Class") and the
+            arguments of its class.
 
     Raises:
         GeneratorConfigError: If the kind or an argument is unknown, missing or of no use.
@@ -43,10 +50,12 @@ def make_generator(spec: Mapping[str, Any]) -> Generator:
         inspect.signature(factory).bind(**options)
     except TypeError:
         raise _wrong_arguments(kind, factory, options) from None
-    return factory(**options)
+    return _own(kind, lambda: factory(**options))
 
 
-def check_generator(spec: Mapping[str, Any], *, schedulers: Sequence[str] = ()) -> None:
+def check_generator(
+    spec: Mapping[str, Any], *, schedulers: Sequence[str] = (), draw: Draw | None = None
+) -> None:
     """Refuse a section that could never draw, before any model loads.
 
     It looks at the kind, the arguments and local folders, and asks the hub for a pipeline that is
@@ -56,15 +65,19 @@ def check_generator(spec: Mapping[str, Any], *, schedulers: Sequence[str] = ()) 
     Args:
         spec: As for `make_generator`.
         schedulers: Names that draws will have.
+        draw: What a generator of one's own is to draw one image of, to see what it returns.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
     """
     generator = make_generator(spec)
+    kind = str(spec["kind"])
     if (check := getattr(generator, "check", None)) is not None:
-        check()
+        _own(kind, check)
     if (check := getattr(generator, "check_schedulers", None)) is not None:
-        check(schedulers)
+        _own(kind, lambda: check(schedulers))
+    if draw is not None and kind not in KINDS:
+        try_out(generator, draw)
 
 
 def local_folder(model: str) -> Path | None:
@@ -144,18 +157,68 @@ def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]
         raise GeneratorConfigError(
             f"generator.kind: unknown {kind!r}; did you mean {near!r}? "
-            f"({', '.join(KINDS)}, or pkg.mod:Class)"
+            f"({', '.join(KINDS)}, pkg.mod:Class or ./file.py:Class)"
         )
     return kind, {key: value for key, value in spec.items() if key != "kind"}
 
 
 def _load(kind: str) -> Callable[..., Generator]:
-    module, _, name = KINDS.get(kind, kind).partition(":")
+    module, _, name = KINDS.get(kind, kind).rpartition(":")
     try:
-        return cast("Callable[..., Generator]", getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError) as error:
+        return cast("Callable[..., Generator]", getattr(_import(module), name))
+    except Exception as error:  # code of one's own may raise anything
         raise GeneratorConfigError(
-            f"generator.kind: {kind!r} cannot be loaded: {error}"
+            f"generator.kind: {kind!r} cannot be loaded: {type(error).__name__}: {error}"
+            f"{_looked(module, error)}"
+        ) from error
+
+
+def _import(module: str) -> ModuleType:
+    """A module by its name, or by its file: under a name that no other module can have."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    name = f"gapclose_code_{hashlib.sha256(module.encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, module)
+    if spec is None or spec.loader is None or not Path(module).is_file():
+        raise ModuleNotFoundError(f"there is no file {module}")
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # dataclasses and pickles look a class's module up
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made
+
+
+def _looked(module: str, error: Exception) -> str:
+    """Where a module was looked for that was not found."""
+    top = module.partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or module.endswith(".py"):
+        return ""
+    found = sys.modules.get(top)
+    if found is not None and error.name != top:
+        places = list(getattr(found, "__path__", ())) or [getattr(found, "__file__", None)]
+        return f" ({top} is {places[0]}); rename yours, or write ./file.py:Class"
+    return (
+        f"; {top} is neither installed nor in the folder of the config file; put it there, set "
+        "code_folder, or write ./file.py:Class"
+    )
+
+
+def _own(kind: str, call: Callable[[], _T]) -> _T:
+    """What code of one's own gives; whatever it raises is one line."""
+    try:
+        return call()
+    except (GeneratorConfigError, GenerationError):
+        raise
+    except Exception as error:
+        if kind in KINDS:
+            raise
+        raise GeneratorConfigError(
+            f"generator.kind: {kind!r} cannot be made: {type(error).__name__}: {error}"
         ) from error
 
 

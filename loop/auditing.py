@@ -226,12 +226,16 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             reporter=reporter,
             config=config,
         )
-    if RunDir(out).holds_tuning:
+    before = RunDir(out)
+    if before.holds_tuning:
         raise ConfigError(f"{out}: holds a tuning run, with its own before; name another --out")
+    config.admit_code()
+    reporter.event("stage", name="reading the photo folder")
     images, classes = check_real(config)
+    reporter.event("stage", name="checking encoders and generator")
     check_embedders(config.embedder, config.judge)
     check_device(config)
-    check_drawn(config)
+    check_drawn(config, () if before.holds_images else classes)
     rundir = RunDir.create(out, config)
     with rundir.writing():
         started = time.monotonic()

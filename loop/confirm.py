@@ -22,7 +22,6 @@ from gapclose.analysis.gap import LEVEL, MIN_IMAGES, ClassGap, guard_objections,
 from gapclose.analysis.image_folder import ImageFile, ImageSet
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
-from gapclose.generators.images import write_pngs
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
 from gapclose.loop.gallery import Part, RealClass
@@ -109,7 +108,7 @@ def shoot_look(
         )
     paths = [studio.rundir.confirm_path(real.name, part, stage, seed) for seed in shot.seeds]
     files = dict(zip(paths, shot.images, strict=True))
-    write_pngs(files, source_type=studio.generator.source_type)
+    studio.rundir.write_images(files, source_type=studio.generator.source_type)
     rows = [
         sample_row(studio.rundir, path, real.name, stage, jobs[number][0], seed)
         for path, number, seed in zip(paths, shot.recipes, shot.seeds, strict=True)

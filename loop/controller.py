@@ -56,11 +56,11 @@ from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.rounds import WORTHWHILE, Standing, kept_back, taken_up
 from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir, plain, write_bytes
+from gapclose.loop.rundir import RunDir, UnwritableError, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
-from gapclose.loop.study import Record, Storage, open_storage
+from gapclose.loop.study import Record, Storage, open_storage, sqlite_url
 from gapclose.loop.tags import GAP
 from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, TOO_LITTLE_TIME, size
 
@@ -101,10 +101,12 @@ def tune(
     out = Path("runs") / f"tune-{config.fingerprint()[:8]}" if out is None else Path(out)
     before = RunDir(out)
     before.check_trust(config, trust=trust)
+    reporter.event("stage", name="reading the photo folder")
     images, classes = check_real(config)
+    reporter.event("stage", name="checking encoders and generator")
     check_embedders(config.embedder, config.judge)
     check_device(config)
-    check_drawn(config)
+    check_drawn(config, () if before.holds_images else classes)
     if before.config_path.is_file():
         before.check_config(config)
         _check_classes(before, classes)
@@ -130,6 +132,7 @@ def tune(
             looked=looked_before(rundir),
             cuts=state.setdefault("cuts", {}),
         )
+        reporter.event("stage", name="loading the encoders")
         tuning = _Tuning(
             config, rundir, gallery, unreadable, budget, state, storage, reporter, search=search
         )
@@ -191,7 +194,7 @@ class _Tuning:
         self._save_state()  # the id names the run's studies: it is on disk before they are
         if storage is None:
             rundir.check_study()
-            storage = open_storage(f"sqlite:///{rundir.study_path}")
+            storage = open_storage(sqlite_url(rundir.study_path))
         self.records = {
             name: Record(storage, space, run=self.state["id"])
             for name, space in self.spaces.items()
@@ -527,6 +530,8 @@ class _Tuning:
                 raise GenerationError(f"{shot.invalid} of its images are invalid")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
             finding = search.absorb(proposal, images)
+        except UnwritableError:
+            raise  # a full disk says nothing of a recipe: the trial is done again
         except Exception as error:
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be drawn: it is the config that is wrong
@@ -647,7 +652,7 @@ class _Tuning:
             if self.looked.get(name) == (part, trials, atoms):
                 return
             self.looks[name] = self._shoot(name, part, atoms, mixture)
-        except GeneratorConfigError:
+        except (GeneratorConfigError, UnwritableError):
             raise
         except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
             self._log_error(f"{name} could not be confirmed", error)

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
     )
     yield _gpu()
     yield from _weights()
+    yield _map()
     yield _mongod()
     yield _space("disk", runs or Path.cwd(), needed=5 * _GIB)
     yield _space("cache", cache_folder(), needed=1 * _GIB)
@@ -114,6 +116,23 @@ def _weights() -> Iterator[Check]:
             found=f"{size:.1f} MB" if ok else "not there",
             remedy="" if ok else "install gapclose anew, or train them with `make pond`",
         )
+
+
+def _map() -> Check:
+    """Whether UMAP can be imported: numba compiles it then, and wants a place to keep that."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("umap")
+    except Exception as error:  # noqa: BLE001 - whatever it is, reports go without the map
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        remedy = "reports go without the map; " + (
+            "set NUMBA_CACHE_DIR to a folder that can be written"
+            if "cache" in why
+            else "install umap-learn anew"
+        )
+        return Check(name="map", ok=False, found=f"umap cannot be loaded: {why}", remedy=remedy)
+    return Check(name="map", ok=True, found="umap can be loaded")
 
 
 def _mongod() -> Check:

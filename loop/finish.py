@@ -7,6 +7,7 @@ one that is far out of its class, how far.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from gapclose.analysis.projection import fit_umap
 from gapclose.analysis.zeroshot import read_labels
 from gapclose.loop.rundir import RunDir, write_bytes
 
+log = logging.getLogger(__name__)
+
 
 def write_map(
     rundir: RunDir,
@@ -31,6 +34,8 @@ def write_map(
     seed: int,
 ) -> None:
     """Write samples.jsonl and, row by row, their embeddings and coordinates.
+
+    Where no map can be drawn there is none: a night of results does not hang on a picture.
 
     Args:
         rundir: The run.
@@ -56,7 +61,12 @@ def write_map(
     write_bytes(
         rundir.embeddings_path("samples"), save({"embeddings": np.ascontiguousarray(embeddings)})
     )
-    coordinates = fit_umap(embeddings, seed=seed)
+    try:
+        coordinates = fit_umap(embeddings, seed=seed)
+    except Exception as error:  # noqa: BLE001 - a library's, or its compiler's on a read-only disk
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        log.warning("the map is left out: %s; `gapclose doctor` says what to do", why)
+        return
     write_bytes(
         rundir.path / "projection.safetensors", save({"xy": np.ascontiguousarray(coordinates)})
     )

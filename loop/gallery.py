@@ -28,6 +28,7 @@ from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.space import Space
 
 Rows = NDArray[np.float32]
 
@@ -119,8 +120,13 @@ def _name(path: Path) -> str:
     return digest(path)[:16]
 
 
-def check_drawn(config: RunConfig) -> None:
+def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
     """Refuse a generator that cannot be made here, or that draws nothing new.
+
+    Args:
+        config: Of the run.
+        classes: With the run's classes, a generator of the user's own draws one image of the
+            first one's baseline, before hours go into embedding photos.
 
     Raises:
         GeneratorConfigError: As `check_generator`.
@@ -132,7 +138,8 @@ def check_drawn(config: RunConfig) -> None:
             f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
         )
     named = {*config.space.scheduler, config.baseline.scheduler} - {None}
-    check_generator(config.generator.as_spec(), schedulers=sorted(map(str, named)))
+    draw = Space.of(config, classes[0]).baseline.draw if classes else None
+    check_generator(config.generator.as_spec(), schedulers=sorted(map(str, named)), draw=draw)
 
 
 def check_device(config: RunConfig) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from gapclose.analysis.cache import cache_folder
+from gapclose.generators.images import Pixels, write_pngs
 from gapclose.loop.config import ConfigError, RunConfig, changed_keys, load_config
 
 __all__ = [
@@ -271,6 +272,11 @@ class RunDir:
         """Whether anything was tuned here; an audit would write over its results."""
         return (self.path / "trials.jsonl").is_file()
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether its generator has drawn anything yet."""
+        return (self.path / "images").is_dir()
+
     def made_here(self) -> bool:
         """Whether this user's gapclose made the run, with the config it now has.
 
@@ -337,7 +343,7 @@ class RunDir:
             try:
                 yield
             except ValueError:  # what the user can mend
-                drawn = self.holds_tuning or (self.path / "images").exists()
+                drawn = self.holds_tuning or self.holds_images
                 if self._new and not drawn:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
@@ -396,6 +402,15 @@ class RunDir:
                 file.write(f"{text.rstrip()}\n\n")
         except OSError as error:
             log.warning("%s: cannot be written: %s", path, error.strerror)
+
+    def write_images(self, images: Mapping[Path, Pixels], *, source_type: str) -> None:
+        """Writes images that the run's generator has drawn, each whole or not at all.
+
+        Raises:
+            UnwritableError: The system does not let them be written.
+        """
+        with kept(self.path / "images"):
+            write_pngs(images, source_type=source_type)
 
     def trials(self) -> list[dict[str, Any]]:
         """Every finished trial in the order it was told; a torn last line is left out."""
