@@ -348,8 +348,10 @@ def _report(run: Path) -> Path:
 
 
 def _summary(run: Path, page: Path) -> None:
-    """What came out: a table on a terminal, else one line per class."""
+    """What came out: a table on a terminal, else one line per class; then what was found."""
+    from gapclose.loop.findings import findings
     from gapclose.loop.rundir import RunDir
+    from gapclose.loop.wording import verdict, was_tuned
 
     gap = RunDir.open(run).read_json("gap.json")
     state = RunDir.open(run).read_json("state.json")
@@ -363,7 +365,11 @@ def _summary(run: Path, page: Path) -> None:
         keys = ("ratio", "optimism", "effect", "q_value", "closed", "confirmed")
         for row in gap["classes"]:
             line = {"event": "gap", "class": row["name"], **{key: row.get(key) for key in keys}}
+            line["verdict"] = verdict(row, tuned=was_tuned(gap["classes"]))
             typer.echo(json.dumps(line, ensure_ascii=False))
+    for sentence in findings(gap):
+        told = json.dumps({"event": "finding", "message": sentence}, ensure_ascii=False)
+        typer.echo(f"- {sentence}" if sys.stdout.isatty() else told)
     if why := state.get("stopped_because"):
         _say("stopped", why, event="stopped")
     _say("report", page)

@@ -53,8 +53,8 @@ STATES: Final = {
 }
 _BELOW: Final = (
     "open, below its floor",
-    "the gap is below its floor, but the test sees a difference of another kind: in a few images "
-    "that lie far out, at one scale alone, or in what hardly varies from image to image",
+    "the test sees a difference of another kind than the gap measures: in a few images that lie "
+    "far out, at one scale alone, or in what hardly varies from image to image",
 )
 
 COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from gapclose.loop import cli
 from gapclose.loop.findings import findings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_run import add_findings, make_run
 
 
 def gap(**keys: Any) -> dict[str, Any]:
@@ -134,8 +143,34 @@ def test_verdicts_that_a_ratio_does_not_explain_are_said_once() -> None:
     same = {"name": "cat", "closed": None, "effect": None, "ratio": None}
     told["classes"].append(same)
     below, untold = findings(told)
-    assert below.startswith("frog and ship: open, below its floor (the gap is below its floor,")
+    assert below.startswith("frog and ship: open, below its floor (the test sees a difference")
     assert untold == (
         "cat: cannot be told (the embedder gives every image the same features; nothing can be "
         "told)."
     )
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_console_says_them_after_its_table(
+    tmp_path: Path,
+    terminal: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make_run(tmp_path / "run", classes=("frog", "ship", "cat"), per_class=8, tuned=False)
+    add_findings(run)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    cli._summary(run.path, run.path / "report.html")
+    said = capsys.readouterr().out.splitlines()
+    expected = findings(run.read_json("gap.json"))
+    assert len(expected) == 14
+    if terminal:
+        first = said.index(f"- {expected[0]}")
+        assert said[first : first + len(expected)] == [f"- {sentence}" for sentence in expected]
+        assert said[1].rstrip().endswith("open")  # the table comes before them
+        return
+    lines = [json.loads(line) for line in said]
+    assert [line["message"] for line in lines if line["event"] == "finding"] == expected
+    verdicts = {line["class"]: line["verdict"] for line in lines if line["event"] == "gap"}
+    assert verdicts == {"frog": "open", "ship": "open, below its floor", "cat": "cannot be told"}
+    assert [line["event"] for line in lines][:4] == ["gap"] * 3 + ["finding"]
