@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import random
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,9 @@ from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
+from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config import ConfigError, FolderSpec, nearest
+from gapclose.loop.data_card import CardClass, data_card
 from gapclose.loop.mixture import allot
 from gapclose.loop.rundir import RunDir, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
@@ -56,7 +57,8 @@ def export(
     """Draws a data set from a run's mixtures: OUT/<class>/<nnnnn>.png and OUT/metadata.jsonl.
 
     Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
-    without a mixture is drawn with its baseline. OUT appears whole or not at all.
+    without a mixture is drawn with its baseline. A class that is no good folder name lies in one
+    that `class_folders` gives it. OUT appears whole or not at all.
 
     Args:
         run: a run folder in which the classes were measured.
@@ -166,7 +168,6 @@ def _plans(run: RunDir, *, only_confirmed: bool, rejected: set[str]) -> list[_Pl
     plans = []
     shown = _shown(run, rejected)
     for name in names:
-        _check_folder_name(name, run)
         confirmed = rows.get(name, {}).get("confirmed") is True
         if only_confirmed and not confirmed:
             continue
@@ -229,13 +230,6 @@ def _baseline(run: RunDir, name: str) -> Recipe:
     return Space.of(run.config(), name).baseline
 
 
-def _check_folder_name(name: str, run: RunDir) -> None:
-    if not name or name in {".", ".."} or name.startswith(".") or re.search(r"[/\\\0]", name):
-        raise ConfigError(
-            f"{run.path}: the class {name!r} cannot name a folder; rename it in the real images"
-        )
-
-
 # ------------------------------------------------------------------------------------- drawing
 
 
@@ -284,12 +278,23 @@ def _fill(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     done, total = 0, per_class * len(plans)
-    drawn: dict[str, list[int]] = {}
+    folders = class_folders([plan.name for plan in plans])
+    table: list[CardClass] = []
+    examples: dict[str, dict[str, Any]] = {}
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
         for plan in plans:
             seeds, makeup = (unused_seeds(run, plan.name, block=block) for block in (0, 1))
             counts = allot(plan.weights, per_class)
-            drawn[plan.name] = counts
+            table.append(
+                CardClass(
+                    name=plan.name,
+                    folder=folders[plan.name],
+                    images=per_class,
+                    recipes=sum(count > 0 for count in counts),
+                    ratio=plan.row.get("ratio"),
+                    confirmed=plan.confirmed,
+                )
+            )
             # Shuffled, so that the first thousand of a class are a fair sample of it.
             places = [i for i, count in enumerate(counts) for _ in range(count)]
             random.Random(plan.name).shuffle(places)
@@ -300,15 +305,22 @@ def _fill(
                 # What makes up for a rejected image has seeds of its own: no other image changes.
                 images = _images(generator, recipe, shown[index], seeds, makeup, len(slots))
                 for slot, seed, image in images:
-                    name = f"{plan.name}/{slots[slot]:05d}.png"
+                    name = f"{folders[plan.name]}/{slots[slot]:05d}.png"
                     write_png(out / name, image, source_type=generator.source_type)
                     rows[slots[slot]] = _metadata(name, plan, recipe, seed, generator)
                     done += 1
                     if progress is not None:
                         progress(done, total)
-            metadata.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    card = _card(run, plans, drawn, generator)
+            examples |= {row["recipe_fingerprint"]: row for row in rows}
+            metadata.writelines(map(_line, rows))
+    card = data_card(table, [*examples.values()], generator=generator, config=run.config())
     (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """A line of JSON, also for a reader that takes U+2028 in a class's name for its end."""
+    text = json.dumps(row, ensure_ascii=False)
+    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
 def _images(
@@ -381,43 +393,3 @@ def _metadata(
         "digital_source_type": generator.source_type,
         "confirmed": plan.confirmed,
     }
-
-
-# ----------------------------------------------------------------------------------- data card
-
-
-def _card(
-    run: RunDir, plans: Sequence[_Plan], drawn: Mapping[str, Sequence[int]], generator: Generator
-) -> str:
-    licence = generator.license or "unknown: look it up before you share these images"
-    lines = [
-        "# Synthetic images, tuned by gapclose",
-        "",
-        "Every image here was made by a program. Each carries the IPTC/XMP DigitalSourceType "
-        f"`{generator.source_type}`; `metadata.jsonl` says what made it, so that it can be made "
-        "again.",
-        "",
-        f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
-        f"* The generator's licence: {_cell(licence)}",
-        f"* Tuned with: {_cell(run.config().embedder)}",
-        f"* Judged with: {_cell(run.config().judge or 'nothing')}",
-        "",
-        "Ratio is the gap between real and synthetic over what two sets of real images differ by "
-        "at most, 19 times in 20. Confirmed: closed on images and photos the search never saw.",
-        "",
-        "| class | images | recipes | ratio | confirmed |",
-        "|---|---:|---:|---:|---|",
-    ]
-    for plan in plans:
-        ratio = plan.row.get("ratio")
-        counts = drawn[plan.name]
-        lines.append(
-            f"| {_cell(plan.name)} | {sum(counts)} | {sum(count > 0 for count in counts)} "
-            f"| {'' if ratio is None else f'{ratio:.2f}'} | {'yes' if plan.confirmed else 'no'} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a line or a table."""
-    return " ".join(re.sub(r"[\\`*_\[\]<>|]", lambda m: f"\\{m[0]}", text).split())
