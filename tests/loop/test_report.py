@@ -360,6 +360,7 @@ def test_what_an_audit_of_a_messy_folder_finds_is_on_the_page(
     n_open = sum(row["closed"] is False for row in gap["classes"])
     for title in ("Most unlike the real images", "Real images most unlike the synthetic ones"):
         assert shown.text.count(title) == n_open > 1
+    assert "most unlike The images of a side where" in shown.text
     assert "frog/00003.png (and 4 like it), exact copies" in shown.text
     assert "122 files left out" in shown.text
     assert "photos/119.png: lies beside the class folders" in shown.text
