@@ -281,7 +281,7 @@ def _fill(
     folders = class_folders([plan.name for plan in plans])
     table: list[CardClass] = []
     examples: dict[str, dict[str, Any]] = {}
-    with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+    with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
         for plan in plans:
             seeds, makeup = (unused_seeds(run, plan.name, block=block) for block in (0, 1))
             counts = allot(plan.weights, per_class)
@@ -311,8 +311,15 @@ def _fill(
                     done += 1
                     if progress is not None:
                         progress(done, total)
-            examples |= {row["recipe_fingerprint"]: row for row in rows}
-            metadata.writelines(map(_line, rows))
+            for row in rows:
+                if examples.setdefault(row["recipe_fingerprint"], row) is not row:
+                    rest.write(_line(row))
+        # One row of each recipe comes first: `load_dataset("imagefolder")` takes the columns'
+        # types from the first 10 MB, and could not read text where there had been nulls.
+        rest.seek(0)
+        with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+            metadata.writelines(map(_line, examples.values()))
+            shutil.copyfileobj(rest, metadata)
     card = data_card(table, [*examples.values()], generator=generator, config=run.config())
     (out / "README.md").write_text(card, encoding="utf-8")
 

@@ -22,6 +22,7 @@ import pytest
 import torchvision
 from PIL import Image
 
+from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.doctor import find_mongod
 from gapclose.loop.export import export
 
@@ -165,6 +166,22 @@ def test_every_class_at_once(tmp_path: Path) -> None:
     assert_whole([(labels[row["label"]], row["image"]) for row in data], EVERY)
     data = load(tmp_path, "imagefolder", data_dir=made)
     assert_whole([(row["label"], row["image"]) for row in data], EVERY)
+
+
+def test_a_value_that_only_the_last_class_has_is_read_far_into_the_metadata(
+    tmp_path: Path,
+) -> None:
+    run = painted_run(tmp_path / "run", ["a", "b"])
+    draws = {"a": Draw(prompt="a" * 400_000), "b": Draw(prompt="b", scheduler="ddim")}
+    recipes = {n: Recipe(draw=draw, camera=Camera()).to_json() for n, draw in draws.items()}
+    mixtures = {n: {"recipes": [{"weight": 1.0, "recipe": r}]} for n, r in recipes.items()}
+    run.write_json("mixtures.json", {"schema": 1, "classes": mixtures})
+    out = export(run.path, tmp_path / "out", per_class=30, trust=True)
+    assert (out / "metadata.jsonl").stat().st_size > 11 << 20  # datasets infers types from 10 MiB
+    for words in ({"path": str(out)}, {"path": "imagefolder", "data_dir": str(out)}):
+        data = load(tmp_path, **words)
+        found = Counter(row["draw"]["scheduler"] for row in data["recipe"])
+        assert found == {None: 30, "ddim": 30}
 
 
 SCRIPT = """
