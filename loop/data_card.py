@@ -85,7 +85,9 @@ def data_card(
         f"* Judged with: {_cell(config.judge or 'nothing')}",
         "",
         "`datasets.load_dataset` with this folder gives one split, `train`, whose `label` is a "
-        "`ClassLabel`. `torchvision.datasets.ImageFolder` numbers the classes alike.",
+        "`ClassLabel`; `torchvision.datasets.ImageFolder` numbers the classes alike. "
+        '`load_dataset("imagefolder", data_dir=...)` does not read this card: there `label` is '
+        "the class's name.",
         "",
     ]
     if renamed:
