@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ __all__ = [
     "make_embedder",
     "unit_rows",
 ]
+
+log = logging.getLogger(__name__)
 
 _HERE: Final = Path(__file__).parent
 SHIPPED: Final = {
@@ -103,6 +106,7 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
     """
     kind, target = _parse(name)
     _sources(name)
+    log.info("loading the encoder %s", name)
     if kind == "code":
         return _own(name, device)
     module, _, attribute = EMBEDDERS[kind].partition(":")
@@ -161,14 +165,14 @@ def is_code(name: str) -> bool:
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale rows to length 1; a row of zeros stays.
 
-    Raises:
-        ValueError: If a number is not finite.
+    A row with a number that is not finite becomes NaN as a whole, so that whoever asked can name
+    the image: `analysis.cache` counts it, the loop takes its image for invalid.
     """
     rows = np.asarray(rows, dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError("the embedder gave numbers that are not finite")
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
+    scaled = np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
+    scaled[~np.isfinite(rows).all(axis=1)] = np.nan
+    return scaled
 
 
 def _parse(name: str) -> tuple[str, str]:

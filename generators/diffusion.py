@@ -35,6 +35,11 @@ _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _CPU_BATCH: Final = 32
 _GPU_BATCH: Final = 8  # the first one; doubled while memory lasts
 _GPU_BATCH_LIMIT: Final = 64
+# What only pipelines have that start from an image.
+_FROM_IMAGES: Final = frozenset(
+    {"strength", "mask_image", "image_guidance_scale", "noise_level"}
+    | {"controlnet_conditioning_scale", "adapter_conditioning_scale"}
+)
 
 
 class DiffusersGenerator:
@@ -132,6 +137,7 @@ class DiffusersGenerator:
         if self._device != "auto":
             _device(self._device)
         folder = find_model(self._model, self._revision)
+        _check_task(self._model, _saved_class(self._index()))
         if self._size is not None and isinstance(folder, Path):
             sides = (self._size, self._size) if isinstance(self._size, int) else self._size
             step = _vae_scale(folder)
@@ -147,9 +153,7 @@ class DiffusersGenerator:
         Raises:
             GeneratorConfigError: As `build_scheduler`.
         """
-        folder = local_folder(self._model)
-        index = self._cached("model_index.json") if folder is None else folder / "model_index.json"
-        if not names or index is None:
+        if not names or (index := self._index()) is None:
             return
         import diffusers
 
@@ -221,20 +225,21 @@ class DiffusersGenerator:
         found = try_to_load_from_cache(self._model, name, revision=self._revision)
         return Path(found) if isinstance(found, str) else None
 
+    def _index(self) -> Path | None:
+        folder = local_folder(self._model)
+        return self._cached("model_index.json") if folder is None else folder / "model_index.json"
+
     def _load(self) -> None:
         if self._pipeline is not None:
             return
         import torch
 
+        log.info("loading the generator %s", self._model)
         device = _device(self._device)
         dtype = _dtype(self._dtype, device)
         pipeline = self._read(device, dtype)
+        _check_task(self._model, type(pipeline))
         accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
-        if not {"prompt", "generator"} <= accepts or "image" in _required(pipeline):
-            raise GeneratorConfigError(
-                f"generator.model: {self._model} is a {type(pipeline).__name__}, "
-                "which draws no images from text alone"
-            )
         pipeline.set_progress_bar_config(disable=True)
         vae = getattr(pipeline, "vae", None)
         if vae is not None and dtype != torch.float32:
@@ -330,7 +335,7 @@ class DiffusersGenerator:
                 raise GenerationError(
                     "memory is out at one image a time; choose a smaller size or dtype"
                 ) from None
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # a pipeline may raise anything
             raise GenerationError(f"{type(error).__name__}: {_first_line(error)}") from error
         else:
             if self._grows and len(wanted) == self._batch_size:
@@ -380,6 +385,36 @@ def _to_pixels(
         pixels.append(np.zeros_like(image) if why == NAN else image)
         invalid.append(why or (ONE_COLOUR if is_one_colour(image) else None))
     return pixels, invalid
+
+
+def _saved_class(index: Path | None) -> type[Any] | None:
+    """The class that a pipeline was saved from; None if it is not at hand, or no known one."""
+    if index is None:
+        return None
+    import diffusers
+
+    try:
+        found: type[Any] = getattr(diffusers, json.loads(index.read_text("utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # loading will tell
+    return found
+
+
+def _check_task(model: str, pipeline: type[Any] | None) -> None:
+    """Refuse a pipeline that starts from an image, or draws none."""
+    if pipeline is None:
+        return
+    parameters = inspect.signature(pipeline.__call__).parameters
+    from_image = "image" in parameters and (
+        parameters["image"].default is inspect.Parameter.empty
+        # Most give it a default of None, and fail at it.
+        or not _FROM_IMAGES.isdisjoint(parameters)
+    )
+    if from_image or not {"prompt", "generator"} <= set(parameters):
+        raise GeneratorConfigError(
+            f"generator.model: {model} is a {pipeline.__name__}, which draws no images from text "
+            "alone; name a text-to-image pipeline"
+        )
 
 
 def _vae_scale(folder: Path) -> int:
@@ -435,11 +470,6 @@ def _without_checker(saved: Mapping[str, Any]) -> dict[str, Any]:
     if "safety_checker" not in saved:
         return {}
     return {"safety_checker": None, "requires_safety_checker": False}
-
-
-def _required(pipeline: Any) -> set[str]:
-    parameters = inspect.signature(pipeline.__call__).parameters.values()
-    return {p.name for p in parameters if p.default is p.empty}
 
 
 def _first_line(error: BaseException) -> str:

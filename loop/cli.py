@@ -7,7 +7,10 @@ that `--help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import shlex
 import sys
 import time
@@ -18,9 +21,10 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gapclose.loop.progress import JsonReporter, Reporter, SilentReporter, TerminalReporter
+    from gapclose.loop.status import Status
 
 __all__ = ["app", "main"]
 
@@ -29,6 +33,9 @@ __all__ = ["app", "main"]
 _USER_ERRORS = frozenset(
     {"EmbedderError", "GeneratorConfigError", "RealDataError", "UnreadableImageError"}
 )
+_FAILURES = frozenset({"GenerationError"})  # nothing of the config: exit 1, and no traceback
+# A library's own writing, of what a file system only ever says to who writes.
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _RESUMABLE = ("tune", "demo", "audit")
 
 
@@ -47,6 +54,7 @@ class _Commands(TyperGroup):
             typer.echo(line, err=True)
             raise typer.Exit(130) from None
         except Exception as error:
+            error = _told(error)
             code = _exit_code(error)
             if code is None:
                 raise
@@ -66,10 +74,26 @@ app = typer.Typer(
     "told from the real ones.",
 )
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+
+def _path(value: Path | None) -> Path | None:
+    """A path as a shell reads it: none does so in `--out=~/x`."""
+    from gapclose.loop.config import expanded
+
+    return None if value is None else Path(expanded(str(value)))
+
+
+def _embedder(value: str | None) -> str | None:
+    from gapclose.loop.config import local_embedder
+
+    return None if value is None else local_embedder(value)
+
+
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_path)]
 _Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="RUN", help="run folder; one under runs/ by default"),
+    typer.Option(
+        "--out", metavar="RUN", help="run folder; one under runs/ by default", callback=_path
+    ),
 ]
 _Budget = Annotated[
     str | None, typer.Option(metavar="TIME", help="time for all sessions, such as 8h or 30m")
@@ -85,18 +109,20 @@ _Trust = Annotated[
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="RUN", help="run folder")] = Path("runs/pond"),
+    out: Annotated[Path, typer.Option(metavar="RUN", help="run folder", callback=_path)] = Path(
+        "runs/pond"
+    ),
     budget: _Budget = None,
 ) -> None:
     """Do the whole job on the embedded world, offline."""
     from gapclose.loop.config import load_config
 
     config = load_config("pond", _overrides(None, budget))
-    from gapclose.loop.controller import tune as tune_
-    from gapclose.loop.export import drop_outdated
-    from gapclose.loop.export import export as export_
-
     with _reporter() as reporter:
+        from gapclose.loop.controller import tune as tune_
+        from gapclose.loop.export import drop_outdated
+        from gapclose.loop.export import export as export_
+
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
         data = out / "export"
@@ -111,11 +137,14 @@ def demo(
 @app.command()
 def init(
     real_dir: Annotated[
-        Path, typer.Argument(metavar="REAL_DIR", help="a folder of class folders with photos")
+        Path,
+        typer.Argument(
+            metavar="REAL_DIR", help="a folder of class folders with photos", callback=_path
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")] = Path(
-        "config.yaml"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="the file to write", callback=_path)
+    ] = Path("config.yaml"),
 ) -> None:
     """Write a starter config for a folder of photos."""
     from gapclose.loop.starter import write_starter
@@ -126,20 +155,27 @@ def init(
 @app.command()
 def audit(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="audits its baseline recipe")
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="audits its baseline recipe", callback=_path),
     ] = None,
-    real: Annotated[Path | None, typer.Option(metavar="DIR", help="real images")] = None,
-    synthetic: Annotated[Path | None, typer.Option(metavar="DIR", help="synthetic images")] = None,
+    real: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="real images", callback=_path)
+    ] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="synthetic images", callback=_path)
+    ] = None,
     embedder: Annotated[
         str | None,
         typer.Option(
             metavar="E",
             help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ... "
             "[the config's, or open_clip:ViT-B-32/laion2b_s34b_b79k]",
+            callback=_embedder,
         ),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="E", help="a second embedder, to confirm")
+        str | None,
+        typer.Option(metavar="E", help="a second embedder, to confirm", callback=_embedder),
     ] = None,
     out: _Out = None,
 ) -> None:
@@ -156,9 +192,9 @@ def audit(
         changes = [f"{key}={json.dumps(word)}" for key, word in words.items() if word]
         loaded = load_config(config, changes)
         out = out or Path("runs") / config.stem
-        from gapclose.loop.auditing import audit_config
-
         with _reporter() as reporter:
+            from gapclose.loop.auditing import audit_config
+
             audit_config(loaded, out=out, reporter=reporter)
             page = _report(out)
     else:
@@ -166,9 +202,9 @@ def audit(
             missing = "--real" if real is None else "--synthetic"
             raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
         out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
-        from gapclose.loop.auditing import EMBEDDER, audit_folders
-
         with _reporter() as reporter:
+            from gapclose.loop.auditing import EMBEDDER, audit_folders
+
             audit_folders(
                 real=real,
                 synthetic=synthetic,
@@ -184,7 +220,10 @@ def audit(
 @app.command()
 def tune(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="a YAML file, or the name of one that ships")
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="a YAML file, or the name of one that ships", callback=_path
+        ),
     ],
     out: _Out = None,
     budget: _Budget = None,
@@ -197,9 +236,9 @@ def tune(
     # A mistake is told at once: the controller brings packages that take seconds to import.
     loaded = load_config(config, _overrides(set_, budget))
     out = out or Path("runs") / config.stem
-    from gapclose.loop.controller import tune as tune_
-
     with _reporter() as reporter:
+        from gapclose.loop.controller import tune as tune_
+
         run = tune_(loaded, out=out, trust=trust, reporter=reporter)
         page = _report(out)
     _summary(out, page)
@@ -213,33 +252,58 @@ def status(
     run: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="until the run is done, or stops")
+        bool,
+        typer.Option("--watch", help="until the run is done, or stops; waits for one to appear"),
     ] = False,
 ) -> None:
     """Say where a run stands, and how long it will take."""
     from gapclose.loop.status import read_status, render_status
 
-    now = read_status(run)
+    if watch:
+        _wait_for(run)
     if as_json:
-        while True:
+        for now in _watched(run) if watch else (read_status(run),):
             typer.echo(json.dumps(now.to_json(), ensure_ascii=False))
-            if not (watch and now.goes_on):
-                return
-            time.sleep(2.0)
-            now = read_status(run)
+        return
     from rich.console import Console
 
     console = Console()
     if not watch:
-        console.print(render_status(now))
+        console.print(render_status(read_status(run)))
         return
     from rich.live import Live
 
-    with Live(render_status(now), console=console, auto_refresh=False) as live:
-        while now.goes_on:
-            time.sleep(1.0)
-            now = read_status(run)
+    with Live(render_status(read_status(run)), console=console, auto_refresh=False) as live:
+        for now in _watched(run):
             live.update(render_status(now), refresh=True)
+
+
+def _wait_for(run: Path) -> None:
+    """Until there is a run: whoever has just started one need not time its first second."""
+    from gapclose.loop.rundir import appears
+
+    said = False
+    while not appears(run):
+        if not said:
+            typer.echo(f"{run}: no run is there yet; waiting for it, Ctrl-C ends that", err=True)
+        said = True
+        time.sleep(1.0)
+
+
+def _watched(run: Path) -> Iterator[Status]:
+    """A run's status every second, until two in a row say that it does not go on.
+
+    A run that is being made has nobody at work on it for a moment.
+    """
+    from gapclose.loop.status import read_status
+
+    ended = 0
+    while ended < 2:
+        now = read_status(run)
+        yield now
+        ended = 0 if now.goes_on else 2 if now.stage == "done" else ended + 1
+        if ended < 2:
+            time.sleep(1.0)
 
 
 @app.command()
@@ -249,9 +313,9 @@ def report(run: _Run, trust: _Trust = False) -> None:
     from gapclose.loop.rundir import RunDir
 
     if not RunDir.open(run).has("gap.json"):
-        from gapclose.loop.rescoring import rescore
-
         with _reporter() as reporter:
+            from gapclose.loop.rescoring import rescore
+
             rescore(run, trust=trust, reporter=reporter)
     typer.echo(str(write_report(run)))
 
@@ -259,7 +323,9 @@ def report(run: _Run, trust: _Trust = False) -> None:
 @app.command()
 def export(
     run: _Run,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="the data set's folder, new")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="the data set's folder, new", callback=_path)
+    ],
     per_class: Annotated[int, typer.Option(metavar="N", min=1, help="images per class")],
     image_format: Annotated[str, typer.Option("--format", help="imagefolder")] = "imagefolder",
     only_confirmed: Annotated[
@@ -268,9 +334,9 @@ def export(
     trust: _Trust = False,
 ) -> None:
     """Write the improved data set, with provenance."""
-    from gapclose.loop.export import export as export_
-
     with _reporter() as reporter:
+        from gapclose.loop.export import export as export_
+
         export_(
             run,
             out,
@@ -320,18 +386,56 @@ def _exit_code(error: Exception) -> int | None:
     ours = [kind for kind in type(error).__mro__ if kind.__module__.startswith("gapclose.")]
     if any(kind.__name__ in _USER_ERRORS for kind in ours):
         return 2
+    if any(kind.__name__ in _FAILURES for kind in ours):
+        return 1
     code = getattr(error, "exit_code", None)
     return code if ours and isinstance(code, int) else None
+
+
+def _told(error: Exception) -> Exception:
+    """An error of ours in place of a library's that could not write."""
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        from gapclose.loop.rundir import UnwritableError
+
+        where = error.filename or "a file"
+        return UnwritableError(error.errno, error.strerror, str(where))
+    return error
 
 
 def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
     return [*(changes or []), *([f"tune.budget={budget}"] if budget is not None else [])]
 
 
-def _reporter() -> SilentReporter | JsonReporter | TerminalReporter:
+@contextlib.contextmanager
+def _reporter() -> Iterator[SilentReporter | JsonReporter | TerminalReporter]:
+    """The reporter of this process, which is also told what the rooms below load."""
     from gapclose.loop.progress import make_reporter
 
-    return make_reporter()
+    log, before = logging.getLogger("gapclose"), logging.getLogger("gapclose").level
+    with make_reporter() as reporter:
+        handler = _Loading(reporter)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        reporter.event("stage", name="loading packages")
+        try:
+            yield reporter
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(before)
+
+
+class _Loading(logging.Handler):
+    """Shows what is said at INFO: what takes long. The rest goes where it went without it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            self._reporter.event("start", message=record.getMessage())
+        elif logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
 
 def _exporting(reporter: Reporter) -> Callable[[int, int], None]:

@@ -25,7 +25,7 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
 from gapclose.loop.gallery import Part, RealClass
-from gapclose.loop.rundir import RunDir
+from gapclose.loop.rundir import RunDir, write_images
 from gapclose.loop.search import RUN_SEEDS, Mixture
 from gapclose.loop.studio import Shot, Studio
 
@@ -108,7 +108,7 @@ def shoot_look(
         )
     paths = [studio.rundir.confirm_path(real.name, part, stage, seed) for seed in shot.seeds]
     files = dict(zip(paths, shot.images, strict=True))
-    studio.rundir.write_images(files, source_type=studio.generator.source_type)
+    write_images(studio.rundir, files, source_type=studio.generator.source_type)
     rows = [
         sample_row(studio.rundir, path, real.name, stage, jobs[number][0], seed)
         for path, number, seed in zip(paths, shot.recipes, shot.seeds, strict=True)

@@ -60,7 +60,7 @@ from gapclose.loop.rundir import RunDir, UnwritableError, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
-from gapclose.loop.study import Record, Storage, open_storage, sqlite_url
+from gapclose.loop.study import Record, Storage, open_storage, open_study_file
 from gapclose.loop.tags import GAP
 from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, TOO_LITTLE_TIME, size
 
@@ -193,8 +193,7 @@ class _Tuning:
         )
         self._save_state()  # the id names the run's studies: it is on disk before they are
         if storage is None:
-            rundir.check_study()
-            storage = open_storage(sqlite_url(rundir.study_path))
+            storage = open_study_file(rundir.study_path)
         self.records = {
             name: Record(storage, space, run=self.state["id"])
             for name, space in self.spaces.items()

@@ -21,7 +21,6 @@ import platform
 import re
 import secrets
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,11 +37,13 @@ __all__ = [
     "RunDir",
     "RunMismatchError",
     "UnwritableError",
+    "appears",
     "environment",
     "kept",
     "plain",
     "unwritable",
     "write_bytes",
+    "write_images",
     "write_text",
 ]
 
@@ -339,7 +340,7 @@ class RunDir:
         The folder would refuse the config that mends it. Once an image was drawn it stays.
         """
         with self.lock():
-            self._sweep()
+            _sweep(self.path)
             try:
                 yield
             except ValueError:  # what the user can mend
@@ -348,22 +349,11 @@ class RunDir:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
 
-    def _sweep(self) -> None:
-        """Removes the halves of files that a killed writer left."""
-        halves = [
-            *self.path.glob(".*.tmp"),
-            *(self.path / "embeddings").glob(".*.tmp"),
-            *(self.path / "images").rglob(".*.part"),
-        ]
-        for half in halves:
-            half.unlink(missing_ok=True)
-
     def append_trial(self, trial: Mapping[str, Any]) -> None:
         """Adds one line to trials.jsonl; when this returns, the line survives a power cut.
 
         Raises:
-            UnwritableError: The system does not let it be written; what there is of the line
-                counts for nothing, and is cut by the next `lock`.
+            UnwritableError: It cannot be written; the next `lock` cuts what there is of the line.
         """
         path = self.path / "trials.jsonl"
         line = _json(trial).encode() + b"\n"
@@ -376,21 +366,6 @@ class RunDir:
             if fresh:
                 _sync_folder(self.path)
 
-    def check_study(self) -> None:
-        """Sets study.db aside if it is damaged: a new one is filled from trials.jsonl."""
-        path = self.study_path
-        try:
-            with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
-                whole = database.execute("pragma quick_check").fetchone() == ("ok",)
-        except sqlite3.OperationalError:  # in use, or not to be written: told when it is opened
-            return
-        except sqlite3.DatabaseError:
-            whole = False
-        if not whole:
-            aside = path.with_name(f"{path.name}.damaged")
-            log.warning("%s: is damaged; kept as %s, and made anew", path, aside.name)
-            path.replace(aside)
-
     def append_error(self, text: str) -> None:
         """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code.
 
@@ -402,15 +377,6 @@ class RunDir:
                 file.write(f"{text.rstrip()}\n\n")
         except OSError as error:
             log.warning("%s: cannot be written: %s", path, error.strerror)
-
-    def write_images(self, images: Mapping[Path, Pixels], *, source_type: str) -> None:
-        """Writes images that the run's generator has drawn, each whole or not at all.
-
-        Raises:
-            UnwritableError: The system does not let them be written.
-        """
-        with kept(self.path / "images"):
-            write_pngs(images, source_type=source_type)
 
     def trials(self) -> list[dict[str, Any]]:
         """Every finished trial in the order it was told; a torn last line is left out."""
@@ -526,6 +492,41 @@ class RunDir:
                 )
             rows.append(row)
         return rows
+
+
+def appears(path: Path) -> bool:
+    """Whether a run is there; False while it is only being made, or nobody has begun.
+
+    Raises:
+        ConfigError: Something else lies in its place.
+    """
+    run = RunDir(path)
+    made = run.config_path.is_file()
+    making = run.path.is_dir() and all(_unfinished(p.name) for p in run.path.iterdir())
+    if run.path.exists() and not (made or making):
+        RunDir.open(path)
+    return made
+
+
+def write_images(run: RunDir, images: Mapping[Path, Pixels], *, source_type: str) -> None:
+    """Writes images that a run's generator has drawn, each whole or not at all.
+
+    Raises:
+        UnwritableError: The system does not let them be written.
+    """
+    with kept(run.path / "images"):
+        write_pngs(images, source_type=source_type)
+
+
+def _sweep(run: Path) -> None:
+    """Removes the halves of files that a killed writer left."""
+    halves = [
+        *run.glob(".*.tmp"),
+        *(run / "embeddings").glob(".*.tmp"),
+        *(run / "images").rglob(".*.part"),
+    ]
+    for half in halves:
+        half.unlink(missing_ok=True)
 
 
 def _part(name: str) -> str:

@@ -21,7 +21,7 @@ from gapclose.generators.base import GenerationError, Generator, generate_all
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import ImageBatch
 from gapclose.generators.recipe import Draw, Recipe
-from gapclose.loop.rundir import RunDir
+from gapclose.loop.rundir import RunDir, write_images
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Studio:
                     continue
                 found[number][seed] = image
                 files[paths[number][seed]] = image
-        self.rundir.write_images(files, source_type=self.generator.source_type)
+        write_images(self.rundir, files, source_type=self.generator.source_type)
         ordered = [
             {seed: images[seed] for seed in wanted if seed in images}
             for images, (_, wanted) in zip(found, jobs, strict=True)

@@ -7,15 +7,16 @@ values as they stand now, because a Frank-Wolfe score changes whenever the mixtu
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import hashlib
+import logging
 import math
 import os
 import sqlite3
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,11 +29,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gapclose.loop.config import ConfigError
-from gapclose.loop.rundir import UnwritableError
+from gapclose.loop.rundir import UnwritableError, kept
 from gapclose.loop.space import Params, Space
 from gapclose.loop.wording import masked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+log = logging.getLogger(__name__)
 
 Storage = optuna.storages.BaseStorage
 
@@ -191,6 +194,27 @@ class Record:
             self._study.add_trial(trial)
 
 
+def open_study_file(path: Path) -> Storage:
+    """Open a run's own storage; a damaged one is set aside, and filled anew from trials.jsonl.
+
+    Raises:
+        UnwritableError: The system does not let it be written.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+            whole = database.execute("pragma quick_check").fetchone() == ("ok",)
+    except sqlite3.OperationalError:  # in use, or not to be written: told when it is opened
+        whole = True
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        aside = path.with_name(f"{path.name}.damaged")
+        log.warning("%s: is damaged; kept as %s, and made anew", path, aside.name)
+        with kept(path):
+            path.replace(aside)
+    return open_storage(sqlite_url(path))
+
+
 def sqlite_url(path: Path) -> URL:
     """The URL of a SQLite file, whatever characters its path has."""
     return URL.create("sqlite", database=str(path))
@@ -220,7 +244,7 @@ def open_storage(url: str | URL) -> Storage:
         ) from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _written(storage: Storage | URL) -> Iterator[None]:
     """Raise UnwritableError where it is the disk of a SQLite file that refuses."""
     try:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gapclose.generators.base import Generator, GeneratorConfigError
+from gapclose.generators.base import (
+    GenerationError,
+    Generator,
+    GeneratorConfigError,
+    generate_all,
+)
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.folder import FolderGenerator
+from gapclose.generators.images import NAN, ONE_COLOUR
+from gapclose.generators.recipe import Draw
 from gapclose.generators.registry import (
     check_generator,
     digest_folder,
@@ -148,3 +157,166 @@ def test_the_digest_follows_names_and_contents(tmp_path: Path) -> None:
     second = digest_folder(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert len({first, second, digest_folder(tmp_path)}) == 3
+
+
+RETURNING = """
+import numpy as np
+from PIL import Image
+from gapclose.generators.images import ImageBatch
+
+class Own:
+    id = "own:1"
+    revision = None
+    license = None
+    source_type = "digitalCreation"
+
+    def generate(self, draw, seeds):
+        pixels = [np.random.default_rng(seed).integers(0, 256, (8, 8, 3)) for seed in seeds]
+        images = tuple(p.astype(np.uint8) for p in pixels)
+        seeds, none = tuple(seeds), (None,) * len(seeds)
+        {body}
+"""
+WRONG = {
+    "None": ("return None", "got None"),
+    "a list of arrays": ("return list(images)", "got a list of 1 ndarray"),
+    "a batch of nothing": ("return ImageBatch(images=(), seeds=(), invalid=())", "0 images for 1"),
+    "other seeds": ("return ImageBatch(images=images, seeds=(7,), invalid=none)", "seeds 7 for 0"),
+    "floats": (
+        "return ImageBatch(images=(images[0] / 255,), seeds=seeds, invalid=none)",
+        "raised ValueError: not a uint8 RGB image: float64 (8, 8, 3) (own.py, line 16)",
+    ),
+    "PIL images": (
+        "return ImageBatch(images=(Image.fromarray(images[0]),), seeds=seeds, invalid=none)",
+        "raised AttributeError",
+    ),
+    "no pixels": (
+        "return ImageBatch(images=(images[0][:0],), seeds=seeds, invalid=none)",
+        "an image without pixels",
+    ),
+    "an exception": ("return {}['light']", "raised KeyError: 'light' (own.py, line 16)"),
+}
+
+
+def own(folder: Path, body: str) -> dict[str, Any]:
+    file = folder / "own.py"
+    file.write_text(RETURNING.replace("{body}", body))
+    return {"kind": f"{file}:Own"}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_generator_of_ones_own_returns_is_looked_at_first(
+    case: str, tmp_path: Path
+) -> None:
+    body, says = WRONG[case]
+    spec = own(tmp_path, body)
+    check_generator(spec)  # draws nothing yet
+    with pytest.raises(GeneratorConfigError, match=re.escape(says)) as refusal:
+        check_generator(spec, draw=Draw(prompt="a frog"))
+    for words in ("generator.kind: own:1: ", "return ImageBatch(images=..., seeds=...", "uint8"):
+        assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    # The same later on fails a trial, with the same words.
+    with pytest.raises(GenerationError, match=re.escape(says)):
+        generate_all(make_generator(spec), [(Draw(prompt="a frog"), [0])])
+
+
+def test_a_right_one_may_fail_its_first_draw(tmp_path: Path) -> None:
+    check_generator(
+        own(tmp_path, "return ImageBatch(images=images, seeds=seeds, invalid=none)"),
+        draw=Draw(prompt="a frog"),
+    )
+    (tmp_path / "b").mkdir()
+    fails = "from gapclose.generators.base import GenerationError; raise GenerationError('busy')"
+    check_generator(own(tmp_path / "b", fails), draw=Draw(prompt="a frog"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("    license = None\n", "Own has no license; a generator has id, revision, license"),
+        ('"digitalCreation"', "source_type is 'photo'; say one of trainedAlgorithmicMedia"),
+    ],
+)
+def test_the_attributes_of_a_generator_are_looked_at_too(
+    line: str, says: str, tmp_path: Path
+) -> None:
+    spec = own(tmp_path, "return ImageBatch(images=images, seeds=seeds, invalid=none)")
+    file = tmp_path / "own.py"
+    file.write_text(file.read_text().replace(line, "" if line.endswith("\n") else '"photo"'))
+    with pytest.raises(GeneratorConfigError, match=re.escape(says)):
+        check_generator(spec, draw=Draw(prompt="a frog"))
+
+
+def test_images_of_one_colour_are_marked_for_everybody(tmp_path: Path) -> None:
+    body = (
+        "images = tuple(np.full((8, 8, 3), 7 * (s % 2), np.uint8) if s < 4 else i "
+        "for s, i in zip(seeds, images)); "
+        "return ImageBatch(images=images, seeds=seeds, invalid=('nan', *none[1:]))"
+    )
+    (batch,) = generate_all(make_generator(own(tmp_path, body)), [(Draw(prompt=""), range(6))])
+    assert batch.invalid == (NAN, ONE_COLOUR, ONE_COLOUR, ONE_COLOUR, None, None)
+    assert batch.valid().seeds == (4, 5)
+
+
+def test_batches_of_several_draws_are_counted() -> None:
+    class Short:
+        id, revision, license, source_type = "short", None, None, "digitalCreation"
+
+        def generate(self, draw: Draw, seeds: Any) -> Any: ...
+
+        def generate_all(self, jobs: Any) -> Any:
+            return [None] * (len(jobs) - 1)
+
+    with pytest.raises(GenerationError, match=r"one ImageBatch per job, 2 here; got a list of 1"):
+        generate_all(Short(), [(Draw(prompt="a"), [0]), (Draw(prompt="b"), [1])])
+
+
+def test_files_of_one_name_do_not_meet_and_shadow_nothing(tmp_path: Path) -> None:
+    text = "import dataclasses\n@dataclasses.dataclass\nclass Own:\n    speed: int = {}\n"
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "json.py").write_text(text.format(number))
+    made: list[Any] = [
+        make_generator({"kind": f"{tmp_path / str(number) / 'json.py'}:Own"}) for number in (1, 2)
+    ]
+    assert [one.speed for one in made] == [1, 2]
+    assert Path(sys.modules["json"].__file__ or "").parent.name == "json"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def Own(: pass", "SyntaxError"),
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("class Own:\n    def __init__(self): raise OSError('no Blender')", "OSError: no Blender"),
+        ("class Other: pass", "has no attribute 'Own'"),
+    ],
+)
+def test_whatever_the_code_raises_is_one_refusal(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(GeneratorConfigError, match=says):
+        check_generator({"kind": f"{tmp_path / 'own.py'}:Own"})
+
+
+def test_code_that_is_not_found_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorConfigError, match=rf"there is no file {tmp_path}/none\.py"):
+        check_generator({"kind": f"{tmp_path}/none.py:Own"})
+    with pytest.raises(GeneratorConfigError, match="nor in the folder of the config file"):
+        check_generator({"kind": "mine.world:Renderer"})
+    # One's own package of an installed one's name is not found, and the line says why.
+    with pytest.raises(GeneratorConfigError, match=r"numpy is .*numpy\); rename yours"):
+        check_generator({"kind": "numpy.world:Renderer"})
+
+
+def test_a_pipeline_that_starts_from_an_image_is_refused_before_it_loads(
+    tiny: Path, tmp_path: Path
+) -> None:
+    for kind in ("StableDiffusionImg2ImgPipeline", "StableDiffusionUpscalePipeline"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        index = (tiny / "model_index.json").read_text()
+        (folder / "model_index.json").write_text(index.replace("StableDiffusionPipeline", kind, 1))
+        with pytest.raises(GeneratorConfigError, match=rf"a {kind}, which draws no images from"):
+            check_generator({"kind": "diffusers", "model": str(folder)})
+    check_generator({"kind": "diffusers", "model": str(tiny)})

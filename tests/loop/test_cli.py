@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import logging
 import resource
 import statistics
 import subprocess
@@ -18,12 +20,17 @@ from gapclose.analysis.image_folder import RealDataError
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.loop import cli
 from gapclose.loop.config import ConfigError, parse_config
-from gapclose.loop.rundir import RunBusyError, RunDir, RunMismatchError
+from gapclose.loop.rundir import RunBusyError, RunDir, RunMismatchError, UnwritableError
 
 HEAVY = (
     *("torch", "numpy", "pydantic", "yaml", "rich", "diffusers", "transformers", "open_clip"),
     *("umap", "fiftyone", "optuna", "sklearn", "scipy", "onnxruntime", "plotly", "PIL"),
 )
+POND: dict[str, Any] = {
+    "real": {"kind": "pond"},
+    "generator": {"kind": "diffusers", "model": "pond"},
+    "embedder": "pond",
+}
 COMMANDS = ("demo", "init", "audit", "tune", "status", "report", "export", "app", "doctor")
 
 
@@ -154,7 +161,9 @@ def test_an_error_made_from_one_of_them_counts_too(monkeypatch: pytest.MonkeyPat
     assert call(monkeypatch, "tune", "pond") == 2
 
 
-@pytest.mark.parametrize("error", [GenerationError("x"), ValueError("x"), OSError("full")])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x", "y")]
+)
 def test_anything_else_keeps_its_traceback(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +171,177 @@ def test_anything_else_keeps_its_traceback(
     monkeypatch.setattr(sys, "argv", ["gapclose", "tune", "pond"])
     with pytest.raises(type(error)):
         cli.main()
+
+
+FULL = {
+    "the generator fails": (GenerationError("no\nimages"), "error: no images\n"),
+    "our own writing": (
+        UnwritableError(errno.EIO, "Input/output error", "run/state.json"),
+        "error: run/state.json: cannot be written: Input/output error; look at the disk, then the "
+        "same command goes on\n",
+    ),
+    "a library's writing": (
+        OSError(errno.ENOSPC, "No space left on device", "run/real/1.png"),
+        "error: run/real/1.png: cannot be written: No space left on device; free some space, then "
+        "the same command goes on\n",
+    ),
+    "a quota": (
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        "error: a file: cannot be written: Disk quota exceeded; free some space, then the same "
+        "command goes on\n",
+    ),
+    "a disk that is read-only now": (
+        OSError(errno.EROFS, "Read-only file system", "run/lock"),
+        "error: run/lock: cannot be written: Read-only file system; make it writable, then the "
+        "same command goes on\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FULL)
+def test_what_is_no_fault_of_the_config_is_one_line_and_exit_1(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, line = FULL[case]
+    stand_in(monkeypatch, error)
+    for words in (["tune", "pond"], ["audit", "pond"], ["demo"]):
+        assert call(monkeypatch, *words) == 1
+        assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("words", [["tune", "{}/c.yaml"], ["audit", "{}/c.yaml"]], ids=str)
+@pytest.mark.parametrize("spelling", ["~/runs/r", "$PLACE/runs/r", "${PLACE}/runs/r"])
+def test_paths_are_read_as_a_shell_reads_them(
+    words: list[str],
+    spelling: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+    stand_in(monkeypatch, KeyboardInterrupt())
+    for module in ("controller", "auditing"):
+        for name in ("tune", "audit_config"):
+            if hasattr(sys.modules[f"gapclose.loop.{module}"], name):
+                monkeypatch.setattr(sys.modules[f"gapclose.loop.{module}"], name, noting(given))
+    (tmp_path / "c.yaml").write_text(
+        "real: {path: ~/photos}\ngenerator: {kind: diffusers, model: $PLACE/sd}\n"
+        "embedder: onnx:~/e.onnx\njudge: transformers:${PLACE}/j\n"
+        "storage: sqlite:///~/s.db\nspace: {prompt: 'a {class}'}\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    where = spelling.partition("/")[0]
+    assert call(monkeypatch, words[0], words[1].format(where), f"--out={spelling}") == 130
+    config = given["config"]
+    assert given["out"] == tmp_path / "runs/r"
+    assert config.real.path == str(tmp_path / "photos")
+    assert config.generator.model == str(tmp_path / "sd")
+    assert (config.embedder, config.judge) == (
+        f"onnx:{tmp_path}/e.onnx",
+        f"transformers:{tmp_path}/j",
+    )
+    assert config.storage == f"sqlite:///{tmp_path}/s.db"
+
+
+def noting(given: dict[str, Any]) -> Callable[..., None]:
+    def note(config: Any, **options: Any) -> None:
+        given.update(options, config=config)
+        raise KeyboardInterrupt
+
+    return note
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune", "pond", "--out", "$NOWHERE/x"],
+        ["tune", "pond", "--set", "real={path: $NOWHERE/x}"],
+        ["tune", "${NOWHERE}/c.yaml"],
+        ["audit", "--real", "$NOWHERE/a", "--synthetic", "b"],
+        ["audit", "--real", "a", "--synthetic", "b", "--embedder", "onnx:$NOWHERE/e.onnx"],
+        ["status", "$NOWHERE"],
+        ["export", "r", "$NOWHERE/out", "--per-class", "1"],
+        ["init", "a", "-o", "$NOWHERE/c.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_a_variable_that_is_not_set_is_named(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert call(monkeypatch, *words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "the environment variable NOWHERE is not set" in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_waits_for_a_run_that_is_about_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r"
+    steps: list[Callable[[], object]] = [
+        path.mkdir,  # as `tune` makes one, step by step
+        (path / "lock").touch,
+        lambda: RunDir.create(path, parse_config(POND)),
+        lambda: RunDir(path).write_json("state.json", {"stage": "done"}),
+    ]
+    monkeypatch.setattr(cli.time, "sleep", lambda _: steps.pop(0)())
+    assert call(monkeypatch, "status", str(path), "--json", "--watch") == 0
+    told = capsys.readouterr()
+    assert told.err == f"{path}: no run is there yet; waiting for it, Ctrl-C ends that\n"
+    # Nobody held it for a moment, while it was being made: that ends no watch.
+    assert [json.loads(line)["stage"] for line in told.out.splitlines()] == ["new", "done"]
+
+
+def test_a_watch_ends_at_once_on_ctrl_c_and_where_no_run_can_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", interrupt)
+    assert call(monkeypatch, "status", str(tmp_path / "none"), "--watch") == 130
+    assert "Traceback" not in capsys.readouterr().err
+    (tmp_path / "photo.jpg").touch()
+    assert call(monkeypatch, "status", str(tmp_path), "--watch") == 2
+    assert "is no run" in capsys.readouterr().err
+
+
+def test_a_watch_of_a_run_that_nobody_goes_on_with_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunDir.create(tmp_path / "r", parse_config(POND))
+    monkeypatch.setattr(cli.time, "sleep", lambda _: None)
+    assert call(monkeypatch, "status", str(tmp_path / "r"), "--json", "--watch") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert call(monkeypatch, "status", str(tmp_path / "r"), "--watch") == 0
+    assert "not running" in capsys.readouterr().out
+
+
+def test_what_takes_long_at_the_start_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        log = logging.getLogger("gapclose.analysis.embedding")
+        log.info("loading the encoder %s", "pond")
+        log.warning("slow")
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.controller"], "tune", load)
+    assert call(monkeypatch, "tune", "pond") == 130
+    told = capsys.readouterr()
+    first, second = map(json.loads, told.out.splitlines())
+    assert (first["event"], first["name"]) == ("stage", "loading packages")
+    assert (second["event"], second["message"]) == ("start", "loading the encoder pond")
+    assert told.err.splitlines()[0] == "slow"
+    assert not logging.getLogger("gapclose").handlers
 
 
 def test_a_stranger_with_an_exit_code_is_no_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,14 +364,7 @@ def test_ctrl_c_says_how_to_resume(
 def test_status_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = parse_config(
-        {
-            "real": {"kind": "pond"},
-            "generator": {"kind": "diffusers", "model": "pond"},
-            "embedder": "pond",
-        }
-    )
-    run = RunDir.create(tmp_path / "r", config)
+    run = RunDir.create(tmp_path / "r", parse_config(POND))
     run.append_trial({"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5})
     assert call(monkeypatch, "status", str(run.path), "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from gapclose.loop.config import (
     ConfigError,
     RunConfig,
     changed_keys,
+    expanded,
     load_config,
     packaged_config,
     parse_config,
@@ -314,3 +317,80 @@ def test_reading_a_config_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_no_shell_would_expand_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kept in ("cash$", "a$1", "100 $", "x/~/y", "$(ls)", "${a b}", "owner/name"):
+        assert expanded(kept) == kept
+    monkeypatch.delenv("cash", raising=False)
+    (tmp_path / "a$cash").mkdir()  # a folder of that very name is one
+    assert expanded("a$cash") == "a$cash"
+    with pytest.raises(ConfigError, match=r"b\$cash: the environment variable cash is not set"):
+        expanded("b$cash")
+
+
+CODE = """
+real: {{path: photos}}
+generator: {{kind: "{kind}"}}
+embedder: "{embedder}"
+judge: pond
+space: {{prompt: "a {{class}}"}}
+"""
+
+
+def test_code_lies_beside_its_config_wherever_a_command_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    (folder / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    file = folder / "c.yaml"
+    monkeypatch.chdir(elsewhere)
+    file.write_text(CODE.format(kind="./world.py:Renderer", embedder="../nets.py:Encoder"))
+    config = load_config(file)
+    assert config.generator.kind == f"{folder}/world.py:Renderer"
+    assert config.embedder == f"{tmp_path}/nets.py:Encoder"
+    assert config.names_code() == (config.generator.kind, config.embedder)
+    assert config.code_folder is None  # a file needs no folder to be found in
+
+    (folder / "world").mkdir()
+    file.write_text(CODE.format(kind="world.render:Renderer", embedder="pond-judge"))
+    config = load_config(file)
+    assert config.code_folder == str(folder)
+    assert load_config(file, ["code_folder=null"]).code_folder is None
+    assert load_config(file, ["code_folder=sub"]).code_folder == str(folder / "sub")
+    # What the run keeps says where, and not that it lies in the run.
+    kept = elsewhere / "config.yaml"
+    kept.write_text(config.to_yaml())
+    assert load_config(kept) == config
+    # Another folder is other code.
+    moved = load_config(file, ["code_folder=sub"])
+    assert changed_keys(config, moved) == ("code_folder",)
+    assert config.fingerprint() != moved.fingerprint()
+    file.write_text(CODE.format(kind="installed.render:Renderer", embedder="pond-judge"))
+    assert load_config(file).code_folder is None
+
+
+def test_the_folder_of_code_shadows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    make().admit_code()
+    assert str(tmp_path) not in sys.path
+    config = make(code_folder=str(tmp_path))
+    config.admit_code()
+    config.admit_code()
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_config_without_code_is_what_it_was() -> None:
+    """Runs of before there was a `code_folder` go on."""
+    assert "code_folder" in make().to_dict()
+    flat = {k: v for k, v in module._flat(make().to_dict()).items() if k not in module.FREE_KEYS}
+    del flat["code_folder"]
+    text = json.dumps(flat, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert make().fingerprint() == hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,7 @@ from gapclose.loop.doctor import Check, diagnose, find_mongod
 def test_every_line_has_a_verdict_and_what_is_missing_a_remedy(tmp_path: Path) -> None:
     checks = list(diagnose(runs=tmp_path / "not" / "yet"))
     names = [check.name for check in checks]
-    assert {"GPU", "mongod", "disk", "cache", "packages", "weights pond_sd"} <= set(names)
+    assert {"GPU", "mongod", "disk", "cache", "packages", "map", "weights pond_sd"} <= set(names)
     for check in checks:
         assert check.line().startswith("ok " if check.ok else "missing ")
         assert "\n" not in check.line()
@@ -43,3 +43,25 @@ def test_a_database_uri_is_used_and_its_password_not_shown(
     check = doctor._mongod()
     assert check.ok
     assert "secret" not in check.line()
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("cannot cache function 'f': no locator available"), "set NUMBA_CACHE_DIR"),
+        (ImportError("libomp.so: no such file\nmore"), "install umap-learn anew"),
+    ],
+)
+def test_a_map_that_cannot_be_drawn_is_found_with_its_remedy(
+    error: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gapclose.loop import doctor
+
+    def fails(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor.importlib, "import_module", fails)
+    line = doctor._map().line()
+    assert line.startswith(f"missing  map: umap cannot be loaded: {str(error).splitlines()[0]}; ")
+    assert remedy in line
+    assert "\n" not in line

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapclose.loop.config import ConfigError, RunConfig, parse_config
+from gapclose.loop.config import ConfigError, RunConfig, load_config, parse_config
 from gapclose.loop.rundir import (
     RunBusyError,
     RunDamagedError,
@@ -23,6 +24,7 @@ from gapclose.loop.rundir import (
     write_bytes,
     write_text,
 )
+from gapclose.loop.study import open_study_file
 
 
 def make(**changes: Any) -> RunConfig:
@@ -100,17 +102,17 @@ def test_a_new_run_whose_input_is_refused_leaves_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("damage", ["garbage", "torn"])
 def test_a_damaged_study_makes_way_for_a_new_one(run: RunDir, damage: str) -> None:
-    run.check_study()  # there is none yet
+    open_study_file(run.study_path)  # there is none yet
     with contextlib.closing(sqlite3.connect(run.study_path)) as database:
         database.execute("create table t (x)")
         database.executemany("insert into t values (?)", [("y" * 100,)] * 1000)
         database.commit()
-    run.check_study()
+    open_study_file(run.study_path)
     whole = run.study_path.read_bytes()
     assert len(whole) > 50_000
     run.study_path.write_bytes(b"no database" * 99 if damage == "garbage" else whole[:9000])
-    run.check_study()
-    assert [p.name for p in run.path.glob("study*")] == ["study.db.damaged"]
+    open_study_file(run.study_path)
+    assert {p.name for p in run.path.glob("study*")} == {"study.db", "study.db.damaged"}
 
 
 def test_halves_that_a_killed_writer_left_are_swept_up(run: RunDir) -> None:
@@ -302,3 +304,71 @@ def test_sigkill_loses_no_told_trial(run: RunDir, lines: int) -> None:
     assert numbers == list(range(len(numbers)))
     assert len(numbers) >= told + 1
     assert run.read_json("state.json")["number"] >= told
+
+
+@pytest.mark.parametrize("name", ["./world.py:Renderer", "world:Renderer"])
+def test_code_from_elsewhere_is_neither_run_nor_found_without_trust(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it is spelt, and also if it is only its folder that was changed."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "world.py").touch()
+    (mine / "c.yaml").write_text(
+        f"real: {{path: x}}\ngenerator: {{kind: '{name}'}}\nembedder: pond\n"
+    )
+    config = load_config(mine / "c.yaml")
+    run = RunDir.create(tmp_path / "r", config)
+    run.check_trust(run.config(), trust=False)
+    found = str(mine) in sys.path
+    assert found == (name == "world:Renderer")
+    evil = tmp_path / "evil"
+    text = run.config_path.read_text()
+    assert str(mine) in text
+    run.config_path.write_text(text.replace(str(mine), str(evil)))
+    with pytest.raises(ConfigError, match="made elsewhere and names code to import"):
+        run.check_trust(run.config(), trust=False)
+    assert str(evil) not in sys.path
+    run.check_trust(run.config(), trust=True)
+    assert (str(evil) in sys.path) == found
+
+
+def test_errors_that_cannot_be_logged_cost_nothing(
+    run: RunDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run.path / "errors.log").mkdir()
+    run.append_error("a trial failed")
+    assert "errors.log: cannot be written: Is a directory" in caplog.text
+
+
+def test_a_line_that_the_disk_has_no_room_for_does_not_count(run: RunDir) -> None:
+    run.append_trial({"number": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (run.path / "trials.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))
+    try:
+        with pytest.raises(UnwritableError, match=r"trials\.jsonl: cannot be written: File too"):
+            run.append_trial({"number": 1})
+        with pytest.raises(UnwritableError, match=r"big\.json: cannot be written: .*ulimit -f"):
+            run.write_json("big.json", list(range(99)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (run.path / "trials.jsonl").stat().st_size > size  # torn
+    with run.writing():
+        run.append_trial({"number": 1})
+    assert [row["number"] for row in run.trials()] == [0, 1]
+    assert not list(run.path.glob(".*"))
+
+
+def test_a_full_disk_at_the_start_is_no_wrong_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UnwritableError, match="No space left on device; free some space"):
+            RunDir.create(tmp_path / "r", make())
+    assert RunDir.create(tmp_path / "r", make()).config() == make()

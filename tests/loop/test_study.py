@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,20 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from sqlalchemy import event
 
 from gapclose.loop.config import parse_config
+from gapclose.loop.rundir import UnwritableError
 from gapclose.loop.space import Space
-from gapclose.loop.study import Past, Record, derive_seed, open_storage, propose
+from gapclose.loop.study import (
+    Past,
+    Record,
+    derive_seed,
+    open_storage,
+    open_study_file,
+    propose,
+    sqlite_url,
+)
 
 DISTRIBUTIONS = {
     "color": CategoricalDistribution(("", "green", "brown")),
@@ -227,3 +239,43 @@ def test_sqlite_waits_for_a_writer(tmp_path: Path, space: Space) -> None:
     release.join()
     other.close()
     assert len(stored(path, space)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["what?x=1", "a#b", "50% of it", "%41", "me@home", "frösche 蛙", "{x}", "a&b=c:d", "'q'"],
+)
+def test_any_path_holds_one_study(tmp_path: Path, space: Space, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    path = folder / "study.db"
+    Record(open_study_file(path), space, run="r").tell(row(0))
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert [p.name for p in folder.iterdir()] == ["study.db"]
+    again = Record(open_study_file(path), space, run="r")
+    assert again.repair([row(0), row(1)]) == 1
+    # A person's own URL is one of SQLAlchemy's, and as good.
+    url = sqlite_url(path).render_as_string()
+    assert Record(open_storage(url), space, run="r").repair([row(0), row(1)]) == 0
+
+
+def test_a_database_that_cannot_be_written_is_no_fault_of_the_config(
+    tmp_path: Path, space: Space
+) -> None:
+    path = tmp_path / "study.db"
+    storage: Any = open_study_file(path)
+    record = Record(storage, space, run="r")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        pages = database.execute("pragma page_count").fetchone()[0]
+
+    # As a full disk does: not one page more.
+    @event.listens_for(storage.engine, "connect")
+    def full(connection: Any, _: Any) -> None:
+        connection.execute(f"pragma max_page_count = {pages}")
+
+    storage.engine.dispose()
+    with pytest.raises(UnwritableError) as told:
+        record.repair([row(number, params={}) for number in range(1000)])
+    assert str(told.value).startswith(f"{path}: cannot be written: No space left on device; free")
+    assert "\n" not in str(told.value)
+    assert told.value.exit_code == 1
