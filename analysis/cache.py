@@ -15,16 +15,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
-import PIL
 import platformdirs
 from numpy.typing import NDArray
 
 from gapclose.analysis.confounds import Form, equalize
-from gapclose.analysis.decode import UnreadableImageError, read_rgb
-from gapclose.analysis.embedding import Embedder, identity, make_embedder
+from gapclose.analysis.decode import (
+    InvalidImageError,
+    UnreadableImageError,
+    decoder_release,
+    read_rgb,
+)
+from gapclose.analysis.embedding import Embedder, EmbedderError, identity, make_embedder
 from gapclose.analysis.image_folder import digest
 from gapclose.analysis.shards import Table
 
@@ -33,6 +37,10 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _SHARD_ROWS: Final = 4096  # what an interruption costs at most
+# Raised when `read_rgb` gives other pixels for the same file, so that no old row is reused.
+_READING: Final = b"srgb2"
+_NOT_FINITE: Final = "the embedder's features of it are not finite"
+_FEW_NOT_FINITE: Final = 2  # and at most a twentieth: above that it is no accident
 _READERS: Final = 4  # threads that decode the next batch
 # Two writes within the clock's grain leave the same time; a file this old has a settled one.
 _SETTLED_SECONDS: Final = 2.0
@@ -46,13 +54,17 @@ class Embedded:
     Attributes:
         embeddings: (n, width), rows of length 1, in the order of `paths`.
         paths: The n files, in the order given.
-        unreadable: (file, reason) of the others, in the order given.
+        digests: sha256 of each of them.
+        unreadable: (file, reason) of the damaged ones, in the order given.
+        invalid: (file, reason) of those that show nothing, or have no finite features.
         n_new: Different images that were embedded now, because the cache had no row.
     """
 
     embeddings: NDArray[np.float32]
     paths: tuple[Path, ...]
+    digests: tuple[bytes, ...]
     unreadable: tuple[tuple[Path, str], ...]
+    invalid: tuple[tuple[Path, str], ...]
     n_new: int
 
 
@@ -84,7 +96,8 @@ def embed_files(
         embedder: One made from the same name, if it is loaded already.
 
     Raises:
-        EmbedderError: If the name is wrong.
+        EmbedderError: If the name is wrong, or what it names gives numbers that are not finite
+            for more than a few images.
     """
     folder = cache_folder()
     named = hashlib.sha256(identity(embedder_name).encode()).hexdigest()[:32]
@@ -109,16 +122,19 @@ def embed_files(
         rows.update(work.rows)
         notes.update(work.notes)
     kept = [(path, rows[key]) for path, key in zip(paths, keys, strict=True) if key in rows]
+    lost = [
+        (path, ("damaged", gone[path]) if path in gone else notes[key or b""])
+        for path, key in zip(paths, keys, strict=True)
+        if key not in rows
+    ]
     return Embedded(
         embeddings=np.stack([row for _, row in kept]).astype(np.float32, copy=False)
         if kept
         else np.zeros((0, embedder.width if embedder else 0), dtype=np.float32),
         paths=tuple(path for path, _ in kept),
-        unreadable=tuple(
-            (path, gone.get(path) or notes[key or b""])
-            for path, key in zip(paths, keys, strict=True)
-            if key not in rows
-        ),
+        digests=tuple(digests[path] for path, _ in kept),
+        unreadable=tuple((path, why) for path, (fault, why) in lost if fault == "damaged"),
+        invalid=tuple((path, why) for path, (fault, why) in lost if fault == "invalid"),
         n_new=len(work.rows) if todo else 0,
     )
 
@@ -130,7 +146,8 @@ class _Work:
         self, *, embedder: Embedder, form: Form | None, batch_size: int, table: Table
     ) -> None:
         self.rows: dict[bytes, NDArray[np.float32]] = {}
-        self.notes: dict[bytes, str] = {}
+        self.notes: dict[bytes, _Note] = {}
+        self._n_not_finite = 0
         self._embedder = embedder
         self._form = form
         self._batch_size = batch_size
@@ -149,6 +166,7 @@ class _Work:
                     now, end = ahead, start + self._batch_size
                     ahead = self._read(pool, items[end : end + self._batch_size])
                     self._embed(now)
+                    self._check_finite(len(items))
                     yield min(end, len(items))
             finally:  # what is embedded is kept, also when the rest is interrupted
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -163,22 +181,40 @@ class _Work:
             try:
                 images[key] = future.result()
             except UnreadableImageError as error:
-                self.notes[key] = error.why
+                fault: _Fault = "invalid" if isinstance(error, InvalidImageError) else "damaged"
+                self.notes[key] = fault, error.why
                 if not _passing(error.__cause__):
-                    self._unsaved_notes[key] = f"{PIL.__version__} {error.why}"
+                    self._unsaved_notes[key] = f"{decoder_release()} {fault} {error.why}"
         if images:
             rows = self._embedder.embed(list(images.values()))
-            fresh = dict(zip(images, rows, strict=True))
+            finite = np.isfinite(rows).all(axis=1)
+            fresh = {}
+            for key, row, is_finite in zip(images, rows, finite, strict=True):
+                if is_finite:
+                    fresh[key] = row
+                else:  # not kept in the cache: another device may do better
+                    self.notes[key] = "invalid", _NOT_FINITE
+            self._n_not_finite += int((~finite).sum())
             self.rows.update(fresh)
             self._unsaved.update(fresh)
         if len(self._unsaved) >= _SHARD_ROWS:
             self._save()
+
+    def _check_finite(self, n: int) -> None:
+        bad = self._n_not_finite
+        if bad > max(_FEW_NOT_FINITE, 0.05 * n):
+            raise EmbedderError(
+                f"embedder {self._embedder.id!r}: gave features that are not finite for {bad} of "
+                f"{len(self.rows) + bad} images; use another one, or another device"
+            )
 
     def _save(self) -> None:
         _append(self._table, self._unsaved, self._unsaved_notes)
         self._unsaved, self._unsaved_notes = {}, {}
 
 
+_Fault = Literal["damaged", "invalid"]
+_Note = tuple[_Fault, str]
 _Reading = list[tuple[bytes, "Future[NDArray[np.uint8]]"]]
 
 
@@ -192,16 +228,20 @@ def _passing(cause: BaseException | None) -> bool:
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and bool(cause.errno))
 
 
-def _remembered(table: Table, key: bytes) -> str | None:
-    """Why this version of Pillow could not read an image; another version tries again."""
-    release, _, why = (table.note(key) or "").partition(" ")
-    return why if release == PIL.__version__ else None
+def _remembered(table: Table, key: bytes) -> _Note | None:
+    """Why these decoders could not read an image; others try again."""
+    release, _, told = (table.note(key) or "").partition(" ")
+    fault, _, why = told.partition(" ")
+    if release != decoder_release():
+        return None
+    return ("invalid" if fault == "invalid" else "damaged"), why
 
 
 def _key(file_digest: bytes | None, form: Form | None) -> bytes | None:
-    if file_digest is None or form is None:
-        return file_digest
-    return hashlib.sha256(file_digest + form.fingerprint().encode()).digest()
+    if file_digest is None:
+        return None
+    made = _READING + (b"" if form is None else form.fingerprint().encode())
+    return hashlib.sha256(file_digest + made).digest()
 
 
 def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], dict[Path, str]]:

@@ -168,11 +168,10 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     A row with a number that is not finite becomes NaN as a whole, so that whoever asked can name
     the image: `analysis.cache` counts it, the loop takes its image for invalid.
     """
-    rows = np.asarray(rows, dtype=np.float32)
+    rows = np.array(rows, dtype=np.float32)
+    rows[~np.isfinite(rows).all(axis=1)] = np.nan
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled = np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
-    scaled[~np.isfinite(rows).all(axis=1)] = np.nan
-    return scaled
+    return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
 
 
 def _parse(name: str) -> tuple[str, str]:

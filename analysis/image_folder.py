@@ -1,21 +1,30 @@
 """Image folders: which files of a folder are images, of which class, and how they are split.
 
-The controller and audits call it for either side, and for nothing that is not a file. It opens no
-image and never writes.
+The controller and audits call it for either side. Whether a file is an image is told by its first
+bytes and not by its name, and what is passed over is listed. It decodes nothing and never writes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+from gapclose.analysis.decode import PREFIX, sniff
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp"}
+    | {".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"}
+)
+"""Of a file that calls itself an image it is told why it cannot be read; of another, that it is
+none."""
+METADATA: Final = "metadata.jsonl"
 ONE_CLASS: Final = "all"
 CIFAKE_CLASSES: Final = (
     "airplane",
@@ -31,6 +40,14 @@ CIFAKE_CLASSES: Final = (
 )  # CIFAKE writes classes 2 to 10 as "NNNN (k).jpg" and the first without a suffix
 _CIFAKE_NAME: Final = re.compile(r"\d{4}(?: \((10|[2-9])\))?\.jpg", re.IGNORECASE)
 
+# What data sets call their splits, and where detection sets keep images and boxes.
+_SPLITS: Final = frozenset(
+    {"train", "training", "test", "testing", "val", "valid", "validation"}
+    | {"dev", "eval", "holdout"}
+)
+_IMAGES: Final = frozenset({"images", "image", "imgs", "jpegimages"})
+_BOXES: Final = frozenset({"labels", "label", "annotations", "annotation"})
+
 Layout = Literal["classes", "flat", "cifake"]
 
 
@@ -40,10 +57,23 @@ class RealDataError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
-    """One file and the class it belongs to."""
+    """One file and the class it belongs to.
+
+    Attributes:
+        group: What a `metadata.jsonl` says it belongs to: images of one group count as one.
+    """
 
     path: Path
     cls: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherFile:
+    """One file that was passed over, and why."""
+
+    path: Path
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +84,13 @@ class ImageSet:
         root: The folder that was scanned.
         files: Every image; whether it can be read is not known yet.
         layout: How classes were told: by folders, not at all, or by CIFAKE's file names.
+        others: Every other file, sorted by path: no image, hidden, or of no class.
     """
 
     root: Path
     files: tuple[ImageFile, ...]
     layout: Layout = "classes"
+    others: tuple[OtherFile, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,17 +101,23 @@ class ImageSet:
         """Files of one class, sorted; empty for a class that is not there."""
         return tuple(file.path for file in self.files if file.cls == cls)
 
+    def groups(self) -> dict[Path, str]:
+        """What belongs together, of the files that a `metadata.jsonl` names a group for."""
+        return {file.path: file.group for file in self.files if file.group is not None}
+
 
 def scan(folder: Path) -> ImageSet:
     """List the images of one side.
 
     Class folders at the top, images at any depth below them; or images and no class folder with
-    images: one class, `all`; or one side of CIFAKE. Hidden files and folders are passed over, and
-    so are images beside class folders. Links are followed, also out of the folder.
+    images: one class, `all`; or one side of CIFAKE. A `metadata.jsonl` beside images may name the
+    `class` and the `group` of each. Hidden files, files that are no images and images beside class
+    folders are passed over, and listed. Links are followed, also out of the folder.
 
     Raises:
-        RealDataError: If the folder is missing, no folder, not readable or without images, or
-            if the name of one is no text.
+        RealDataError: If the folder is missing, no folder, not readable, without images, of
+            splits or of a detection data set; if the name of an image is no text; or if a
+            `metadata.jsonl` is damaged.
     """
     folder = folder.expanduser()
     if not folder.exists():
@@ -87,29 +125,119 @@ def scan(folder: Path) -> ImageSet:
     if not folder.is_dir():
         raise RealDataError(f"{folder}: a file; give the folder that holds the images")
     try:
-        top, below = _listing(folder)
-        classes = {path.name: list(_images_below(path, (folder.resolve(),))) for path in below}
+        top = _Listing.of(folder)
+        below = {path.name: list(_walk(path, (folder.resolve(),))) for path in top.folders}
     except OSError as error:
         raise RealDataError(
             f"{error.filename or folder}: {error.strerror}; make the folder readable"
         ) from error
+    _check_layout(folder, below)
+    listings = [top, *(listing for listings in below.values() for listing in listings)]
+    told = _read_metadata([p for listing in listings for p in listing.metadata])
+    others = [other for listing in listings for other in listing.others]
     files = [
-        ImageFile(path=path, cls=unicodedata.normalize("NFC", name))
-        for name, paths in classes.items()
-        for path in paths
+        _image_file(path, name, told)
+        for name, listings in below.items()
+        for listing in listings
+        for path in listing.images
     ]
     layout: Layout = "classes"
+    if files:
+        named = [_image_file(path, "", told) for path in top.images]
+        files += [file for file in named if file.cls]
+        beside = "an image beside the class folders, of no class"
+        others += [OtherFile(path=file.path, why=beside) for file in named if not file.cls]
+    else:
+        layout = "cifake" if _is_cifake(top.images) else "flat"
+        files = [_image_file(path, _flat_class(path, layout), told) for path in top.images]
     if not files:
-        layout = "cifake" if _is_cifake(top) else "flat"
-        files = [ImageFile(path=path, cls=_flat_class(path, layout)) for path in top]
-    if not files:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise RealDataError(f"{folder}: no image in it; put images ({known}) into class folders")
+        seen = f"; {others[0].path.name}: {others[0].why}" if others else ""
+        raise RealDataError(f"{folder}: no image in it{seen}; put images into class folders")
     files.sort(key=lambda file: (file.cls, str(file.path)))
     for file in files:
         if _is_mangled(name := str(file.path)):
             raise RealDataError(f"{name!a}: its name is no UTF-8; rename it")
-    return ImageSet(root=folder, files=tuple(files), layout=layout)
+    others.sort(key=lambda other: str(other.path))
+    return ImageSet(root=folder, files=tuple(files), layout=layout, others=tuple(others))
+
+
+def _image_file(path: Path, cls: str, told: Mapping[Path, Mapping[str, Any]]) -> ImageFile:
+    row = told.get(path, {})
+    named = unicodedata.normalize("NFC", str(row.get("class") or cls))
+    group = row.get("group")
+    return ImageFile(path=path, cls=named, group=None if group is None else str(group))
+
+
+def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """What each image's line says; a name that leads out of the folder names no image."""
+    told: dict[Path, dict[str, Any]] = {}
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RealDataError(f"{file}: cannot be read ({error}); mend or remove it") from None
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                told[Path(os.path.normpath(file.parent / row["file_name"]))] = row
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise RealDataError(
+                    f"{file}, line {number}: no JSON object with a file_name; mend or remove it"
+                ) from None
+    return told
+
+
+def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None:
+    """Refuse what is certainly no folder of class folders.
+
+    Raises:
+        RealDataError: It says what it is, and what to give instead.
+    """
+    boxes = [name for name in below if name.casefold() in _BOXES]
+    pictures = [name for name in below if name.casefold() in _IMAGES and _n_images(below[name])]
+    if boxes and pictures and not any(_n_images(below[name]) for name in boxes):
+        raise RealDataError(
+            f"{folder}: looks like a detection data set ({pictures[0]}/ beside {boxes[0]}/), and "
+            "gaps are per class of whole images: cut the objects out into class folders, and give "
+            "the folder of those"
+        )
+    classes = [name for name in below if _n_images(below[name])]
+    splits = [name for name in classes if _is_split(name)]
+    if not splits:
+        return
+    inside = {name: _class_folders(folder / name, below[name]) for name in splits}
+    shared = set.intersection(*inside.values()) if len(splits) > 1 else set()
+    one = len(classes) == 1 and len(inside[splits[0]]) > 1 and not below[splits[0]][0].images
+    if shared or one or (len(splits) > 1 and len(splits) == len(classes)):
+        said = f"{', '.join(sorted(splits)[:-1])} and {max(splits)}" if splits[1:] else splits[0]
+        raise RealDataError(
+            f"{folder}: looks like a data set with splits ({said}), not class folders; give one "
+            f"of them, such as {folder / _first_split(splits)}, or rename them if they are classes"
+        )
+
+
+def _is_split(name: str) -> bool:
+    return name.casefold().rstrip("0123456789_-") in _SPLITS  # COCO has train2017
+
+
+def _first_split(splits: Sequence[str]) -> str:
+    return min(splits, key=lambda name: (not name.casefold().startswith("train"), name))
+
+
+def _n_images(listings: Sequence[_Listing]) -> int:
+    return sum(len(listing.images) for listing in listings)
+
+
+def _class_folders(folder: Path, listings: Sequence[_Listing]) -> set[str]:
+    """Names of the folders directly in one that hold images at any depth."""
+    depth = len(folder.parts)
+    return {
+        listing.folder.parts[depth]
+        for listing in listings
+        if listing.images and len(listing.folder.parts) > depth
+    }
 
 
 def _is_mangled(name: str) -> bool:
@@ -134,37 +262,70 @@ def scan_sides(*, real: Path, synthetic: Path) -> tuple[ImageSet, ImageSet]:
 
 def one_class(images: ImageSet) -> ImageSet:
     """The same files as one class, `all`."""
-    files = sorted((file.path for file in images.files), key=str)
+    files = sorted(images.files, key=lambda file: str(file.path))
     return replace(
-        images,
-        files=tuple(ImageFile(path=path, cls=ONE_CLASS) for path in files),
-        layout="flat",
+        images, files=tuple(replace(file, cls=ONE_CLASS) for file in files), layout="flat"
     )
 
 
-def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and folders directly in a folder, hidden ones left out."""
-    images, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                folders.append(folder / entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
-                images.append(folder / entry.name)
-    return images, folders
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """What lies directly in one folder."""
+
+    folder: Path
+    images: list[Path]
+    folders: list[Path]
+    metadata: list[Path]
+    others: list[OtherFile]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Listing:
+        """Look at every entry, and at the first bytes of every file."""
+        found = cls(folder=folder, images=[], folders=[], metadata=[], others=[])
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path, why = folder / entry.name, None
+                try:
+                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                except OSError:  # a link to itself
+                    is_folder = is_file = False
+                if entry.name.startswith("."):
+                    why = "hidden"
+                elif is_folder:
+                    found.folders.append(path)
+                elif not is_file:
+                    why = "no regular file, or a link that leads nowhere"
+                elif entry.name == METADATA:
+                    found.metadata.append(path)
+                elif _is_image(path):
+                    found.images.append(path)
+                else:
+                    why = "no image of a format that is read"
+                if why is not None:
+                    found.others.append(OtherFile(path=path, why=why))
+        return found
 
 
-def _images_below(folder: Path, parents: tuple[Path, ...]) -> Iterator[Path]:
-    """Images at any depth; a link back to a parent is passed over."""
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image, or calls itself one: why that cannot be read is told later."""
+    if os.path.splitext(path.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+        return True
+    try:
+        with path.open("rb") as stream:
+            return sniff(stream.read(PREFIX)) is not None
+    except OSError:
+        return False
+
+
+def _walk(folder: Path, parents: tuple[Path, ...]) -> Iterator[_Listing]:
+    """A folder and those below it at any depth; a link back to a parent is passed over."""
     here = folder.resolve()
     if here in parents:
         return
-    images, folders = _listing(folder)
-    yield from images
-    for below in folders:
-        yield from _images_below(below, (*parents, here))
+    listing = _Listing.of(folder)
+    yield listing
+    for below in listing.folders:
+        yield from _walk(below, (*parents, here))
 
 
 def _is_cifake(paths: Sequence[Path]) -> bool:

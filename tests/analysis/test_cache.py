@@ -17,6 +17,7 @@ from gapclose.analysis import cache
 from gapclose.analysis.cache import Embedded, embed_files
 from gapclose.analysis.confounds import Form, equalize
 from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.shards import KEY_BYTES, Table
 
 
@@ -52,13 +53,20 @@ def _embedder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    """Thirty plain images of different colours."""
+    """Thirty images of different colours."""
     folder = tmp_path / "photos"
     folder.mkdir()
     paths = [folder / f"{i:02}.png" for i in range(30)]
     for i, path in enumerate(paths):
-        Image.new("RGB", (6, 4), (8 * i, 255 - 8 * i, 40)).save(path)
+        draw((8 * i, 255 - 8 * i, 40)).save(path)
     return paths
+
+
+def draw(colour: tuple[int, int, int]) -> Image.Image:
+    """An image of one colour but for a pixel: one colour alone is no picture."""
+    image = Image.new("RGB", (6, 4), colour)
+    image.putpixel((0, 0), (255, 0, 255))
+    return image
 
 
 def expected(paths: Sequence[Path]) -> NDArray[np.float32]:
@@ -97,7 +105,7 @@ def test_a_second_look_loads_no_model(photos: list[Path], monkeypatch: pytest.Mo
     second = embed_files(photos, NAME)
     assert second.n_new == 0
     np.testing.assert_array_equal(second.embeddings, first.embeddings)
-    Image.new("RGB", (6, 4), (1, 2, 3)).save(photos[0])
+    draw((1, 2, 3)).save(photos[0])
     with pytest.raises(AssertionError, match="the model was loaded"):
         embed_files(photos, NAME)
 
@@ -145,7 +153,7 @@ def test_equal_files_are_embedded_once(photos: list[Path], tmp_path: Path) -> No
 def test_a_file_that_changes_is_seen_at_once(photos: list[Path]) -> None:
     """Same name and size, written within the clock's grain: times alone would not tell."""
     for shade in range(20):
-        Image.new("RGB", (6, 4), (shade, 1, 2)).save(photos[0])
+        draw((shade, 1, 2)).save(photos[0])
         found = embed_files(photos[:1], NAME)
         np.testing.assert_array_equal(found.embeddings, expected(photos[:1]))
 
@@ -183,7 +191,9 @@ def test_unreadable_files_are_listed_and_remembered(
 def test_nothing_to_embed() -> None:
     found = embed_files([], NAME)
     assert found.embeddings.shape[0] == 0
-    assert found == Embedded(embeddings=found.embeddings, paths=(), unreadable=(), n_new=0)
+    assert found == Embedded(
+        embeddings=found.embeddings, paths=(), digests=(), unreadable=(), invalid=(), n_new=0
+    )
 
 
 def test_forms_do_not_mix(photos: list[Path]) -> None:
@@ -304,3 +314,47 @@ def test_a_table_of_notes_alone(tmp_path: Path) -> None:
     assert again.rows([key(1)]) == {}
     Table(tmp_path / "none").append({})
     assert not (tmp_path / "none").exists()
+
+
+def test_pictures_of_one_colour_are_invalid_and_remembered(photos: list[Path]) -> None:
+    Image.new("RGB", (6, 4), (0, 0, 0)).save(photos[3])
+    for _ in range(2):
+        found = embed_files(photos, NAME)
+        assert found.invalid == ((photos[3], "one colour"),)
+        assert found.unreadable == ()
+        assert photos[3] not in found.paths
+        new_process()
+
+
+def not_finite(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
+    """Have the embedder give NaN for the images at these places of all that it is asked for."""
+    embed, seen = MeanColour.embed, [0]
+
+    def sometimes(self: MeanColour, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = embed(self, images)
+        rows[[i for i in range(len(images)) if seen[0] + i in bad], 1] = np.nan
+        seen[0] += len(images)
+        return rows
+
+    monkeypatch.setattr(MeanColour, "embed", sometimes)
+
+
+def test_one_row_that_is_not_finite_is_named_and_the_rest_goes_on(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_finite(monkeypatch, {4})
+    found = embed_files(photos, NAME, batch_size=7)
+    ((path, why),) = found.invalid
+    assert path == photos[4]
+    assert "not finite" in why
+    assert len(found.paths) == 29
+    new_process()
+    assert len(embed_files(photos, NAME).paths) == 30, "another time it may do better"
+
+
+def test_many_rows_that_are_not_finite_name_the_embedder(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_finite(monkeypatch, set(range(0, 30, 2)))
+    with pytest.raises(EmbedderError, match="features that are not finite for 4 of 7 images"):
+        embed_files(photos, NAME, batch_size=7)
