@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import gapclose.analysis  # noqa: F401 - how torch's threads wait is settled before torch loads
+
 if TYPE_CHECKING:
     from gapclose.loop.auditing import audit
     from gapclose.loop.controller import tune
