@@ -106,7 +106,8 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
     """
     kind, target = _parse(name)
     _sources(name)
-    log.info("loading the encoder %s", name)
+    if not name.startswith("gapclose."):  # ours load nothing
+        log.info("loading the encoder %s", name)
     if kind == "code":
         return _own(name, device)
     module, _, attribute = EMBEDDERS[kind].partition(":")
@@ -234,15 +235,16 @@ def _own(name: str, device: str) -> Embedder:
 
 
 def _import(module: str) -> ModuleType:
-    """A module by its name, or by its file: under a name that no other module can have."""
+    """A module by its name, or by its file: under a name that no other module, or text, has."""
     if not module.endswith(".py"):
         return importlib.import_module(module)
-    name = f"gapclose_code_{hashlib.sha256(module.encode()).hexdigest()[:16]}"
+    content = module.encode() + Path(module).read_bytes()
+    name = f"gapclose_code_{hashlib.sha256(content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, module)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"there is no file {module}")
+    assert spec is not None  # it ends in .py
+    assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     sys.modules[name] = made  # dataclasses and pickles look a class's module up
     try:

@@ -174,15 +174,18 @@ def _load(kind: str) -> Callable[..., Generator]:
 
 
 def _import(module: str) -> ModuleType:
-    """A module by its name, or by its file: under a name that no other module can have."""
+    """A module by its name, or by its file: under a name that no other module, or text, has."""
     if not module.endswith(".py"):
         return importlib.import_module(module)
-    name = f"gapclose_code_{hashlib.sha256(module.encode()).hexdigest()[:16]}"
+    if not Path(module).is_file():
+        raise ModuleNotFoundError(f"there is no file {module}")
+    content = module.encode() + Path(module).read_bytes()
+    name = f"gapclose_code_{hashlib.sha256(content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, module)
-    if spec is None or spec.loader is None or not Path(module).is_file():
-        raise ModuleNotFoundError(f"there is no file {module}")
+    assert spec is not None  # it ends in .py
+    assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     sys.modules[name] = made  # dataclasses and pickles look a class's module up
     try:
