@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import signal
 import threading
@@ -21,10 +22,11 @@ from typing import Any, Final
 
 import numpy as np
 from safetensors.numpy import load_file, save
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
-from gapclose.analysis.gap import MIN_CLOSED, ClassGap, Floor
+from gapclose.analysis.gap import MIN_CLOSED, MIN_IMAGES, ClassGap, Floor
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.generators.registry import make_generator
 from gapclose.loop.budget import Budget
@@ -50,11 +52,11 @@ from gapclose.loop.gallery import (
     rendered_pond,
 )
 from gapclose.loop.mixture import Bank
-from gapclose.loop.pace import Pace
+from gapclose.loop.pace import Pace, probe
 from gapclose.loop.pointing import Selection, pointed_prompts, selections
 from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
-from gapclose.loop.rounds import WORTHWHILE, Standing, kept_back, taken_up
+from gapclose.loop.rounds import WORTHWHILE, Standing, baseline_images, kept_back, taken_up
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, UnwritableError, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
@@ -71,6 +73,7 @@ log = logging.getLogger(__name__)
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 FLOOR_IMAGES: Final = 2000  # of a class's tune split: all pairs of more would not fit in memory
+PROBED: Final = 8  # trials: so often it is measured how busy the machine is
 
 
 def tune(
@@ -133,10 +136,21 @@ def tune(
             cuts=state.setdefault("cuts", {}),
         )
         reporter.event("stage", name="loading the encoders")
-        tuning = _Tuning(
-            config, rundir, gallery, unreadable, budget, state, storage, reporter, search=search
-        )
-        tuning.run()
+        # A trial's matrices are small: threads that wait for each other over them cost ten times
+        # what they gain where another process wants the cores.
+        with threadpool_limits(1, user_api="blas"):
+            tuning = _Tuning(
+                config,
+                rundir,
+                gallery,
+                unreadable,
+                budget,
+                state,
+                storage,
+                reporter,
+                search=search,
+            )
+            tuning.run()
     return Run(rundir.path)
 
 
@@ -219,6 +233,7 @@ class _Tuning:
         self.failed: dict[str, str] = {}
         self.interrupted = False
         self.drawable = False
+        self.slow = False  # whether it was said that the machine is too slow for whole baselines
 
     def _verdicts(self) -> dict[str, dict[str, Any]]:
         """An earlier session's rows of gap.json, of the looks that state.json knows."""
@@ -245,6 +260,18 @@ class _Tuning:
         few = rows[:: -(-len(rows) // FLOOR_IMAGES)]
         fitted = Floor.fit(few, kernel=real.kernel, seed=self.config.tune.seed)
         return max(fitted.floor_p95(n_real=len(rows), n_synthetic=n_synthetic), 1e-9)
+
+    def _size_baseline(self, name: str, images: int) -> None:
+        """Have a class's baseline drawn with so many images, or say that it was.
+
+        Too few to call a class closed do not do so from the start either.
+        """
+        search = self.searches[name]
+        if images == search.baseline_images:
+            return
+        search.baseline_images = images
+        enough = images >= MIN_CLOSED
+        search.baseline_floor = self._floor(self.gallery[name], images) if enough else -math.inf
 
     def run(self) -> None:
         """Replay; in rounds search, and confirm class by class; close.
@@ -281,6 +308,7 @@ class _Tuning:
 
     def _begin(self) -> None:
         """Settle what this session tries first."""
+        self.pace.note_probe(probe())
         self._note_mendable()
         self._warn_of_few()
         self._reopen()
@@ -314,6 +342,8 @@ class _Tuning:
             self.pace.note_trial(row)
             search.images = row["images_total"]
             proposal = Proposal.from_row(row)
+            if proposal.stage == "baseline":
+                self._size_baseline(row["class"], len(row["seeds"]))
             if row["state"] == "complete":
                 search.absorb(proposal, self._stored(row))
                 for recipe, seeds in proposal.jobs:
@@ -495,6 +525,7 @@ class _Tuning:
             # What a hub's model takes is known only now that it has been loaded.
             check_drawn(self.config)
             self.drawable = True
+        self._fit_baseline(name)
         proposal = search.propose(
             settings_trials=self.budget.settings_trials(
                 search,
@@ -521,11 +552,13 @@ class _Tuning:
             "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in proposal.jobs],
         }
         invalid = 0
+        few = proposal.stage == "baseline" and search.baseline_images < BASELINE_IMAGES
         try:
+            start = self._load(name, proposal)
             shot = self.studio.shoot(name, proposal.jobs, partly=True)
             search.images += shot.generated
             invalid = shot.invalid
-            if len(shot.seeds) < 2:
+            if len(shot.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{shot.invalid} of its images are invalid")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
             finding = search.absorb(proposal, images)
@@ -561,8 +594,46 @@ class _Tuning:
             if row["state"] == "complete":
                 self.studio.remember(name, recipe.draw.fingerprint(), seeds)
         self.pace.note_trial(row)
+        if proposal.number % PROBED == 0:
+            self.pace.note_probe(probe())
         self._note_winner(name)
         self._say(name, row)
+
+    def _load(self, name: str, proposal: Proposal) -> float:
+        """Load the models by one image, and return when: the pace is that of those after it."""
+        if self.budget.by_clock and proposal.stage == "baseline" and not self.studio.generated:
+            recipe, seeds = proposal.jobs[0]
+            self.studio.shoot(name, [(recipe, seeds[:1])])
+        return time.perf_counter()
+
+    def _fit_baseline(self, name: str) -> None:
+        """Have a class's baseline drawn with fewer images where the machine is slow.
+
+        Where trials or images end the search, and where a smaller one failed, it is whole.
+        """
+        search = self.searches[name]
+        if search.has_baseline:
+            return
+        if not self.budget.by_clock or search.failures:
+            self._size_baseline(name, BASELINE_IMAGES)
+            return
+        images = baseline_images(
+            BASELINE_IMAGES,
+            left=self.budget.left,
+            spent=self.pace.baseline_seconds,
+            reserve=self._reserve(),
+            seconds=self.pace.baseline_image,
+            classes=len(self.searches),
+        )
+        if images < BASELINE_IMAGES and not self.slow:
+            self.slow = True
+            message = (
+                f"at {self.pace.baseline_image:.2g} s an image there is no time for whole "
+                f"baselines: some have fewer than {BASELINE_IMAGES} images, and the classes with "
+                "the largest gaps come first; a larger budget leaves time for all"
+            )
+            self.reporter.event("warning", message=message)
+        self._size_baseline(name, images)
 
     def _tell(self, name: str, row: dict[str, Any]) -> None:
         """Tell the class's study of a trial: 20 ms in a database, while the next is drawn."""
@@ -597,7 +668,9 @@ class _Tuning:
         known = {standing.name for standing in due} | {*self.looks}
         resting = [n for n in self.state["looks"] if n not in known and self._drawn(n)]
         reading = sum(map(self.pace.reading, resting))
-        return kept_back(due, reading=reading, classes=len(self.searches))
+        return kept_back(
+            due, reading=reading, classes=len(self.searches), slowness=self.pace.slowness
+        )
 
     def _drawn(self, name: str) -> bool:
         """Whether a class has its baseline, without which there is nothing to look at."""
@@ -661,6 +734,7 @@ class _Tuning:
         self.looked[name] = (part, trials, atoms)
         seconds, images = time.perf_counter() - start, self.studio.generated - drawn
         self.pace.note_look(name, seconds, images=images)
+        self.pace.note_probe(probe())
         self._save_state()
         self.reporter.event(
             "progress", done=len(self.looks), total=len(self.searches), what="confirming"

@@ -1,11 +1,12 @@
 """The pace: what trials and confirmations take, as measured so far.
 
 The controller notes what took how long, from `trials.jsonl` too when a run is resumed; the budget
-weighs gains against it, and time to close is kept back by it.
+weighs gains against it, baselines are sized and time to close is kept back by it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,17 @@ _LATEST_LOOKS: Final = 5
 # Reading an image back, for two encoders on slow cores; the pond draws faster than that.
 _READING_SECONDS: Final = 0.1
 _READING: Final = 0.2  # of a look
+PROBE_SECONDS: Final = 0.02  # of `probe`, on the idle cores that closing was measured on
+_LATEST_PROBES: Final = 5
+
+
+def probe() -> float:
+    """Seconds of a fixed piece of arithmetic, such as the report is full of, on one core."""
+    start = time.perf_counter()
+    rows = np.random.default_rng(0).random((512, 64), dtype=np.float32)
+    for _ in range(4):
+        np.sort(rows @ rows.T, axis=1)
+    return time.perf_counter() - start
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,18 +37,21 @@ class Pace:
 
     Attributes:
         trial_images: Images of a trial.
-        baseline_images: Of trial 0.
+        baseline_images: Of trial 0, where the machine is fast enough.
         look_images: Of a confirmation.
+        baseline_seconds: What all baselines have taken.
     """
 
     trial_images: int
     baseline_images: int
     look_images: int
+    baseline_seconds: float = 0.0
     _joint: dict[str, list[float]] = field(default_factory=dict)
-    _baseline: list[float] = field(default_factory=list)
+    _baseline: list[float] = field(default_factory=list)  # seconds an image
     _small: list[float] = field(default_factory=list)
     _begun: set[str] = field(default_factory=set)  # classes that have had more than a baseline
     _looks: list[tuple[str, float, int]] = field(default_factory=list)  # class, seconds, images
+    _probes: list[float] = field(default_factory=list)
 
     def note_trial(self, row: Mapping[str, Any]) -> None:
         """Keep what a line of `trials.jsonl` took.
@@ -45,7 +60,8 @@ class Pace:
         """
         done, name = row["state"] == "complete", row["class"]
         if row["stage"] == "baseline":
-            self._baseline += [row["seconds"]] if done else []
+            self.baseline_seconds += row["seconds"]
+            self._baseline += [row["seconds"] / len(row["seeds"])] if done else []
             return
         if done and name not in self._begun:
             # It draws at the baseline's settings, whatever its stage, but in small batches.
@@ -59,14 +75,29 @@ class Pace:
         if images >= self.look_images / 2:
             self._looks.append((name, seconds, images))
 
+    def note_probe(self, seconds: float) -> None:
+        """Keep what `probe` took."""
+        self._probes.append(seconds)
+
+    @property
+    def slowness(self) -> float:
+        """How many times slower than idle cores the machine is now; 1 at least."""
+        latest = self._probes[-_LATEST_PROBES:]
+        return max(1.0, float(np.median(latest)) / PROBE_SECONDS) if latest else 1.0
+
+    @property
+    def baseline_image(self) -> float | None:
+        """Seconds of an image of a baseline; None before the first."""
+        return float(np.median(self._baseline)) if self._baseline else None
+
     def trial(self, name: str | None = None) -> float:
         """Seconds of a trial of the class, or of any, or else at the pace of the baselines."""
         took = [self._joint[name]] if name in self._joint else self._joint.values()
         latest = [seconds for of_class in took for seconds in of_class[-_LATEST:]]
         if latest:
             return float(np.median(latest))
-        if self._baseline:
-            return float(np.median(self._baseline)) / self.baseline_images * self.trial_images
+        if self.baseline_image is not None:
+            return self.baseline_image * self.trial_images
         return 1.0
 
     def look(self, name: str) -> float:
@@ -81,10 +112,10 @@ class Pace:
             slower = max(1.0, self.trial(name) / known) if name in self._joint else 1.0
             return float(np.sum(seconds) / np.sum(images)) * self.look_images * slower
         pace = self.trial(name) / self.trial_images
-        if self._baseline and self._small:
+        if self.baseline_image is not None and self._small:
             # A look draws in larger batches than a trial.
-            large = float(np.median(self._baseline)) / self.baseline_images
-            pace *= min(1.0, large / (float(np.median(self._small)) / self.trial_images))
+            small = float(np.median(self._small)) / self.trial_images
+            pace *= min(1.0, self.baseline_image / small)
         return pace * self.look_images
 
     def reading(self, name: str) -> float:

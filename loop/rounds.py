@@ -1,7 +1,8 @@
 """A round: classes are tried, then looked at one by one; the time kept back for the looks.
 
-What a look leaves of its time is searched in before the next, so the order matters. It reckons in
-seconds that it is given; it draws nothing and knows no clock.
+What a look leaves of its time is searched in before the next, so the order matters. Before the
+first round comes a baseline of every class, no larger than leaves time to search in. It reckons
+in seconds that it is given; it draws nothing and knows no clock.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 SLACK: Final = 0.15  # of the looks: they take longer than trials told, or a sure mixture fails
+WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
+FEW_BASELINES: Final = 0.25  # this: one that cannot call its class closed only tells the worst
+FEWEST_BASELINE: Final = 24  # images: a gap needs 20, and a few may be invalid
 WORTHWHILE: Final = 1.5  # of what is kept back: with less time, there is too little to search in
 
 
@@ -52,19 +56,48 @@ class Standing:
         return not self.new, self.doubtful, self.gap
 
 
-def kept_back(due: Collection[Standing], *, reading: float, classes: int) -> float:
+def baseline_images(
+    whole: int,
+    *,
+    left: float,
+    spent: float,
+    reserve: float,
+    seconds: float | None,
+    classes: int,
+) -> int:
+    """Images of the next baseline: a few where whole ones would take most of the time.
+
+    Args:
+        whole: Images of a whole one.
+        left: Seconds left.
+        spent: Seconds that baselines have taken so far.
+        reserve: Seconds kept back for confirming and reporting.
+        seconds: What an image takes; None before the first baseline, which is a whole one.
+        classes: All of the run.
+    """
+    time = left + spent - reserve
+    if seconds is None or whole * seconds * classes <= WHOLE_BASELINES * time:
+        return whole
+    fitting = FEW_BASELINES * time / (seconds * classes)
+    return int(min(max(fitting, FEWEST_BASELINE), whole))
+
+
+def kept_back(
+    due: Collection[Standing], *, reading: float, classes: int, slowness: float = 1.0
+) -> float:
     """Seconds kept back for confirming, the map and the report.
 
     Args:
         due: The classes that are still to be looked at.
         reading: Seconds of reading back the looks of classes that rest.
         classes: All of the run.
+        slowness: How many times slower than idle cores the machine is.
     """
     looks = sum(standing.look for standing in due if standing.tried)
     # Of the classes that nothing was tried for, the next one to be picked will want a look.
     looks += max((standing.look for standing in due if not standing.tried), default=0.0)
     doubtful = sum(standing.look for standing in due if standing.tried and standing.doubtful)
-    closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes
+    closing = slowness * (CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes)
     return looks + max(SLACK * looks, doubtful) + reading + closing
 
 

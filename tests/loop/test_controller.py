@@ -19,7 +19,7 @@ from gapclose.generators.pond import write_real
 from gapclose.loop.budget import Budget
 from gapclose.loop.config import ConfigError, TuneConfig, load_config
 from gapclose.loop.controller import _Tuning, tune
-from gapclose.loop.pace import Pace
+from gapclose.loop.pace import PROBE_SECONDS, Pace
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.space import Space
@@ -428,6 +428,49 @@ def test_what_closed_by_half_of_the_time_is_looked_at_while_others_are_tried() -
     tuning._reopen()
     tuning.budget.used_before = 2000.0
     assert tuning._early() == []
+
+
+def waiting(**limits: Any) -> tuple[_Tuning, list[str]]:
+    """Two classes that wait for their baselines after one that took a second an image."""
+    facts = {"has_baseline": False, "baseline_images": 100, "number": 0}
+    tuning = standing_still({"frog": search(), "ship": search(**facts)}, {}, **limits)
+    images = {"seeds": [*range(100)], "seconds": 100.0}
+    tuning.pace.note_trial({"class": "frog", "state": "complete", "stage": "baseline"} | images)
+    said: list[str] = []
+    tuning.reporter = SimpleNamespace(event=lambda _, message: said.append(message))  # type: ignore[assignment]
+    tuning._floor = lambda *_: 0.1  # type: ignore[method-assign]
+    tuning.slow = False
+    return tuning, said
+
+
+def test_where_time_is_short_baselines_are_small_and_call_no_class_closed() -> None:
+    tuning, said = waiting(trials=None, budget=300.0)
+    ship = tuning.searches["ship"]
+    for _ in range(2):
+        tuning._fit_baseline("ship")
+        # A quarter of what 400 s leave to search in, for two classes at a second an image.
+        assert (ship.baseline_images, ship.baseline_floor) == (47, float("-inf"))
+    assert len(said) == 1
+    assert said[0].startswith("at 1 s an image there is no time for whole baselines: some have fe")
+    ship.failures = 1  # too few of its images were valid, perhaps
+    tuning._fit_baseline("ship")
+    assert (ship.baseline_images, ship.baseline_floor) == (100, 0.1)
+
+
+@pytest.mark.parametrize("limits", [{}, {"budget": 300.0}, {"trials": None, "budget": 3000.0}])
+def test_where_trials_end_the_search_or_time_is_left_they_are_whole(
+    limits: dict[str, Any],
+) -> None:
+    tuning, said = waiting(**limits)
+    tuning._fit_baseline("ship")
+    assert (tuning.searches["ship"].baseline_images, said) == (100, [])
+
+
+def test_on_a_slow_machine_more_time_is_kept_back_to_close() -> None:
+    tuning = standing_still({"frog": search()}, {}, budget=4000.0)
+    idle = tuning._reserve()
+    tuning.pace.note_probe(3 * PROBE_SECONDS)
+    assert tuning._reserve() == pytest.approx(3 * idle)  # nothing is due: it is closing alone
 
 
 def test_time_that_is_left_is_not_called_out() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from gapclose.generators.images import write_pngs
+from gapclose.generators.pond import CLASSES as TEN
 from gapclose.generators.pond import COLORS, write_real
 from gapclose.generators.recipe import Draw
+from gapclose.loop import controller
+from gapclose.loop.pace import PROBE_SECONDS
+from gapclose.loop.rounds import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
 from gapclose.loop.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rig import Clock, by_clock, written
+from rig import Clock, by_clock, here, written
 from slow_pond import SlowPond
 
 CLASSES = ("frog", "bird", "cat", "dog")
@@ -75,3 +82,86 @@ def test_what_has_closed_is_looked_at_while_others_are_tried(tmp_path: Path) -> 
         len(looked) > 1
     )  # judged again with what was looked at last: q-values are of all classes
     assert clock.now <= 5200
+
+
+STARTING = 15.0  # seconds that idle cores take to render and embed the demo's photos
+IMAGE = 0.028  # and to draw an image
+
+
+@contextmanager
+def machine(clock: Clock, *, slower: float) -> Iterator[None]:
+    """What does not draw takes its time too, as on the idle cores it was measured on or slower."""
+
+    def takes(name: str, seconds: float) -> Any:
+        real = getattr(controller, name)
+
+        def wrapped(*args: Any, **options: Any) -> Any:
+            clock.now += slower * seconds
+            return real(*args, **options)
+
+        return patch.object(controller, name, wrapped)
+
+    closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(TEN)
+    probed = patch.object(controller, "probe", lambda: slower * PROBE_SECONDS)
+    with takes("open_gallery", STARTING), takes("clusters_of", closing), probed:
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("drawing", "rest"), [(3.0, 3.0), (10.0, 1.0)], ids=["busy", "without its GPU"]
+)
+def test_on_a_slow_machine_the_worst_classes_are_worked_on_and_the_budget_is_kept(
+    drawing: float, rest: float, tmp_path: Path
+) -> None:
+    write_real(tmp_path / "photos", per_class=120, classes=TEN)
+    tune = {"budget": "270s", "trials": None, "images_per_trial": 8}
+    changes = {"classes": [*TEN], "space": SPACE, "tune": tune, "confirm": {"images": 104}}
+    config, out = written(tmp_path / "c.yaml", tmp_path / "photos", **changes), tmp_path / "run"
+    clock, said = Clock(), []
+
+    def heard(_: object, kind: str, **facts: Any) -> None:
+        said.extend([facts["message"]] if kind == "warning" else [])
+
+    with (
+        machine(clock, slower=rest),
+        patch("gapclose.loop.progress.JsonReporter.event", heard),
+    ):
+        seconds = f"{drawing * IMAGE}"
+        code, err = by_clock(clock, "tune", config, "--out", out, SLOW_POND_SECONDS=seconds)
+    assert code == 0, err
+    assert 210 < clock.now <= 300
+    run = Run.open(out)
+    baselines = {r["class"]: len(r["seeds"]) for r in run.trials if r["stage"] == "baseline"}
+    assert [*baselines] == [*TEN]
+    first, *others = baselines.values()
+    assert first == 100 > max(others) >= min(others) >= 20
+    assert sum("no time for whole baselines" in message for message in said) == 1
+    assert {row["name"] for row in run.gap["classes"]} == {*TEN}
+    for row in run.gap["classes"]:
+        assert row["before"]["n_synthetic"] == baselines[row["name"]]
+    worst = max(run.gap["classes"], key=lambda row: row["before"]["gap"])
+    assert sum(row["class"] == worst["name"] for row in run.trials) > 4
+    assert worst["gap"] < 0.3 * worst["before"]["gap"]
+    # What was drawn is known to whoever reads the run again, and is not drawn once more.
+    (out / "gap.json").unlink()
+    log = tmp_path / "drawn"
+    assert here("report", out, SLOW_POND_LOG=str(log))[0] == 0
+    again = {row["name"]: row["before"]["n_synthetic"] for row in Run.open(out).gap["classes"]}
+    assert (again, log.exists()) == (baselines, False)
+
+
+@pytest.mark.slow
+def test_a_small_baseline_of_which_most_is_invalid_is_drawn_whole(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=80, classes=("frog", "ship"))
+    tune = {"budget": "120s", "trials": None, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", tmp_path / "photos", tune=tune), tmp_path / "run"
+    slow_ships = {"SLOW_POND_SECONDS": "0.6", "SLOW_POND_INVALID": "ship"}
+    code, err = by_clock(Clock(), "tune", config, "--out", out, **slow_ships)
+    assert code == 0, err
+    drawn = [
+        (row["state"], len(row["seeds"]))
+        for row in Run.open(out).trials
+        if (row["class"], row["stage"]) == ("ship", "baseline")
+    ]
+    assert drawn == [("fail", 24), ("complete", 100)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gapclose.loop.pace import Pace
+from gapclose.loop.pace import PROBE_SECONDS, Pace, probe
 
 
 def make_pace() -> Pace:
@@ -12,7 +12,7 @@ def make_pace() -> Pace:
 
 
 def row(cls: str, stage: str, seconds: float, **more: Any) -> dict[str, Any]:
-    rest = {"number": 9, "state": "complete"}
+    rest = {"number": 9, "state": "complete", "seeds": [*range(100 if stage == "baseline" else 8)]}
     return {"class": cls, "stage": stage, "seconds": seconds} | rest | more
 
 
@@ -77,3 +77,24 @@ def test_a_baseline_that_came_second_is_no_small_batch() -> None:
     pace.note_trial(row("frog", "baseline", 50.0, number=1))
     pace.note_trial(row("frog", "settings", 8.0, number=2))
     assert pace.look("frog") == pytest.approx(200 * 0.5 * 0.5)
+
+
+def test_baselines_of_all_sizes_tell_what_an_image_takes() -> None:
+    pace = make_pace()
+    assert pace.baseline_image is None
+    pace.note_trial(row("frog", "baseline", 50.0, number=0))
+    pace.note_trial(row("ship", "baseline", 12.0, number=0, seeds=[*range(24)]))
+    pace.note_trial(row("cat", "baseline", 12.0, number=0, seeds=[*range(24)]))
+    assert (pace.baseline_image, pace.trial(), pace.look("cat")) == (0.5, 4.0, 100.0)
+
+
+def test_how_slow_the_machine_is_now_is_what_the_latest_probes_say() -> None:
+    pace = make_pace()
+    assert pace.slowness == 1.0
+    for times in (9.0, 9.0, 9.0, 3.0, 3.0, 3.0, 3.0, 50.0):  # one was cut off by something
+        pace.note_probe(times * PROBE_SECONDS)
+    assert pace.slowness == pytest.approx(3.0)
+    for _ in range(5):
+        pace.note_probe(PROBE_SECONDS / 4)  # a fast machine: what is kept back is not cut
+    assert pace.slowness == 1.0
+    assert probe() > 0.0

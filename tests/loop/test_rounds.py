@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.rounds import Standing, kept_back, taken_up
+from gapclose.analysis.gap import MIN_IMAGES
+from gapclose.loop.rounds import FEWEST_BASELINE, Standing, baseline_images, kept_back, taken_up
 
 LOOK = 100.0
 CLOSING = 16.0 + 2 * 3.3
@@ -39,6 +40,44 @@ standings = st.lists(
 def test_with_nothing_due_the_report_is_kept_time_for_and_what_rests_is_read() -> None:
     assert reserve([]) == pytest.approx(CLOSING)
     assert kept_back([], reading=5.0, classes=2) == pytest.approx(CLOSING + 5.0)
+
+
+def test_on_a_slow_machine_the_report_takes_longer_and_looks_are_measured_as_they_are() -> None:
+    slow = kept_back([standing()], reading=5.0, classes=2, slowness=3.0)
+    assert slow == pytest.approx(3 * CLOSING + 1.15 * LOOK + 5.0)
+
+
+def images(**facts: float | None) -> int:
+    """Of a baseline of the demo: 270 s, of which its start took 15, and ten classes."""
+    shown = {"left": 255.0, "spent": 0.0, "reserve": 55.0, "classes": 10} | facts
+    return baseline_images(100, **shown)  # type: ignore[arg-type]
+
+
+def test_a_baseline_is_whole_where_all_of_them_leave_half_of_the_time() -> None:
+    assert images(seconds=None) == 100  # nothing is measured yet
+    assert images(seconds=0.0) == 100
+    assert images(seconds=0.028) == images(seconds=0.1) == 100
+    assert images(seconds=0.101) < 100
+    # The last one is as large as those before it.
+    assert images(seconds=0.1, left=165.0, spent=90.0) == 100
+    assert images(left=8 * 3600.0, reserve=3600.0, seconds=8.0) == 100
+
+
+def test_else_it_is_small_and_never_of_fewer_images_than_a_gap_needs() -> None:
+    assert images(seconds=0.15) == 33  # 10 x 33 x 0.15 s are a quarter of 200 s
+    assert images(seconds=0.28) == FEWEST_BASELINE > MIN_IMAGES
+    assert images(seconds=0.084, left=50.0) == FEWEST_BASELINE  # it is late already
+
+
+@given(st.floats(1e-4, 1e4), st.floats(-1e3, 1e5), st.floats(0, 1e4), st.integers(1, 1000))
+def test_what_is_above_the_fewest_takes_no_more_than_its_share(
+    seconds: float, left: float, reserve: float, classes: int
+) -> None:
+    size = images(left=left, reserve=reserve, seconds=seconds, classes=classes)
+    assert FEWEST_BASELINE <= size <= 100
+    if size > FEWEST_BASELINE:
+        share = 0.5 if size == 100 else 0.25
+        assert size * seconds * classes <= share * (left - reserve) * (1 + 1e-9)
 
 
 def test_a_doubtful_class_may_want_two_looks_and_a_sure_one_a_little_more_than_one() -> None:
