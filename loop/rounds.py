@@ -91,7 +91,7 @@ def kept_back(
         due: The classes that are still to be looked at.
         reading: Seconds of reading back the looks of classes that rest.
         classes: All of the run.
-        slowness: How many times slower than idle cores the machine is.
+        slowness: How many times slower the machine is now than closing was measured on.
     """
     looks = sum(standing.look for standing in due if standing.tried)
     # Of the classes that nothing was tried for, the next one to be picked will want a look.
