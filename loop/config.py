@@ -255,7 +255,7 @@ class CustomSpec(_GeneratorSpec):
     @classmethod
     def _names_code(cls, kind: str, info: ValidationInfo) -> str:
         if _CODE_FILE.fullmatch(kind):
-            return _absolute_code(kind, info)
+            return _absolute_code(kind, base=_config_folder(info))
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", kind):
             raise ValueError(
                 f"{_shown(kind)} is no generator; {nearest(kind, GENERATOR_KINDS)} "
@@ -501,9 +501,7 @@ class RunConfig(_Section):
     @field_validator("embedder", "judge")
     @classmethod
     def _absolute(cls, name: str | None, info: ValidationInfo) -> str | None:
-        if name is not None and _embedder_code(name):
-            return _absolute_code(name, info)
-        return None if name is None else local_embedder(name)
+        return None if name is None else local_embedder(name, base=_config_folder(info))
 
     @field_validator("code_folder")
     @classmethod
@@ -957,8 +955,15 @@ def expanded(path: str) -> str:
     return os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - keeps a hub id's text
 
 
-def local_embedder(name: str) -> str:
-    """The name of an embedder, one that lies in a file or folder by its absolute path."""
+def local_embedder(name: str, *, base: Path | None = None) -> str:
+    """The name of an embedder, one that lies in a file or folder by its absolute path.
+
+    Args:
+        name: As `make_embedder` takes it.
+        base: Which code with a relative path lies in; the current folder by default.
+    """
+    if _embedder_code(name):
+        return _absolute_code(name, base=base)
     kind, _, target = name.rpartition(":")
     if kind not in ("onnx", "transformers", "open_clip:local-dir"):
         return name
@@ -978,12 +983,12 @@ def _config_folder(info: ValidationInfo) -> Path | None:
     return folder
 
 
-def _absolute_code(name: str, info: ValidationInfo) -> str:
+def _absolute_code(name: str, *, base: Path | None) -> str:
     """`./file.py:Class` by the file's absolute path; `pkg.mod:Class` as it is."""
     match = _CODE_FILE.fullmatch(name)
     if match is None:
         return name
-    return f"{_absolute_path(match['file'], base=_config_folder(info))}:{match['name']}"
+    return f"{_absolute_path(match['file'], base=base)}:{match['name']}"
 
 
 def _embedder_code(name: str) -> bool:

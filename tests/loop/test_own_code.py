@@ -80,6 +80,25 @@ def test_code_beside_a_config_is_found_from_everywhere(
     assert (code, "names code to import" in err, "--trust" in err) == (2, True, True), err
 
 
+@pytest.mark.slow
+def test_an_audit_of_folders_takes_an_encoder_from_the_current_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "again").symlink_to(photos)
+    (tmp_path / "other").mkdir()
+    shutil.copytree(photos, tmp_path / "synthetic")
+    monkeypatch.chdir(tmp_path)
+    sides = ("--real", "again", "--synthetic", "synthetic")
+    code, err = here("audit", *sides, "--embedder", "./nets.py:Encoder", "--out", "run")
+    assert code == 0, err
+    monkeypatch.chdir(tmp_path / "other")
+    assert Run.open(tmp_path / "run").config.embedder == f"{tmp_path}/nets.py:Encoder"
+    (tmp_path / "run" / "gap.json").unlink()
+    code, err = here("report", tmp_path / "run")
+    assert code == 0, err
+
+
 @pytest.mark.parametrize("command", ["tune", "audit"])
 @pytest.mark.parametrize(
     ("body", "says"),
