@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax  # type: ignore[import-untyped]
+from scipy.special import softmax
 
 from gapclose.analysis.gap import LEVEL, benjamini_hochberg
 from gapclose.analysis.kernel import rows

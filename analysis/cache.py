@@ -187,7 +187,7 @@ class _Work:
                     self._unsaved_notes[key] = f"{decoder_release()} {fault} {error.why}"
         if images:
             rows = self._embedder.embed(list(images.values()))
-            finite = np.isfinite(rows).all(axis=1)
+            finite = np.atleast_1d(np.isfinite(rows).all(axis=1))
             fresh = {}
             for key, row, is_finite in zip(images, rows, finite, strict=True):
                 if is_finite:
@@ -220,7 +220,7 @@ _Reading = list[tuple[bytes, "Future[NDArray[np.uint8]]"]]
 
 def _pixels(path: Path, form: Form | None) -> NDArray[np.uint8]:
     image = read_rgb(path)
-    return image if form is None else equalize(image, size=form.size, quality=form.quality)
+    return image if form is None else equalize(image, form)
 
 
 def _passing(cause: BaseException | None) -> bool:

@@ -186,8 +186,8 @@ def _scores(
 
 def _grow(points: NDArray[np.float32], n_real: int, *, seed: int) -> _Tree:
     """Average-linkage tree over the images, or over heaps of them where they are many."""
-    from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped]
-    from scipy.spatial.distance import pdist  # type: ignore[import-untyped]
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import pdist
 
     # Shuffled: where distances tie (copies of one image), the tree joins by row number, and real
     # rows come first.

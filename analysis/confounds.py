@@ -9,18 +9,26 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
 
 from gapclose.analysis.decode import DAMAGED, open_image, orientation_of
-from gapclose.analysis.image_folder import ImageSet
 
-_HEADERS: Final = 200  # files a side whose headers are read to compare two sides
-LOSSLESS: Final = frozenset({"png", "bmp", "tiff"})
+_HEADERS: Final = 200  # files a class and side whose headers are read to compare two sides
+LOSSLESS: Final = frozenset({"png", "bmp", "tiff", "gif", "ppm", "qoi"})
+LEVEL: Final = 0.01  # of calling two sides different that are not, over all that is compared
+_SAME_QUALITY: Final = 2  # the quality is an estimate, by the mean of a rounded table
+_CHROMAS: Final = ("4:4:4", "4:2:2", "4:2:0")  # as Pillow numbers them
+_WORST: Final = 0.1  # the quality that nine in ten JPEGs of a side reach
+
+Difference = Literal["codec", "quality", "chroma", "size", "aspect"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +38,23 @@ class Form:
     Attributes:
         size: (height, width) in pixels, or None to leave sizes as they are.
         quality: JPEG quality of one round trip in memory, 1 to 95, or None for no round trip.
+        chroma: Subsampling of that round trip: 4:4:4, 4:2:2 or 4:2:0.
     """
 
     size: tuple[int, int] | None
     quality: int | None
+    chroma: str = "4:2:0"
 
     def fingerprint(self) -> str:
         """Short text that names the form and its implementation, for cache keys."""
         size = "x".join(map(str, self.size)) if self.size else "any"
-        return f"form1:bicubic:{size}:jpeg{self.quality}"
+        return f"form2:bicubic:{size}:jpeg{self.quality}:{self.chroma}"
+
+    def __str__(self) -> str:
+        """The form as a person reads it: `32x32, JPEG quality 30`."""
+        size = [f"{self.size[1]}x{self.size[0]}"] if self.size else []
+        jpeg = [] if self.quality is None else [f"JPEG quality {self.quality} {self.chroma}"]
+        return ", ".join([*size, *jpeg])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,89 +66,163 @@ class Confounds:
         heights: Pixels, upright.
         widths: Pixels, upright.
         qualities: Estimated quality of each JPEG.
+        chromas: Chroma subsampling of each JPEG in colour.
     """
 
     codecs: tuple[str, ...]
     heights: tuple[int, ...]
     widths: tuple[int, ...]
-    qualities: tuple[int, ...]
+    qualities: tuple[int, ...] = ()
+    chromas: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Codecs and size as a person reads them: `png 512x512`."""
-        codecs = "/".join(codec for codec, _ in Counter(self.codecs).most_common(3))
+        return self.told()
+
+    def told(self, differs: Sequence[Difference] = ()) -> str:
+        """The same with the JPEGs' quality and chroma where those differ: `jpeg quality 30`."""
+        words = ["/".join(codec for codec, _ in Counter(self.codecs).most_common(3))]
+        if "quality" in differs and self.qualities:
+            words.append(f"quality {int(np.median(self.qualities))}")
+        if "chroma" in differs and self.chromas:
+            words.append(Counter(self.chromas).most_common(1)[0][0])
         sizes = Counter(zip(self.widths, self.heights, strict=True))
         (width, height), n = sizes.most_common(1)[0]
         if n >= 0.9 * len(self.codecs):
-            return f"{codecs} {width}x{height}"
+            return " ".join([*words, f"{width}x{height}"])
         (low_w, low_h), (high_w, high_h) = min(sizes, key=math.prod), max(sizes, key=math.prod)
-        return f"{codecs} {low_w}x{low_h} to {high_w}x{high_h}"
+        return " ".join([*words, f"{low_w}x{low_h} to {high_w}x{high_h}"])
 
 
-def read_confounds(images: ImageSet) -> Confounds:
+def read_confounds(paths: Sequence[Path]) -> Confounds:
     """Read the headers of at most 200 files, spread evenly; unreadable ones drop out."""
-    n = len(images.files)
+    n = len(paths)
     step = max(n / _HEADERS, 1.0)
-    codecs, heights, widths, qualities = [], [], [], []
+    codecs, heights, widths, qualities, chromas = [], [], [], [], []
     for index in range(min(n, _HEADERS)):
+        quality = chroma = None
         try:
-            with open_image(images.files[int(index * step)].path) as image:
+            with open_image(paths[int(index * step)]) as image:
                 width, height = image.size
                 if orientation_of(image) >= 5:
                     width, height = height, width
                 codec = {"mpo": "jpeg"}.get(str(image.format).lower(), str(image.format).lower())
                 if codec == "jpeg":
-                    qualities.append(_jpeg_quality(image))
+                    quality, sampling = _jpeg_quality(image), get_sampling(image)
+                    chroma = _CHROMAS[sampling] if sampling >= 0 and image.mode != "L" else None
         except DAMAGED:
             continue
         codecs.append(codec)
         heights.append(height)
         widths.append(width)
+        qualities += [] if quality is None else [quality]
+        chromas += [] if chroma is None else [chroma]
     return Confounds(
         codecs=tuple(codecs),
         heights=tuple(heights),
         widths=tuple(widths),
         qualities=tuple(qualities),
+        chromas=tuple(chromas),
     )
 
 
-def describe_confounds(real: Confounds, synthetic: Confounds) -> list[str]:
-    """One line if the sides differ in codec, size or aspect, else nothing.
+def differences(
+    real: Confounds, synthetic: Confounds, *, compared: int = 1
+) -> tuple[Difference, ...]:
+    """In what two sides are stored differently: codec, JPEG quality, chroma, size, aspect.
 
     Two samples of one folder differ a little by chance, so a difference counts when it exceeds
-    the two-sample Kolmogorov-Smirnov bound at level 0.01.
+    the two-sample Kolmogorov-Smirnov bound, at level 0.01 over all that is compared.
+
+    Args:
+        real: Of a class.
+        synthetic: Of the same class.
+        compared: How many classes are compared in this audit.
+    """
+    if not real.codecs or not synthetic.codecs:
+        return ()
+    found: dict[Difference, float] = {
+        "codec": _total_variation(real.codecs, synthetic.codecs),
+        "quality": min(
+            _ks_distance(np.add(real.qualities, shift), np.asarray(synthetic.qualities))
+            for shift in range(-_SAME_QUALITY, _SAME_QUALITY + 1)
+        ),
+        "chroma": _total_variation(real.chromas, synthetic.chromas),
+        "size": _ks_distance(
+            np.multiply(real.heights, real.widths),
+            np.multiply(synthetic.heights, synthetic.widths),
+        ),
+        "aspect": _ks_distance(
+            np.divide(real.widths, real.heights),
+            np.divide(synthetic.widths, synthetic.heights),
+        ),
+    }
+    sizes = {
+        "quality": (len(real.qualities), len(synthetic.qualities)),
+        "chroma": (len(real.chromas), len(synthetic.chromas)),
+    }
+    both = len(real.codecs), len(synthetic.codecs)
+    level = LEVEL / (len(found) * compared)
+    return tuple(
+        key for key, distance in found.items() if distance > _bound(*sizes.get(key, both), level)
+    )
+
+
+def describe_confounds(
+    real: Mapping[str, Confounds], synthetic: Mapping[str, Confounds]
+) -> list[str]:
+    """One line for each way in which classes are stored differently; nothing for none.
+
+    Args:
+        real: By class.
+        synthetic: Of the same classes.
 
     Returns:
-        `["synthetic: png 512x512, real: jpeg 32x32"]` or `[]`.
+        `["synthetic: png 512x512, real: jpeg 32x32"]` if it is so in every class, else with the
+        classes before it.
     """
-    differs = any(_differences(real, synthetic))
-    return [f"synthetic: {synthetic}, real: {real}"] if differs else []
+    lines: dict[str, list[str]] = {}
+    for name, ours in real.items():
+        theirs = synthetic[name]
+        if differs := differences(ours, theirs, compared=len(real)):
+            line = f"synthetic: {theirs.told(differs)}, real: {ours.told(differs)}"
+            lines.setdefault(line, []).append(name)
+    return [
+        line if len(names) == len(real) else f"{', '.join(names)}: {line}"
+        for line, names in lines.items()
+    ]
 
 
-def common_form(real: Confounds, synthetic: Confounds) -> Form | None:
-    """The form that removes what `describe_confounds` names; None if it names nothing.
+def common_form(real: Confounds, synthetic: Confounds, *, compared: int = 1) -> Form | None:
+    """The form that removes what `differences` names; None if it names nothing.
 
     The size is the smaller of both sides' median heights and widths, so that detail only one side
-    has is removed and none is made up. The JPEG quality is the median of the side that has JPEGs:
-    compressing its own images again at their own quality changes them least.
+    has is removed and none is made up. The JPEG quality and chroma are those of the side that has
+    JPEGs, or the coarser of both, that of their worst tenth: compressing images again at their own
+    quality changes them least.
     """
-    codec, shape = _differences(real, synthetic)
-    if not codec and not shape:
+    differs = differences(real, synthetic, compared=compared)
+    if not differs:
         return None
     size = quality = None
-    if shape:
+    if "size" in differs or "aspect" in differs:
         size = (
             int(min(np.median(real.heights), np.median(synthetic.heights))),
             int(min(np.median(real.widths), np.median(synthetic.widths))),
         )
-    if codec and not set(real.codecs) | set(synthetic.codecs) <= LOSSLESS:
-        qualities = real.qualities + synthetic.qualities
-        quality = int(np.median(qualities)) if qualities else 90
-    return Form(size=size, quality=quality)
+    codecs = set(real.codecs) | set(synthetic.codecs)
+    if {"codec", "quality", "chroma"} & {*differs} and not codecs <= LOSSLESS:
+        worst = [
+            np.quantile(side.qualities, _WORST)
+            for side in (real, synthetic)
+            if len(side.qualities) > len(side.codecs) / 2
+        ]
+        quality = int(min(worst, default=90))
+    usual = [Counter(s.chromas).most_common(1)[0][0] for s in (real, synthetic) if s.chromas]
+    return Form(size=size, quality=quality, chroma=max(usual, key=_CHROMAS.index, default="4:2:0"))
 
 
-def equalize(
-    image: NDArray[np.uint8], *, size: tuple[int, int] | None, quality: int | None
-) -> NDArray[np.uint8]:
+def equalize(image: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
     """Put one image into the form that both sides get.
 
     The middle of the image is cut to the aspect asked for, resized with Pillow's antialiased
@@ -140,18 +230,18 @@ def equalize(
 
     Args:
         image: (h, w, 3).
-        size: (height, width), or None.
-        quality: JPEG quality, or None.
+        form: What it is put through.
 
     Returns:
         (height, width, 3).
     """
-    if size is not None and image.shape[:2] != size:
-        image = resize(image, size=size)
-    if quality is None:
+    if form.size is not None and image.shape[:2] != form.size:
+        image = resize(image, size=form.size)
+    if form.quality is None:
         return image
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=quality)
+    sampling = _CHROMAS.index(form.chroma)
+    Image.fromarray(image).save(stream, "JPEG", quality=form.quality, subsampling=sampling)
     with Image.open(stream) as decoded:
         return np.array(decoded.convert("RGB"), dtype=np.uint8)
 
@@ -170,24 +260,24 @@ def resize(image: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray[np.uin
     return np.array(resized, dtype=np.uint8)
 
 
-def _differences(ours: Confounds, theirs: Confounds) -> tuple[bool, bool]:
-    """Whether codecs differ, and whether sizes or aspects do."""
-    n, m = len(ours.codecs), len(theirs.codecs)
+def _bound(n: int, m: int, level: float) -> float:
+    """What the Kolmogorov-Smirnov distance of two samples of one distribution stays below."""
     if not n or not m:
-        return False, False
-    bound = min(1.63 * math.sqrt((n + m) / (n * m)), 0.9)
-    shares = Counter(ours.codecs), Counter(theirs.codecs)
-    codec = 0.5 * sum(abs(shares[0][k] / n - shares[1][k] / m) for k in set(shares[0] + shares[1]))
-    sides = [
-        (np.asarray(side.heights, dtype=np.float64), np.asarray(side.widths, dtype=np.float64))
-        for side in (ours, theirs)
-    ]
-    area = _ks_distance(*(h * w for h, w in sides))
-    aspect = _ks_distance(*(w / h for h, w in sides))
-    return codec > bound, max(area, aspect) > bound
+        return 1.0
+    return min(math.sqrt(-0.5 * math.log(level / 2) * (n + m) / (n * m)), 0.9)
 
 
-def _ks_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def _total_variation(a: Sequence[str], b: Sequence[str]) -> float:
+    if not a or not b:
+        return 0.0
+    shares = Counter(a), Counter(b)
+    apart = (abs(shares[0][k] / len(a) - shares[1][k] / len(b)) for k in {*a, *b})
+    return 0.5 * sum(apart)
+
+
+def _ks_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    if not len(a) or not len(b):
+        return 0.0
     at = np.union1d(a, b)
     below_a = np.searchsorted(np.sort(a), at, side="right") / a.size
     below_b = np.searchsorted(np.sort(b), at, side="right") / b.size

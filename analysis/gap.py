@@ -47,6 +47,7 @@ MIN_CLOSED = 100
 GUARD_SHARE = 0.8
 _Z_POWER_80 = 0.8416212335729143
 _SPLIT_CHUNK = 256
+_ONE_POINT = 1e-6  # of 1 - the mean kernel: rounding alone reaches 1e-7
 
 
 class TooFewError(ValueError):
@@ -70,7 +71,8 @@ class ClassGap:
         p_value: by permutation, several kernels together (`two_sample`).
         q_value: Benjamini-Hochberg over the run's scored classes (`with_q`); of a class alone, its
             p-value.
-        closed: False if q <= 0.05, else None ("too few to tell") under 100 images a side, else
+        closed: False if q <= 0.05, else None ("too few to tell") under 100 images a side, or where
+            every image of both sides has one embedding ("cannot be told"; `effect` is None), else
             True.
         confirmed: set after tuning, by confirmation.
         auc: of a linear probe that tells the sides apart, cross-validated; 0.5 is none.
@@ -82,9 +84,14 @@ class ClassGap:
         label_agreement: share of synthetic images that a classifier takes for this class.
         spectrum_gap: distance of the mean power spectra, over its real-real floor.
         duplicates: synthetic images that are near-copies of real ones.
-        invalid: images that the generator returned unusable; counted, never scored.
+        invalid: synthetic images that show nothing; counted, never scored.
         judge: the same figures in the judge's embedding (`as_judge`).
         attributes: words whose shares differ.
+        invalid_real: as `invalid`, of real images.
+        repeats: by side, images that repeat another one; left out.
+        stored: how the sides' files differ, and the gap without it; None if they do not.
+        witness: by side, the images most unlike the other one, most unlike first; of a class that
+            is open.
         guards: precision, recall, density, coverage over real-real at one n.
         reference: KID, FID and a CMMD-compatible figure, for comparison with other tools.
         spectrum: frequency, real and synthetic mean log power.
@@ -118,6 +125,10 @@ class ClassGap:
     invalid: int = 0
     judge: Mapping[str, float | None] | None = None
     attributes: tuple[AttributeGap, ...] | None = None
+    invalid_real: int = 0
+    repeats: Mapping[str, int] | None = None
+    stored: Mapping[str, Any] | None = None
+    witness: Mapping[str, Sequence[str]] | None = None
     guards: Mapping[str, float] | None = None
     reference: Mapping[str, float] | None = None
     spectrum: Mapping[str, Sequence[float]] | None = None
@@ -389,7 +400,7 @@ def audit_embeddings(
         gap=gap,
         floor_p95=floor.floor_p95(n_real=n_real, n_synthetic=n_synthetic),
         ratio=floor.ratio(gap, n_real=n_real, n_synthetic=n_synthetic),
-        effect=gap / spread if spread > 1e-9 else None,
+        effect=gap / spread if spread > _ONE_POINT else None,
         detectable=floor.detectable(n_real=n_real, n_synthetic=n_synthetic),
         p_value=p_value,
         standard_error=_standard_error(gram, n_real),
@@ -417,7 +428,7 @@ def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
     """The rows of one run with `q_value` and `closed` set, in the order given."""
     q_values = benjamini_hochberg([row.p_value for row in gaps])
     return [
-        replace(row, q_value=q, closed=_closed(q, min(row.n_real, row.n_synthetic)))
+        replace(row, q_value=q, closed=_closed(q, row))
         for row, q in zip(gaps, q_values, strict=True)
     ]
 
@@ -443,10 +454,12 @@ def guard_objections(gap: ClassGap) -> list[str]:
     return told
 
 
-def _closed(q_value: float, n_least: int) -> bool | None:
+def _closed(q_value: float, row: ClassGap) -> bool | None:
     if q_value <= LEVEL:
         return False
-    return True if n_least >= MIN_CLOSED else None
+    if row.effect is None:  # one point on both sides: an embedder that sees nothing tells nothing
+        return None
+    return True if min(row.n_real, row.n_synthetic) >= MIN_CLOSED else None
 
 
 def _standard_error(gram: NDArray[np.float64], n_real: int) -> float:

@@ -204,7 +204,7 @@ def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None
             "the folder of those"
         )
     classes = [name for name in below if _n_images(below[name])]
-    splits = [name for name in classes if _is_split(name)]
+    splits = [name for name in classes if is_split(name)]
     if not splits:
         return
     inside = {name: _class_folders(folder / name, below[name]) for name in splits}
@@ -218,7 +218,8 @@ def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None
         )
 
 
-def _is_split(name: str) -> bool:
+def is_split(name: str) -> bool:
+    """Whether a folder is called as data sets call their splits."""
     return name.casefold().rstrip("0123456789_-") in _SPLITS  # COCO has train2017
 
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -39,7 +40,7 @@ _NEIGHBORS: Final = 8  # of each image, at most: chains do the rest
 _ALIKE: Final = 0.7
 # Rendered scenes and digits are all alike (random pairs of the pond's frogs: 0.57 in the median,
 # 0.75 in the upper tenth). There repeats are what lies far beyond that, on Fisher's scale.
-_BEYOND: Final = 3.5
+_BEYOND: Final = 5.0
 _MOST: Final = 0.98
 _RANDOM: Final = 100  # images whose pairs tell how alike a class is
 _SHIFT: Final = 6  # pixels of a thumbnail
@@ -217,13 +218,14 @@ def _kind(
 
 def _gradients(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, EDGE, EDGE) -> (n, 2, EDGE, EDGE)."""
-    return np.stack(np.gradient(images, axis=(1, 2)), axis=1)
+    down, right = np.gradient(images, axis=(1, 2))
+    return np.stack([down, right], axis=1)
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    padded = (EDGE + 2 * _SHIFT,) * 2
-    product = np.fft.rfft2(a, s=padded) * np.conj(np.fft.rfft2(b, s=padded))
-    cross = np.fft.irfft2(product.sum(axis=1), s=padded)
+    padded = (next_fast_len(EDGE + 2 * _SHIFT, real=True),) * 2
+    product = rfft2(a, s=padded) * np.conj(rfft2(b, s=padded))
+    cross = irfft2(product.sum(axis=1), s=padded)
     around = np.arange(-_SHIFT, _SHIFT + 1)
     near = cross[:, around[:, None], around[None, :]].reshape(len(a), -1)
     best = near.argmax(axis=1)

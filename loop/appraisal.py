@@ -6,8 +6,10 @@ from `analysis`; it shoots nothing and writes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +20,14 @@ from gapclose.analysis.gap import ClassGap, audit_embeddings, with_q
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.spectrum import compare_spectra
 from gapclose.analysis.two_sample import permutations_for
+from gapclose.analysis.witness import witness
 from gapclose.analysis.zeroshot import zero_shot
 
 Rows = NDArray[np.float32]
+
+WITNESSES: Final = 12  # images a side that a class's row names
+SMALL_EFFECT: Final = 0.02  # and below: what an embedder's training photos make up
+FEWEST_ALIKE: Final = 3  # classes that say something together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,7 @@ class Evidence:
     Attributes:
         real_paths: Of the rows of `real`, as samples.jsonl has them.
         synthetic_paths: Of the rows of `synthetic`.
+        repeats: By side, images that are left out because they repeat another one.
     """
 
     cls: str
@@ -41,6 +49,8 @@ class Evidence:
     judge_synthetic: Rows | None = None
     judge_kernel: Kernel | None = None
     invalid: int = 0
+    invalid_real: int = 0
+    repeats: Mapping[str, int] | None = None
     real_spectra: Rows | None = None
     synthetic_spectra: Rows | None = None
     real_paths: tuple[str, ...] = ()
@@ -77,6 +87,7 @@ def appraise(
             seed=seed,
             invalid=e.invalid,
         )
+        gap = replace(gap, invalid_real=e.invalid_real, repeats=e.repeats)
         if text is not None and len(nouns) > 1:
             real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
             synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
@@ -122,7 +133,47 @@ def appraise(
     if words:
         adjusted: Sequence[Sequence[AttributeGap]] = adjust(words)
         gaps = [replace(g, attributes=tuple(w)) for g, w in zip(gaps, adjusted, strict=True)]
-    return gaps
+    return [
+        replace(gap, witness=_most_unlike(e)) if gap.closed is False else gap
+        for gap, e in zip(gaps, evidence, strict=True)
+    ]
+
+
+def witness_scores(evidence: Sequence[Evidence]) -> dict[str, float]:
+    """How unlike the other side each image is, by its path; larger is more unlike."""
+    scores: dict[str, float] = {}
+    for e in evidence:
+        real, synthetic = witness(real=e.real, synthetic=e.synthetic, kernel=e.kernel)
+        for paths, values in ((e.real_paths, real), (e.synthetic_paths, synthetic)):
+            scores |= {p: round(float(v), 5) for p, v in zip(paths, values, strict=False)}
+    return scores
+
+
+def _most_unlike(e: Evidence) -> dict[str, list[str]]:
+    scores = witness_scores([e])
+    sides = {"real": e.real_paths, "synthetic": e.synthetic_paths}
+    return {
+        side: sorted(paths, key=lambda path: -scores[path])[:WITNESSES]
+        for side, paths in sides.items()
+    }
+
+
+def notes_of(gaps: Sequence[ClassGap]) -> list[str]:
+    """What the classes say together: many small gaps at once are mostly the embedder's.
+
+    An encoder lies closer to the photos that it was trained on than to others of the same kind,
+    in every class a little. CIFAR-10's train against its test photos, in a ResNet trained on the
+    former: 7 of 10 classes open, effects up to 0.007.
+    """
+    open_ = [gap for gap in gaps if gap.closed is False]
+    largest = max((gap.effect or math.inf for gap in open_), default=math.inf)
+    if len(gaps) < FEWEST_ALIKE or len(open_) < len(gaps) / 2 or largest > SMALL_EFFECT:
+        return []
+    return [
+        f"{len(open_)} of {len(gaps)} classes have a gap, and all of them a small one (effect at "
+        f"most {largest:.3f}): an embedder that was trained on one of the two sides sees as much "
+        "between any photos and those; ask another embedder before you believe it"
+    ]
 
 
 def label_agreement_of(

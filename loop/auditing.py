@@ -17,23 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
-from gapclose.analysis.confounds import common_form, describe_confounds, read_confounds
+from gapclose.analysis.confounds import describe_confounds, read_confounds
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.gap import MIN_IMAGES
-from gapclose.analysis.image_folder import ImageSet, RealDataError, scan_sides
+from gapclose.analysis.image_folder import ImageSet, RealDataError, is_split, scan_sides
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator
-from gapclose.loop.appraisal import Evidence, appraise
+from gapclose.loop.appraisal import Evidence, appraise, notes_of, witness_scores
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
-from gapclose.loop.confirm import Look, look_seeds, sample_row, shoot_look, stored_differently
+from gapclose.loop.confirm import (
+    Look,
+    look_seeds,
+    sample_row,
+    samples_in_form,
+    shoot_look,
+    stored_of,
+)
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import (
     check_device,
     check_drawn,
     check_real,
-    embedded,
     open_gallery,
     rendered_pond,
 )
@@ -43,11 +48,14 @@ from gapclose.loop.report import write_report
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import Mixture
+from gapclose.loop.sides import Side, left_out, read_side
 from gapclose.loop.space import Space
+from gapclose.loop.storage import Storage, compare_storage, embed_sample, told
 from gapclose.loop.studio import Studio
 
 log = logging.getLogger(__name__)
 
+SAVED: Final = ("gap", "ratio", "floor_p95", "effect", "closed")  # of a class, for `status`
 SHOWN: Final = 200  # images per class and side on the map
 EMBEDDER: Final = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 """What an audit of two folders is scored with where nobody says otherwise."""
@@ -101,40 +109,49 @@ def audit_folders(
         raise RealDataError(
             f"{synthetic}: no class has {MIN_IMAGES} images on both sides; add images"
         )
-    stored = [read_confounds(sides[side]) for side in ("real", "synthetic")]
-    confounds, form = describe_confounds(*stored), common_form(*stored)
+    stored = {side: {cls: read_confounds(sides[side].of(cls)) for cls in shared} for side in sides}
+    storage = compare_storage(stored["real"], stored["synthetic"])
+    forms = {cls: kept.form for cls, kept in storage.items()}
     config = config or _audit_config(real, synthetic, embedder, judge)
     config = config.model_copy(update={"embedder": embedder, "judge": judge})
     rundir = RunDir.create(out, config)
     with rundir.writing():
         started = time.monotonic()
         reporter.event("stage", name="embed")
-        paths = {side: [p for c in shared for p in sides[side].of(c)] for side in sides}
-        tables = {side: embedded(paths[side], embedder, config, reporter, form) for side in sides}
-        judged = None
-        if judge is not None:
-            judged = {side: embedded(paths[side], judge, config, reporter, form) for side in sides}
-        spectra = {side: embedded(paths[side], SPECTRUM, config, reporter, form) for side in sides}
+        read = {
+            side: read_side(
+                images, shared, name=side, config=config, reporter=reporter, forms=forms
+            )
+            for side, images in sides.items()
+        }
         model = make_embedder(embedder, device=config.device)
-        kept, few = _scored_classes(sides, shared, tables)
+        kept, few = _scored_classes(read, shared)
         skipped += few
         if not kept:
             raise RealDataError(
-                f"{synthetic}: no class has {MIN_IMAGES} readable images on both sides; add images"
+                f"{synthetic}: no class has {MIN_IMAGES} readable images on both sides "
+                f"({few[0]['class']}: {few[0]['why']}); add images"
             )
         nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
-        evidence = [
-            _evidence(rundir, cls, nouns[cls], sides, tables, judged, spectra) for cls in kept
-        ]
+        evidence = [_evidence(rundir, cls, nouns[cls], read) for cls in kept]
         reporter.event("stage", name="score")
         # Every image might be shown; `_finish` chooses.
         rows, embeddings = [], []
         for cls in kept:
             for side, stage in (("real", "real"), ("synthetic", "baseline")):
-                table = tables[side][0]
-                for path in [p for p in sides[side].of(cls) if p in table]:
+                for path in read[side].paths[cls]:
                     rows.append(sample_row(rundir, path, cls, stage, None, None) | {"split": None})
-                    embeddings.append(table[path])
+                    embeddings.append(read[side].rows[path])
+        samples = {
+            cls: {
+                side: embed_sample(
+                    read[side].paths[cls], embedder, device=config.device, form=None
+                )
+                for side in sides
+            }
+            for cls in kept
+            if cls in storage
+        }
         _finish(
             rundir,
             evidence,
@@ -143,18 +160,30 @@ def audit_folders(
             config=config,
             embedder=model,
             nouns=nouns,
+            storage=storage,
+            samples=samples,
             extra={
-                "confounds": confounds,
+                "confounds": describe_confounds(stored["real"], stored["synthetic"]),
                 "equalized": True,
                 "skipped": skipped,
-                "unreadable": [
-                    {"path": str(p), "why": why} for _, bad in tables.values() for p, why in bad
-                ],
+                "notes": _splits_of_one(real, synthetic),
+                **left_out(list(read.values()), relative=rundir.relative),
             },
             started=started,
             reporter=reporter,
         )
     return Run(rundir.path)
+
+
+def _splits_of_one(real: Path, synthetic: Path) -> list[str]:
+    """A word where both sides are splits of one data set, by their names."""
+    ours, theirs = (path.expanduser().resolve() for path in (real, synthetic))
+    if ours.parent != theirs.parent or not (is_split(ours.name) and is_split(theirs.name)):
+        return []
+    return [
+        f"{ours.name} and {theirs.name} look like two splits of one data set: an embedder that "
+        "was trained on one of them sees a small gap in every class"
+    ]
 
 
 def _sides(*, real: Path, synthetic: Path) -> dict[str, ImageSet]:
@@ -243,7 +272,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             assert isinstance(config.real, PondReal)
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
-        gallery, unreadable = open_gallery(images, classes, config=config, reporter=reporter)
+        gallery, side = open_gallery(images, classes, config=config, reporter=reporter)
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
         studio = Studio(
@@ -286,6 +315,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
         if not evidence:
             raise GenerationError(skipped[0]["why"])
+        stored = stored_of(looks)
         _finish(
             rundir,
             evidence,
@@ -295,11 +325,13 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             embedder=embedder,
             nouns=nouns,
             extra={
-                "confounds": stored_differently(looks),
+                "confounds": describe_confounds(*stored),
                 "equalized": False,
                 "skipped": skipped,
-                "unreadable": unreadable,
+                **left_out([side], relative=rundir.relative),
             },
+            storage=compare_storage(*stored),
+            samples=samples_in_form(looks, compare_storage(*stored), embedder, config),
             started=started,
             reporter=reporter,
             drawn=drawn,
@@ -358,56 +390,50 @@ def _audit_config(real: Path, synthetic: Path, embedder: str, judge: str | None)
     )
 
 
-_Table = tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]
-
-
 def _scored_classes(
-    sides: Mapping[str, ImageSet], shared: Sequence[str], tables: Mapping[str, _Table]
+    read: Mapping[str, Side], shared: Sequence[str]
 ) -> tuple[list[str], list[dict[str, str]]]:
     kept, few = [], []
     for cls in shared:
-        counts = {s: sum(p in tables[s][0] for p in sides[s].of(cls)) for s in sides}
+        counts = {name: len(side.paths[cls]) for name, side in read.items()}
         if min(counts.values()) >= MIN_IMAGES:
             kept.append(cls)
-        else:
-            said = " and ".join(f"{n} {side}" for side, n in counts.items())
-            few.append({"class": cls, "why": f"too few: {said} images, {MIN_IMAGES} needed"})
+            continue
+        said = " and ".join(f"{n} {name}" for name, n in counts.items())
+        why = f"too few: {said} images, {MIN_IMAGES} needed"
+        if any(side.n_repeats(cls) for side in read.values()):
+            again = [f"{n} {name}" for name, s in read.items() if (n := s.n_repeats(cls))]
+            why += f"; {' and '.join(again)} images repeat others and are not counted"
+        few.append({"class": cls, "why": why})
     return kept, few
 
 
-def _evidence(
-    rundir: RunDir,
-    cls: str,
-    noun: str,
-    sides: Mapping[str, ImageSet],
-    tables: Mapping[str, _Table],
-    judged: Mapping[str, _Table] | None,
-    spectra: Mapping[str, _Table],
-) -> Evidence:
-    # A file that one of the passes could not read is left out of all.
-    passes = [tables, spectra, *([] if judged is None else [judged])]
+def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> Evidence:
+    real, synthetic = read["real"], read["synthetic"]
 
-    def paths(side: str) -> list[Path]:
-        return [path for path in sides[side].of(cls) if all(path in p[side][0] for p in passes)]
+    def rows(side: Side, of: Mapping[Path, Rows]) -> Rows:
+        return np.stack([of[path] for path in side.paths[cls]])
 
-    def rows(side: str, of: Mapping[str, _Table]) -> Rows:
-        return np.stack([of[side][0][path] for path in paths(side)])
-
-    real = rows("real", tables)
-    judge_real = None if judged is None else rows("real", judged)
+    own = rows(real, real.rows)
+    judged = None if real.judge_rows is None else rows(real, real.judge_rows)
     return Evidence(
         cls=cls,
         noun=noun,
-        real=real,
-        synthetic=rows("synthetic", tables),
-        kernel=Kernel.fit(real),
-        judge_real=judge_real,
-        judge_synthetic=None if judged is None else rows("synthetic", judged),
-        judge_kernel=None if judge_real is None else Kernel.fit(judge_real),
-        real_spectra=rows("real", spectra),
-        synthetic_spectra=rows("synthetic", spectra),
-        real_paths=tuple(map(rundir.relative, paths("real"))),
-        synthetic_paths=tuple(map(rundir.relative, paths("synthetic"))),
+        real=own,
+        synthetic=rows(synthetic, synthetic.rows),
+        kernel=Kernel.fit(own),
+        judge_real=judged,
+        judge_synthetic=(
+            None if synthetic.judge_rows is None else rows(synthetic, synthetic.judge_rows)
+        ),
+        judge_kernel=None if judged is None else Kernel.fit(judged),
+        invalid=synthetic.n_invalid(cls),
+        invalid_real=real.n_invalid(cls),
+        repeats={name: side.n_repeats(cls) for name, side in read.items()},
+        real_spectra=rows(real, real.spectra),
+        synthetic_spectra=rows(synthetic, synthetic.spectra),
+        real_paths=tuple(map(rundir.relative, real.paths[cls])),
+        synthetic_paths=tuple(map(rundir.relative, synthetic.paths[cls])),
     )
 
 
@@ -438,13 +464,28 @@ def _finish(
     embedder: Embedder,
     nouns: Mapping[str, str],
     extra: Mapping[str, Any],
+    storage: Mapping[str, Storage],
+    samples: Mapping[str, Mapping[str, Rows]],
     started: float,
     reporter: Reporter,
     drawn: Collection[str] = (),
 ) -> None:
-    """Score; write gap.json, the map, the state and the report."""
+    """Score; write gap.json, the map, the state and the report.
+
+    `storage` has the classes that are stored differently, and `samples` by class and side some
+    images of those, in the form that the evidence is not in.
+    """
     seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
     gaps = appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
+    gaps = [
+        replace(
+            gap,
+            stored=told(gap, storage[gap.name], equalized=extra["equalized"], **samples[gap.name]),
+        )
+        if gap.name in samples
+        else gap
+        for gap in gaps
+    ]
     clusters, members = find_groups(
         evidence, stage="baseline", embedder=embedder, groups=groups, seed=seed
     )
@@ -459,17 +500,22 @@ def _finish(
             "classes": [gap.to_json() for gap in ordered],
             "clusters": clusters,
             **extra,
+            "notes": [*extra.get("notes", ()), *notes_of(gaps)],
         },
     )
-    chosen = _shown(rows, {path for cluster in clusters for path in cluster["samples"]}, seed)
-    shown = [rows[i] | {"clusters": members.get(rows[i]["path"], [])} for i in chosen]
+    scores = witness_scores(evidence)
+    examples = {path for cluster in clusters for path in cluster["samples"]}
+    examples |= {path for gap in gaps for side in (gap.witness or {}).values() for path in side}
+    chosen = _shown(rows, examples, seed)
+    shown = [
+        rows[i] | {"clusters": members.get(path, []), "witness": scores.get(path)}
+        for i in chosen
+        for path in (rows[i]["path"],)
+    ]
     picked = np.stack([embeddings[i] for i in chosen])
     write_map(rundir, shown, picked, embedder=embedder, nouns=nouns, seed=seed)
     state = _state(started, stage="report", drawn=drawn)
-    state["classes"] = {
-        g.name: {"gap": g.gap, "ratio": g.ratio, "floor_p95": g.floor_p95, "closed": g.closed}
-        for g in ordered
-    }
+    state["classes"] = {g.name: {key: getattr(g, key) for key in SAVED} for g in ordered}
     rundir.write_json("state.json", state)
     page = write_report(rundir.path)
     rundir.write_json("state.json", state | {"stage": "done"})

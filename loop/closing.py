@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import Embedder
+from gapclose.loop.appraisal import witness_scores
 from gapclose.loop.confirm import Look, sample_row
 from gapclose.loop.grouping import find_groups
 from gapclose.loop.rundir import RunDir
@@ -54,7 +55,7 @@ def clusters_of(
 
 
 def shown_samples(
-    rundir: RunDir, looks: Looks, members: Mapping[str, list[int]]
+    rundir: RunDir, looks: Looks, members: Mapping[str, list[int]], nouns: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[NDArray[np.float32]]]:
     """Rows of samples.jsonl and their embeddings: real images, the baseline's, the mixture's.
 
@@ -62,7 +63,12 @@ def shown_samples(
         rundir: The run.
         looks: By class.
         members: The clusters of every path.
+        nouns: By class.
     """
+    scores: dict[str, float] = {}
+    for number in (0, 1):  # of a photo, how unlike the mixture it is
+        pairs = looks.items()
+        scores |= witness_scores([pair[number].evidence(nouns[name]) for name, pair in pairs])
     rows: list[dict[str, Any]] = []
     embeddings: list[NDArray[np.float32]] = []
     for name, pair in looks.items():
@@ -73,7 +79,11 @@ def shown_samples(
         for look in pair:
             rows.extend(look.rows)
             embeddings.extend(look.shot.embeddings)
-    return [row | {"clusters": members.get(row["path"], [])} for row in rows], embeddings
+    told = [
+        row | {"clusters": members.get(row["path"], []), "witness": scores.get(row["path"])}
+        for row in rows
+    ]
+    return told, embeddings
 
 
 def in_short(reasons: Mapping[str, str]) -> str:

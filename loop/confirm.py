@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,14 +18,15 @@ from gapclose.analysis.confounds import LOSSLESS, Confounds, describe_confounds,
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.gap import LEVEL, MIN_IMAGES, ClassGap, guard_objections, mmd2
-from gapclose.analysis.image_folder import ImageFile, ImageSet
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
+from gapclose.loop.config import RunConfig
 from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.rundir import RunDir, write_images
 from gapclose.loop.search import RUN_SEEDS, Mixture
+from gapclose.loop.storage import Storage, compare_storage, embed_in_form, embed_sample, told
 from gapclose.loop.studio import Shot, Studio
 
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
@@ -101,6 +101,11 @@ def shoot_look(
     """
     jobs = mixture.jobs(seeds)
     shot = studio.shoot(real.name, jobs)
+    judge_rows = None
+    if judge is not None:
+        judge_rows = judge.embed(list(shot.images))
+        finite = np.atleast_1d(np.isfinite(judge_rows).all(axis=1))
+        shot, judge_rows = shot.only(finite), judge_rows[finite]
     if len(shot.seeds) < MIN_IMAGES:
         raise GenerationError(
             f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid; "
@@ -118,7 +123,7 @@ def shoot_look(
         part=part,
         mixture=mixture,
         shot=shot,
-        judge_rows=None if judge is None else judge.embed(list(shot.images)),
+        judge_rows=judge_rows,
         # Frequencies are per pixel: of other sizes they would compare sizes.
         spectra=Spectrum().embed(shot.images) if _one_size(shot, real.parts[part]) else None,
         rows=rows,
@@ -135,32 +140,64 @@ def _one_size(shot: Shot, part: Part) -> bool:
     return len(sizes) == 1
 
 
-def stored_differently(looks: Sequence[Look]) -> list[str]:
-    """What of codec, size and aspect still sets photos apart from what the camera made of images.
+def stored_of(looks: Sequence[Look]) -> tuple[dict[str, Confounds], dict[str, Confounds]]:
+    """By class how the photos are stored, and what its camera made of the synthetic images."""
+    real, synthetic = {}, {}
+    for look in looks:
+        photos = read_confounds(look.real.parts[look.part].paths)
+        shots = [
+            (image, row["camera"]["jpeg_quality"])
+            for image, row in zip(look.shot.images, look.rows, strict=True)
+        ]
+        qualities = tuple(quality for _, quality in shots if quality is not None)
+        # What went through no JPEG is as good as whatever lossless codec the photos are in.
+        lossless = next((codec for codec in photos.codecs if codec in LOSSLESS), "png")
+        real[look.real.name] = photos
+        synthetic[look.real.name] = Confounds(
+            codecs=tuple(lossless if quality is None else "jpeg" for _, quality in shots),
+            heights=tuple(image.shape[0] for image, _ in shots),
+            widths=tuple(image.shape[1] for image, _ in shots),
+            qualities=qualities,
+            chromas=("4:2:0",) * len(qualities),  # as the camera's JPEGs are
+        )
+    return real, synthetic
+
+
+def samples_in_form(
+    looks: Sequence[Look], storage: Mapping[str, Storage], embedder: Embedder, config: RunConfig
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Some photos and images of the classes that are stored differently, in one form."""
+    samples: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for look in looks:
+        if (kept := storage.get(look.real.name)) is not None:
+            photos = look.real.parts[look.part].paths
+            samples[look.real.name] = {
+                "real": embed_sample(
+                    photos, config.embedder, device=config.device, form=kept.form
+                ),
+                "synthetic": embed_in_form(look.shot.images, embedder, kept.form),
+            }
+    return samples
+
+
+def with_storage(
+    gaps: Mapping[str, ClassGap], looks: Sequence[Look], embedder: Embedder, config: RunConfig
+) -> tuple[list[str], dict[str, ClassGap]]:
+    """What of codec, quality, size and aspect still sets photos and images apart, by class.
 
     Returns:
-        As `describe_confounds`; nothing for no looks.
+        As `describe_confounds`, and the rows with `stored`.
     """
-    files = tuple(
-        ImageFile(path=path, cls=look.real.name)
-        for look in looks
-        for path in look.real.parts[look.part].paths
-    )
-    real = read_confounds(ImageSet(root=Path(), files=files))
-    shots = [
-        (image, row["camera"]["jpeg_quality"])
-        for look in looks
-        for image, row in zip(look.shot.images, look.rows, strict=True)
-    ]
-    # What went through no JPEG is as good as whatever lossless codec the photos are in.
-    lossless = next((codec for codec in real.codecs if codec in LOSSLESS), "png")
-    synthetic = Confounds(
-        codecs=tuple(lossless if quality is None else "jpeg" for _, quality in shots),
-        heights=tuple(image.shape[0] for image, _ in shots),
-        widths=tuple(image.shape[1] for image, _ in shots),
-        qualities=tuple(quality for _, quality in shots if quality is not None),
-    )
-    return describe_confounds(real, synthetic)
+    stored = stored_of(looks)
+    storage = compare_storage(*stored)
+    samples = samples_in_form(looks, storage, embedder, config)
+    rows = {
+        name: replace(gap, stored=told(gap, storage[name], equalized=False, **samples[name]))
+        if name in samples
+        else gap
+        for name, gap in gaps.items()
+    }
+    return describe_confounds(*stored), rows
 
 
 def look_seeds(part: int, images: int, *, seed: int) -> range:

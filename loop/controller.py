@@ -38,7 +38,7 @@ from gapclose.loop.confirm import (
     look_seeds,
     score_looks,
     shoot_look,
-    stored_differently,
+    with_storage,
 )
 from gapclose.loop.gallery import (
     PARTS,
@@ -46,6 +46,7 @@ from gapclose.loop.gallery import (
     check_device,
     check_drawn,
     check_real,
+    compare_searched,
     looked_before,
     note_looked,
     open_gallery,
@@ -60,6 +61,7 @@ from gapclose.loop.rounds import WORTHWHILE, Standing, baseline_images, kept_bac
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, UnwritableError, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
+from gapclose.loop.sides import Side, left_out
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage, open_study_file
@@ -127,7 +129,7 @@ def tune(
             reporter.event("stage", name="render")
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
-        gallery, unreadable = open_gallery(
+        gallery, side = open_gallery(
             images,
             classes,
             config=config,
@@ -135,6 +137,8 @@ def tune(
             looked=looked_before(rundir),
             cuts=state.setdefault("cuts", {}),
         )
+        for said in compare_searched(rundir, gallery, side):
+            reporter.event("warning", message=said)
         reporter.event("stage", name="loading the encoders")
         # A trial's matrices are small: threads that wait for each other over them cost ten times
         # what they gain where another process wants the cores.
@@ -143,7 +147,7 @@ def tune(
                 config,
                 rundir,
                 gallery,
-                unreadable,
+                side,
                 budget,
                 state,
                 storage,
@@ -176,7 +180,7 @@ class _Tuning:
         config: RunConfig,
         rundir: RunDir,
         gallery: dict[str, RealClass],
-        unreadable: list[dict[str, str]],
+        side: Side,
         budget: Budget,
         state: dict[str, Any],
         storage: Storage | None,
@@ -186,7 +190,7 @@ class _Tuning:
     ) -> None:
         self.config, self.rundir, self.reporter = config, rundir, reporter
         self.budget, self.searching = budget, search
-        self.gallery, self.unreadable = gallery, unreadable
+        self.gallery, self.side = gallery, side
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
         new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "mended": {}}
         new |= {"shot": {}, "images": 0}
@@ -808,7 +812,7 @@ class _Tuning:
             done = judged(new, looks[name][1], embedder=self.embedder, nouns=self.nouns)
             self.gaps[name] = replace(done, before=old)
             self.state["classes"].setdefault(name, {})
-            shown = ("gap", "ratio", "floor_p95", "closed", "confirmed")
+            shown = ("gap", "ratio", "floor_p95", "effect", "closed", "confirmed")
             verdict = {key: getattr(done, key) for key in shown}
             self.state["classes"][name] |= verdict
             self.reporter.event("class", cls=name, **verdict)
@@ -907,7 +911,7 @@ class _Tuning:
         )
         if self.looks or not self.kept:
             self.rundir.write_json("gap.json", self._gap_json(clusters))
-        rows, embeddings = shown_samples(self.rundir, self.looks, members)
+        rows, embeddings = shown_samples(self.rundir, self.looks, members, self.nouns)
         if rows:  # no class could be looked at: the report says why
             write_map(
                 self.rundir,
@@ -935,9 +939,10 @@ class _Tuning:
         self.reporter.event("done", message=str(page))
 
     def _gap_json(self, clusters: list[dict[str, Any]]) -> dict[str, Any]:
+        afters = [after for _, after in self.looks.values()]
+        confounds, gaps = with_storage(self.gaps, afters, self.embedder, self.config)
         rows = {
-            name: gap.to_json() | {"optimism": self._optimism(gap)}
-            for name, gap in self.gaps.items()
+            name: gap.to_json() | {"optimism": self._optimism(gap)} for name, gap in gaps.items()
         }
         # What could not be looked at once more this time keeps its verdict.
         rows = {name: row for name, row in self.kept.items() if name in self.failed} | rows
@@ -945,11 +950,11 @@ class _Tuning:
             "schema": 1,
             "embedder": self.config.embedder,
             "judge": self.config.judge,
-            "confounds": stored_differently([after for _, after in self.looks.values()]),
+            "confounds": confounds,
             "equalized": False,
             "classes": sorted(rows.values(), key=size, reverse=True),
             "clusters": clusters,
-            "unreadable": self.unreadable,
+            **left_out([self.side], relative=self.rundir.relative),
             "skipped": [
                 {
                     "class": name,

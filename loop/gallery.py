@@ -17,17 +17,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.cache import embed_files
-from gapclose.analysis.confounds import Form
 from gapclose.analysis.embedding import is_code
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.image_folder import ImageSet, RealDataError, digest, scan, split
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.sides import Side, read_side
 from gapclose.loop.space import Space
 
 Rows = NDArray[np.float32]
@@ -38,6 +36,7 @@ SMALLEST_PART: Final = 100
 _CUTS: Final = 100
 _DOUBTED: Final = 100  # photos in a split below which it may turn out too small
 _LOOKED: Final = "looked.json"  # in the run folder
+_SEARCHED: Final = "searched.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +115,41 @@ def note_looked(rundir: RunDir, parts: Mapping[str, Sequence[Part]]) -> None:
     rundir.write_json(_LOOKED, looked)
 
 
+def compare_searched(rundir: RunDir, gallery: Mapping[str, RealClass], side: Side) -> list[str]:
+    """Say which photos of the search came or went since the run last saw them, and keep those.
+
+    The run goes on: what it has drawn is scored against the photos that there are now.
+
+    Returns:
+        A sentence for each class that has changed; none at the first start.
+
+    Raises:
+        RealDataError: Most photos of a class are gone: it is another data set.
+    """
+    before: dict[str, list[str]] = rundir.read_json(_SEARCHED) if rundir.has(_SEARCHED) else {}
+    now = {
+        name: sorted(side.digests[path].hex()[:16] for path in real.tune.paths)
+        for name, real in gallery.items()
+    }
+    said = []
+    for name, photos in now.items():
+        known = set(before.get(name, photos))
+        gone, new = len(known - {*photos}), len({*photos} - known)
+        if 2 * gone > len(known):
+            raise RealDataError(
+                f"class {name}: {gone} of the {len(known)} photos that this run was searching "
+                "with are gone: put them back, or start a new run with --out"
+            )
+        if gone or new:
+            said.append(
+                f"{name}: of the photos that this run searches with {gone} are gone and {new} are "
+                f"new since it was last started; it goes on with the {len(photos)} there are now"
+            )
+    if now != before:
+        rundir.write_json(_SEARCHED, before | now)
+    return said
+
+
 def _name(path: Path) -> str:
     return digest(path)[:16]
 
@@ -180,8 +214,8 @@ def open_gallery(
     reporter: Reporter,
     looked: Mapping[str, Sequence[Sequence[str]]] | None = None,
     cuts: dict[str, int] | None = None,
-) -> tuple[dict[str, RealClass], list[dict[str, str]]]:
-    """Split and embed every class; unreadable images are left out and listed.
+) -> tuple[dict[str, RealClass], Side]:
+    """Split and embed every class; what cannot be scored, or repeats others, is left out.
 
     Args:
         images: All of them.
@@ -192,23 +226,27 @@ def open_gallery(
         cuts: Class -> which of its cuts is not the first, as it was and as it is now: photos that
             come later must not move those that are there to the other side.
 
+    Returns:
+        The classes, and the side that they were cut from.
+
     Raises:
         RealDataError: So many of a class are unreadable that too few are left, or what it was
             confirmed with is gone.
     """
-    paths = [path for name in classes for path in images.of(name)]
-    rows, unreadable = embedded(paths, config.embedder, config, reporter)
-    judged = None
-    if config.judge is not None:
-        judged, _ = embedded(paths, config.judge, config, reporter)
-    spectra, _ = embedded(paths, SPECTRUM, config, reporter)
+    # A pond is rendered scene by scene: there is nothing to look for.
+    rendered = isinstance(config.real, PondReal)
+    side = read_side(
+        images, classes, name="real", config=config, reporter=reporter, repeats=not rendered
+    )
     gallery = {}
     for name in classes:
-        readable = [path for path in images.of(name) if path in rows]
+        readable = side.paths[name]
         if len(readable) < FEWEST_TO_TUNE:
+            again = side.n_repeats(name)
+            told = f" ({again} more repeat others and count once)" if again else ""
             raise RealDataError(
-                f"{images.root}: class {name} has {len(readable)} readable images; tuning needs "
-                f"at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
+                f"{images.root}: class {name} has {len(readable)} readable images{told}; tuning "
+                f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
         attempt, (tune, confirm) = _split_enough(
             readable, name, config, first=(cuts or {}).get(name, 0)
@@ -216,8 +254,8 @@ def open_gallery(
         if attempt and cuts is not None:
             cuts[name] = attempt
         cut = _parts(confirm, (looked or {}).get(name, ()), name)
-        parts = tuple(_part(paths, rows, judged, spectra) for paths in cut)
-        seen = _part(tune, rows, judged, spectra)
+        parts = tuple(_part(paths, side) for paths in cut)
+        seen = _part(tune, side)
         gallery[name] = RealClass(
             name=name,
             tune=seen,
@@ -225,7 +263,7 @@ def open_gallery(
             kernel=Kernel.fit(seen.rows),
             judge_kernel=None if seen.judge_rows is None else Kernel.fit(seen.judge_rows),
         )
-    return gallery, [{"path": str(path), "why": why} for path, why in unreadable]
+    return gallery, side
 
 
 def _parts(
@@ -271,33 +309,11 @@ def _split_enough(
     )
 
 
-def embedded(
-    paths: Sequence[Path],
-    embedder: str,
-    config: RunConfig,
-    reporter: Reporter,
-    form: Form | None = None,
-) -> tuple[dict[Path, NDArray[np.float32]], tuple[tuple[Path, str], ...]]:
-    """Rows by path, from the cache where it has them, and what could not be read."""
-    what = "power spectra" if embedder == SPECTRUM else f"embedding with {embedder}"
-
-    def progress(done: int, total: int) -> None:
-        reporter.event("progress", done=done, total=total, what=what)
-
-    found = embed_files(paths, embedder, device=config.device, progress=progress, form=form)
-    return dict(zip(found.paths, found.embeddings, strict=True)), found.unreadable
-
-
-def _part(
-    paths: Sequence[Path],
-    rows: Mapping[Path, NDArray[np.float32]],
-    judged: Mapping[Path, NDArray[np.float32]] | None,
-    spectra: Mapping[Path, NDArray[np.float32]],
-) -> Part:
-    kept = tuple(p for p in paths if (judged is None or p in judged) and p in spectra)
+def _part(paths: Sequence[Path], side: Side) -> Part:
+    judged = side.judge_rows
     return Part(
-        paths=kept,
-        rows=np.stack([rows[p] for p in kept]),
-        judge_rows=None if judged is None else np.stack([judged[p] for p in kept]),
-        spectra=np.stack([spectra[p] for p in kept]),
+        paths=tuple(paths),
+        rows=np.stack([side.rows[p] for p in paths]),
+        judge_rows=None if judged is None else np.stack([judged[p] for p in paths]),
+        spectra=np.stack([side.spectra[p] for p in paths]),
     )

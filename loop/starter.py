@@ -35,7 +35,7 @@ def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
     if file.exists():
         raise ConfigError(f"{file}: exists already; name another file with -o")
     images = scan(Path(real))
-    text = starter_text(images, read_confounds(images))
+    text = starter_text(images, read_confounds([file.path for file in images.files]))
     try:
         write_text(file, text)
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Shot:
         embeddings: (n, d) unit rows.
         recipes: Index into the recipes asked for, per image.
         seeds: Per image.
-        invalid: Images that could not be scored (NaN, one colour, flagged).
+        invalid: Images that could not be scored (NaN, one colour, flagged, no finite features).
         generated: Images drawn anew; the others were on disk already.
     """
 
@@ -47,6 +47,18 @@ class Shot:
     seeds: tuple[int, ...]
     invalid: int
     generated: int
+
+    def only(self, keep: NDArray[np.bool_]) -> Shot:
+        """The images where `keep` is true; the others count as invalid."""
+        chosen = np.flatnonzero(keep)
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in chosen),
+            embeddings=self.embeddings[chosen],
+            recipes=tuple(self.recipes[i] for i in chosen),
+            seeds=tuple(self.seeds[i] for i in chosen),
+            invalid=self.invalid + len(keep) - len(chosen),
+        )
 
 
 @dataclass(slots=True)
@@ -91,7 +103,7 @@ class Studio:
                 seeds.append(seed)
         embeddings = self.embed(images)
         self.generated += generated
-        return Shot(
+        shot = Shot(
             images=tuple(images),
             embeddings=embeddings,
             recipes=tuple(recipes),
@@ -99,6 +111,7 @@ class Studio:
             invalid=invalid,
             generated=generated,
         )
+        return shot.only(np.atleast_1d(np.isfinite(embeddings).all(axis=1)))
 
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed photographed images."""

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gapclose.analysis.confounds import describe_confounds
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
-from gapclose.loop.confirm import Look, judged, look_seeds, score_looks, stored_differently
+from gapclose.loop.confirm import Look, judged, look_seeds, score_looks, stored_of
 from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.search import Mixture
+from gapclose.loop.storage import compare_storage
 from gapclose.loop.studio import Shot
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -118,23 +120,40 @@ def test_what_is_not_closed_is_not_confirmed() -> None:
     assert confirmed(look({"brown": 1.0}, judge=TRUTH)) == (False, False)
 
 
-def test_photos_and_images_that_are_stored_differently_are_named(tmp_path: Path) -> None:
+def stored_look(tmp_path: Path, size: int, jpeg: int | None) -> Look:
+    """Photos of 32 pixels as JPEGs of quality 80, and images of a size and a camera."""
+    rng = np.random.default_rng(size)
     paths = tuple(tmp_path / f"{i}.jpg" for i in range(40))
     for path in paths:
-        Image.new("RGB", (32, 32)).save(path, quality=80)
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, quality=80)
+    seen = look(TRUTH)
+    part = replace(seen.real.parts[0], paths=paths)
+    images = tuple(rng.integers(0, 255, (size, size, 3), dtype=np.uint8) for _ in range(40))
+    rows = [{"camera": {"jpeg_quality": jpeg}} for _ in images]
+    real, shot = replace(seen.real, parts=(part,)), replace(seen.shot, images=images)
+    return replace(seen, real=real, shot=shot, rows=rows)
 
-    def said(size: int, jpeg: int | None) -> list[str]:
-        seen = look(TRUTH)
-        part = replace(seen.real.parts[0], paths=paths)
-        images = tuple(np.zeros((size, size, 3), np.uint8) for _ in range(40))
-        rows = [{"camera": {"jpeg_quality": jpeg}} for _ in images]
-        real, shot = replace(seen.real, parts=(part,)), replace(seen.shot, images=images)
-        return stored_differently([replace(seen, real=real, shot=shot, rows=rows)])
 
-    assert said(64, None) == ["synthetic: png 64x64, real: jpeg 32x32"]
-    assert said(32, None) == ["synthetic: png 32x32, real: jpeg 32x32"]
-    assert said(32, 80) == []
-    assert stored_differently([]) == []
+@pytest.mark.parametrize(
+    ("size", "jpeg", "differs"),
+    [(64, None, ("codec", "size")), (32, None, ("codec",)), (32, 80, ()), (32, 40, ("quality",))],
+)
+def test_photos_and_images_that_are_stored_differently_are_named(
+    tmp_path: Path, size: int, jpeg: int | None, differs: tuple[str, ...]
+) -> None:
+    stored = stored_of([stored_look(tmp_path, size, jpeg)])
+    found = compare_storage(*stored)
+    assert [kept.differs for kept in found.values()] == ([differs] if differs else [])
+    said = {64: "png 64x64", 32: "png 32x32" if jpeg is None else f"jpeg quality {jpeg} 32x32"}
+    real = "jpeg quality 80 32x32" if differs == ("quality",) else "jpeg 32x32"
+    lines = [f"synthetic: {said[size]}, real: {real}"] if differs else []
+    assert describe_confounds(*stored) == lines
+
+
+def test_no_looks_are_stored_alike() -> None:
+    assert stored_of([]) == ({}, {})
+    assert describe_confounds({}, {}) == []
 
 
 def test_too_many_invalid_images_refuse() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
@@ -15,6 +18,7 @@ from gapclose.loop.config import ConfigError, PondReal, RunConfig, parse_config
 from gapclose.loop.gallery import (
     Part,
     check_real,
+    compare_searched,
     looked_before,
     note_looked,
     open_gallery,
@@ -57,8 +61,8 @@ def opened(
 
 
 def test_parts_are_disjoint_and_large_enough(photos: Path) -> None:
-    gallery, unreadable = opened(photos, ("frog", "ship"), judge="pond-judge")
-    assert unreadable == []
+    gallery, side = opened(photos, ("frog", "ship"), judge="pond-judge")
+    assert (side.unreadable, side.invalid, side.repeats) == ((), (), ())
     frog, ship = gallery["frog"], gallery["ship"]
     sides = [frog.tune, *frog.parts]
     paths = [path for side in sides for path in side.paths]
@@ -176,9 +180,9 @@ def test_unreadable_images_do_not_count(tmp_path: Path) -> None:
     write_real(tmp_path, per_class=50, classes=("cat",))
     for name in sorted((tmp_path / "cat").iterdir())[:3]:
         name.write_bytes(b"no image")
-    gallery, unreadable = opened(tmp_path, ("cat",))
-    assert len(unreadable) == 3
-    assert all(row["why"] for row in unreadable)
+    gallery, side = opened(tmp_path, ("cat",))
+    assert len(side.unreadable) == 3
+    assert all(row["why"] for row in side.unreadable)
     assert len(gallery["cat"].tune) + len(gallery["cat"].parts[0]) == 47
     for name in sorted((tmp_path / "cat").iterdir())[:12]:
         name.write_bytes(b"no image at all")
@@ -212,3 +216,66 @@ def test_the_pond_is_rendered_once_and_whole(tmp_path: Path) -> None:
     assert marker.stat().st_mtime_ns == before
     truth = (rundir.real_path / "scenes.jsonl").read_text().splitlines()
     assert {json.loads(line)["file"].split("/")[0] for line in truth} == set(images.classes)
+
+
+def test_repeats_count_once_and_never_straddle_a_split(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=60, classes=("cat",))
+    for number, name in enumerate(sorted((tmp_path / "cat").iterdir())):
+        shutil.copy(name, tmp_path / "cat" / f"copy-{number}.png")
+        lit = np.clip(np.asarray(Image.open(name)) * 0.9 + 8, 0, 255).astype(np.uint8)
+        Image.fromarray(lit).save(tmp_path / "cat" / f"lit-{number}.png")
+    gallery, side = opened(tmp_path, ("cat",))
+    cat = gallery["cat"]
+    assert side.n_repeats("cat") == 120
+    shown = [
+        {re.sub(r"\D", "", path.stem).lstrip("0") for path in part.paths}
+        for part in (cat.tune, *cat.parts)
+    ]
+    assert set.intersection(*shown) == set(), "no photo is on both sides, in any of its files"
+    assert len(set.union(*shown)) == 60
+
+
+def test_too_many_repeats_leave_too_few(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=20, classes=("cat",))
+    for name in sorted((tmp_path / "cat").iterdir()):
+        for k in range(2):
+            shutil.copy(name, name.with_stem(f"{name.stem}-{k}"))
+    with pytest.raises(
+        RealDataError, match=r"cat has 20 readable images \(40 more repeat others and count once\)"
+    ):
+        opened(tmp_path, ("cat",))
+
+
+def test_photos_that_come_and_go_between_sessions_are_told(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=120, classes=("cat",))
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+
+    def told() -> list[str]:
+        gallery, side = opened(tmp_path / "photos", ("cat",))
+        return compare_searched(run, gallery, side)
+
+    assert told() == []
+    assert told() == [], "nothing has changed"
+    gallery, _ = opened(tmp_path / "photos", ("cat",))
+    before = len(gallery["cat"].tune)
+    for path in gallery["cat"].tune.paths[:4]:
+        path.unlink()
+    gallery["cat"].parts[0].paths[0].unlink()  # no photo of the search
+    (said,) = told()
+    assert said.startswith(
+        "cat: of the photos that this run searches with 4 are gone and 0 are new"
+    )
+    assert said.endswith(f"it goes on with the {before - 4} there are now")
+    assert told() == [], "it is said once"
+    write_real(tmp_path / "more", per_class=40, classes=("cat",), seed=9)
+    for path in (tmp_path / "more" / "cat").iterdir():
+        shutil.copy(path, tmp_path / "photos" / "cat" / f"new-{path.name}")
+    (said,) = told()
+    assert " 0 are gone and " in said
+    gallery, _ = opened(tmp_path / "photos", ("cat",))
+    for path in gallery["cat"].tune.paths[10:]:
+        path.write_bytes(b"")
+    left = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
+    with pytest.raises(RealDataError, match="photos that this run was searching with are gone"):
+        compare_searched(run, *left)
