@@ -42,7 +42,10 @@ def demo(folder: Path, *, loops: int, budget: str | None) -> tuple[str, bool]:
     out = folder / f"beside-{loops}"
     words = ["demo", "--out", str(out), *([] if budget is None else ["--budget", budget])]
     with busy(loops):
-        subprocess.run([sys.executable, "-c", DEMO, *words], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-c", DEMO, *words]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise SystemExit(finished.stderr)
     run = Run.open(out)
     rows = {row["name"]: row for row in run.gap["classes"]}
     after = rows[CLASS]
