@@ -411,17 +411,20 @@ def _reporter() -> Iterator[SilentReporter | JsonReporter | TerminalReporter]:
     """The reporter of this process, which is also told what the rooms below load."""
     from gapclose.loop.progress import make_reporter
 
-    log, before = logging.getLogger("gapclose"), logging.getLogger("gapclose").level
+    log = logging.getLogger("gapclose")
+    before = log.level, log.propagate
     with make_reporter() as reporter:
         handler = _Loading(reporter)
         log.addHandler(handler)
         log.setLevel(logging.INFO)
+        log.propagate = False  # some library gives the root a handler, and all would be said twice
         reporter.event("stage", name="loading packages")
         try:
             yield reporter
         finally:
             log.removeHandler(handler)
-            log.setLevel(before)
+            log.setLevel(before[0])
+            log.propagate = before[1]
 
 
 class _Loading(logging.Handler):
