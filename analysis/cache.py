@@ -82,7 +82,7 @@ def embed_files(
     progress: Progress | None = None,
     batch_size: int = 64,
     form: Form | None = None,
-    embedder: Embedder | None = None,
+    loaded: dict[str, Embedder] | None = None,
 ) -> Embedded:
     """Embed image files, from the cache where it has them.
 
@@ -93,7 +93,7 @@ def embed_files(
         progress: Called with (files done, files in all), first with those that were cached.
         batch_size: Images per call of the embedder.
         form: What both sides are put through first, if they differ in codec, size or aspect.
-        embedder: One made from the same name, if it is loaded already.
+        loaded: Embedders by name that need not be loaded again; what is loaded joins them.
 
     Raises:
         EmbedderError: If the name is wrong, or what it names gives numbers that are not finite
@@ -113,8 +113,11 @@ def embed_files(
     }
     if progress:
         progress(len(paths) - len(todo), len(paths))
+    loaded = {} if loaded is None else loaded
     if todo:
-        embedder = embedder or make_embedder(embedder_name, device=device)
+        if embedder_name not in loaded:
+            loaded[embedder_name] = make_embedder(embedder_name, device=device)
+        embedder = loaded[embedder_name]
         work = _Work(embedder=embedder, form=form, batch_size=batch_size, table=table)
         for done in work.run(todo):
             if progress:
@@ -130,7 +133,7 @@ def embed_files(
     return Embedded(
         embeddings=np.stack([row for _, row in kept]).astype(np.float32, copy=False)
         if kept
-        else np.zeros((0, embedder.width if embedder else 0), dtype=np.float32),
+        else np.zeros((0, loaded[embedder_name].width if todo else 0), dtype=np.float32),
         paths=tuple(path for path, _ in kept),
         digests=tuple(digests[path] for path, _ in kept),
         unreadable=tuple((path, why) for path, (fault, why) in lost if fault == "damaged"),

@@ -112,7 +112,7 @@ def find_repeats(
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey levels of an (h, w, 3) image at one small size, (EDGE, EDGE)."""
-    small = Image.fromarray(image).convert("L").resize((EDGE, EDGE), Image.Resampling.BOX)
+    small = Image.fromarray(image).convert("L").resize((EDGE, EDGE), Image.Resampling.BICUBIC)
     return np.asarray(small, dtype=np.float32)
 
 

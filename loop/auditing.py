@@ -118,13 +118,20 @@ def audit_folders(
     with rundir.writing():
         started = time.monotonic()
         reporter.event("stage", name="embed")
+        loaded: dict[str, Embedder] = {}
         read = {
             side: read_side(
-                images, shared, name=side, config=config, reporter=reporter, forms=forms
+                images,
+                shared,
+                name=side,
+                config=config,
+                reporter=reporter,
+                loaded=loaded,
+                forms=forms,
             )
             for side, images in sides.items()
         }
-        model = make_embedder(embedder, device=config.device)
+        model = loaded.get(embedder) or make_embedder(embedder, device=config.device)
         kept, few = _scored_classes(read, shared)
         skipped += few
         if not kept:
@@ -144,9 +151,7 @@ def audit_folders(
                     embeddings.append(read[side].rows[path])
         samples = {
             cls: {
-                side: embed_sample(
-                    read[side].paths[cls], embedder, device=config.device, form=None
-                )
+                side: embed_sample(read[side].paths[cls], model, embedder, form=None)
                 for side in sides
             }
             for cls in kept

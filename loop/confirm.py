@@ -172,9 +172,7 @@ def samples_in_form(
         if (kept := storage.get(look.real.name)) is not None:
             photos = look.real.parts[look.part].paths
             samples[look.real.name] = {
-                "real": embed_sample(
-                    photos, config.embedder, device=config.device, form=kept.form
-                ),
+                "real": embed_sample(photos, embedder, config.embedder, form=kept.form),
                 "synthetic": embed_in_form(look.shot.images, embedder, kept.form),
             }
     return samples

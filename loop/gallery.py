@@ -236,7 +236,13 @@ def open_gallery(
     # A pond is rendered scene by scene: there is nothing to look for.
     rendered = isinstance(config.real, PondReal)
     side = read_side(
-        images, classes, name="real", config=config, reporter=reporter, repeats=not rendered
+        images,
+        classes,
+        name="real",
+        config=config,
+        reporter=reporter,
+        loaded={},
+        repeats=not rendered,
     )
     gallery = {}
     for name in classes:

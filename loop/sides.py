@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.cache import Embedded, embed_files
 from gapclose.analysis.confounds import Form
 from gapclose.analysis.decode import UnreadableImageError, read_rgb
+from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.image_folder import ImageSet
 from gapclose.analysis.repeats import EDGE, find_repeats, thumbnail
 from gapclose.analysis.spectrum import SPECTRUM
@@ -109,6 +110,7 @@ def read_side(
     name: str,
     config: RunConfig,
     reporter: Reporter,
+    loaded: dict[str, Embedder],
     forms: Mapping[str, Form | None] | None = None,
     repeats: bool = True,
 ) -> Side:
@@ -123,6 +125,7 @@ def read_side(
         name: Which side it is.
         config: Names the embedders and the device.
         reporter: Told how far it is.
+        loaded: Embedders by name that need not be loaded again; what is loaded joins them.
         forms: What a class's images are put through first.
         repeats: Whether to look for them; a rendered pond has none.
 
@@ -131,7 +134,8 @@ def read_side(
     """
     encoders = [config.embedder, *([config.judge] if config.judge else []), SPECTRUM]
     found = [
-        _Passes.of(images, classes, encoder, forms or {}, config, reporter) for encoder in encoders
+        _Passes.of(images, classes, encoder, forms or {}, config, reporter, loaded)
+        for encoder in encoders
     ]
     told: dict[Literal["unreadable", "invalid"], dict[Path, dict[str, str]]] = {
         "unreadable": {},
@@ -187,6 +191,7 @@ class _Passes:
         forms: Mapping[str, Form | None],
         config: RunConfig,
         reporter: Reporter,
+        loaded: dict[str, Embedder],
     ) -> _Passes:
         what = "power spectra" if encoder == SPECTRUM else f"embedding with {encoder}"
         total = sum(len(images.of(name)) for name in classes)
@@ -204,6 +209,7 @@ class _Passes:
                 device=config.device,
                 progress=progress,
                 form=forms.get(alike[0]),
+                loaded=loaded,
             )
             done += len(paths)
             by_class |= _split_up(together, {name: images.of(name) for name in alike})

@@ -73,9 +73,18 @@ def sampled(paths: Sequence[Path]) -> list[Path]:
     return [paths[int(i * step)] for i in range(min(len(paths), SAMPLED))]
 
 
-def embed_sample(paths: Sequence[Path], embedder: str, *, device: str, form: Form | None) -> Rows:
-    """Embed some of a class's files in a form, or as they are."""
-    return embed_files(sampled(paths), embedder, device=device, form=form).embeddings
+def embed_sample(
+    paths: Sequence[Path], embedder: Embedder, name: str, *, form: Form | None
+) -> Rows:
+    """Embed some of a class's files in a form, or as they are.
+
+    Args:
+        paths: The class's files.
+        embedder: Loaded.
+        name: The embedder's, by which its rows are cached.
+        form: What they are put through.
+    """
+    return embed_files(sampled(paths), name, form=form, loaded={name: embedder}).embeddings
 
 
 def embed_in_form(

@@ -1,6 +1,6 @@
 """How often the gap cries wolf and how often it sees one, on real photos.
 
-    python tests/benchmarks/calibration.py [--shared DIR] [--only halves|audit|power|planted|words]
+    python tests/benchmarks/calibration.py [--shared DIR] [--only halves|repeats|audit|...]
 
 Embeds the photos of DIR/data/cifar10 with DIR/encoders/cifar-resnet56.onnx (1,500 a class) and
 prints one table; seeds are 0, 1, 2 ... and no others. `words` uses the embedded pond.
@@ -9,6 +9,7 @@ prints one table; seeds are 0, 1, 2 ... and no others. `words` uses the embedded
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +22,11 @@ from scipy.stats import kstest
 
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.clusters import find_clusters
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.gap import audit_embeddings, with_q
 from gapclose.analysis.kernel import squared_distances
+from gapclose.analysis.repeats import find_repeats, thumbnail
 from gapclose.analysis.two_sample import memberships, permutation_p_value, permuted_gaps
 
 Rows = NDArray[np.float32]
@@ -46,9 +50,8 @@ class Table:
         print(f"| {what:<66} | {target:>12} | {value:>9.3f} | {mark:>3} |", flush=True)
 
 
-def photos(shared: Path) -> tuple[dict[str, Rows], dict[str, list[Path]]]:
+def photos(shared: Path, encoder: str) -> tuple[dict[str, Rows], dict[str, list[Path]]]:
     """Embeddings and paths of 1,500 photos a class."""
-    encoder = f"onnx:{shared / 'encoders' / 'cifar-resnet56.onnx'}"
     root = shared / "data" / "cifar10"
     rows, paths = {}, {}
     for folder in sorted((root / "train").iterdir()):
@@ -89,6 +92,57 @@ def halves(table: Table, rows: dict[str, Rows], repetitions: int = 1_000) -> Non
         table.say(f"{what} p of p being uniform", "> 0.01", uniform, uniform > 0.01)
         under = 1 - over / repetitions
         table.say(f"{what} ratio <= 1", "92-97 %", under, 0.92 <= under <= 0.97)
+
+
+def repeats(table: Table, paths: dict[str, list[Path]], encoder: str) -> None:
+    """Two random halves, a fifth of the real one made of near repeats of the rest of it.
+
+    Every image of either side is an altered photo, so that the sides differ by the repeats alone.
+    """
+    names, repetitions = list(paths), 1_000
+    model, rng = make_embedder(encoder), np.random.default_rng(0)
+    altered: dict[str, list[tuple[Rows, Rows]]] = {}
+    for name in names:
+        images = [read_rgb(path) for path in paths[name]]
+        twice = [[near_repeat(image, rng) for image in images] for _ in range(2)]
+        altered[name] = [(model.embed(a), np.stack([thumbnail(i) for i in a])) for a in twice]
+    for n in (100, 300):
+        rejected = untreated = left = 0
+        for seed in range(repetitions):
+            (rows, shown), (other_rows, other_shown) = altered[names[seed % len(names)]]
+            order = np.random.default_rng([seed, 2]).permutation(len(rows))
+            first, rest = order[: n * 4 // 5], order[n : 2 * n]
+            twins = first[: n // 5]
+            real = np.concatenate([rows[first], other_rows[twins]])
+            thumbs = np.concatenate([shown[first], other_shown[twins]])
+            found = find_repeats(
+                digests=[bytes(f"{i}", "ascii") for i in range(n)],
+                embeddings=real,
+                thumbnails=lambda wanted, thumbs=thumbs: thumbs[list(wanted)],  # type: ignore[misc]
+            )
+            dropped = [i for repeat in found for i in repeat.copies]
+            left += n - len(dropped)
+            options: dict[str, int] = {"permutations": 999, "seed": seed}
+            kept = np.delete(real, dropped, axis=0)
+            p = permutation_p_value(real=kept, synthetic=rows[rest], **options)
+            rejected += p <= LEVEL
+            untreated += permutation_p_value(real=real, synthetic=rows[rest], **options) <= LEVEL
+        what = f"halves of {n}, a fifth of the real one near repeats:"
+        share = rejected / repetitions
+        table.say(f"{what} rejected", "<= 6.5 %", share, share <= 0.065)
+        table.say(f"{what} if all counted", "", untreated / repetitions, None)
+        table.say(f"{what} share that counts", "0.8", left / repetitions / n, None)
+
+
+def near_repeat(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The same photo shifted by up to two pixels, brightened a little and compressed again."""
+    wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    dy, dx = rng.integers(0, 5, 2)
+    moved = wide[dy : dy + image.shape[0], dx : dx + image.shape[1]]
+    lit = np.clip(moved * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(lit).save(stream, "JPEG", quality=int(rng.integers(60, 96)))
+    return np.array(Image.open(stream))
 
 
 def audit(table: Table, rows: dict[str, Rows], repetitions: int = 200, n: int = 300) -> None:
@@ -340,12 +394,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("GAPCLOSE_SHARED", HERE.parents[2].parent / "shared")
     parser.add_argument("--shared", type=Path, default=default)
-    parser.add_argument("--only", choices=["halves", "audit", "power", "planted", "words"])
+    parser.add_argument(
+        "--only", choices=["halves", "repeats", "audit", "power", "planted", "words"]
+    )
     options = parser.parse_args()
     table = Table()
-    rows, paths = photos(options.shared) if options.only != "words" else ({}, {})
+    encoder = f"onnx:{options.shared / 'encoders' / 'cifar-resnet56.onnx'}"
+    rows, paths = photos(options.shared, encoder) if options.only != "words" else ({}, {})
     steps: dict[str, Callable[[], None]] = {
         "halves": lambda: halves(table, rows),
+        "repeats": lambda: repeats(table, paths, encoder),
         "audit": lambda: audit(table, rows),
         "power": lambda: power(table, rows),
         "planted": lambda: planted(table, rows, paths),
