@@ -47,6 +47,8 @@ class OnnxEmbedder:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():  # as torch does; onnxruntime's own builds do not read it
             options.intra_op_num_threads = int(threads)
+        # Threads that spin while they wait take the cores from every other process.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 str(Path(target).expanduser()), options, providers=_providers(device)

@@ -416,7 +416,8 @@ class BaselineConfig(_Section):
 class TuneConfig(_Section):
     """When to stop, and how much a trial draws.
 
-    `trials` and `images` are limits per class; the baseline is trial 0, and 100 images.
+    `trials` and `images` are limits per class; the baseline is trial 0, and 100 images, or fewer
+    where time is short.
     """
 
     budget: Annotated[float | None, BeforeValidator(_as_budget)] = 8 * 3600.0  # seconds

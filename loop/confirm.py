@@ -108,7 +108,7 @@ def shoot_look(
         shot, judge_rows = shot.only(finite), judge_rows[finite]
     if len(shot.seeds) < MIN_IMAGES:
         raise GenerationError(
-            f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid; "
+            f"{real.name}: {len(shot.seeds)} of {len(seeds)} images are valid{shot.why()}; "
             f"a gap needs {MIN_IMAGES}"
         )
     paths = [studio.rundir.confirm_path(real.name, part, stage, seed) for seed in shot.seeds]

@@ -563,7 +563,7 @@ class _Tuning:
             search.images += shot.generated
             invalid = shot.invalid
             if len(shot.seeds) < (MIN_IMAGES if few else 2):
-                raise GenerationError(f"{shot.invalid} of its images are invalid")
+                raise GenerationError(f"{shot.invalid} of its images are invalid{shot.why()}")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
             finding = search.absorb(proposal, images)
         except UnwritableError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.analysis.decode import UnreadableImageError, read_rgb
-from gapclose.generators.base import GenerationError, Generator
+from gapclose.generators.base import GenerationError, Generator, generate_all
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
@@ -29,7 +29,7 @@ from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config import ConfigError, FolderSpec, nearest
 from gapclose.loop.data_card import CardClass, data_card
 from gapclose.loop.mixture import allot
-from gapclose.loop.rundir import RunDir, unwritable
+from gapclose.loop.rundir import RunDir, kept, unwritable
 from gapclose.loop.tags import REJECT, pulled_tags
 
 __all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds"]
@@ -102,7 +102,8 @@ def export(
     except OSError as error:
         raise unwritable(out, error, "name another folder") from None
     try:
-        _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
+        with kept(out):
+            _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
         building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group
         if out.is_dir():
             out.rmdir()
@@ -377,7 +378,7 @@ def _draw(
                 "used; look at the generator"
             )
         asked = [next(seeds) for _ in range(min(wanted, _CHUNK))]
-        batch = generator.generate(recipe.draw, asked).valid()
+        batch = generate_all(generator, [(recipe.draw, asked)])[0].valid()
         spent += len(asked)
         for seed, image in zip(batch.seeds, batch.images, strict=True):
             yield seed, photograph(recipe.camera, image, seed=seed)

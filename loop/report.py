@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from gapclose.loop.wording import (
 )
 
 __all__ = ["write_report"]
+
+log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -494,6 +497,10 @@ def _template() -> Any:
 @functools.cache
 def _plotly() -> str:
     """plotly.js, once per page; a closing tag inside it would end the page's script early."""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    try:
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    except ImportError as error:  # a page without charts still says what was found
+        log.warning("the charts are left out: plotly cannot be imported (%s)", error)
+        return ""
 
     return str(get_plotlyjs()).replace("</script", "<\\/script")

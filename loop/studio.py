@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +21,22 @@ from PIL import Image
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.base import GenerationError, Generator, generate_all
 from gapclose.generators.camera import photograph
-from gapclose.generators.images import ImageBatch
+from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.rundir import RunDir, write_images
 
 log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
+
+NOT_FINITE: Final = "without finite features"
+FAULTS: Final = {
+    NAN: "not a number",
+    ONE_COLOUR: "of one colour",
+    SAFETY: "flagged by the safety checker",
+    "failed": "of a prompt that failed",
+}
+"""Why an image is invalid, as a person reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +50,7 @@ class Shot:
         seeds: Per image.
         invalid: Images that could not be scored (NaN, one colour, flagged, no finite features).
         generated: Images drawn anew; the others were on disk already.
+        faults: Why images are invalid, in words, with how many are.
     """
 
     images: tuple[Pixels, ...]
@@ -47,6 +59,7 @@ class Shot:
     seeds: tuple[int, ...]
     invalid: int
     generated: int
+    faults: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, keep: NDArray[np.bool_]) -> Shot:
         """The images where `keep` is true; the others count as invalid."""
@@ -58,7 +71,13 @@ class Shot:
             recipes=tuple(self.recipes[i] for i in chosen),
             seeds=tuple(self.seeds[i] for i in chosen),
             invalid=self.invalid + len(keep) - len(chosen),
+            faults=Counter(self.faults) + Counter({NOT_FINITE: len(keep) - len(chosen)}),
         )
+
+    def why(self) -> str:
+        """In brackets, why some are invalid; nothing if none is."""
+        told = [f"{n} {why}" for why, n in Counter(self.faults).most_common()]
+        return f" ({', '.join(told)})" if told else ""
 
 
 @dataclass(slots=True)
@@ -95,7 +114,7 @@ class Studio:
         images: list[Pixels] = []
         recipes: list[int] = []
         seeds: list[int] = []
-        drawn, generated, invalid = self._drawn(cls, jobs, partly=partly)
+        drawn, generated, faults = self._drawn(cls, jobs, partly=partly)
         for number, (recipe, _) in enumerate(jobs):
             for seed, image in drawn[number].items():
                 images.append(photograph(recipe.camera, image, seed=seed))
@@ -108,8 +127,9 @@ class Studio:
             embeddings=embeddings,
             recipes=tuple(recipes),
             seeds=tuple(seeds),
-            invalid=invalid,
+            invalid=faults.total(),
             generated=generated,
+            faults=faults,
         )
         return shot.only(np.atleast_1d(np.isfinite(embeddings).all(axis=1)))
 
@@ -125,8 +145,8 @@ class Studio:
 
     def _drawn(
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
-    ) -> tuple[list[dict[int, Pixels]], int, int]:
-        """Per job its valid images by seed; how many were drawn anew, how many are invalid."""
+    ) -> tuple[list[dict[int, Pixels]], int, Counter[str]]:
+        """Per job its valid images by seed; how many were drawn anew, and why others are not."""
         prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
         paths = [
             {seed: self.rundir.image_path(cls, draw, seed) for seed in wanted}
@@ -150,16 +170,16 @@ class Studio:
         partly = partly and len(jobs) > 1
         batches = self._generate(draws, partly=partly, others=any(found))
         self.generate_seconds += time.perf_counter() - start
-        bad = generated = 0
+        generated, bad = 0, Counter[str]()
         files = {}
         for (number, _, asked), batch in zip(missing, batches, strict=True):
             if batch is None:
-                bad += len(asked)
+                bad[FAULTS["failed"]] += len(asked)
                 continue
             generated += len(asked)
             for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
                 if why is not None:
-                    bad += 1
+                    bad[FAULTS.get(why, why)] += 1
                     continue
                 found[number][seed] = image
                 files[paths[number][seed]] = image
