@@ -40,6 +40,7 @@ from gapclose.loop.confirm import (
     shoot_look,
     with_storage,
 )
+from gapclose.loop.findings import left_out as left_out_words
 from gapclose.loop.gallery import (
     PARTS,
     RealClass,
@@ -137,7 +138,8 @@ def tune(
             looked=looked_before(rundir),
             cuts=state.setdefault("cuts", {}),
         )
-        for said in compare_searched(rundir, gallery, side):
+        missing = left_out([side], relative=rundir.relative)
+        for said in [*left_out_words(missing), *compare_searched(rundir, gallery, side)]:
             reporter.event("warning", message=said)
         reporter.event("stage", name="loading the encoders")
         # A trial's matrices are small: threads that wait for each other over them cost ten times

@@ -190,7 +190,8 @@ def _invalid(gap: Row) -> list[str]:
         for why, paths in _by_reason([row for row in listed if row["side"] == side])[:_WAYS]
     ]
     named = Counter(row.get("class") for row in listed if row["side"] == "synthetic")
-    left = Counter({row["name"]: row.get("invalid") or 0 for row in gap["classes"]}) - named
+    rows = gap.get("classes") or ()
+    left = Counter({row["name"]: row.get("invalid") or 0 for row in rows}) - named
     if n := left.total():
         names = [f"{name} {count(k)}" for name, k in left.most_common()]
         said.append(

@@ -7,8 +7,10 @@ image headers only, and never replaces a file.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from gapclose.loop.gallery import FEWEST_TO_TUNE
 from gapclose.loop.rundir import unwritable, write_text
 
 __all__ = ["starter_text", "write_starter"]
+
+log = logging.getLogger(__name__)
 
 
 def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
@@ -41,6 +45,8 @@ def write_starter(real: Path | str, out: Path | str = "config.yaml") -> Path:
     except OSError as error:
         raise unwritable(file, error, "name another file with -o") from None
     load_config(file)  # what we write, we can read
+    for why, n in Counter(other.why for other in images.others).most_common():
+        log.warning("%s: %d left out (%s)", images.root, n, why)
     return file
 
 

@@ -79,3 +79,14 @@ def test_it_never_replaces_a_file_and_refuses_what_cannot_be_tuned(tmp_path: Pat
     with pytest.raises(ConfigError, match="exists already"):
         write_starter(tmp_path / "real", out)
     assert out.read_text() == "mine"
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photos(tmp_path / "real" / "frog", 40)
+    (tmp_path / "real" / "frog" / "notes.txt").write_text("words")
+    for number in range(3):
+        (tmp_path / "real" / "frog" / f"{number}.jpg").rename(tmp_path / "real" / f"{number}.jpg")
+    photos(tmp_path / "real" / "ship", 40)
+    write_starter(tmp_path / "real", tmp_path / "c.yaml")
+    assert "3 left out (an image beside the class folders, of no class)" in caplog.text
+    assert "1 left out (no image of a format that is read)" in caplog.text
