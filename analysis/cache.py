@@ -39,8 +39,10 @@ Progress = Callable[[int, int], None]
 _SHARD_ROWS: Final = 4096  # what an interruption costs at most
 # Raised when `read_rgb` gives other pixels for the same file, so that no old row is reused.
 _READING: Final = b"srgb2"
-_NOT_FINITE: Final = "the embedder's features of it are not finite"
+_NOT_FINITE: Final = "the embedder returned non-finite features"
 _FEW_NOT_FINITE: Final = 2  # and at most a twentieth: above that it is no accident
+_FIRST: Final = 16  # images of the first batch, whose sizes are not known
+_BATCH_BYTES: Final = 2**29
 _READERS: Final = 4  # threads that decode the next batch
 # Two writes within the clock's grain leave the same time; a file this old has a settled one.
 _SETTLED_SECONDS: Final = 2.0
@@ -118,7 +120,9 @@ def embed_files(
         if embedder_name not in loaded:
             loaded[embedder_name] = make_embedder(embedder_name, device=device)
         embedder = loaded[embedder_name]
-        work = _Work(embedder=embedder, form=form, batch_size=batch_size, table=table)
+        work = _Work(
+            embedder=embedder, form=form, batch_size=batch_size, table=table, total=len(paths)
+        )
         for done in work.run(todo):
             if progress:
                 progress(len(paths) - len(todo) + done, len(paths))
@@ -146,34 +150,49 @@ class _Work:
     """Embeds what the cache lacks and stores it as it goes."""
 
     def __init__(
-        self, *, embedder: Embedder, form: Form | None, batch_size: int, table: Table
+        self,
+        *,
+        embedder: Embedder,
+        form: Form | None,
+        batch_size: int,
+        table: Table,
+        total: int,
     ) -> None:
         self.rows: dict[bytes, NDArray[np.float32]] = {}
         self.notes: dict[bytes, _Note] = {}
         self._n_not_finite = 0
+        self._largest = 0  # bytes of an image so far
         self._embedder = embedder
         self._form = form
         self._batch_size = batch_size
         self._table = table
+        self._total = total
         self._unsaved: dict[bytes, NDArray[np.float32]] = {}
         self._unsaved_notes: dict[bytes, str] = {}
 
     def run(self, todo: Mapping[bytes, Path]) -> Iterator[int]:
         """Embed all files, reading the next batch meanwhile; yields how many are done."""
         items = list(todo.items())
-        starts = range(0, len(items), self._batch_size)
+        done = 0
         with ThreadPoolExecutor(_READERS) as pool:
             try:
-                ahead = self._read(pool, items[: self._batch_size])
-                for start in starts:
-                    now, end = ahead, start + self._batch_size
-                    ahead = self._read(pool, items[end : end + self._batch_size])
+                now = self._read(pool, items[: self._fitting(len(items))])
+                while now:
+                    start = done + len(now)
+                    ahead = self._read(pool, items[start : start + self._fitting(len(items))])
                     self._embed(now)
-                    self._check_finite(len(items))
-                    yield min(end, len(items))
+                    self._check_finite()
+                    done, now = start, ahead
+                    yield done
             finally:  # what is embedded is kept, also when the rest is interrupted
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._save()
+
+    def _fitting(self, most: int) -> int:
+        """Images of the next batch: fewer where they are large, for two batches are in memory."""
+        if not self._largest:
+            return min(_FIRST, self._batch_size, most)
+        return max(1, min(self._batch_size, _BATCH_BYTES // self._largest))
 
     def _read(self, pool: ThreadPoolExecutor, items: Sequence[tuple[bytes, Path]]) -> _Reading:
         return [(key, pool.submit(_pixels, path, self._form)) for key, path in items]
@@ -188,6 +207,7 @@ class _Work:
                 self.notes[key] = fault, error.why
                 if not _passing(error.__cause__):
                     self._unsaved_notes[key] = f"{decoder_release()} {fault} {error.why}"
+        self._largest = max([self._largest, *(image.nbytes for image in images.values())])
         if images:
             rows = self._embedder.embed(list(images.values()))
             finite = np.atleast_1d(np.isfinite(rows).all(axis=1))
@@ -203,12 +223,13 @@ class _Work:
         if len(self._unsaved) >= _SHARD_ROWS:
             self._save()
 
-    def _check_finite(self, n: int) -> None:
+    def _check_finite(self) -> None:
+        """Of all images asked for: those that the cache has were finite."""
         bad = self._n_not_finite
-        if bad > max(_FEW_NOT_FINITE, 0.05 * n):
+        if bad > max(_FEW_NOT_FINITE, 0.05 * self._total):
             raise EmbedderError(
-                f"embedder {self._embedder.id!r}: gave features that are not finite for {bad} of "
-                f"{len(self.rows) + bad} images; use another one, or another device"
+                f"embedder {self._embedder.id!r}: returned non-finite features for {bad} of "
+                f"{self._total} images and more may follow; use another one, or another device"
             )
 
     def _save(self) -> None:

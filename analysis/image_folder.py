@@ -162,10 +162,13 @@ def scan(folder: Path) -> ImageSet:
 
 
 def _image_file(path: Path, cls: str, told: Mapping[Path, Mapping[str, Any]]) -> ImageFile:
-    row = told.get(path, {})
-    named = unicodedata.normalize("NFC", str(row.get("class") or cls))
-    group = row.get("group")
-    return ImageFile(path=path, cls=named, group=None if group is None else str(group))
+    row = told.get(Path(os.path.normpath(path)), {})
+    named, group = row.get("class"), row.get("group")
+    return ImageFile(
+        path=path,
+        cls=unicodedata.normalize("NFC", cls if named in (None, "") else str(named)),
+        group=None if group is None else str(group),
+    )
 
 
 def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
@@ -181,11 +184,19 @@ def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-                told[Path(os.path.normpath(file.parent / row["file_name"]))] = row
-            except (ValueError, KeyError, TypeError, RecursionError):
+                name = row.get("file_name")
+                words = [row.get(key) for key in ("class", "group")]
+                if not isinstance(name, str | None) or any(
+                    not isinstance(word, str | int | None) for word in words
+                ):
+                    raise TypeError
+            except (ValueError, TypeError, AttributeError, RecursionError):
                 raise RealDataError(
-                    f"{file}, line {number}: no JSON object with a file_name; mend or remove it"
+                    f"{file}, line {number}: no JSON object whose file_name, class and group are "
+                    "text; mend or remove it"
                 ) from None
+            if name is not None:  # other tools name other files: image_file_name ...
+                told[Path(os.path.normpath(file.parent / name))] = row
     return told
 
 

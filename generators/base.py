@@ -6,6 +6,7 @@ never sees classes, cameras or scores.
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import Final, Protocol, runtime_checkable
 
 from gapclose.generators.images import ONE_COLOUR, SOURCE_TYPES, ImageBatch, is_one_colour
 from gapclose.generators.recipe import Draw
+
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 SEED_LIMIT: Final = 2**63
 """Seeds are below this: they fit SQLite's integers, torch's and numpy's."""
@@ -104,6 +107,8 @@ def generate_all(
     except (GenerationError, GeneratorConfigError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise  # the machine's trouble, not the draw's
         raise _ContractError(_raised(generator, error)) from error
     if not isinstance(batches, list | tuple) or len(batches) != len(jobs):
         raise _ContractError(
@@ -117,7 +122,7 @@ def generate_all(
 
 
 def try_out(generator: Generator, draw: Draw) -> None:
-    """Draw one image, so that a generator of one's own that breaks the contract is found early.
+    """Draw one image, so that a custom generator that breaks the contract is found early.
 
     Raises:
         GeneratorConfigError: It lacks an attribute, raises anything but GenerationError, or

@@ -171,8 +171,8 @@ def notes_of(gaps: Sequence[ClassGap]) -> list[str]:
         return []
     return [
         f"{len(open_)} of {len(gaps)} classes have a gap, and all of them a small one (effect at "
-        f"most {largest:.3f}): an embedder that was trained on one of the two sides sees as much "
-        "between any photos and those; ask another embedder before you believe it"
+        f"most {largest:.3f}): an embedder that was trained on one of the two sides would show "
+        "gaps of this size between any photos and those; repeat the audit with another embedder"
     ]
 
 

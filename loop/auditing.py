@@ -30,9 +30,8 @@ from gapclose.loop.confirm import (
     Look,
     look_seeds,
     sample_row,
-    samples_in_form,
     shoot_look,
-    stored_of,
+    storage_of,
 )
 from gapclose.loop.finish import write_map
 from gapclose.loop.gallery import (
@@ -50,7 +49,7 @@ from gapclose.loop.rundir import RunDir
 from gapclose.loop.search import Mixture
 from gapclose.loop.sides import Side, left_out, read_side
 from gapclose.loop.space import Space
-from gapclose.loop.storage import Storage, compare_storage, embed_sample, told
+from gapclose.loop.storage import compare_storage, describe_storage, embed_sample, sampled
 from gapclose.loop.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -149,11 +148,18 @@ def audit_folders(
                 for path in read[side].paths[cls]:
                     rows.append(sample_row(rundir, path, cls, stage, None, None) | {"split": None})
                     embeddings.append(read[side].rows[path])
-        samples = {
-            cls: {
-                side: embed_sample(read[side].paths[cls], model, embedder, form=None)
-                for side in sides
-            }
+        told = {
+            cls: describe_storage(
+                storage[cls],
+                as_stored=_both(
+                    embed_sample(side.paths[cls], model, embedder, form=None)
+                    for side in read.values()
+                ),
+                in_one_form=_both(
+                    np.stack([side.rows[path] for path in sampled(side.paths[cls])])
+                    for side in read.values()
+                ),
+            )
             for cls in kept
             if cls in storage
         }
@@ -165,8 +171,7 @@ def audit_folders(
             config=config,
             embedder=model,
             nouns=nouns,
-            storage=storage,
-            samples=samples,
+            stored=told,
             extra={
                 "confounds": describe_confounds(stored["real"], stored["synthetic"]),
                 "equalized": True,
@@ -178,6 +183,11 @@ def audit_folders(
             reporter=reporter,
         )
     return Run(rundir.path)
+
+
+def _both(sides: Iterable[Rows]) -> tuple[Rows, Rows]:
+    real, synthetic = sides
+    return real, synthetic
 
 
 def _splits_of_one(real: Path, synthetic: Path) -> list[str]:
@@ -320,7 +330,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
         if not evidence:
             raise GenerationError(skipped[0]["why"])
-        stored = stored_of(looks)
+        confounds, told = storage_of(looks, embedder, config)
         _finish(
             rundir,
             evidence,
@@ -330,13 +340,12 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             embedder=embedder,
             nouns=nouns,
             extra={
-                "confounds": describe_confounds(*stored),
+                "confounds": confounds,
                 "equalized": False,
                 "skipped": skipped,
                 **left_out([side], relative=rundir.relative),
             },
-            storage=compare_storage(*stored),
-            samples=samples_in_form(looks, compare_storage(*stored), embedder, config),
+            stored=told,
             started=started,
             reporter=reporter,
             drawn=drawn,
@@ -469,28 +478,18 @@ def _finish(
     embedder: Embedder,
     nouns: Mapping[str, str],
     extra: Mapping[str, Any],
-    storage: Mapping[str, Storage],
-    samples: Mapping[str, Mapping[str, Rows]],
+    stored: Mapping[str, dict[str, Any]],
     started: float,
     reporter: Reporter,
     drawn: Collection[str] = (),
 ) -> None:
     """Score; write gap.json, the map, the state and the report.
 
-    `storage` has the classes that are stored differently, and `samples` by class and side some
-    images of those, in the form that the evidence is not in.
+    `stored` has the classes whose sides are stored differently.
     """
     seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
     gaps = appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
-    gaps = [
-        replace(
-            gap,
-            stored=told(gap, storage[gap.name], equalized=extra["equalized"], **samples[gap.name]),
-        )
-        if gap.name in samples
-        else gap
-        for gap in gaps
-    ]
+    gaps = [replace(gap, stored=stored.get(gap.name)) for gap in gaps]
     clusters, members = find_groups(
         evidence, stage="baseline", embedder=embedder, groups=groups, seed=seed
     )

@@ -26,7 +26,13 @@ from gapclose.loop.config import RunConfig
 from gapclose.loop.gallery import Part, RealClass
 from gapclose.loop.rundir import RunDir, write_images
 from gapclose.loop.search import RUN_SEEDS, Mixture
-from gapclose.loop.storage import Storage, compare_storage, embed_in_form, embed_sample, told
+from gapclose.loop.storage import (
+    compare_storage,
+    describe_storage,
+    embed_in_form,
+    embed_sample,
+    sampled,
+)
 from gapclose.loop.studio import Shot, Studio
 
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
@@ -163,39 +169,33 @@ def stored_of(looks: Sequence[Look]) -> tuple[dict[str, Confounds], dict[str, Co
     return real, synthetic
 
 
-def samples_in_form(
-    looks: Sequence[Look], storage: Mapping[str, Storage], embedder: Embedder, config: RunConfig
-) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Some photos and images of the classes that are stored differently, in one form."""
-    samples: dict[str, dict[str, NDArray[np.float32]]] = {}
-    for look in looks:
-        if (kept := storage.get(look.real.name)) is not None:
-            photos = look.real.parts[look.part].paths
-            samples[look.real.name] = {
-                "real": embed_sample(photos, embedder, config.embedder, form=kept.form),
-                "synthetic": embed_in_form(look.shot.images, embedder, kept.form),
-            }
-    return samples
-
-
-def with_storage(
-    gaps: Mapping[str, ClassGap], looks: Sequence[Look], embedder: Embedder, config: RunConfig
-) -> tuple[list[str], dict[str, ClassGap]]:
+def storage_of(
+    looks: Sequence[Look], embedder: Embedder, config: RunConfig
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """What of codec, quality, size and aspect still sets photos and images apart, by class.
 
     Returns:
-        As `describe_confounds`, and the rows with `stored`.
+        As `describe_confounds`, and by class as `describe_storage`.
     """
     stored = stored_of(looks)
     storage = compare_storage(*stored)
-    samples = samples_in_form(looks, storage, embedder, config)
-    rows = {
-        name: replace(gap, stored=told(gap, storage[name], equalized=False, **samples[name]))
-        if name in samples
-        else gap
-        for name, gap in gaps.items()
-    }
-    return describe_confounds(*stored), rows
+    told = {}
+    for look in looks:
+        if (kept := storage.get(look.real.name)) is None:
+            continue
+        part = look.real.parts[look.part]
+        told[look.real.name] = describe_storage(
+            kept,
+            as_stored=(
+                np.stack(sampled(list(part.rows))),
+                np.stack(sampled(list(look.shot.embeddings))),
+            ),
+            in_one_form=(
+                embed_sample(part.paths, embedder, config.embedder, form=kept.form),
+                embed_in_form(look.shot.images, embedder, kept.form),
+            ),
+        )
+    return describe_confounds(*stored), told
 
 
 def look_seeds(part: int, images: int, *, seed: int) -> range:

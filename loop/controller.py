@@ -38,7 +38,7 @@ from gapclose.loop.confirm import (
     look_seeds,
     score_looks,
     shoot_look,
-    with_storage,
+    storage_of,
 )
 from gapclose.loop.findings import left_out as left_out_words
 from gapclose.loop.gallery import (
@@ -52,6 +52,7 @@ from gapclose.loop.gallery import (
     note_looked,
     open_gallery,
     rendered_pond,
+    seen_before,
 )
 from gapclose.loop.mixture import Bank
 from gapclose.loop.pace import Pace, probe
@@ -137,6 +138,7 @@ def tune(
             reporter=reporter,
             looked=looked_before(rundir),
             cuts=state.setdefault("cuts", {}),
+            seen=seen_before(rundir),
         )
         missing = left_out([side], relative=rundir.relative)
         for said in [*left_out_words(missing), *compare_searched(rundir, gallery, side)]:
@@ -675,7 +677,11 @@ class _Tuning:
         resting = [n for n in self.state["looks"] if n not in known and self._drawn(n)]
         reading = sum(map(self.pace.reading, resting))
         return kept_back(
-            due, reading=reading, classes=len(self.searches), slowness=self.pace.slowness
+            due,
+            reading=reading,
+            classes=len(self.searches),
+            slowness=self.pace.slowness,
+            budget=self.budget.limits.budget,
         )
 
     def _drawn(self, name: str) -> bool:
@@ -942,9 +948,11 @@ class _Tuning:
 
     def _gap_json(self, clusters: list[dict[str, Any]]) -> dict[str, Any]:
         afters = [after for _, after in self.looks.values()]
-        confounds, gaps = with_storage(self.gaps, afters, self.embedder, self.config)
+        confounds, stored = storage_of(afters, self.embedder, self.config)
         rows = {
-            name: gap.to_json() | {"optimism": self._optimism(gap)} for name, gap in gaps.items()
+            name: replace(gap, stored=stored.get(name)).to_json()
+            | {"optimism": self._optimism(gap)}
+            for name, gap in self.gaps.items()
         }
         # What could not be looked at once more this time keeps its verdict.
         rows = {name: row for name, row in self.kept.items() if name in self.failed} | rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
 from gapclose.loop.progress import Reporter
 from gapclose.loop.rundir import RunDir
-from gapclose.loop.sides import Side, read_side
+from gapclose.loop.sides import Side, photo_id, read_side
 from gapclose.loop.space import Space
 
 Rows = NDArray[np.float32]
@@ -115,6 +115,13 @@ def note_looked(rundir: RunDir, parts: Mapping[str, Sequence[Part]]) -> None:
     rundir.write_json(_LOOKED, looked)
 
 
+def seen_before(rundir: RunDir) -> set[str]:
+    """The photos that a run has searched or confirmed with, by `photo_id`."""
+    searched: dict[str, list[str]] = rundir.read_json(_SEARCHED) if rundir.has(_SEARCHED) else {}
+    looked = [part for parts in looked_before(rundir).values() for part in parts]
+    return {photo for photos in [*searched.values(), *looked] for photo in photos}
+
+
 def compare_searched(rundir: RunDir, gallery: Mapping[str, RealClass], side: Side) -> list[str]:
     """Say which photos of the search came or went since the run last saw them, and keep those.
 
@@ -128,7 +135,7 @@ def compare_searched(rundir: RunDir, gallery: Mapping[str, RealClass], side: Sid
     """
     before: dict[str, list[str]] = rundir.read_json(_SEARCHED) if rundir.has(_SEARCHED) else {}
     now = {
-        name: sorted(side.digests[path].hex()[:16] for path in real.tune.paths)
+        name: sorted(photo_id(side.digests[path]) for path in real.tune.paths)
         for name, real in gallery.items()
     }
     said = []
@@ -142,8 +149,8 @@ def compare_searched(rundir: RunDir, gallery: Mapping[str, RealClass], side: Sid
             )
         if gone or new:
             said.append(
-                f"{name}: of the photos that this run searches with {gone} are gone and {new} are "
-                f"new since it was last started; it goes on with the {len(photos)} there are now"
+                f"{name}: {gone} photos of the tune split were removed and {new} added since the "
+                f"last session; the run goes on with the {len(photos)} there are now"
             )
     if now != before:
         rundir.write_json(_SEARCHED, before | now)
@@ -151,7 +158,7 @@ def compare_searched(rundir: RunDir, gallery: Mapping[str, RealClass], side: Sid
 
 
 def _name(path: Path) -> str:
-    return digest(path)[:16]
+    return photo_id(bytes.fromhex(digest(path)))
 
 
 def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
@@ -214,6 +221,7 @@ def open_gallery(
     reporter: Reporter,
     looked: Mapping[str, Sequence[Sequence[str]]] | None = None,
     cuts: dict[str, int] | None = None,
+    seen: Collection[str] = (),
 ) -> tuple[dict[str, RealClass], Side]:
     """Split and embed every class; what cannot be scored, or repeats others, is left out.
 
@@ -225,6 +233,7 @@ def open_gallery(
         looked: `looked_before`.
         cuts: Class -> which of its cuts is not the first, as it was and as it is now: photos that
             come later must not move those that are there to the other side.
+        seen: `seen_before`: nor may copies of them.
 
     Returns:
         The classes, and the side that they were cut from.
@@ -243,6 +252,7 @@ def open_gallery(
         reporter=reporter,
         loaded={},
         repeats=not rendered,
+        seen=seen,
     )
     gallery = {}
     for name in classes:
@@ -261,13 +271,13 @@ def open_gallery(
             cuts[name] = attempt
         cut = _parts(confirm, (looked or {}).get(name, ()), name)
         parts = tuple(_part(paths, side) for paths in cut)
-        seen = _part(tune, side)
+        searched = _part(tune, side)
         gallery[name] = RealClass(
             name=name,
-            tune=seen,
+            tune=searched,
             parts=parts,
-            kernel=Kernel.fit(seen.rows),
-            judge_kernel=None if seen.judge_rows is None else Kernel.fit(seen.judge_rows),
+            kernel=Kernel.fit(searched.rows),
+            judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
         )
     return gallery, side
 

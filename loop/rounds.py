@@ -7,6 +7,7 @@ in seconds that it is given; it draws nothing and knows no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,10 +15,11 @@ from typing import Final
 # Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
+MOST_CLOSING: Final = 0.6  # of the budget
 DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
 SLACK: Final = 0.15  # of the looks: they take longer than trials told, or a sure mixture fails
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
-FEW_BASELINES: Final = 0.25  # this: one that cannot call its class closed only tells the worst
+FEW_BASELINES: Final = 0.25  # this: under 100 images only rank the classes by their gaps
 FEWEST_BASELINE: Final = 24  # images: a gap needs 20, and a few may be invalid
 WORTHWHILE: Final = 1.5  # of what is kept back: with less time, there is too little to search in
 
@@ -83,7 +85,12 @@ def baseline_images(
 
 
 def kept_back(
-    due: Collection[Standing], *, reading: float, classes: int, slowness: float = 1.0
+    due: Collection[Standing],
+    *,
+    reading: float,
+    classes: int,
+    slowness: float = 1.0,
+    budget: float = math.inf,
 ) -> float:
     """Seconds kept back for confirming, the map and the report.
 
@@ -92,12 +99,15 @@ def kept_back(
         reading: Seconds of reading back the looks of classes that rest.
         classes: All of the run.
         slowness: How many times slower the machine is now than closing was measured on.
+        budget: Seconds of the run: closing gets no more than its share, or a very slow machine
+            would try nothing.
     """
     looks = sum(standing.look for standing in due if standing.tried)
     # Of the classes that nothing was tried for, the next one to be picked will want a look.
     looks += max((standing.look for standing in due if not standing.tried), default=0.0)
     doubtful = sum(standing.look for standing in due if standing.tried and standing.doubtful)
     closing = slowness * (CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes)
+    closing = min(closing, MOST_CLOSING * budget)
     return looks + max(SLACK * looks, doubtful) + reading + closing
 
 

@@ -7,7 +7,7 @@ nothing and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -75,6 +75,11 @@ class Side:
         ]
 
 
+def photo_id(digest: bytes) -> str:
+    """How a run folder names a photo: by its content, 16 hex digits."""
+    return digest.hex()[:16]
+
+
 def left_out(sides: Sequence[Side], *, relative: Callable[[Path], str]) -> dict[str, Any]:
     """What of the sides is not in the numbers, as in gap.json.
 
@@ -113,6 +118,7 @@ def read_side(
     loaded: dict[str, Embedder],
     forms: Mapping[str, Form | None] | None = None,
     repeats: bool = True,
+    seen: Collection[str] = (),
 ) -> Side:
     """Embed a side's images, from the cache where it has them, and find their repeats.
 
@@ -128,6 +134,7 @@ def read_side(
         loaded: Embedders by name that need not be loaded again; what is loaded joins them.
         forms: What a class's images are put through first.
         repeats: Whether to look for them; a rendered pond has none.
+        seen: `photo_id` of files that were used before: of a repeat they are what is kept.
 
     Raises:
         EmbedderError: An embedder's name is wrong, or it gives numbers that are not finite.
@@ -152,7 +159,7 @@ def read_side(
     groups = images.groups()
     for number, cls in enumerate(classes, start=1):
         read = [p for p in images.of(cls) if all(p in one.rows for one in found)]
-        mine = list(_repeats(cls, name, read, found[0], groups)) if repeats else []
+        mine = list(_repeats(cls, name, read, found[0], groups, seen)) if repeats else []
         dropped = {path for row in mine if not row["counted"] for path in row["copies"]}
         paths[cls] = tuple(path for path in read if str(path) not in dropped)
         again += mine
@@ -246,7 +253,12 @@ def _split_up(together: Embedded, of: Mapping[str, Sequence[Path]]) -> dict[str,
 
 
 def _repeats(
-    cls: str, name: str, paths: Sequence[Path], made: _Passes, groups: Mapping[Path, str]
+    cls: str,
+    name: str,
+    paths: Sequence[Path],
+    made: _Passes,
+    groups: Mapping[Path, str],
+    seen: Collection[str],
 ) -> Iterator[dict[str, Any]]:
     """The repeats of a class, as rows of gap.json."""
     if len(paths) < 2:
@@ -260,6 +272,7 @@ def _repeats(
         embeddings=np.stack([made.rows[path] for path in paths]),
         thumbnails=thumbnails,
         groups=[groups.get(path) for path in paths],
+        seen=[photo_id(made.digests[path]) in seen for path in paths],
     ):
         yield {
             "class": cls,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,15 @@ from gapclose.analysis.confounds import (
     equalize,
 )
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.gap import MIN_IMAGES, ClassGap, Floor, mmd2
+from gapclose.analysis.gap import MIN_IMAGES, Floor, mmd2
 from gapclose.analysis.kernel import Kernel
 
 Rows = NDArray[np.float32]
 
+Item = TypeVar("Item")
+
 SAMPLED: Final = 200
-"""Images a side that the gap in the other form is taken of: it is told beside the gap, no test."""
+"""Images a side that both gaps are taken of: they are told beside the class's own, no test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +69,10 @@ def compare_storage(
     return found
 
 
-def sampled(paths: Sequence[Path]) -> list[Path]:
-    """At most `SAMPLED` of the files, spread evenly."""
-    step = max(len(paths) / SAMPLED, 1.0)
-    return [paths[int(i * step)] for i in range(min(len(paths), SAMPLED))]
+def sampled(items: Sequence[Item]) -> list[Item]:
+    """At most `SAMPLED` of them, spread evenly."""
+    step = max(len(items) / SAMPLED, 1.0)
+    return [items[int(i * step)] for i in range(min(len(items), SAMPLED))]
 
 
 def embed_sample(
@@ -90,50 +92,48 @@ def embed_sample(
 def embed_in_form(
     images: Sequence[NDArray[np.uint8]], embedder: Embedder, form: Form | None
 ) -> Rows:
-    """Embed some drawn images in a form, or as they are."""
-    few = list(images[:SAMPLED])
+    """Embed some drawn images in a form."""
+    few = sampled(images)
     rows = embedder.embed(few if form is None else [equalize(image, form) for image in few])
     return rows[np.isfinite(rows).all(axis=1)]
 
 
-def told(
-    gap: ClassGap, storage: Storage, *, real: Rows, synthetic: Rows, equalized: bool
+def describe_storage(
+    storage: Storage, *, as_stored: tuple[Rows, Rows], in_one_form: tuple[Rows, Rows]
 ) -> dict[str, Any]:
     """What gap.json says of a class that is stored differently.
 
+    Both gaps are of the same few images, and in floors of as many, so that they can be compared
+    with each other. The class's own row has the gap of all images.
+
     Args:
-        gap: The class's row.
         storage: How it is stored.
-        real: (n, d) embeddings of some images in the form that the row's own are not in.
-        synthetic: (m, d) likewise.
-        equalized: Whether the row's own images are in one form.
+        as_stored: (n, d) and (m, d) embeddings of some photos and some synthetic images.
+        in_one_form: Of the same images, put through the form.
     """
-    value = ratio = None
-    if min(len(real), len(synthetic)) >= MIN_IMAGES:
-        kernel = Kernel.fit(real)
-        value = mmd2(real=real, synthetic=synthetic, kernel=kernel)
-        floor = Floor.fit(real, kernel=kernel)
-        # At the sizes of the row's own floor, so that both ratios have one unit.
-        ratio = floor.ratio(value, n_real=gap.n_real, n_synthetic=gap.n_synthetic)
-    own, other = ("in_one_form", "as_stored") if equalized else ("as_stored", "in_one_form")
-    return {
+    out: dict[str, Any] = {
         "real": storage.real,
         "synthetic": storage.synthetic,
         "differs": list(storage.differs),
         "form": str(storage.form),
-        f"gap_{own}": gap.gap,
-        f"ratio_{own}": gap.ratio,
-        f"gap_{other}": value,
-        f"ratio_{other}": ratio,
     }
+    for key, (real, synthetic) in (("as_stored", as_stored), ("in_one_form", in_one_form)):
+        gap = ratio = None
+        if min(len(real), len(synthetic)) >= MIN_IMAGES:
+            kernel = Kernel.fit(real)
+            gap = mmd2(real=real, synthetic=synthetic, kernel=kernel)
+            floor = Floor.fit(real, kernel=kernel)
+            ratio = floor.ratio(gap, n_real=len(real), n_synthetic=len(synthetic))
+        out |= {f"gap_{key}": gap, f"ratio_{key}": ratio}
+    return out
 
 
 __all__ = [
     "SAMPLED",
     "Storage",
     "compare_storage",
+    "describe_storage",
     "embed_in_form",
     "embed_sample",
     "sampled",
-    "told",
 ]

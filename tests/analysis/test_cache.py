@@ -201,7 +201,7 @@ def test_forms_do_not_mix(photos: list[Path]) -> None:
     plain = embed_files(photos, NAME)
     equal = embed_files(photos, NAME, form=form)
     assert equal.n_new == 30
-    by_hand = [equalize(read_rgb(path), size=(2, 2), quality=80) for path in photos]
+    by_hand = [equalize(read_rgb(path), form) for path in photos]
     np.testing.assert_array_equal(equal.embeddings, MeanColour().embed(by_hand))
     assert embed_files(photos, NAME, form=form).n_new == 0
     np.testing.assert_array_equal(embed_files(photos, NAME).embeddings, plain.embeddings)
@@ -346,15 +346,48 @@ def test_one_row_that_is_not_finite_is_named_and_the_rest_goes_on(
     found = embed_files(photos, NAME, batch_size=7)
     ((path, why),) = found.invalid
     assert path == photos[4]
-    assert "not finite" in why
+    assert "non-finite" in why
     assert len(found.paths) == 29
     new_process()
     assert len(embed_files(photos, NAME).paths) == 30, "another time it may do better"
+
+
+def test_a_few_rows_that_are_never_finite_end_no_second_look(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [*photos]
+    for number, path in enumerate(photos * 2):
+        many.append(path.with_stem(f"{path.stem}-{number}"))
+        draw((3 * number, 7, 2 * number)).save(many[-1])
+    not_finite(monkeypatch, {10, 40, 70, 80})
+    assert len(embed_files(many, NAME).invalid) == 4
+    new_process()
+    not_finite(monkeypatch, {0, 1, 2, 3})  # these four alone are asked for again
+    assert len(embed_files(many, NAME).invalid) == 4
+
+
+def test_large_images_come_in_small_batches(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    embed = MeanColour.embed
+
+    def counted(self: MeanColour, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        sizes.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(MeanColour, "embed", counted)
+    monkeypatch.setattr(cache, "_FIRST", 4)
+    monkeypatch.setattr(cache, "_BATCH_BYTES", 3 * 6 * 4 * 3)  # three of them
+    found = embed_files(photos, NAME)
+    np.testing.assert_array_equal(found.embeddings, expected(photos))
+    assert sizes[0] == 4, "before a size is known"
+    assert max(sizes[2:-1]) == 3, "the last are those that were expected"
 
 
 def test_many_rows_that_are_not_finite_name_the_embedder(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     not_finite(monkeypatch, set(range(0, 30, 2)))
-    with pytest.raises(EmbedderError, match="features that are not finite for 4 of 7 images"):
+    with pytest.raises(EmbedderError, match="non-finite features for 4 of 30 images"):
         embed_files(photos, NAME, batch_size=7)

@@ -91,6 +91,26 @@ def test_chroma_subsampling_counts(tmp_path: Path) -> None:
     assert common_form(*stored(real, synthetic)) == Form(size=None, quality=90, chroma="4:2:0")
 
 
+def test_codecs_that_lose_nothing_are_as_one(tmp_path: Path) -> None:
+    real = scan(folder_of(tmp_path / "r", "png", [(32, 32)] * 30))
+    synthetic = scan(folder_of(tmp_path / "s", "bmp", [(32, 32)] * 30))
+    assert described(real, synthetic) == []
+    assert common_form(*stored(real, synthetic)) is None
+
+
+def test_a_single_jpeg_a_side_tells_no_quality() -> None:
+    def side(quality: int) -> Confounds:
+        return Confounds(
+            codecs=("png",) * 99 + ("jpeg",),
+            heights=(32,) * 100,
+            widths=(32,) * 100,
+            qualities=(quality,),
+            chromas=("4:2:0",),
+        )
+
+    assert differences(side(40), side(95)) == ()
+
+
 def test_one_class_of_ten_is_named(tmp_path: Path) -> None:
     like = stored(scan(folder_of(tmp_path / "a", "png", [(32, 32)] * 30)))[0]
     small = stored(scan(folder_of(tmp_path / "b", "jpg", [(16, 16)] * 30, quality=35)))[0]

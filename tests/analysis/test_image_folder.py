@@ -220,9 +220,15 @@ def test_metadata_names_class_and_group(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert found.classes == ("all", "cat", "dog")
     assert found.groups() == {tmp_path / "a.png": "clip 1"}
-    for broken in ("{", '["a.png"]', '{"class": "cat"}', '{"file_name": 3}', "[" * 9000):
+    assert scan(tmp_path / ".." / tmp_path.name).classes == found.classes, "by whatever path"
+    numbers = [{"file_name": name, "class": k} for k, name in enumerate(("a.png", "b.png"))]
+    lines = [json.dumps(row) for row in [*numbers, {"other_file_name": "c.png"}]]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    assert scan(tmp_path).classes == ("0", "1", "all")
+    broken_lines = ("{", '["a.png"]', '{"file_name": 3}', '{"group": [1]}', "[" * 9000)
+    for broken in broken_lines:
         (tmp_path / "metadata.jsonl").write_text(text + broken)
-        with pytest.raises(RealDataError, match=r"metadata\.jsonl, line 4: no JSON object with"):
+        with pytest.raises(RealDataError, match=r"metadata\.jsonl, line 4: no JSON object whose"):
             scan(tmp_path)
 
 

