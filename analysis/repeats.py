@@ -38,6 +38,7 @@ _NEIGHBORS: Final = 5  # of each image, at most: chains do the rest
 # Gradients that correlate so much are of one photo: among those pairs of different CIFAR-10 photos
 # 1 % reach 0.4 to 0.6, shifted crops 0.95, JPEGs of quality 30 0.85, crops of nine tenths 0.75.
 _ALIKE: Final = 0.7
+_SIMILAR: Final = 0.35  # cosine of two signatures, below which gradients need not be compared
 # Rendered scenes and digits are all alike (random pairs of the pond's frogs: 0.57 in the median,
 # 0.75 in the upper tenth). There repeats are what lies far beyond that, on Fisher's scale.
 _BEYOND: Final = 6.0
@@ -234,11 +235,14 @@ def _alike_pairs(
     wanted = sorted({i for pair in pairs for i in pair})
     place = {row: at for at, row in enumerate(wanted)}
     shown = thumbnails(wanted)
+    left, right = (np.array([place[i] for i in side]) for side in zip(*pairs, strict=True))
+    marks = signatures(shown)
+    similar = np.flatnonzero(np.einsum("ij,ij->i", marks[left], marks[right]) >= _SIMILAR)
     found: list[tuple[int, int, float]] = []
-    for start in range(0, len(pairs), _PAIRS):
-        chunk = pairs[start : start + _PAIRS]
-        left, right = ([place[i] for i in side] for side in zip(*chunk, strict=True))
-        scores = alike(shown[left], shown[right]).tolist()
+    for start in range(0, len(similar), _PAIRS):
+        some = similar[start : start + _PAIRS]
+        chunk = [pairs[i] for i in some]
+        scores = alike(shown[left[some]], shown[right[some]]).tolist()
         scored = zip(chunk, scores, strict=True)
         found += [(i, j, score) for (i, j), score in scored if score >= _ALIKE]
     return found

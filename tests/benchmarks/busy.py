@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,9 @@ def demo(folder: Path, *, loops: int, budget: str | None) -> tuple[str, bool]:
     words = ["demo", "--out", str(out), *([] if budget is None else ["--budget", budget])]
     with busy(loops):
         command = [sys.executable, "-c", DEMO, *words]
+        start = time.perf_counter()
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - start
     if finished.returncode:
         raise SystemExit(finished.stderr)
     run = Run.open(out)
@@ -57,7 +60,7 @@ def demo(folder: Path, *, loops: int, budget: str | None) -> tuple[str, bool]:
     row = (
         f"{loops:5} {len(run.trials):7} {len(worked_on):7} {before['n_synthetic']:9}"
         f" {before['ratio']:8.1f} -> {after['ratio']:5.1f} {fall:6.1f} %"
-        f" {confirmed:6} of {len(rows):2} {used:8.0f} of {allowed:.0f} s"
+        f" {confirmed:6} of {len(rows):2} {used:8.0f} of {allowed:.0f} s, {wall:.0f} s in all"
     )
     return row, fall >= FALL and used <= allowed + LATE
 
