@@ -61,7 +61,7 @@ from gapclose.loop.prior import word_prior
 from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.rounds import WORTHWHILE, Standing, baseline_images, kept_back, taken_up
 from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir, UnwritableError, plain, write_bytes
+from gapclose.loop.rundir import RunDir, is_machines_fault, plain, write_bytes
 from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
 from gapclose.loop.sides import Side, left_out
 from gapclose.loop.space import Params, Space
@@ -570,9 +570,9 @@ class _Tuning:
                 raise GenerationError(f"{shot.invalid} of its images are invalid{shot.why()}")
             images = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
             finding = search.absorb(proposal, images)
-        except UnwritableError:
-            raise  # a full disk says nothing of a recipe: the trial is done again
         except Exception as error:
+            if is_machines_fault(error):
+                raise  # a full disk says nothing of a recipe: the trial is done again
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be drawn: it is the config that is wrong
             self._log_error(f"trial {proposal.number} of {name} failed", error)
@@ -736,9 +736,11 @@ class _Tuning:
             if self.looked.get(name) == (part, trials, atoms):
                 return
             self.looks[name] = self._shoot(name, part, atoms, mixture)
-        except (GeneratorConfigError, UnwritableError):
+        except GeneratorConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - one class cannot be confirmed, the run goes on
+        except Exception as error:
+            if is_machines_fault(error):
+                raise
             self._log_error(f"{name} could not be confirmed", error)
             self.failed[name] = f"its confirmation failed: {error}"
             return

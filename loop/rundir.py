@@ -39,6 +39,7 @@ __all__ = [
     "UnwritableError",
     "appears",
     "environment",
+    "is_machines_fault",
     "kept",
     "plain",
     "unwritable",
@@ -113,9 +114,16 @@ _REMEDIES: Final = {
 }
 
 
+def is_machines_fault(error: BaseException) -> bool:
+    """Whether a full or failing disk is to blame, and no recipe and no generator."""
+    return isinstance(error, OSError) and (
+        isinstance(error, UnwritableError) or error.errno in _REMEDIES
+    )
+
+
 @contextlib.contextmanager
 def kept(path: Path) -> Iterator[None]:
-    """Raises UnwritableError, of `path`, where the system refuses what is written to it."""
+    """Raises UnwritableError, naming `path`, where the system refuses what is written to it."""
     try:
         yield
     except UnwritableError:
