@@ -67,7 +67,7 @@ def test_what_the_config_has_wrong_is_exit_2_before_a_photo_is_embedded(
         (tiny, {"size": 33}, "generator.size: 33x33 must be multiples of 2"),
     ):
         file = config(tmp_path, photos, model, **options)
-        with patch("gapclose.loop.gallery.embed_files") as embedded:
+        with patch("gapclose.loop.sides.embed_files") as embedded:
             code, err = here(command, file, "--out", tmp_path / "run")
         assert code == 2, err
         assert says in last_line(err)

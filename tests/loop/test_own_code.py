@@ -114,7 +114,7 @@ def test_what_returns_the_wrong_thing_is_found_before_a_photo_is_embedded(
     (tmp_path / "world.py").write_text(WORLD.format(body=body))
     kind = {"kind": "./world.py:Renderer"}
     config = written(tmp_path / "c.yaml", photos, generator=kind)
-    with patch("gapclose.loop.gallery.embed_files") as embedded:
+    with patch("gapclose.loop.sides.embed_files") as embedded:
         code, err = here(command, config, "--out", tmp_path / "run")
     assert code == 2, err
     (said,) = err.splitlines()
