@@ -38,7 +38,10 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
     assert code == 0, err
     run = Run.open(tmp_path / "run")
     assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
-    assert run.state["images"] == 200
+    # By the pace, baselines may be smaller than 100; one more image has loaded the models.
+    sizes = [len(row["seeds"]) for row in run.trials]
+    assert all(24 <= size <= 100 for size in sizes)
+    assert run.state["images"] == 1 + sum(sizes)
     for row in run.gap["classes"]:
         assert row["gap"] == row["before"]["gap"]
         assert row["confirmed"] is False  # plain frogs are green; ships are all one gray
