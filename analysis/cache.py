@@ -28,7 +28,13 @@ from gapclose.analysis.decode import (
     decoder_release,
     read_rgb,
 )
-from gapclose.analysis.embedding import Embedder, EmbedderError, identity, make_embedder
+from gapclose.analysis.embedding import (
+    Embedder,
+    EmbedderError,
+    finite_rows,
+    identity,
+    make_embedder,
+)
 from gapclose.analysis.image_folder import digest
 from gapclose.analysis.shards import Table
 
@@ -210,7 +216,7 @@ class _Work:
         self._largest = max([self._largest, *(image.nbytes for image in images.values())])
         if images:
             rows = self._embedder.embed(list(images.values()))
-            finite = np.atleast_1d(np.isfinite(rows).all(axis=1))
+            finite = finite_rows(rows)
             fresh = {}
             for key, row, is_finite in zip(images, rows, finite, strict=True):
                 if is_finite:

@@ -34,6 +34,7 @@ __all__ = [
     "TextEmbedder",
     "check_embedder",
     "check_embedders",
+    "finite_rows",
     "identity",
     "is_code",
     "make_embedder",
@@ -173,6 +174,11 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     rows[~np.isfinite(rows).all(axis=1)] = np.nan
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def finite_rows(rows: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Of which rows every number is finite: the images of the others are not scored."""
+    return np.atleast_1d(np.isfinite(rows).all(axis=1))
 
 
 def _parse(name: str) -> tuple[str, str]:

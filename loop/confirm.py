@@ -16,7 +16,7 @@ from PIL import Image
 
 from gapclose.analysis.confounds import LOSSLESS, Confounds, describe_confounds, read_confounds
 from gapclose.analysis.coverage import duplicates
-from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.analysis.gap import LEVEL, MIN_IMAGES, ClassGap, guard_objections, mmd2
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.base import GenerationError
@@ -110,7 +110,7 @@ def shoot_look(
     judge_rows = None
     if judge is not None:
         judge_rows = judge.embed(list(shot.images))
-        finite = np.atleast_1d(np.isfinite(judge_rows).all(axis=1))
+        finite = finite_rows(judge_rows)
         shot, judge_rows = shot.only(finite), judge_rows[finite]
     if len(shot.seeds) < MIN_IMAGES:
         raise GenerationError(

@@ -23,7 +23,7 @@ from gapclose.analysis.confounds import (
     differences,
     equalize,
 )
-from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.analysis.gap import MIN_IMAGES, Floor, mmd2
 from gapclose.analysis.kernel import Kernel
 
@@ -95,7 +95,7 @@ def embed_in_form(
     """Embed some drawn images in a form."""
     few = sampled(images)
     rows = embedder.embed(few if form is None else [equalize(image, form) for image in few])
-    return rows[np.isfinite(rows).all(axis=1)]
+    return rows[finite_rows(rows)]
 
 
 def describe_storage(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.generators.base import GenerationError, Generator, generate_all
 from gapclose.generators.camera import photograph
 from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch
@@ -131,7 +131,7 @@ class Studio:
             generated=generated,
             faults=faults,
         )
-        return shot.only(np.atleast_1d(np.isfinite(embeddings).all(axis=1)))
+        return shot.only(finite_rows(embeddings))
 
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed photographed images."""

@@ -21,17 +21,6 @@ from gapclose.analysis.confounds import (
 from gapclose.analysis.image_folder import ImageSet, scan
 
 
-def save(
-    path: Path, colour: tuple[int, int, int] = (10, 200, 30), size: tuple[int, int] = (4, 4)
-) -> Path:
-    """Write one image of one colour but for its last pixel: one colour alone is no picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("RGB", size, colour)
-    image.putpixel((size[0] - 1, size[1] - 1), (255, 0, 255))
-    image.save(path)
-    return path
-
-
 def stored(*sides: ImageSet) -> list[Confounds]:
     return [read_confounds([file.path for file in side.files]) for side in sides]
 
