@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -210,7 +210,7 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)
-    return scan(folder)
+    return replace(scan(folder), others=())  # beside the photos lies what they show
 
 
 def open_gallery(
