@@ -46,11 +46,11 @@ from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.report import write_report
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
-from gapclose.loop.search import Mixture
 from gapclose.loop.sides import Side, left_out, read_side
 from gapclose.loop.space import Space
 from gapclose.loop.storage import compare_storage, describe_storage, embed_sample, sampled
 from gapclose.loop.studio import Studio
+from gapclose.loop.trial import Mixture
 
 log = logging.getLogger(__name__)
 

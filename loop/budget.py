@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they all share
 FEWEST_SETTINGS: Final = 4
-MOST_SETTINGS: Final = 30
+MOST_SETTINGS: Final = 8
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
 FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls behind
 FEWEST_FAIR: Final = 6  # the fewest settings trials, and some whole recipes
@@ -121,9 +121,9 @@ class Budget:
 
         def worth(name: str) -> float:
             search = wanting[name]
-            gap = max(search.gap, search.unseen_gap, 0.0) / search.floor
+            gap = max(search.expected, search.unseen_gap, 0.0) / search.floor
             cost = (seconds or {}).get(name, 1.0) if self.by_clock else 1.0
-            return gap * FADING**search.joint_since_gain / max(cost, 1e-3)
+            return gap * FADING**search.since_gain / max(cost, 1e-3)
 
         # A trial or two would only cost the class a look: nothing comes of so few.
         fair = FAIR_SHARE * sum(search.number for search in wanting.values()) / len(wanting)

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gapclose.analysis.confounds import LOSSLESS, Confounds, describe_confounds, read_confounds
 from gapclose.analysis.coverage import duplicates
@@ -23,9 +22,9 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.appraisal import Evidence, appraise, label_agreement_of
 from gapclose.loop.config import RunConfig
-from gapclose.loop.gallery import Part, RealClass
+from gapclose.loop.gallery import RealClass, one_size
 from gapclose.loop.rundir import RunDir, write_images
-from gapclose.loop.search import RUN_SEEDS, Mixture
+from gapclose.loop.search import RUN_SEEDS
 from gapclose.loop.storage import (
     compare_storage,
     describe_storage,
@@ -34,17 +33,21 @@ from gapclose.loop.storage import (
     sampled,
 )
 from gapclose.loop.studio import Shot, Studio
+from gapclose.loop.trial import Mixture
 
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
 INVALID_SHARE: Final = 0.05
 _CONFIRM_SEEDS: Final = 15_000_000  # a class's trials would be 13,000 before they came so far
 _LOOK_SEEDS: Final = 100_000
-_SIZES_READ: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One class's fresh images and what they are held against."""
+    """One class's fresh images and what they are held against.
+
+    Attributes:
+        mixture: What was drawn from; its gap is that of these very images to the tune split.
+    """
 
     real: RealClass
     part: int
@@ -124,26 +127,20 @@ def shoot_look(
         sample_row(studio.rundir, path, real.name, stage, jobs[number][0], seed)
         for path, number, seed in zip(paths, shot.recipes, shot.seeds, strict=True)
     ]
+    seen = mmd2(real=real.tune.rows, synthetic=shot.embeddings, kernel=real.kernel)
     return Look(
         real=real,
         part=part,
-        mixture=mixture,
+        mixture=replace(mixture, gap_tune=seen),
         shot=shot,
         judge_rows=judge_rows,
         # Frequencies are per pixel: of other sizes they would compare sizes.
-        spectra=Spectrum().embed(shot.images) if _one_size(shot, real.parts[part]) else None,
+        spectra=Spectrum().embed(shot.images)
+        if one_size(shot.images, real.parts[part].paths)
+        else None,
         rows=rows,
         real_paths=tuple(studio.rundir.relative(path) for path in real.parts[part].paths),
     )
-
-
-def _one_size(shot: Shot, part: Part) -> bool:
-    """Whether the images are of the one size of the first real ones."""
-    sizes = {image.shape[1::-1] for image in shot.images}
-    for path in part.paths[:_SIZES_READ]:
-        with Image.open(path) as photo:
-            sizes.add(photo.size)
-    return len(sizes) == 1
 
 
 def stored_of(looks: Sequence[Look]) -> tuple[dict[str, Confounds], dict[str, Confounds]]:

@@ -28,6 +28,7 @@ from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.gap import MIN_CLOSED, MIN_IMAGES, ClassGap, Floor
 from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.recipe import Camera
 from gapclose.generators.registry import make_generator
 from gapclose.loop.budget import Budget
 from gapclose.loop.closing import NAMED, clusters_of, in_short, shown_samples
@@ -54,6 +55,8 @@ from gapclose.loop.gallery import (
     rendered_pond,
     seen_before,
 )
+from gapclose.loop.imaging import IMAGES, LEAST, choose_camera, views_of
+from gapclose.loop.importance import importances
 from gapclose.loop.mixture import Bank
 from gapclose.loop.pace import Pace, probe
 from gapclose.loop.pointing import Selection, pointed_prompts, selections
@@ -62,12 +65,14 @@ from gapclose.loop.progress import Reporter, SilentReporter
 from gapclose.loop.rounds import WORTHWHILE, Standing, baseline_images, kept_back, taken_up
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir, is_machines_fault, plain, write_bytes
-from gapclose.loop.search import FAILURES, ClassSearch, Images, Mixture, Proposal
+from gapclose.loop.search import FAILURES, MOST_BATCH, ClassSearch
+from gapclose.loop.shares import shares_of
 from gapclose.loop.sides import Side, left_out
 from gapclose.loop.space import Params, Space
 from gapclose.loop.studio import Studio
 from gapclose.loop.study import Record, Storage, open_storage, open_study_file
 from gapclose.loop.tags import GAP
+from gapclose.loop.trial import Images, Mixture, Proposal
 from gapclose.loop.wording import LIMIT_REACHED, OUT_OF_BUDGET, TOO_LITTLE_TIME, size
 
 __all__ = ["tune"]
@@ -198,7 +203,7 @@ class _Tuning:
         new: dict[str, Any] = {"id": secrets.token_hex(4), "started": time.time()}
         new |= {"looks": {}, "classes": {}, "pointed": {}, "reopened": {}, "mended": {}}
         new |= {"shot": {}, "images": 0}
-        new |= {"mendable": [], "spare": False}
+        new |= {"mendable": [], "spare": False, "camera": None}
         self.state = new | state
         self.images_before = int(self.state["images"])  # in earlier sessions
         self.spaces = {name: Space.of(config, name) for name in gallery}
@@ -258,6 +263,7 @@ class _Tuning:
             floor=self._floor(real, self.config.confirm.images),
             baseline_floor=self._floor(real, BASELINE_IMAGES),
             images_per_trial=self.config.tune.images_per_trial,
+            confirm_images=self.config.confirm.images,
             baseline_images=BASELINE_IMAGES,
             seed=self.config.tune.seed,
         )
@@ -353,7 +359,7 @@ class _Tuning:
             if proposal.stage == "baseline":
                 self._size_baseline(row["class"], len(row["seeds"]))
             if row["state"] == "complete":
-                search.absorb(proposal, self._stored(row))
+                search.absorb(proposal, self._stored(_evidence(row["class"], row["number"])))
                 for recipe, seeds in proposal.jobs:
                     self.studio.remember(row["class"], recipe.draw.fingerprint(), seeds)
             else:
@@ -440,14 +446,59 @@ class _Tuning:
         if pointed is not None and pointed["at"] == search.number:
             search.point(pointed["prompts"])
             search.reopen()
+        chosen = self.state["camera"]
+        if chosen is not None and chosen["at"][name] == search.number and not search.imaged:
+            images = self._stored(f"{name}-camera")
+            search.rephotograph(Camera.from_json(chosen["camera"]), images)
+            self.spaces[name] = search.space
 
-    def _stored(self, row: dict[str, Any]) -> Images:
-        arrays = load_file(self.rundir.embeddings_path(_evidence(row["class"], row["number"])))
+    def _stored(self, evidence: str) -> Images:
+        arrays = load_file(self.rundir.embeddings_path(evidence))
         return Images(
             embeddings=arrays["embeddings"],
             recipes=tuple(int(i) for i in arrays["recipes"]),
             seeds=tuple(int(i) for i in arrays["seeds"]),
         )
+
+    def _store(self, evidence: str, images: Images) -> None:
+        arrays: dict[str, Any] = {
+            "embeddings": images.embeddings,
+            "recipes": np.asarray(images.recipes, dtype=np.int64),
+            "seeds": np.asarray(images.seeds, dtype=np.int64),
+        }
+        write_bytes(self.rundir.embeddings_path(evidence), save(arrays))
+
+    def _set_camera(self, name: str) -> None:
+        """Choose the run's camera once the class to be tried has had its first prompts.
+
+        All classes have their baselines then, and nothing is drawn for it.
+        """
+        search = self.searches[name]
+        if self.state["camera"] is not None or not search.opened or not search.space.cameras:
+            return
+        known = [n for n, s in self.searches.items() if s.has_baseline]
+        images = max(LEAST, IMAGES // len(known))
+        views = [
+            view
+            for n in known
+            for view in views_of(self.searches[n], self.gallery[n], self.studio, images=images)
+        ]
+        camera = choose_camera(
+            views,
+            cameras=search.space.cameras,
+            start=search.space.camera,
+            seed=self.config.tune.seed,
+        )
+        for n, its in self.searches.items():
+            jobs = [(replace(recipe, camera=camera), seeds) for recipe, seeds in its.drawn()]
+            shot = self.studio.shoot(n, jobs, partly=True)
+            images_of = Images(embeddings=shot.embeddings, recipes=shot.recipes, seeds=shot.seeds)
+            self._store(f"{n}-camera", images_of)
+        at = {n: its.number for n, its in self.searches.items()}
+        self.state["camera"] = {"camera": camera.to_json(), "at": at}
+        self._save_state()
+        for n in self.searches:
+            self._retell(n)
 
     def _tune(self) -> list[str]:
         """Try until nothing is to be tried, or some are to be looked at early: these."""
@@ -506,7 +557,7 @@ class _Tuning:
         if look is None:
             return False
         # What a person asked for is to be tried, and then looked at.
-        asked = search.pending or (search.pointed and look["atoms"] != len(search.bank))
+        asked = search.pending or (search.pointed and look["atoms"] != search.evidence)
         return not self._parts_left(name) or (bool(look["confirmed"]) and not asked)
 
     def _parts_left(self, name: str) -> bool:
@@ -534,6 +585,7 @@ class _Tuning:
             check_drawn(self.config)
             self.drawable = True
         self._fit_baseline(name)
+        self._set_camera(name)
         proposal = search.propose(
             settings_trials=self.budget.settings_trials(
                 search,
@@ -546,6 +598,7 @@ class _Tuning:
                 reserve=self._reserve(),
             ),
             hints=self._hints(name),
+            batch=self._batch(name),
         )
         start = time.perf_counter()
         row: dict[str, Any] = {
@@ -580,16 +633,7 @@ class _Tuning:
             row |= {"state": "fail", "error": f"{type(error).__name__}: {error}"}
             row |= {"invalid": invalid, "gap": None, "mixture_gap": None, "value": None}
         else:
-            write_bytes(
-                self.rundir.embeddings_path(_evidence(name, proposal.number)),
-                save(
-                    {
-                        "embeddings": shot.embeddings,
-                        "recipes": np.asarray(shot.recipes),
-                        "seeds": np.asarray(shot.seeds),
-                    }
-                ),
-            )
+            self._store(_evidence(name, proposal.number), images)
             row |= {"state": "complete", "error": None, "invalid": shot.invalid}
             row |= {"gap": finding.gap, "mixture_gap": finding.mixture_gap}
             row["value"] = finding.value
@@ -606,6 +650,14 @@ class _Tuning:
             self.pace.note_probe(probe())
         self._note_winner(name)
         self._say(name, row)
+
+    def _batch(self, name: str) -> int | None:
+        """Images of a mixture that there is time for; None for as many as are usual."""
+        if not self.budget.by_clock:
+            return None
+        each = self.pace.trial(name) / self.config.tune.images_per_trial
+        left = (self.budget.left - self._reserve()) / max(each, 1e-6)
+        return int(min(max(left, self.config.tune.images_per_trial), MOST_BATCH))
 
     def _load(self, name: str, proposal: Proposal) -> float:
         """Load the models by one image, and return when: the pace is that of those after it."""
@@ -690,15 +742,14 @@ class _Tuning:
 
     def _standing(self, name: str) -> Standing:
         search, look = self.searches[name], self.state["looks"].get(name)
-        tried = not _untried(search, len(search.bank))
-        gap = max(search.gap, 0.0 if look is None else look.get("gap", 0.0))
+        tried = not _untried(search, search.evidence)
+        gap = max(search.expected, 0.0 if look is None else look.get("gap", 0.0))
         return Standing(
             name=name,
             gap=gap / search.floor,
-            left=search.gap / max(search.baseline_gap, 1e-9),
             look=self.pace.look(name),
             tried=tried,
-            new=tried and (look is None or look["atoms"] != len(search.bank)),
+            new=tried and (look is None or look["atoms"] != search.evidence),
         )
 
     # Confirming
@@ -763,7 +814,7 @@ class _Tuning:
         part left, what was looked at last stays.
         """
         search, last = self.searches[name], self.state["looks"].get(name)
-        atoms = len(search.bank)
+        atoms = search.evidence
         if last is None:
             return 0, search.number, atoms, search.mixture()
         new = self.searching and last["atoms"] != atoms
@@ -791,10 +842,14 @@ class _Tuning:
             seeds = look_seeds(part, config.confirm.images, seed=config.tune.seed)
         fresh: dict[str, Any] = {"stage": "tuned", "seeds": seeds} | shared
         after, drawn = shoot_look(self.studio, mixture=mixture, **fresh), mixture.jobs(seeds)
-        if mixture.recipes != baseline.recipes and after.gap() >= before.gap():
-            # No class may end worse than it began: what does not help is not kept.
-            after = shoot_look(self.studio, mixture=baseline, **fresh)
-            drawn += baseline.jobs(seeds)
+        # No class may end worse than it began: what does not help is not kept. The baseline was
+        # chosen by nobody, so its images of trial 0 serve once more, under the run's camera first.
+        for recipe in dict.fromkeys((search.plain, search.space.baseline)):
+            if after.mixture.recipes == baseline.recipes or after.gap() < before.gap():
+                break
+            kept = Mixture(recipes=(recipe,), weights=(1.0,), gap_tune=math.nan)
+            fresh["seeds"] = search.baseline_seeds
+            after = shoot_look(self.studio, mixture=kept, **fresh)
         # A run that is interrupted now reads these images, and does not draw them again.
         self.state["shot"].setdefault(name, {})[str(part)] = [
             (recipe.draw.fingerprint(), block[0], len(block)) for recipe, block in drawn
@@ -870,7 +925,7 @@ class _Tuning:
             search = self.searches[name]
             if name in self.state["mendable"]:
                 self._mend(name)
-            if not _untried(search, len(search.bank)):  # such a class was never closed
+            if not _untried(search, search.evidence):  # such a class was never closed
                 search.reopen(unseen_gap=looks[name].get("gap", 0.0))
                 # A resumed run must take up the class again at this very trial.
                 told = {"at": search.number, "gap": search.unseen_gap}
@@ -883,7 +938,7 @@ class _Tuning:
         look, search = self.state["looks"][name], self.searches[name]
         if self._rests(name):
             return False
-        if look["atoms"] != len(search.bank):
+        if look["atoms"] != search.evidence:
             return True
         if search.stopped() or self.budget.spent(search):
             return False  # a look would see nothing new, and no time is to be kept back for it
@@ -900,7 +955,7 @@ class _Tuning:
             return False
         if search.failures >= FAILURES:
             return name in self.state["mendable"]
-        return not _untried(search, len(search.bank)) or search.stopped() is None
+        return not _untried(search, search.evidence) or search.stopped() is None
 
     # Closing
 
@@ -954,6 +1009,7 @@ class _Tuning:
         rows = {
             name: replace(gap, stored=stored.get(name)).to_json()
             | {"optimism": self._optimism(gap)}
+            | self._where_the_weight_lies(name)
             for name, gap in self.gaps.items()
         }
         # What could not be looked at once more this time keeps its verdict.
@@ -964,6 +1020,7 @@ class _Tuning:
             "judge": self.config.judge,
             "confounds": confounds,
             "equalized": False,
+            "camera": (self.state["camera"] or {}).get("camera"),
             "classes": sorted(rows.values(), key=size, reverse=True),
             "clusters": clusters,
             **left_out([self.side], relative=self.rundir.relative),
@@ -979,6 +1036,13 @@ class _Tuning:
             "seconds": self._seconds(),
         }
 
+    def _where_the_weight_lies(self, name: str) -> dict[str, Any]:
+        mixture, search = self.looks[name][1].mixture, self.searches[name]
+        return {
+            "shares": shares_of(mixture.recipes, mixture.weights, search.space),
+            "importances": importances(search.space, search.history()),
+        }
+
     def _optimism(self, gap: ClassGap) -> float:
         """By how many floors the search thought its mixture better than unseen photos show it."""
         thought = self.looks[gap.name][1].mixture.gap_tune
@@ -990,8 +1054,8 @@ class _Tuning:
         if name in self.failed:
             return self.failed[name]
         if name in self.looks:
-            kept, baseline = self.looks[name][1].mixture.recipes, (search.space.baseline,)
-            if kept == baseline != search.mixture().recipes:
+            kept, thought = self.looks[name][1].mixture.recipes, search.mixture().recipes
+            if kept != thought and kept in ((search.plain,), (search.space.baseline,)):
                 return "no mixture did better on unseen photos: the baseline is kept"
         if search.failures >= FAILURES:
             rows = [row for row in self.rundir.trials() if row["class"] == name]
@@ -1075,12 +1139,12 @@ class _Tuning:
 
 
 def _untried(search: ClassSearch, atoms: int) -> bool:
-    """Whether with so many atoms in its bank it had nothing but the baseline, time having run out.
+    """Whether with so much evidence it had nothing but the baseline, time having run out.
 
     The baseline is then confirmed by the images of trial 0, which nothing was chosen by, and
     costs no more images. One that closed from the start was chosen by them.
     """
-    return atoms == 1 and search.baseline_gap > search.baseline_floor
+    return atoms <= 1 and search.baseline_gap > search.baseline_floor
 
 
 def _evidence(cls: str, number: int) -> str:

@@ -16,11 +16,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gapclose.analysis.embedding import is_code
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.image_folder import ImageSet, RealDataError, digest, scan, split
 from gapclose.analysis.kernel import Kernel
+from gapclose.generators.images import Pixels
 from gapclose.generators.registry import check_generator
 from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RunConfig
 from gapclose.loop.progress import Reporter
@@ -31,6 +33,7 @@ from gapclose.loop.space import Space
 Rows = NDArray[np.float32]
 
 FEWEST_TO_TUNE: Final = 40
+_SIZES_READ: Final = 20
 PARTS: Final = 3  # looks at the confirm split at most
 SMALLEST_PART: Final = 100
 _CUTS: Final = 100
@@ -66,6 +69,15 @@ class RealClass:
     parts: tuple[Part, ...]
     kernel: Kernel
     judge_kernel: Kernel | None
+
+
+def one_size(images: Sequence[Pixels], photos: Sequence[Path]) -> bool:
+    """Whether images are of the one size of the first photos."""
+    sizes = {image.shape[1::-1] for image in images}
+    for path in photos[:_SIZES_READ]:
+        with Image.open(path) as photo:
+            sizes.add(photo.size)
+    return len(sizes) == 1
 
 
 def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:

@@ -32,12 +32,15 @@ from gapclose.loop.thumbnails import Samples
 from gapclose.loop.wording import (
     LIMIT_REACHED,
     OUT_OF_BUDGET,
+    TITLES,
     TOO_LITTLE_TIME,
     below_floor,
     first_sentence,
     masked,
+    mattered,
     meaning,
     size,
+    spread,
     state_of,
     verdict,
     was_tuned,
@@ -52,6 +55,8 @@ Row = Mapping[str, Any]
 LEVEL: Final = 0.05
 _FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
 _SHOWN_WORDS: Final = 8
+_SHOWN_SHARES: Final = 8  # words of a slot
+_NO_WORD: Final = {"negative_prompt": "none", "scheduler": "the generator's own"}
 _SHOWN_GROUPS: Final = 6
 _SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
@@ -127,6 +132,7 @@ def _content(run: RunDir) -> dict[str, Any]:
                 "spectrum": bool(row.get("spectrum")),
                 "groups": _groups(gap.get("clusters") or (), name, samples, full=full),
                 "recipes": _recipes(mixtures.get(name)),
+                "weight": _weight(row),
                 "trials": len(own),
                 "stopped": (gap.get("stopped") or {}).get(name),
                 "course": bool(own),
@@ -356,19 +362,72 @@ def _recipes(mixture: Row | None) -> dict[str, Any] | None:
     return {
         "rows": shown,
         "columns": [
-            (key, title)
-            for key, title in (
-                ("negative_prompt", "negative prompt"),
-                ("guidance_scale", "guidance"),
-                ("num_inference_steps", "steps"),
-                ("scheduler", "scheduler"),
-            )
+            (key, TITLES.get(key, key))
+            for key in ("negative_prompt", "guidance_scale", "num_inference_steps", "scheduler")
             if any(row["draw"].get(key) not in (None, "") for row in shown)
         ],
         "more": len(rows) - len(shown),
         "more_weight": sum(item["weight"] for item in rows[_SHOWN_RECIPES:]),
         "effective": mixture.get("effective"),
         "json": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
+    }
+
+
+def _weight(row: Row) -> dict[str, Any] | None:
+    """Where a mixture's weight lies beside its baseline's; what mattered most comes first."""
+    both = row.get("shares")
+    if not both:
+        return None
+    now, was, importances = both["mixture"], both["baseline"], row.get("importances") or {}
+    slots = [
+        {"name": name, "title": TITLES.get(name, name), **_slot(name, part, now=now, was=was)}
+        for part in ("words", "choices")
+        for name in now[part]
+    ]
+    numbers = [
+        {
+            "name": name,
+            "title": TITLES.get(name, name),
+            "now": spread(moments["mean"], moments["sd"]),
+            "was": spread(was["numbers"][name]["mean"], 0.0),
+        }
+        for name, moments in now["numbers"].items()
+    ]
+
+    if not slots and not numbers:
+        return None
+
+    def importance(entry: Row) -> float:
+        return -float(importances.get(entry["name"], 0.0))
+
+    return {
+        "slots": sorted(slots, key=importance),
+        "numbers": sorted(numbers, key=importance),
+        "mattered": mattered(importances) if importances else None,
+    }
+
+
+def _slot(name: str, part: str, *, now: Row, was: Row) -> dict[str, Any]:
+    """The words of a slot or the choices of a setting, the largest share first."""
+    after, before = now[part][name], was[part][name]
+    shares = [
+        {
+            "word": word.strip() or _NO_WORD.get(name, "no word"),
+            "named": bool(word.strip()),
+            "now": after.get(word, 0.0),
+            "was": before.get(word, 0.0),
+        }
+        for word in {**after, **before}
+    ]
+    shares.sort(key=lambda share: (-share["now"], -share["was"]))
+    lost = {stage: side["unread"].get(name, 0.0) for stage, side in (("now", now), ("was", was))}
+    rest = shares[_SHOWN_SHARES:]
+    return {
+        "rows": shares[:_SHOWN_SHARES],
+        "more": len(rest),
+        "more_now": sum(share["now"] for share in rest),
+        "more_was": sum(share["was"] for share in rest),
+        "unread": lost if part == "words" and any(lost.values()) else None,
     }
 
 

@@ -16,8 +16,7 @@ from typing import Final
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 MOST_CLOSING: Final = 0.6  # of the budget
-DOUBTFUL: Final = 0.5  # of the baseline's gap on the tune split: above it, a mixture may not hold
-SLACK: Final = 0.15  # of the looks: they take longer than trials told, or a sure mixture fails
+SLACK: Final = 0.15  # of the looks: they may take longer than trials told
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
 FEW_BASELINES: Final = 0.25  # this: under 100 images only rank the classes by their gaps
 FEWEST_BASELINE: Final = 24  # images: a gap needs 20, and a few may be invalid
@@ -31,7 +30,6 @@ class Standing:
     Attributes:
         name: The class.
         gap: In floors, on the tune split or as the last look saw it, whichever is more.
-        left: What the mixture leaves of the baseline's gap, on the tune split.
         look: Seconds of a look at it.
         tried: Whether anything but the baseline is in its bank; if not, a look costs nothing.
         new: Whether its bank has what no look has seen.
@@ -39,23 +37,17 @@ class Standing:
 
     name: str
     gap: float
-    left: float
     look: float
     tried: bool
     new: bool
 
     @property
-    def doubtful(self) -> bool:
-        """Whether its mixture may not hold on unseen photos, and the baseline be drawn as well."""
-        return DOUBTFUL < self.left < 1.0
-
-    @property
-    def turn(self) -> tuple[bool, bool, float]:
-        """Sorts the looks: those with something to see, those sure in cost, those nearest closed.
+    def turn(self) -> tuple[bool, float]:
+        """Sorts the looks: those with something to see, those nearest closed.
 
         Who comes late is searched in with what the others leave.
         """
-        return not self.new, self.doubtful, self.gap
+        return not self.new, self.gap
 
 
 def baseline_images(
@@ -105,10 +97,9 @@ def kept_back(
     looks = sum(standing.look for standing in due if standing.tried)
     # Of the classes that nothing was tried for, the next one to be picked will want a look.
     looks += max((standing.look for standing in due if not standing.tried), default=0.0)
-    doubtful = sum(standing.look for standing in due if standing.tried and standing.doubtful)
     closing = slowness * (CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes)
     closing = min(closing, MOST_CLOSING * budget)
-    return looks + max(SLACK * looks, doubtful) + reading + closing
+    return (1.0 + SLACK) * looks + reading + closing
 
 
 def taken_up(

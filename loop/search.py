@@ -1,148 +1,65 @@
-"""The search of one class: what to shoot next, and what a shot taught.
+"""The search of one class: what to draw next, and what a trial taught.
 
-Stages: the baseline as it is; where no text encoder names the words, a screen of the prompts;
-settings (guidance, steps, scheduler, camera) on fixed prompts and paired seeds; then whole
-recipes, judged by what they would add to the mixture. The controller drives it; it proposes and
-absorbs, and touches neither files nor models.
+Stages: the baseline as it is; the first prompts at the baseline's settings, after a screen where
+there are many and no text encoder orders them; settings (guidance, steps, scheduler) on images of
+those prompts; the other prompts. Then two things in turn, whichever has gained more an image: new
+recipes, and more images of the mixture, which are scored before it is fitted to them. The
+controller drives it; it proposes and absorbs, and touches neither files nor models.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from gapclose.generators.recipe import Recipe
-from gapclose.loop.mixture import Bank, allot, drop_small, effective_number
+from gapclose.generators.recipe import Camera, Recipe
+from gapclose.loop.heldout import Round
+from gapclose.loop.mixture import Bank, allot, drop_small
 from gapclose.loop.prior import Shares
+from gapclose.loop.settings import SettingsStage
 from gapclose.loop.space import Params, Space, shares_product
 from gapclose.loop.study import Past, derive_seed, propose
-
-Stage = Literal["baseline", "screen", "settings", "joint"]
+from gapclose.loop.trial import Finding, Images, Mixture, Proposal, Stage
 
 PRIOR_COVERAGE: Final = 0.85  # prompts of the prior are tried until they cover this share
 PRIOR_PROMPTS: Final = 40  # ... and at most so many
+SCREENED_FROM: Final = 16  # prompts: fewer are tried as they come
 SCREENED: Final = 2  # images that a prompt gets in the screen
 SCREEN_DOUBT: Final = 0.5  # share of a screened slot that is spread evenly: few images say little
-PATIENCE: Final = 16  # whole-recipe trials without gain before a class rests
-# Recipes in a row of which none promised a gain by the Frank-Wolfe gap. On a plateau that saves a
-# quarter of the trials at the same gap (tests/benchmarks/search_limits.py --only rest).
-PROMISES: Final = 8
+FIRST_PROMPTS: Final = 8  # before the settings, which are held against what these lack
 GAIN: Final = 0.1  # what counts as a gain, in floors
+BATCH: Final = 5  # trials' images that a batch of the mixture has
+MOST_BATCH: Final = 1000  # images: a trial's block of seeds
+FEWEST_PROMISED: Final = 4  # images of a recipe that can promise anything: two halves of two
+REMEMBERED: Final = 8  # recipes that what a new one promises is read from
+LEAST_SHARE: Final = 0.1  # of the images goes to new recipes, whatever they promise
+LEAST_UNTRIED: Final = 0.4  # ... while prompts of the prior have not been tried
+MOST_SHARE: Final = 0.3  # beyond the least
 CHANCES: Final = 2  # of a prompt that fails: the first time may have been an accident
 REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances
 FAILURES: Final = 3  # in a row stop a class
 
 # Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
-_SETTINGS_SEEDS: Final = 1_000_000
 _BANK_SEEDS: Final = 2_000_000
 RUN_SEEDS: Final = 20_000_000  # apart between runs of different seeds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A trial to run: recipes with the seeds each gets."""
-
-    number: int
-    stage: Stage
-    params: Params
-    jobs: tuple[tuple[Recipe, tuple[int, ...]], ...]
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Proposal:
-        """The proposal that a line of `trials.jsonl` records."""
-        return cls(
-            number=row["number"],
-            stage=row["stage"],
-            params=dict(row["params"]),
-            jobs=tuple(
-                (Recipe.from_json(job["recipe"]), tuple(job["seeds"])) for job in row["jobs"]
-            ),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a trial showed.
+@dataclass(slots=True)
+class _Atom:
+    """A recipe whose images the bank holds.
 
     Attributes:
-        gap: Squared MMD of the trial's own images to the tune split.
-        value: What Optuna's record is told: the gap, or the Frank-Wolfe score of an atom.
-        mixture_gap: Of the best mixture so far (ridge fit), in steps that count as a gain.
+        params: Of the trial that tried it; None of the baseline, and of what was only screened.
     """
 
-    gap: float
-    value: float
-    mixture_gap: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
-    """Recipes with weights that sum to 1."""
-
-    recipes: tuple[Recipe, ...]
-    weights: tuple[float, ...]
-    gap_tune: float
-
-    @property
-    def effective(self) -> float:
-        """Effective number of recipes."""
-        return effective_number(np.asarray(self.weights))
-
-    def jobs(self, seeds: Sequence[int]) -> list[tuple[Recipe, Sequence[int]]]:
-        """Draw a sample of the mixture: each seed's recipe by weight, the same for the same seeds.
-
-        Images in exact shares scatter less than independent ones do, and the unbiased MMD^2,
-        which counts on those, comes out too small: by half a floor for some thirty recipes.
-        """
-        names = [recipe.fingerprint() for recipe in self.recipes]
-        rng = np.random.default_rng(derive_seed(seeds[0], *names))
-        shares = np.asarray(self.weights) / np.sum(self.weights)
-        jobs, start = [], 0
-        for recipe, count in zip(self.recipes, rng.multinomial(len(seeds), shares), strict=True):
-            if count:
-                jobs.append((recipe, seeds[start : start + count]))
-            start += count
-        return jobs
-
-    def to_json(self) -> dict[str, Any]:
-        """As in `mixtures.json`."""
-        return {
-            "recipes": [
-                {"fingerprint": r.fingerprint(), "weight": w, "recipe": r.to_json()}
-                for r, w in zip(self.recipes, self.weights, strict=True)
-            ],
-            "gap_tune": self.gap_tune,
-            "effective": self.effective,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Mixture:
-        """Read what `to_json` wrote."""
-        rows = value["recipes"]
-        return cls(
-            recipes=tuple(Recipe.from_json(r["recipe"]) for r in rows),
-            weights=tuple(float(r["weight"]) for r in rows),
-            gap_tune=float(value["gap_tune"]),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """The part of a shot that a search keeps: unit rows, their job and their seed."""
-
-    embeddings: NDArray[np.float32]
-    recipes: tuple[int, ...]
-    seeds: tuple[int, ...]
+    recipe: Recipe
+    params: Params | None = None
 
 
 @dataclass(slots=True)
@@ -156,9 +73,11 @@ class ClassSearch:
         floor: `floor_p95` at the size of a confirmation, the unit of gains.
         baseline_floor: The same at the size of the baseline, which it is closed under.
         images_per_trial: Of settings and joint trials.
+        confirm_images: Images of a confirmation.
         baseline_images: Of trial 0.
         seed: Of the run.
         unseen_gap: What the confirmation that reopened it saw.
+        evidence: How many times its mixture has been fitted or scored anew.
     """
 
     space: Space
@@ -167,39 +86,49 @@ class ClassSearch:
     floor: float
     baseline_floor: float
     images_per_trial: int
+    confirm_images: int
     baseline_images: int
     seed: int
     number: int = 0
     images: int = 0
     failures: int = 0
-    joint_since_gain: int = 0
-    unpromising: int = 0
+    since_gain: int = 0
+    evidence: int = 0
     best_gap: float = float("inf")
+    measured_gap: float = float("nan")
     baseline_gap: float = float("nan")
     winner: Params | None = None
+    closed: bool = False
+    imaged: bool = False
     reopened: bool = False
     unseen_gap: float = 0.0
     pointed: tuple[dict[str, str], ...] = ()
-    _atoms: list[tuple[Recipe, Params | None]] = field(default_factory=list)
-    _settings: list[tuple[Params, float, Proposal, Images]] = field(default_factory=list)
+    round: Round | None = None
+    _settings: SettingsStage = field(init=False)
+    _atoms: list[_Atom] = field(default_factory=list)
+    _atom_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> number
     _weights: NDArray[np.float64] | None = None
-    _ridge: NDArray[np.float64] | None = None
     _prompts: list[dict[str, str]] = field(default_factory=list)
-    _prompt_shares: list[float] = field(default_factory=list)
-    _tried: set[str] = field(default_factory=set)
+    _tried: set[str] = field(default_factory=set)  # prompts
     _failed: Counter[str] = field(default_factory=Counter)
-    _failed_settings: int = 0
     _to_screen: list[dict[str, str]] = field(default_factory=list)
     _screened: int = 0
+    _measured: bool = False  # whether a round has ended
+    _promises: list[float] = field(default_factory=list)
+    _explored: int = 0  # images of new recipes since the prompts were tried, and of the mixture
+    _exploited: int = 0
 
     def __post_init__(self) -> None:
         """Order the prompts by their prior share, or plan the screen that will."""
         combinations = self.space.prompts(self.prior)
-        if not self.prior and len(combinations) > 1:
+        if not self.prior and len(combinations) > SCREENED_FROM:
             # Words that follow each other in a config are alike: a few of all, not the first.
             order = np.random.default_rng(derive_seed(self.seed, self.space.cls, "screen"))
             drawn = order.permutation(len(combinations))[:PRIOR_PROMPTS]
             self._to_screen = [combinations[i] for i in drawn]
+        self._settings = SettingsStage(
+            space=self.space, reference=self.space.baseline_settings(), seed=self.seed
+        )
         self._order_prompts()
 
     def _order_prompts(self) -> None:
@@ -210,13 +139,16 @@ class ClassSearch:
         while most < min(PRIOR_PROMPTS, len(order)) and covered < PRIOR_COVERAGE:
             covered += shares[order[most]]
             most += 1
+        if not self.prior and len(order) <= SCREENED_FROM:
+            most = len(order)  # nothing says which could be left out
         self._prompts = [combinations[i] for i in order[:most]]
-        self._prompt_shares = [shares[i] for i in order[:most]]
+
+    # State
 
     @property
     def gap(self) -> float:
-        """Of the best mixture so far, on the tune split."""
-        return min(self.best_gap, self.baseline_gap) if self.has_baseline else float("nan")
+        """Of its mixture, on images of the tune split's that it was not fitted to."""
+        return self.baseline_gap if math.isnan(self.measured_gap) else self.measured_gap
 
     @property
     def has_baseline(self) -> bool:
@@ -224,9 +156,28 @@ class ClassSearch:
         return not math.isnan(self.baseline_gap)
 
     @property
+    def untried(self) -> bool:
+        """Whether nothing but the baseline has been tried."""
+        return self.evidence <= 1
+
+    @property
     def baseline_seeds(self) -> tuple[int, ...]:
         """Of trial 0."""
         return self._seeds(0, self.baseline_images)
+
+    @property
+    def opened(self) -> bool:
+        """Whether its first prompts have been tried: what it lacks is then not words alone."""
+        return self.has_baseline and not self._to_screen and self._first(self._opening) is None
+
+    @property
+    def _opening(self) -> list[dict[str, str]]:
+        return self._prompts[:FIRST_PROMPTS]
+
+    @property
+    def _shared(self) -> Params:
+        """The settings that its prompts share."""
+        return self._settings.reference if self.winner is None else self.winner
 
     def stopped(self) -> str | None:
         """Why the class needs no more trials, if so."""
@@ -236,21 +187,17 @@ class ClassSearch:
             return None
         if self.baseline_gap <= self.baseline_floor and not self.reopened:
             return "closed from the start"
-        if self._tried and self.gap <= 0.0 and not self.reopened:
+        if self.closed:
             return "closed on the tune split"
-        if self.joint_since_gain >= PATIENCE + len(self._prompts) // 2:
-            return "no gain for a while"
-        if self.unpromising >= PROMISES:
-            return "no recipe promises a gain"
         return None
 
     def reopen(self, *, unseen_gap: float = 0.0) -> bool:
         """Go on after a confirmation that failed, at this gap; False if the class can't."""
         if self.failures >= FAILURES:
             return False
-        self.joint_since_gain = self.unpromising = 0
+        self.since_gain = 0
         self.unseen_gap = unseen_gap
-        self.reopened = True
+        self.reopened, self.closed = True, False
         return True
 
     def mend(self) -> None:
@@ -265,12 +212,13 @@ class ClassSearch:
     @property
     def pending(self) -> bool:
         """Whether a prompt that a person pointed at is still to be tried."""
-        return self._first_untried(self.pointed) is not None
+        return self._first(self.pointed) is not None
 
-    def _first_untried(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
+    def _first(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
+        """The first prompt that no trial has tried."""
         # What failed comes after all others, once: three failures in a row stop the class.
-        failed = [(self._failed[text], p) for p in prompts
-                  if (text := self.space.prompt(p)) not in self._tried]  # fmt: skip
+        failed = [(self._failed[text], words) for words in prompts
+                  if (text := self.space.prompt(words)) not in self._tried]  # fmt: skip
         for times in range(CHANCES):
             for failures, words in failed:
                 if failures == times:
@@ -279,29 +227,41 @@ class ClassSearch:
 
     # Proposing
 
-    def propose(self, *, settings_trials: int, hints: Sequence[Params] = ()) -> Proposal:
-        """What to shoot next.
+    def propose(
+        self, *, settings_trials: int, hints: Sequence[Params] = (), batch: int | None = None
+    ) -> Proposal:
+        """What to draw next.
 
         Args:
             settings_trials: How many trials the settings stage gets; fewer with hints.
             hints: Settings that won in other classes, tried first.
+            batch: Images of the mixture at a time, where there is not the time for as many as are
+                usual.
         """
         if not self.has_baseline:
             return self._proposal("baseline", {}, [(self.space.baseline, self.baseline_seeds)])
+        if (words := self._first(self.pointed)) is not None:
+            return self._propose_joint({**self._shared, **words})
         if self._to_screen:
             each = max(1, self.images_per_trial // SCREENED)
             if self._screened < min(-(-len(self._to_screen) // each), settings_trials // 2):
                 return self._propose_screen(each)
             self._end_screen()
-        if self.space.settings and not self._tried and self.winner is None:
-            wanted = settings_trials
-            if hints:  # the stage is shorter, but they are all tried if there is room
-                wanted = min(wanted, max(2 + len(hints), wanted // 2))
-            if len(self._settings) < wanted:
-                return self._propose_settings(hints)
         if self.winner is None:
+            if (words := self._first(self._opening)) is not None:
+                return self._propose_joint({**self._shared, **words})
+            if self._settings.done < self._wanted(settings_trials, hints):
+                params = self._settings.propose(self.bank, self.weights, hints)
+                if params is not None:
+                    return self._propose_settings(params)
             self._pick_winner()
-        return self._propose_joint()
+        return self._propose_recipe() if self._explores() else self._propose_mixture(batch)
+
+    def _wanted(self, settings_trials: int, hints: Sequence[Params]) -> int:
+        """How many trials of settings: fewer with hints, which are all tried if there is room."""
+        if not self.space.settings or not self._paired():
+            return 0
+        return min(settings_trials, max(len(hints), settings_trials // 2) if hints else MOST_BATCH)
 
     def _proposal(
         self, stage: Stage, params: Params, jobs: Sequence[tuple[Recipe, tuple[int, ...]]]
@@ -312,28 +272,30 @@ class ClassSearch:
         first = start + self.seed * RUN_SEEDS
         return tuple(range(first, first + n))
 
+    def _block(self, n: int) -> tuple[int, ...]:
+        """Fresh seeds of the trial that comes next."""
+        return self._seeds(_BANK_SEEDS + self.number * MOST_BATCH, n)
+
     def _propose_screen(self, each: int) -> Proposal:
-        """Some more prompts at the baseline's settings, a few images each."""
-        first = self._screened * each
-        prompts = self._to_screen[first : first + each]
-        seeds = self._seeds(_BANK_SEEDS + self.number * 1000, SCREENED * len(prompts))
+        """Some more prompts at the settings that all begin with, a few images each."""
+        prompts = self._to_screen[self._screened * each : (self._screened + 1) * each]
+        seeds = self._block(SCREENED * len(prompts))
         jobs = [
-            (self._screen_recipe(words), seeds[SCREENED * i : SCREENED * (i + 1)])
+            (self._recipe(words), seeds[SCREENED * i : SCREENED * (i + 1)])
             for i, words in enumerate(prompts)
         ]
         return self._proposal("screen", {}, jobs)
 
-    def _screen_recipe(self, words: dict[str, str]) -> Recipe:
-        baseline = self.space.baseline
-        return replace(baseline, draw=replace(baseline.draw, prompt=self.space.prompt(words)))
+    def _recipe(self, words: dict[str, str]) -> Recipe:
+        return self.space.recipe({**self._shared, **words})
 
     def _end_screen(self) -> None:
         """Order the prompts by the weights that fit what was screened to the real images."""
         if self._screened:
-            assert self._ridge is not None
+            assert self._weights is not None
             found: dict[str, float] = {}
-            for (recipe, _), weight in zip(self._atoms, self._ridge, strict=True):
-                prompt = recipe.draw.prompt
+            for atom, weight in zip(self._atoms, self._weights, strict=True):
+                prompt = atom.recipe.draw.prompt
                 found[prompt] = found.get(prompt, 0.0) + float(weight)
             shares = {
                 slot: dict.fromkeys(words, SCREEN_DOUBT / len(words))
@@ -352,80 +314,83 @@ class ClassSearch:
             self._order_prompts()
         self._to_screen = []
 
-    def _propose_settings(self, hints: Sequence[Params]) -> Proposal:
-        """Settings on the commonest prompts, the same seeds in every trial.
-
-        Every third trial keeps the best draw so far and changes only its camera: its images
-        exist, so it costs no generation.
-        """
-        done = len(self._settings) + self._failed_settings
-        past = [Past(params=p, value=v) for p, v, _, _ in self._settings]
-        queue = [self.space.baseline_settings(), *hints]
-        if done < len(queue):
-            params = queue[done]
-        else:
-            fixed: Params = {}
-            if done % 3 == 2 and self._settings and self.space.camera_names():
-                best = min(self._settings, key=lambda s: s[1])[0]
-                fixed = {k: v for k, v in best.items() if not k.startswith("camera.")}
-            params = propose(
-                self.space.settings,
-                past,
-                seed=derive_seed(self.seed, self.space.cls, self.number),
-                fixed=fixed,
-                startup=6,
-            )
-        n = max(2, self.images_per_trial // 2)
-        prompts, shares = self._prompts[: min(4, n)], self._prompt_shares[: min(4, n)]
-        seeds = self._seeds(_SETTINGS_SEEDS, self.images_per_trial)
-        jobs, start = [], 0
-        for words, count in zip(prompts, allot(shares, len(seeds)), strict=True):
-            if count:
-                jobs.append((self.space.recipe({**params, **words}), seeds[start : start + count]))
-            start += count
+    def _propose_settings(self, params: Params) -> Proposal:
+        """Other settings, on images that the bank holds already."""
+        jobs = [
+            (self.space.recipe({**params, **words}), seeds)
+            for words, seeds in self._settings.jobs()
+        ]
         return self._proposal("settings", params, jobs)
 
-    def _pick_winner(self) -> None:
-        """The settings with the best smoothed score; their images join the bank.
-
-        Those of the other settings do not: they have the winner's seeds, which makes them
-        dependent, and atoms under settings that lost only lengthen every fit.
-        """
-        if not self._settings:
-            self.winner = {}
-            return
-        points = np.asarray([self.space.coordinates(p) for p, _, _, _ in self._settings])
-        best = int(np.argmin(smooth(points, [v for _, v, _, _ in self._settings])))
-        self.winner = self._settings[best][0]
-        _, _, proposal, images = self._settings[best]
-        for number, (recipe, _) in enumerate(proposal.jobs):
-            mine = [i for i, r in enumerate(images.recipes) if r == number]
-            if len(mine) >= 2:
-                self.bank.add(images.embeddings[mine], [images.seeds[i] for i in mine])
-                self._atoms.append((recipe, None))
-        self._refit()
-
-    def _propose_joint(self) -> Proposal:
-        words = self._first_untried([*self.pointed, *self._prompts])
-        if words is not None:
-            params: Params = {**self.winner, **words}  # type: ignore[dict-item]
-        else:
-            assert self._weights is not None
-            scores = self.bank.scores(self._weights)
-            past = [
-                Past(params=params, value=float(score))
-                for (_, params), score in zip(self._atoms, scores, strict=True)
-                if params is not None
+    def _paired(self) -> bool:
+        """Whether there are images to try settings on, chosen when they are asked for first."""
+        if not self._settings.paired:
+            atoms = [
+                ({k: v for k, v in atom.params.items() if k in self.space.words}, number)
+                for number, atom in enumerate(self._atoms)
+                if atom.params is not None
             ]
-            for again in range(REDRAWS):
-                seed = derive_seed(
-                    self.seed, self.space.cls, self.number, *([again] if again else [])
-                )
-                params = propose(self.space.distributions, past, seed=seed)
-                if self._failed[self.space.prompt(params)] < CHANCES:
-                    break
-        seeds = self._seeds(_BANK_SEEDS + self.number * 1000, self.images_per_trial)
+            weights = [float(self.weights[number]) for _, number in atoms]
+            self._settings.pair_with(self.bank, atoms, weights, self.images_per_trial)
+        return self._settings.paired
+
+    def _pick_winner(self) -> None:
+        """The settings that promise most; those at hand, where none promises a gain."""
+        self.winner = self._settings.reference
+        if self._settings.done and self._settings.paired:
+            assert self._weights is not None
+            best, gain = self._settings.best(self.bank, self._weights)
+            if gain >= GAIN * self.floor:
+                self.winner = best
+
+    def _propose_joint(self, params: Params) -> Proposal:
+        seeds = self._block(self.images_per_trial)
         return self._proposal("joint", params, [(self.space.recipe(params), seeds)])
+
+    def _propose_recipe(self) -> Proposal:
+        """The next prompt, or a recipe that TPE makes of the Frank-Wolfe scores as they stand now.
+
+        Every other one has the settings that all share: of recipes with few images each, each with
+        settings of its own, the weights are chance.
+        """
+        if (words := self._first(self._prompts)) is not None:
+            return self._propose_joint({**self._shared, **words})
+        past = self.history()
+        fixed = self._shared if self.number % 2 and len(self.space.prompts()) > 1 else {}
+        for again in range(REDRAWS):
+            seed = derive_seed(self.seed, self.space.cls, self.number, *([again] if again else []))
+            params = propose(self.space.distributions, past, seed=seed, fixed=fixed)
+            if self._failed[self.space.prompt(params)] < CHANCES:
+                break
+        return self._propose_joint(params)
+
+    def _explores(self) -> bool:
+        """Whether a new recipe comes next, or more images of the mixture.
+
+        Whichever has gained more an image. More images take away what the weights flatter
+        themselves by, in proportion to how many there are already.
+        """
+        if not self._explored or not self._exploited:
+            return self._exploited > 0
+        share = self._explored / (self._explored + self._exploited)
+        least = LEAST_SHARE if self._first(self._prompts) is None else LEAST_UNTRIED
+        if not least <= share <= least + MOST_SHARE:
+            return share < least
+        assert self._weights is not None
+        flattered = max(self.gap - self.bank.gap(self._weights), 0.0)
+        held = float(self.bank.sizes[self._weights > 0].sum())
+        promised = float(np.mean(self._promises[-REMEMBERED:] or [0.0]))
+        return promised / self.images_per_trial > flattered / held
+
+    def _propose_mixture(self, batch: int | None = None) -> Proposal:
+        if self.round is None:
+            self.round = Round(
+                mixture=self._fitted(), floor=self.floor, confirm_images=self.confirm_images
+            )
+        usual = min(BATCH * self.images_per_trial, MOST_BATCH)
+        seeds = self._block(usual if batch is None else max(2, min(batch, usual)))
+        jobs = [(recipe, tuple(its)) for recipe, its in self.round.mixture.jobs(seeds)]
+        return self._proposal("mixture", {}, jobs)
 
     # Absorbing
 
@@ -440,121 +405,229 @@ class ClassSearch:
         e = images.embeddings
         kernel = self.bank.kernel
         own = kernel.mean_distinct(e) - 2 * kernel.mean(e, self.bank.real) + self.bank.real_real
-        if proposal.stage in ("settings", "joint") and self._to_screen:
-            self._end_screen()  # replayed: the stage ended before this trial
+        value = own
+        self._catch_up(proposal)
         if proposal.stage == "screen":
-            self._absorb_screen(proposal, images)
-            value = own
-        elif proposal.stage == "settings":
-            self._settings.append((proposal.params, own, proposal, images))
-            value = own
-        else:
-            if proposal.stage == "joint" and self.winner is None:
-                self._pick_winner()  # replayed: the stage ended before this trial
-            self.bank.add(e, images.seeds)
-            params = proposal.params if proposal.stage == "joint" else None
-            self._atoms.append((proposal.jobs[0][0], params))
-            # How far its fresh images would pull the mixture that was fitted without them.
-            before = _padded(self._weights, len(self.bank))
-            promise = None if before is None else self.bank.step_gain(before)
+            for job, (recipe, _) in enumerate(proposal.jobs):
+                self._keep(recipe, *images.of_job(job))
+            self._screened += 1
             self._refit()
-            assert self._weights is not None
-            value = float(self.bank.scores(self._weights)[-1])
+        elif proposal.stage == "settings":
+            value = self._absorb_settings(proposal, images)
+        elif proposal.stage == "mixture":
+            self._absorb_mixture(proposal, images)
+        else:
+            value = self._absorb_recipe(proposal, images)
         if proposal.stage == "baseline":
             self.baseline_gap = value = own
-        if proposal.stage == "joint":
-            self._tried.add(self.space.prompt(proposal.params))
-            self._note_gain(promise)
+        if proposal.stage != "settings":
+            self.evidence += 1
+            self._note_gain()
         self.number += 1
         self.failures = 0
         return Finding(gap=own, value=value, mixture_gap=self.gap)
 
-    def _absorb_screen(self, proposal: Proposal, images: Images) -> None:
-        """Every prompt that gave two images or more is an atom."""
-        for job, (recipe, _) in enumerate(proposal.jobs):
-            mine = [i for i, r in enumerate(images.recipes) if r == job]
-            if len(mine) >= 2:
-                self.bank.add(images.embeddings[mine], [images.seeds[i] for i in mine])
-                self._atoms.append((recipe, None))
+    @property
+    def expected(self) -> float:
+        """What is believed of its gap before fresh images have told: it flatters itself."""
+        if not math.isnan(self.measured_gap) or self._weights is None:
+            return self.gap
+        return min(self.baseline_gap, self.bank.gap(self._weights))
+
+    def _note_gain(self) -> None:
+        """Whether its gap fell, as far as it is known."""
+        self.since_gain += 1
+        if self.expected < self.best_gap - GAIN * self.floor:
+            self.since_gain, self.best_gap = 0, self.expected
+
+    def _catch_up(self, proposal: Proposal) -> None:
+        """End the stages that this trial comes after: a replayed one was not proposed here."""
+        if not self.has_baseline or proposal.stage == "screen" or self._is_pointed(proposal):
+            return
+        if self._to_screen:
+            self._end_screen()
+        if proposal.stage == "settings":
+            self._paired()
+            return
+        opening = proposal.stage == "joint" and self._first(self._opening) is not None
+        if self.winner is None and not opening:
+            self._pick_winner()
+        if proposal.stage == "mixture" and self.round is None:
+            self._propose_mixture()
+
+    def _is_pointed(self, proposal: Proposal) -> bool:
+        text = self.space.prompt(proposal.params)
+        return proposal.stage == "joint" and text in map(self.space.prompt, self.pointed)
+
+    def _absorb_recipe(self, proposal: Proposal, images: Images) -> float:
+        recipe, params = proposal.jobs[0][0], proposal.params
+        rows, seeds = images.of_job(0)
+        if proposal.stage == "joint":
+            text = self.space.prompt(params)
+            if self.winner is not None:
+                self._explored += len(seeds)
+                if len(seeds) >= FEWEST_PROMISED:
+                    # How far its fresh images pull the mixture that was fitted without them.
+                    self._promises.append(self.bank.promise(self.weights, rows, seeds))
+            self._tried.add(text)
+        number = self._keep(recipe, rows, seeds, params if proposal.stage == "joint" else None)
         self._refit()
-        self._screened += 1
+        assert self._weights is not None
+        assert number is not None
+        return float(self.bank.scores(self._weights)[number])
+
+    def _absorb_settings(self, proposal: Proposal, images: Images) -> float:
+        self._settings.absorb(proposal.params, images)
+        self._settings.note(proposal.params)
+        points, values = self._settings.scores(self.bank, self.weights)
+        return float(values[-1]) if points[-1] == proposal.params else 0.0
+
+    def _absorb_mixture(self, proposal: Proposal, images: Images) -> None:
+        assert self.round is not None
+        self.round.add(images, self.bank)
+        self._exploited += len(images.seeds)
+        outcome = self.round.outcome(len(self.bank.real))
+        # A few images of the next round say less than all of the last one's.
+        if self.round.whole or outcome == "open" or not self._measured:
+            self.measured_gap = self.round.gap
+        self._measured |= outcome != "more"
+        self.closed = outcome == "closed"
+        if outcome != "more":
+            self.round = None
+        for job, (recipe, _) in enumerate(proposal.jobs):
+            self._keep(recipe, *images.of_job(job))
+        self._refit()
+
+    def _keep(
+        self,
+        recipe: Recipe,
+        rows: NDArray[np.float32],
+        seeds: Sequence[int],
+        params: Params | None = None,
+    ) -> int | None:
+        """Put images into the bank, with those of their recipe; one of a new recipe is lost."""
+        key = recipe.fingerprint()
+        known = self._atom_of.get(key)
+        if len(seeds) < (2 if known is None else 1):
+            return known
+        number = self.bank.add(rows, seeds, atom=known)
+        if known is None:
+            self._atom_of[key] = number
+            self._atoms.append(_Atom(recipe))
+        atom = self._atoms[number]
+        if params is not None and atom.params is None:
+            atom.params = params
+        return number
 
     def absorb_failure(self, proposal: Proposal) -> None:
         """A trial failed; its number is spent, and what it tried does not come next again."""
+        self._catch_up(proposal)
         if proposal.stage == "screen":
             self._screened += 1
-        elif self.has_baseline and self._to_screen:
-            self._end_screen()  # replayed: the stage ended before this trial
         if proposal.stage == "settings":
-            self._failed_settings += 1
+            self._settings.note(proposal.params)
         if proposal.stage == "joint":
-            if self.winner is None:
-                self._pick_winner()  # replayed: the stage ended before this trial
             self._failed[self.space.prompt(proposal.params)] += 1
         self.number += 1
         self.failures += 1
 
     def _refit(self) -> None:
-        self._weights = self.bank.fit(start=_padded(self._weights, len(self.bank)))
-        self._ridge = self.bank.fit(start=_padded(self._ridge, len(self.bank)), ridge=True)
+        start = self._weights
+        if start is not None:
+            start = np.concatenate([start, np.zeros(len(self.bank) - len(start))])
+        self._weights = self.bank.fit(start=start)
 
-    def _note_gain(self, promise: float | None) -> None:
-        assert self._ridge is not None
-        hopeful = promise is None or promise >= GAIN * self.floor
-        hopeful |= self._first_untried(self._prompts) is not None
-        self.unpromising = 0 if hopeful else self.unpromising + 1
-        gap = self.bank.gap(self._ridge)
-        if gap < self.best_gap - GAIN * self.floor:
-            self.joint_since_gain = 0
-            self.best_gap = gap
-        else:
-            self.joint_since_gain += 1
+    def _fitted(self) -> Mixture:
+        """The mixture of today's weights, the smallest dropped; nothing has measured it.
 
-    def mixture(self) -> Mixture:
-        """The final solve: ridge fit, small weights dropped, one entry a recipe."""
-        if self._ridge is None or self.stopped() == "closed from the start":
-            return Mixture(
-                recipes=(self.space.baseline,), weights=(1.0,), gap_tune=self.baseline_gap
-            )
-        weights = drop_small(self._ridge)
+        Prompts that have not been drawn at the settings that won are to be drawn at those.
+        """
+        assert self._weights is not None
         merged: dict[str, tuple[Recipe, float]] = {}
-        for (recipe, _), w in zip(self._atoms, weights, strict=True):
-            if w > 0:
+        for atom, weight in zip(self._atoms, drop_small(self._weights), strict=True):
+            if weight > 0.0:
+                recipe = self._moved(atom)
                 key = recipe.fingerprint()
-                merged[key] = (recipe, merged.get(key, (recipe, 0.0))[1] + float(w))
-        ordered = sorted(merged.values(), key=lambda item: -item[1])
+                merged[key] = (recipe, merged.get(key, (recipe, 0.0))[1] + float(weight))
+        found = sorted(merged.values(), key=lambda item: -item[1])
         return Mixture(
-            recipes=tuple(r for r, _ in ordered),
-            weights=tuple(w for _, w in ordered),
-            gap_tune=self.bank.gap(weights),
+            recipes=tuple(recipe for recipe, _ in found),
+            weights=tuple(weight for _, weight in found),
+            gap_tune=math.nan,
         )
 
+    def _moved(self, atom: _Atom) -> Recipe:
+        lost = self._settings.reference
+        if self._shared == lost or atom.params is None:
+            return atom.recipe
+        if any(atom.params.get(name) != value for name, value in lost.items()):
+            return atom.recipe
+        moved = self.space.recipe({**atom.params, **self._shared})
+        return atom.recipe if moved.fingerprint() in self._atom_of else moved
 
-def _padded(weights: NDArray[np.float64] | None, n: int) -> NDArray[np.float64] | None:
-    if weights is None:
-        return None
-    return np.concatenate([weights, np.zeros(n - len(weights))])
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(n,) of the bank's atoms, as they were fitted last; it has its baseline."""
+        assert self._weights is not None
+        return self._weights
 
+    @property
+    def plain(self) -> Recipe:
+        """The baseline's draw, under the run's camera once there is one."""
+        base = self.space.baseline
+        return replace(base, camera=self.space.camera) if self.imaged else base
 
-def smooth(points: NDArray[np.float64], values: Sequence[float]) -> NDArray[np.float64]:
-    """Scores with their noise smoothed away by a Gaussian process over the settings.
+    def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:
+        """Images of the bank by the weights of their recipes."""
+        found = []
+        for number, count in enumerate(allot([*self.weights], images)):
+            seeds = self.bank.rows_of(number)[1][:count].tolist()
+            if seeds:
+                found.append((self._atoms[number].recipe, tuple(seeds)))
+        return found
 
-    Picking the lowest raw score picks the luckiest trial (the winner's curse).
+    def drawn(self) -> list[tuple[Recipe, tuple[int, ...]]]:
+        """All that the bank holds."""
+        return [
+            (atom.recipe, tuple(self.bank.rows_of(number)[1].tolist()))
+            for number, atom in enumerate(self._atoms)
+        ]
 
-    Args:
-        points: (n, d), `Space.coordinates` of each trial's settings.
-        values: Per trial; lower is better.
+    def rephotograph(self, camera: Camera, images: Images) -> None:
+        """Take the run's camera over, for all that is drawn and all that was.
 
-    Returns:
-        (n,) posterior means at the tried settings; the raw values where n < 5.
-    """
-    y = np.asarray(values, dtype=np.float64)
-    if len(y) < 5 or np.ptp(y) == 0:
-        return y
-    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.7, (0.2, 5.0), nu=2.5)
-    kernel += WhiteKernel(0.1, (1e-3, 2.0))
-    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit(points, y)
-    return np.asarray(process.predict(points), dtype=np.float64)
+        Args:
+            camera: From now on put on every image but the baseline's in a report.
+            images: Of `drawn`, in its order, under that camera.
+        """
+        jobs = self.drawn()
+        atoms, self._atoms, self._atom_of = self._atoms, [], {}
+        self.bank = Bank(kernel=self.bank.kernel, real=self.bank.real)
+        self.space = replace(self.space, camera=camera)
+        self._settings.space = self.space
+        self.imaged, self._weights = True, None
+        for job, ((recipe, _), atom) in enumerate(zip(jobs, atoms, strict=True)):
+            self._keep(replace(recipe, camera=camera), *images.of_job(job), atom.params)
+        if self._atoms:
+            self._refit()
+
+    def history(self) -> list[Past]:
+        """The recipes that trials tried, with their Frank-Wolfe scores as they stand now."""
+        if self._weights is None:
+            return []
+        scores = self.bank.scores(self._weights)
+        return [
+            Past(params=atom.params, value=float(score))
+            for atom, score in zip(self._atoms, scores, strict=True)
+            if atom.params is not None
+        ]
+
+    def mixture(self) -> Mixture:
+        """What is kept of the class: the mixture as it was fitted last.
+
+        Its gap is that of the one before, which the images were drawn to measure that it is
+        fitted to besides: more images can be expected to make it smaller.
+        """
+        if self._weights is None or self.stopped() == "closed from the start":
+            return Mixture(recipes=(self.plain,), weights=(1.0,), gap_tune=self.baseline_gap)
+        return replace(self._fitted(), gap_tune=self.measured_gap)

@@ -32,6 +32,9 @@ _APART: Final = 0.7  # two indicators that differ are then 1 apart
 Params = dict[str, Any]
 """Optuna's parameters of a trial: word slots by their names, settings by theirs."""
 
+Distributions = Mapping[str, BaseDistribution]
+"""What may be chosen for each parameter."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
@@ -40,16 +43,20 @@ class Space:
     Attributes:
         cls: The class.
         words: Slot -> its choices. The class's `noun` and the `prompt` template are slots too.
-        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt, camera.
+        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt.
         fixed: Settings that have one value.
         baseline: The untouched recipe, trial 0.
+        cameras: Parameter of the camera -> distribution; the run chooses one for all classes.
+        camera: What is put on the images: the baseline's, as near as may be chosen, until then.
     """
 
     cls: str
     words: Mapping[str, tuple[str, ...]]
-    settings: Mapping[str, BaseDistribution]
+    settings: Distributions
     fixed: Mapping[str, Any]
     baseline: Recipe
+    cameras: Distributions
+    camera: Camera
 
     @classmethod
     def of(cls, config: RunConfig, name: str) -> Space:
@@ -61,23 +68,30 @@ class Space:
         camera = spec.camera
         searched: dict[str, BaseDistribution | None] = {
             "negative_prompt": _choices(spec.negative_prompt),
-            "guidance_scale": _floats(spec.guidance_scale),
+            "guidance_scale": _guidance(spec.guidance_scale),
             "num_inference_steps": _ints(spec.num_inference_steps),
             "scheduler": _choices(spec.scheduler),
-            "camera.resize": None if camera.resize is None else _choices((camera.resize,)),
-            "camera.kernel": _choices(camera.kernel),
-            "camera.jpeg_quality": _ints(camera.jpeg_quality),
-            "camera.noise": _floats(camera.noise),
-            "camera.saturation": _floats(camera.saturation),
+        }
+        of_camera: dict[str, BaseDistribution | None] = {
+            "resize": None if camera.resize is None else _choices((camera.resize,)),
+            "kernel": _choices(camera.kernel),
+            "jpeg_quality": _ints(camera.jpeg_quality),
+            "noise": _floats(camera.noise),
+            "saturation": _floats(camera.saturation),
         }
         given = {k: d for k, d in searched.items() if d is not None}
-        fixed = {k: _only(d) for k, d in given.items() if d.single()}
+        imaging = {k: d for k, d in of_camera.items() if d is not None}
+        fixed = {k: _only(d) for k, d in imaging.items() if d.single()}
+        baseline = _baseline(config, nouns[0], fixed)
+        start = baseline.camera.to_json()
         return cls(
             cls=name,
             words={**words, "noun": nouns, "prompt": spec.prompt},
             settings={k: d for k, d in given.items() if not d.single()},
-            fixed=fixed,
-            baseline=_baseline(config, nouns[0], fixed),
+            fixed={k: _only(d) for k, d in given.items() if d.single()},
+            baseline=baseline,
+            cameras={k: d for k, d in imaging.items() if not d.single()},
+            camera=Camera(**(start | {k: nearest(d, start[k]) for k, d in imaging.items()})),
         )
 
     @property
@@ -85,10 +99,6 @@ class Space:
         """Everything Optuna may choose."""
         words = {k: CategoricalDistribution(v) for k, v in self.words.items() if len(v) > 1}
         return {**words, **self.settings}
-
-    def camera_names(self) -> list[str]:
-        """The settings that cost no generation."""
-        return [name for name in self.settings if name.startswith("camera.")]
 
     def prompt(self, words: Mapping[str, str]) -> str:
         """Fill a template; slots that are not given take their first choice."""
@@ -101,30 +111,16 @@ class Space:
         words = {k: v for k, v in params.items() if k in self.words}
         values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
         base = self.baseline.draw.to_json() | {"prompt": self.prompt(words)}
-        draw = base | {k: v for k, v in values.items() if "." not in k}
-        camera = {k.removeprefix("camera."): v for k, v in values.items() if "." in k}
-        return Recipe(draw=Draw.from_json(draw), camera=Camera(**camera))
+        return Recipe(draw=Draw.from_json(base | values), camera=self.camera)
 
     def baseline_settings(self) -> Params:
         """The baseline's own settings, or the nearest to them that may be chosen."""
-        draw, camera = self.baseline.draw.to_json(), self.baseline.camera.to_json()
-        params: Params = {}
-        for name, distribution in self.settings.items():
-            side, key = (camera, name.removeprefix("camera.")) if "." in name else (draw, name)
-            params[name] = _nearest(distribution, side.get(key))
-        return params
+        draw = self.baseline.draw.to_json()
+        return {name: nearest(d, draw.get(name)) for name, d in self.settings.items()}
 
     def coordinates(self, params: Mapping[str, Any]) -> list[float]:
-        """Where settings lie: every range is [0, 1], every two choices are 1 apart."""
-        found: list[float] = []
-        for name, distribution in self.settings.items():
-            value = params[name]
-            if isinstance(distribution, CategoricalDistribution):
-                found += [_APART * (value == choice) for choice in distribution.choices]
-            else:
-                low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-                found.append((value - low) / (high - low))
-        return found
+        """Where settings lie; see `coordinates`."""
+        return coordinates(self.settings, params)
 
     def prompts(
         self,
@@ -196,11 +192,36 @@ def _floats(values: Sequence[float]) -> BaseDistribution | None:
     return FloatDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
 
 
+def _guidance(values: Sequence[float]) -> BaseDistribution | None:
+    """Of guidance a range is searched by its logarithm: from 1 to 4 is where training data lies.
+
+    About 2 is best for it (Fan et al. 2024; arXiv 2502.15588), and guidance 10 is hardly 9.
+    """
+    if len(values) == 2 and values[0] >= 1.0:
+        return FloatDistribution(values[0], values[1], log=True)
+    return _floats(values)
+
+
 def _ints(values: Sequence[int]) -> BaseDistribution | None:
     return IntDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
 
 
-def _nearest(distribution: BaseDistribution, value: Any) -> Any:
+def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:
+    """Where parameters lie: every range is [0, 1], every two choices are 1 apart."""
+    found: list[float] = []
+    for name, distribution in distributions.items():
+        value = params[name]
+        if isinstance(distribution, CategoricalDistribution):
+            found += [_APART * (value == choice) for choice in distribution.choices]
+            continue
+        low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+        if distribution.log:  # type: ignore[attr-defined]
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        found.append((value - low) / (high - low))
+    return found
+
+
+def nearest(distribution: BaseDistribution, value: Any) -> Any:
     """The value itself if it may be chosen, else the nearest bound or the first choice."""
     if isinstance(distribution, CategoricalDistribution):
         return value if value in distribution.choices else distribution.choices[0]
@@ -227,7 +248,7 @@ def _baseline(config: RunConfig, noun: str, fixed: Mapping[str, Any]) -> Recipe:
     if config.baseline.camera is not None:
         camera = config.baseline.camera.model_dump()
     else:
-        camera = {k.removeprefix("camera."): v for k, v in fixed.items() if "." in k}
+        camera = dict(fixed)
     size = config.generator.as_spec().get("size")
     return Recipe(
         draw=Draw(prompt=prompt, size=tuple(size) if isinstance(size, list) else size, **fields),

@@ -14,6 +14,7 @@ __all__ = [
     "LIMIT_REACHED",
     "OUT_OF_BUDGET",
     "STATES",
+    "TITLES",
     "TOO_LITTLE_TIME",
     "below_floor",
     "chance",
@@ -21,6 +22,7 @@ __all__ = [
     "effect",
     "first_sentence",
     "masked",
+    "mattered",
     "meaning",
     "number",
     "percent",
@@ -28,6 +30,7 @@ __all__ = [
     "seconds",
     "signed",
     "size",
+    "spread",
     "state_of",
     "verdict",
     "was_tuned",
@@ -56,6 +59,14 @@ _BELOW: Final = (
     "the test sees a difference of another kind than the gap measures: in a few images that lie "
     "far out, at one scale alone, or in what hardly varies from image to image",
 )
+
+# What a table calls the parameters of the search; slots are called what the config calls them.
+TITLES: Final = {
+    "prompt": "template",
+    "negative_prompt": "negative prompt",
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
+}
 
 COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object
 OUT_OF_BUDGET: Final = "the budget is out"
@@ -264,6 +275,14 @@ def _times(row: Row) -> str:
     return "" if value is None else f"{ratio(value)} times the floor"
 
 
+def mattered(importances: Mapping[str, float]) -> str:
+    """Importances in words, the largest first: "color 61 %, guidance 22 %"; small ones counted."""
+    rows = sorted(importances.items(), key=lambda pair: -pair[1])
+    told = [f"{TITLES.get(name, name)} {percent(share)}" for name, share in rows if share >= 0.01]
+    rest = f"{len(rows) - len(told)} more under {percent(0.01)}"
+    return ", ".join(told) + (f" and {rest}" if len(told) < len(rows) else "")
+
+
 def size(row: Row) -> float:
     """What the table is sorted by: the effect that the user came with."""
     source = row.get("before") or row
@@ -289,6 +308,13 @@ def number(value: float | None, digits: int = 2) -> str:
         return "\N{EN DASH}"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def spread(mean: float, deviation: float) -> str:
+    """A mean and a standard deviation, as 2.1 ± 0.4; one value alone as 7.5 or 30."""
+    if deviation < 0.05:
+        return number(mean, 1).removesuffix(".0")
+    return f"{number(mean, 1)} ± {number(deviation, 1)}"
 
 
 def signed(value: float | None) -> str:

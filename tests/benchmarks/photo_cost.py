@@ -2,17 +2,17 @@
 
     python tests/benchmarks/photo_cost.py [--cls frog] [--seed 1] [--images 1333]
 
-The search of sample_cost.py draws its images, and every recipe is drawn once more. Weights are
+The search of sample_cost.py draws its images, and every recipe as many once more. Weights are
 fitted to the first images and to photos that the search never saw; what is left of the gap is told
 by the fresh images of the same recipes and 12,000 other photos. The last row is fitted to as many:
 what stands there these images cannot mend. Between columns chance is about 0.2, between rows it is
-little: the images are the same. Settings trials are left out: of their images no more than the
-winner's few enter a search's own fit.
+little: the images are the same. Settings trials are left out, as they are of a search's own fit.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -25,36 +25,45 @@ from gapclose.loop.mixture import Bank, drop_small
 
 WORLD: Final = 12_000  # photos that stand for all there are; twice: to fit to, and to tell by
 FIRST: Final = 5_000_000
-TWINS: Final = 900_000_000  # seeds from here on, 1,000 a recipe
+TWINS: Final = 900_000_000  # seeds from here on, 10,000 a recipe
 SPLITS: Final = 20
 SIZES: Final = (300, 600, 1200, WORLD)
-Atom = tuple[Recipe, Rows, tuple[int, ...], int]  # the last: images drawn when it was scored
+Part = tuple[Recipe, Rows, tuple[int, ...], int]  # the last: images drawn when it was scored
 
 
-def atoms_of(bench: Bench, images: int) -> list[Atom]:
-    """The recipes of a search that does not rest, with their images."""
-    found: list[Atom] = []
+def parts_of(bench: Bench, images: int) -> list[Part]:
+    """The images of a search that does not end before, by trial and recipe."""
+    found: list[Part] = []
+    known: set[Recipe] = set()
     for proposal, taken in drive(bench, new_search(bench), images=images, far=images):
-        if proposal.stage in ("baseline", "joint"):
-            recipe = proposal.jobs[0][0]
-            found.append((recipe, taken.embeddings, taken.seeds, bench.drawn))
+        if proposal.stage == "settings":
+            continue
+        for job, (recipe, _) in enumerate(proposal.jobs):
+            rows, seeds = taken.of_job(job)
+            if len(seeds) >= (1 if recipe in known else 2):
+                known.add(recipe)
+                found.append((recipe, rows, tuple(seeds), bench.drawn))
     return found
 
 
-def bank_of(bench: Bench, atoms: list[Atom], photos: Rows) -> Bank:
-    """The atoms, and the photos that weights are fitted to."""
+def bank_of(bench: Bench, parts: list[Part], photos: Rows) -> Bank:
+    """An atom for each recipe, in the order that they came, and the photos to fit to."""
     bank = Bank(kernel=bench.kernel, real=photos)
-    for _, embeddings, seeds, _ in atoms:
-        bank.add(embeddings, seeds)
+    numbers: dict[Recipe, int] = {}
+    for recipe, embeddings, seeds, _ in parts:
+        numbers[recipe] = bank.add(embeddings, seeds, atom=numbers.get(recipe))
     return bank
 
 
-def twins_of(bench: Bench, atoms: list[Atom]) -> list[Atom]:
-    """Every recipe drawn anew."""
-    twins: list[Atom] = []
-    for number, (recipe, _, seeds, drawn) in enumerate(atoms):
-        fresh = tuple(range(TWINS + 1000 * number, TWINS + 1000 * number + len(seeds)))
-        twins.append((recipe, bench.clip.embed(bench.shoot(recipe, fresh)), fresh, drawn))
+def twins_of(bench: Bench, parts: list[Part]) -> list[Part]:
+    """Every recipe drawn anew, as often as it was."""
+    counts: Counter[Recipe] = Counter()
+    for recipe, _, seeds, _ in parts:
+        counts[recipe] += len(seeds)
+    twins: list[Part] = []
+    for number, (recipe, count) in enumerate(counts.items()):
+        fresh = tuple(range(TWINS + 10_000 * number, TWINS + 10_000 * number + count))
+        twins.append((recipe, bench.clip.embed(bench.shoot(recipe, fresh)), fresh, 0))
         bench.forget()
     return twins
 
@@ -67,17 +76,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1333)
     options = parser.parse_args()
     bench = Bench(options.cls, seed=options.seed, photos=PHOTOS)
-    atoms = atoms_of(bench, options.images)
+    parts = parts_of(bench, options.images)
     to_fit, to_tell = (
         bench.clip.embed([photo for _, photo in pond.real_photos(options.cls, which)])
         for which in (range(FIRST, FIRST + WORLD), range(FIRST + WORLD, FIRST + 2 * WORLD))
     )
-    truth = bank_of(bench, twins_of(bench, atoms), to_tell)
+    truth = bank_of(bench, twins_of(bench, parts), to_tell)
     marks = [mark for mark in (400, 800) if mark < options.images] + [options.images]
 
     def left(first: int, photos: Rows) -> float:
-        weights: NDArray[np.float64] = np.zeros(len(atoms))
-        weights[:first] = drop_small(bank_of(bench, atoms[:first], photos).fit(ridge=True))
+        fitted = drop_small(bank_of(bench, parts[:first], photos).fit())
+        weights: NDArray[np.float64] = np.zeros(len(truth))
+        weights[: len(fitted)] = fitted
         return truth.gap(weights) / bench.floors[0]
 
     print(f"{options.cls}: floors left on photos and images that no weight was fitted to")
@@ -86,7 +96,7 @@ def main() -> None:
     for size in SIZES:
         cells = []
         for mark in marks:
-            first = sum(drawn <= mark for _, _, _, drawn in atoms)
+            first = sum(drawn <= mark for _, _, _, drawn in parts)
             splits = np.split(to_fit, WORLD // size)[:SPLITS]
             cells.append(np.mean([left(first, photos) for photos in splits]))
         print(f"| {size:>6,} |" + "".join(f" {cell:>13.2f} |" for cell in cells), flush=True)

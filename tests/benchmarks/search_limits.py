@@ -1,15 +1,15 @@
 """The search on worlds whose answer is known, and what asking it costs when a class is large.
 
-    python tests/benchmarks/search_limits.py [--only truth|nothing|ask|rest] [--seeds 400]
+    python tests/benchmarks/search_limits.py [--only truth|nothing|ask|weights] [--seeds 400]
 
 `truth`: recipes are exact modes of a known mixture. First the photos have its exact shares, 300
 to search with and 300 to confirm with, once. Then they are samples of it: 1,200 to search with (of
 300 not even the counts are within 0.05 in 92 % of samples, but in 87 %), and twice 300 to confirm
 with, as a class that does not hold is searched on. `nothing`: the baseline is the real thing, in
 exact shares or sampled as well.
-`ask`: ten classes of 500 trials of eight random images, width 512. `rest`: when a class should
-rest, by what it has gained or by the Frank-Wolfe gap of the recipes that were tried; with and
-without a residual that no recipe removes.
+The search gets 25 trials a look, as a driver gives it a budget: an open class does not rest.
+`ask`: ten classes of 500 trials of eight random images, width 512. `weights`: the weights of 1,600
+atoms of eight noisy images, fitted from nothing; most of a kernel value all have in common.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +27,15 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
 import modes
 
-from gapclose.analysis.gap import Floor, mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
-from gapclose.loop.mixture import Bank
-from gapclose.loop.search import PROMISES, RUN_SEEDS, ClassSearch, Images, Proposal
+from gapclose.loop.mixture import Bank, solve_weights
+from gapclose.loop.search import RUN_SEEDS, ClassSearch
+from gapclose.loop.trial import Images
 
 TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
 LEVEL = 0.05
+LIMIT = 25  # trials a look
 Rows = NDArray[np.float64]
 _passed = True
 
@@ -51,14 +51,8 @@ def say(what: str, target: str, value: float, met: bool | None, form: str = "{:.
 def confirmed(search: ClassSearch, unseen: NDArray[np.float32], *, seed: int, part: int) -> bool:
     """Whether 300 fresh images of its mixture close against real ones that it never saw."""
     first = 10_000_000 + 1000 * part + seed * RUN_SEEDS
-    jobs = search.mixture().jobs(range(first, first + 300))
-    fresh = Proposal(
-        number=0,
-        stage="joint",
-        params={},
-        jobs=tuple((recipe, tuple(seeds)) for recipe, seeds in jobs),
-    )
-    p = permutation_p_value(real=unseen, synthetic=modes.shoot(fresh).embeddings, seed=seed)
+    fresh = modes.drawn_anew(search.mixture(), 300, first=first)
+    p = permutation_p_value(real=unseen, synthetic=fresh, seed=seed)
     return p > LEVEL
 
 
@@ -72,15 +66,16 @@ def known(
     seeds: int, how: str, take: Callable[..., NDArray[np.float32]], *, photos: int, parts: int
 ) -> None:
     """The same of one way to take photos of the known mixture."""
-    near, images = 0, []
+    near, ended, images = 0, 0, []
     closed = np.zeros(parts, dtype=int)  # by the look at each part
     for seed in range(seeds):
-        search = modes.make_search(take(TRUTH, photos, np.random.default_rng([seed, 1])))
-        search.seed = seed
+        photos_seen = take(TRUTH, photos, np.random.default_rng([seed, 1]))
+        search = modes.make_search(photos_seen, confirm_images=300, seed=seed)
         for part in range(parts):
-            drive(search)
+            drawn = drive(search, most=(part + 1) * LIMIT)
             if part == 0:
-                images.append(100 + 24 * (search.number - 1))
+                images.append(drawn)
+                ended += search.stopped() is not None
             unseen = take(TRUTH, 300, np.random.default_rng([seed, 2 + part]))
             if confirmed(search, unseen, seed=seed, part=part):
                 closed[part] += 1
@@ -94,14 +89,18 @@ def known(
             hits >= 0.92 * seeds)  # fmt: skip
     if parts > 1:
         say("    closed at the first look", "", closed[0] / seeds, None)
-    say("    images until it rests, median", "", float(np.median(images)), None, "{:.0f}")
+    say(f"    closed on the tune split within {LIMIT} trials", "", ended / seeds, None)
+    say("    images until the first look, median", "", float(np.median(images)), None, "{:.0f}")
 
 
-def drive(search: ClassSearch, most: int = 25) -> None:
-    """Until it rests."""
+def drive(search: ClassSearch, *, most: int) -> int:
+    """Until it is closed or has had so many trials; how many images that took."""
+    drawn = 0
     while search.number < most and search.stopped() is None:
         proposal = search.propose(settings_trials=6)
         search.absorb(proposal, modes.shoot(proposal))
+        drawn += sum(len(seeds) for _, seeds in proposal.jobs)
+    return drawn
 
 
 def nothing(seeds: int) -> None:
@@ -126,66 +125,6 @@ def unchanged(seeds: int, how: str, take: Callable[..., NDArray[np.float32]]) ->
         kept / seeds, kept >= 0.92 * seeds)  # fmt: skip
 
 
-GAINED = "what it gained alone"
-PATIENCES = (4, PROMISES, 12)  # trials in a row that promise no gain
-
-
-def rest(seeds: int = 16) -> None:
-    """When to rest by the Frank-Wolfe gap, and when by gains alone: trials, and what is left."""
-    print(f"\n| {'residual, rule for resting':<50} | {'trials':>6} | {'left':>6} | {'worst':>6} |")
-    print(f"|{'-' * 52}|{'-' * 8}|{'-' * 8}|{'-' * 8}|")
-    for residual in (0.0, 0.15):
-        runs = [rests(residual, seed) for seed in range(seeds)]
-        for rule in runs[0]:
-            trials, gaps = np.array([run[rule] for run in runs]).T
-            print(f"| {f'{residual:.2f}, {rule}':<50} | {np.median(trials):>6.0f} |"
-                  f" {gaps.mean():>6.2f} | {gaps.max():>6.2f} |", flush=True)  # fmt: skip
-
-
-def rests(residual: float, seed: int, most: int = 60) -> dict[str, tuple[int, float]]:
-    """Where each rule would have let one search rest."""
-    real = modes.mixed(TRUTH, 300, np.random.default_rng([seed, 1]))
-    space = modes.make_space(guidance_scale=[3.0, 7.0])
-    search = modes.make_search(real, space=space, images_per_trial=8, seed=seed)
-    floor = Floor.fit(real, kernel=search.bank.kernel)
-    search.floor = floor.floor_p95(n_real=300, n_synthetic=300)
-    rested: dict[int, tuple[int, float]] = {}
-    promised = 0  # trials since a recipe promised a gain
-    while search.stopped() is None and search.number < most:
-        proposal = search.propose(settings_trials=8)
-        search.absorb(proposal, pushed(modes.shoot(proposal), residual))
-        promised = promised + 1 if search.unpromising else 0
-        search.unpromising = 0  # it goes on, whatever it thinks
-        for patience in PATIENCES:
-            if promised >= patience and patience not in rested:
-                rested[patience] = left(search, residual, seed)
-    end = left(search, residual, seed)
-    rules = {k: f"Frank-Wolfe gap, none in {k}" for k in PATIENCES}
-    rules[PROMISES] += " (ships)"
-    return {rule: rested.get(k, end) for k, rule in rules.items()} | {GAINED: end}
-
-
-def pushed(images: Images, residual: float) -> Images:
-    """The same with a direction that real images do not have, whatever the recipe."""
-    rows = images.embeddings.copy()
-    rows[:, -2] += residual
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return replace(images, embeddings=rows)
-
-
-def left(search: ClassSearch, residual: float, seed: int) -> tuple[int, float]:
-    """Trials so far, and the gap in floors of 1,500 fresh images to as many unseen ones."""
-    first = 10_000_000 + seed * RUN_SEEDS
-    jobs = search.mixture().jobs(range(first, first + 1500))
-    fresh = Proposal(
-        number=0, stage="joint", params={}, jobs=tuple((r, tuple(s)) for r, s in jobs)
-    )
-    unseen = modes.mixed(TRUTH, 1500, np.random.default_rng([seed, 2]))
-    made = pushed(modes.shoot(fresh), residual).embeddings
-    gap = mmd2(real=unseen, synthetic=made, kernel=search.bank.kernel)
-    return search.number, gap / search.floor
-
-
 def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
     """The time of the last asks, and the memory of all classes together."""
     slots = {f"slot{i}": [f"word{i}x{j}" for j in range(8)] for i in range(3)}
@@ -193,7 +132,6 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
         prompt="a {color} frog " + " ".join("{" + name + "}" for name in slots),
         slots={"color": list(modes.WORDS), **slots},
         guidance_scale=[1.0, 9.0],
-        camera={"noise": [0.0, 0.1]},
     )
     kept, asked, told = [], [], []
     for cls in range(classes):
@@ -208,6 +146,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             floor=1e-3,
             baseline_floor=-1.0,
             images_per_trial=8,
+            confirm_images=200,
             baseline_images=100,
             seed=0,
         )
@@ -224,7 +163,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             start = time.perf_counter()
             search.absorb(proposal, Images(embeddings=rows, recipes=tuple(jobs), seeds=seeds))
             tell_seconds = time.perf_counter() - start
-            search.joint_since_gain = search.unpromising = 0
+            search.closed = False  # by chance alone, of images that are noise
             if number >= trials - 20:
                 asked.append(ask_seconds)
                 told.append(tell_seconds)
@@ -238,10 +177,52 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
     say(f"    memory of {classes} classes, GiB", "<= 4", gib, gib <= 4)
 
 
+def weights(atoms: int = 1600, each: int = 8, width: int = 64, modes_of: int = 40) -> None:
+    """How long it takes to weigh them from nothing."""
+    seconds, carrying = [], []
+    for seed in range(3):
+        Q, q = noisy_bank(np.random.default_rng(seed), atoms, each, width, modes_of)  # noqa: N806
+        start = time.perf_counter()
+        found = solve_weights(Q, q)
+        seconds.append(time.perf_counter() - start)
+        carrying.append(int((found > 0).sum()))
+        slope = Q @ found - q
+        assert found @ slope - slope.min() < 1e-6
+    middle = float(np.median(seconds))
+    say(f"weights of {atoms:,} atoms from nothing, seconds", "<= 0.2", middle, middle <= 0.2)
+    say("    atoms that carry some", "", float(np.median(carrying)), None, "{:.0f}")
+
+
+def noisy_bank(
+    rng: np.random.Generator, atoms: int, each: int, width: int, modes_of: int
+) -> tuple[Rows, Rows]:
+    """Q with its ridge, and q, of atoms of a few noisy images each; the photos mix the modes."""
+
+    def unit(rows: Rows) -> Rows:
+        return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+    common, centres = unit(rng.normal(size=width)), unit(rng.normal(size=(modes_of, width)))
+
+    def drawn(at: NDArray[np.int64]) -> NDArray[np.float32]:
+        noise = rng.normal(size=(len(at), width)) * 0.9 / np.sqrt(width)
+        return unit(common + 0.5 * centres[at] + noise).astype(np.float32)
+
+    real = drawn(rng.choice(modes_of, 300, p=rng.dirichlet(np.full(modes_of, 0.5))))
+    rows = drawn(np.repeat(rng.integers(modes_of, size=atoms), each))
+    kernel = Kernel.fit(real)
+    gram = kernel.gram(rows)
+    np.fill_diagonal(gram, 0.0)
+    pairs = np.full((atoms, atoms), each * each)
+    np.fill_diagonal(pairs, each * (each - 1))
+    Q = gram.reshape(atoms, each, atoms, each).sum((1, 3)) / pairs  # noqa: N806
+    q = kernel.mean_rows(rows, real).reshape(atoms, each).mean(1)
+    return Q + np.diag((1.0 - np.diag(Q)) / each), q
+
+
 def main() -> None:
     """Print the table; exit 1 if a row misses its target."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["truth", "nothing", "ask", "rest"])
+    parser.add_argument("--only", choices=["truth", "nothing", "ask", "weights"])
     parser.add_argument("--seeds", type=int, default=400)
     options = parser.parse_args()
     print(f"| {'what':<64} | {'target':>8} | {'measured':>9} | met |")
@@ -252,8 +233,8 @@ def main() -> None:
         nothing(options.seeds)
     if options.only in (None, "ask"):
         ask()
-    if options.only in (None, "rest"):
-        rest()
+    if options.only in (None, "weights"):
+        weights()
     raise SystemExit(0 if _passed else 1)
 
 

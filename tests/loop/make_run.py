@@ -22,6 +22,8 @@ from gapclose.generators.pond import BACKGROUNDS, CLASSES, COLORS, Scene, photog
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config import parse_config
 from gapclose.loop.rundir import RunDir
+from gapclose.loop.shares import shares_of
+from gapclose.loop.space import Space
 
 FAULTS = {"frog": ("color", "green"), "ship": ("place", "water"), "truck": ("place", "road")}
 _WORDS = {"color": list(COLORS), "place": list(BACKGROUNDS)}
@@ -135,6 +137,12 @@ def make_run(
         rows.append(row)
         if tuned:
             states[name] = state
+            recipes, weights = zip(*mixture_of(source), strict=True)
+            space = Space.of(run.config(), source)
+            row |= {
+                "shares": shares_of(recipes, weights, space),
+                "importances": _importances(space),
+            }
             mixtures[name] = {
                 "recipes": [
                     {"fingerprint": r.fingerprint(), "weight": w, "recipe": r.to_json()}
@@ -306,6 +314,12 @@ def _clusters(samples: list[dict[str, Any]], name: str, *, words: bool) -> list[
             }
         )  # fmt: skip
     return found
+
+
+def _importances(space: Space) -> dict[str, float]:
+    """Each parameter matters a third as much as the one before it."""
+    raw = {name: 3.0**-k for k, name in enumerate(space.distributions)}
+    return {name: share / sum(raw.values()) for name, share in raw.items()}
 
 
 def _drawn(cls: str, number: int, per_class: int) -> Recipe:

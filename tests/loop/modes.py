@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.gap import Floor
 from gapclose.analysis.kernel import Kernel
+from gapclose.generators.recipe import Recipe
 from gapclose.loop.config import parse_config
 from gapclose.loop.mixture import Bank
-from gapclose.loop.search import ClassSearch, Images, Proposal
+from gapclose.loop.search import ClassSearch
 from gapclose.loop.space import Space
+from gapclose.loop.trial import Images, Mixture, Proposal
 
 WORDS = ("plain", "brown", "gray", "red", "blue")
 WIDTH = 12
@@ -25,7 +27,12 @@ Rows = NDArray[np.float32]
 
 def rows_of(word: str, n: int, rng: np.random.Generator, *, spread: float = 0.25) -> Rows:
     """(n, 12) unit rows of one mode."""
-    rows = rng.normal(size=(n, WIDTH)) * spread / np.sqrt(WIDTH)
+    return placed(word, rng.normal(size=(n, WIDTH)), spread=spread)
+
+
+def placed(word: str, noise: NDArray[np.float64], *, spread: float = 0.25) -> Rows:
+    """Unit rows of one mode with this noise, (n, 12)."""
+    rows = noise * spread / np.sqrt(WIDTH)
     rows[:, 0] += 1.0  # a class's images are alike more than not
     rows[:, 1 + WORDS.index(word)] += 0.8
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
@@ -86,6 +93,7 @@ def make_search(
     *,
     space: Space | None = None,
     images_per_trial: int = 24,
+    confirm_images: int = 100,
     baseline_images: int = 100,
     prior: Mapping[str, float] | None = None,
     blind: bool = False,
@@ -95,14 +103,15 @@ def make_search(
     space = space or make_space()
     kernel = Kernel.fit(real)
     even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
-    floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=len(real), n_synthetic=baseline_images)
+    floor = Floor.fit(real, kernel=kernel)
     return ClassSearch(
         space=space,
         bank=Bank(kernel=kernel, real=real),
         prior={} if blind else even | ({"color": dict(prior)} if prior else {}),
-        floor=floor,
-        baseline_floor=floor,
+        floor=floor.floor_p95(n_real=len(real), n_synthetic=confirm_images),
+        baseline_floor=floor.floor_p95(n_real=len(real), n_synthetic=baseline_images),
         images_per_trial=images_per_trial,
+        confirm_images=confirm_images,
         baseline_images=baseline_images,
         seed=seed,
     )
@@ -111,17 +120,17 @@ def make_search(
 def shoot(proposal: Proposal, *, baseline: Mapping[str, float] | None = None) -> Images:
     """What the proposal's recipes give; `baseline` overrides what trial 0 looks like.
 
+    An image is its recipe's and its seed's: one seed has the same noise under every recipe.
     Guidance away from 5 pushes every image off its mode.
     """
     rows, recipes, seeds = [], [], []
     for number, (recipe, wanted) in enumerate(proposal.jobs):
-        rng = np.random.default_rng([wanted[0], 99])
         if proposal.stage == "baseline" and baseline is not None:
-            drawn = mixed(baseline, len(wanted), rng)
+            drawn = mixed(baseline, len(wanted), np.random.default_rng([wanted[0], 99]))
         else:
-            word = next(w for w in recipe.draw.prompt.split() if w in WORDS)
-            drawn = rows_of(word, len(wanted), rng)
-            drawn[:, -1] += 0.2 * abs(recipe.draw.guidance_scale - 5.0)
+            noise = [np.random.default_rng([seed, 99]).normal(size=WIDTH) for seed in wanted]
+            drawn = placed(word_of(recipe), np.stack(noise))
+            drawn[:, -1] += 0.2 * abs((recipe.draw.guidance_scale or 0.0) - 5.0)
             drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         rows.append(drawn)
         recipes += [number] * len(wanted)
@@ -129,9 +138,20 @@ def shoot(proposal: Proposal, *, baseline: Mapping[str, float] | None = None) ->
     return Images(embeddings=np.concatenate(rows), recipes=tuple(recipes), seeds=tuple(seeds))
 
 
-def weights_by_word(recipes: Sequence[Any], weights: Sequence[float]) -> dict[str, float]:
+def drawn_anew(mixture: Mixture, n: int, *, first: int) -> Rows:
+    """Fresh images of a mixture, with seeds from `first` on."""
+    jobs = tuple((r, tuple(s)) for r, s in mixture.jobs(range(first, first + n)))
+    return shoot(Proposal(number=0, stage="mixture", params={}, jobs=jobs)).embeddings
+
+
+def word_of(recipe: Recipe) -> str:
+    """The mode that a recipe draws."""
+    return next(w for w in recipe.draw.prompt.split() if w in WORDS)
+
+
+def weights_by_word(recipes: Sequence[Recipe], weights: Sequence[float]) -> dict[str, float]:
     """A mixture's weights summed by the word in its prompts."""
     shares = dict.fromkeys(WORDS, 0.0)
     for recipe, weight in zip(recipes, weights, strict=True):
-        shares[next(w for w in recipe.draw.prompt.split() if w in WORDS)] += weight
+        shares[word_of(recipe)] += weight
     return shares

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapclose.loop.budget import Budget
+from gapclose.loop.budget import MOST_SETTINGS, Budget
 from gapclose.loop.config import TuneConfig
 from gapclose.loop.search import ClassSearch
 
@@ -71,9 +71,10 @@ def test_limits_are_per_class() -> None:
     [
         ({"trials": 4}, 2),  # some must be left for whole recipes
         ({"trials": 9}, 4),
-        ({"trials": 30}, 10),
-        ({"trials": 1000}, 30),
-        ({"images": 100 + 8 * 30}, 10),
+        ({"trials": 21}, 7),
+        ({"trials": 30}, 8),
+        ({"trials": 1000}, 8),
+        ({"images": 100 + 8 * 21}, 7),
         ({"images": 100 + 8 * 30, "trials": 18}, 6),
         ({"images": 10}, 1),
     ],
@@ -89,25 +90,27 @@ def test_settings_get_a_share_of_the_trials(limits: dict[str, int], trials: int)
 
 
 def test_a_loose_limit_gives_settings_no_more_than_there_is_time_for() -> None:
-    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 5, "reserve": 60.0}
+    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 8, "reserve": 60.0}
     for loose in ({"trials": 1000}, {"images": 4000}):
         budget, _ = make_budget(budget="5m", **loose)
-        assert budget.settings_trials(search(), **ask) == 8  # (300 - 60) / 2 / 5 / 3
-    budget, _ = make_budget(budget="8h", trials=30)
-    assert budget.settings_trials(search(), **ask) == 10  # the limit ends it long before
-    budget, clock = make_budget(budget="10m", trials=60)
+        assert budget.settings_trials(search(), **ask) == 5  # (300 - 60) / 2 / 8 / 3
+    budget, _ = make_budget(budget="8h", trials=21)
+    assert budget.settings_trials(search(), **ask) == 7  # the limit ends it long before
+    budget, clock = make_budget(budget="10m", trials=21)
     clock.now += 300  # a class that is late, but not so late that time would end it
-    assert budget.settings_trials(search(number=8), **ask) == 20
+    assert budget.settings_trials(search(number=8), **ask) == 7
 
 
 def test_by_the_clock_settings_get_a_share_of_the_time_left() -> None:
     budget, clock = make_budget(budget="10m")
-    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 5, "reserve": 60.0}
-    assert budget.settings_trials(search(), **ask) == 18  # (600 - 60) / 2 / 5 / 3
-    clock.now += 300
-    assert budget.settings_trials(search(), **ask) == 8
-    clock.now += 300
-    assert budget.settings_trials(search(), **ask) == 4
+    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 12, "reserve": 60.0}
+    found = []
+    for _ in range(3):
+        found.append(budget.settings_trials(search(), **ask))
+        clock.now += 120
+    assert found == [7, 5, 4]  # (600 - 60) / 2 / 12 / 3, and never under four
+    few, _ = make_budget(budget="8h")
+    assert few.settings_trials(search(), **ask) == MOST_SETTINGS
 
 
 def test_baselines_come_first_in_order_then_the_widest_gap() -> None:
@@ -116,7 +119,7 @@ def test_baselines_come_first_in_order_then_the_widest_gap() -> None:
     classes = {"a": open_class(0.2), "b": open_class(0.6), "c": open_class(0.4)}
     assert budget.pick(classes) == "b"
     # A class that gains nothing fades behind one that is nearer to done.
-    classes["b"].joint_since_gain = 5
+    classes["b"].since_gain = 5
     assert budget.pick(classes) == "c"
 
 
@@ -136,13 +139,42 @@ def test_no_class_falls_behind_a_quarter_of_an_even_share() -> None:
         name = budget.pick(classes)
         assert name is not None
         classes[name].number += 1
-        classes[name].best_gap *= 0.97
+        classes[name].baseline_gap *= 0.97
     assert min(search.number for search in classes.values()) >= 12
     assert classes["a"].number > classes["d"].number
     # A budget of a few trials a class is not spread thin.
     few = {"a": open_class(0.6), "b": open_class(0.1)}
     few["a"].number, few["b"].number = 20, 1
     assert budget.pick(few) == "a"
+
+
+def test_what_was_measured_counts_as_the_gap() -> None:
+    budget, _ = make_budget(trials=50)
+    measured = open_class(0.6, measured_gap=0.1)
+    assert budget.pick({"measured": measured, "b": open_class(0.2)}) == "b"
+    assert budget.pick({"measured": measured, "b": open_class(0.05)}) == "measured"
+
+
+def test_before_that_what_its_weights_leave_counts() -> None:
+    # Of two baselines as far off, the class that prompts have mended already waits.
+    mended, stuck = (
+        modes.make_search(
+            modes.rows_of("brown", 60, np.random.default_rng(0)), images_per_trial=8, seed=seed
+        )
+        for seed in range(2)
+    )
+    for its in (mended, stuck):
+        for word in ("brown", "gray") if its is mended else ("red", "gray"):
+            if not its.has_baseline:
+                first = its.propose(settings_trials=4)
+                its.absorb(first, modes.shoot(first))
+            its.point([{"color": word}])
+            proposal = its.propose(settings_trials=4)
+            its.absorb(proposal, modes.shoot(proposal))
+        its.since_gain = 0
+    budget, _ = make_budget(trials=50)
+    assert mended.expected < 0.3 * stuck.expected
+    assert budget.pick({"mended": mended, "stuck": stuck}) == "stuck"
 
 
 def test_what_a_confirmation_saw_counts_as_the_gap() -> None:

@@ -145,7 +145,12 @@ def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
     run = Run.open(unbroken.path)
     rows = run.trials
     assert rows[0]["stage"] == "baseline"
-    assert {row["stage"] for row in rows} == {"baseline", "settings", "joint"}
+    assert {row["stage"] for row in rows} == {
+        "baseline",
+        "joint",
+        "mixture",
+        "settings",
+    }
     baseline = Space.of(run.config, "frog").baseline
     assert rows[0]["recipe"] == baseline.to_json()
     assert run.state["stage"] == "done"
@@ -216,9 +221,9 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
         rows = [row for row in Run.open(out).trials if row["stage"] == "joint"]
         return [row["recipe"]["draw"]["prompt"] for row in rows]
 
-    look, trials, first = looked(4)
-    assert (look["part"], look["trials"], trials) == (0, 4, 4)
-    look, _, again = looked(4)  # nothing new: the same look
+    look, trials, first = looked(2)
+    assert (look["part"], look["trials"], trials) == (0, 2, 2)
+    look, _, again = looked(2)  # nothing new: the same look
     assert (look["part"], again) == (0, first)
     # Measured anew, the run is as done as it was, for the same reason.
     before = Run.open(out).state
@@ -259,7 +264,7 @@ def test_a_finished_run_with_more_trials_looks_at_unseen_photos(tmp_path: Path) 
     assert not (out / "gap.json").exists()
     look, trials, second = looked(6)
     assert (look["part"], look["trials"], trials) == (1, 6, 6)
-    assert Run.open(out).state["pointed"]["frog"]["at"] == 4  # not where it was resumed
+    assert Run.open(out).state["pointed"]["frog"]["at"] == 2  # not where it was resumed
     assert "gray frog" in joint_prompts()[len(tried)]
     # Of some 210 photos there are two parts. With both seen, nothing more is tried or changed.
     look, trials, third = looked(8)
@@ -287,11 +292,12 @@ def look(**facts: Any) -> dict[str, Any]:
 
 
 def search(**facts: Any) -> Any:
-    """A search that stands still: nine trials, five atoms, and wants more."""
+    """A search that stands still: nine trials, five of them with evidence, and wants more."""
     shown = {"number": 9, "images": 200, "has_baseline": True, "pending": False, "pointed": ()}
-    shown |= {"gap": 0.2, "unseen_gap": 0.0, "floor": 0.1, "failures": 0, "joint_since_gain": 0}
-    shown |= {"baseline_gap": 2.0, "baseline_floor": 0.1, "bank": [0] * 5, "why": None}
+    shown |= {"gap": 0.2, "unseen_gap": 0.0, "floor": 0.1, "failures": 0, "since_gain": 0}
+    shown |= {"baseline_gap": 2.0, "baseline_floor": 0.1, "evidence": 5, "why": None}
     found = SimpleNamespace(**shown | facts)
+    found.expected = found.gap
     found.stopped = lambda: found.why
     found.reopen = lambda unseen_gap: vars(found).update(unseen_gap=unseen_gap, why=None)
     return found
@@ -337,12 +343,12 @@ def test_a_class_that_was_told_to_go_on_is_tried_before_it_is_looked_at_in_vain(
 def test_a_round_begins_with_what_went_on_and_then_the_worst_that_there_is_time_for() -> None:
     """Whether or not there is time: what was begun, settings of an untried class too."""
     searches = {
-        "frog": search(number=12, bank=[0]),
+        "frog": search(number=12, evidence=1),
         "ship": search(why="closed on the tune split"),
         "cat": search(),
         "dog": search(),
         "deer": search(),
-        "bird": search(number=12, bank=[0] * 6),
+        "bird": search(number=12, evidence=6),
     }
     looks = {name: look(gap=k / 2) for k, name in enumerate(searches)}
     looks["frog"] |= {"atoms": 1}
@@ -375,7 +381,7 @@ def test_no_time_is_kept_back_for_classes_that_can_neither_be_tried_nor_seen_ane
 
 
 def test_what_three_failures_stopped_is_taken_up_before_what_did_not_hold() -> None:
-    broken = search(number=3, failures=3, why="3 failures", has_baseline=False, bank=[])
+    broken = search(number=3, failures=3, why="3 failures", has_baseline=False, evidence=0)
     broken.mend = lambda: vars(broken).update(failures=0, why=None)
     searches = {name: search(gap=1.5) for name in ("cat", "dog", "deer", "bird")}
     searches["frog"] = broken
@@ -394,7 +400,7 @@ def test_failures_are_forgotten_only_where_there_is_time_to_go_on(
     left: float, mended: bool, atoms: int
 ) -> None:
     """Else the report would lose the reason why the class stopped."""
-    broken = search(number=12, failures=3, why="3 failures", bank=[0] * atoms)
+    broken = search(number=12, failures=3, why="3 failures", evidence=atoms)
     broken.mend = lambda: vars(broken).update(failures=0, why=None)
     seen = {"frog": look(atoms=atoms)}
     tuning = standing_still({"frog": broken}, seen, trials=None, budget=left)
@@ -410,10 +416,10 @@ def test_what_closed_by_half_of_the_time_is_looked_at_while_others_are_tried() -
     searches = {
         "frog": search(),
         "ship": search(**closed),
-        "cat": search(why="no gain for a while"),
-        "dog": search(why="no gain for a while", gap=0.0),
+        "cat": search(why=None),
+        "dog": search(why="3 failures", gap=0.0, failures=3),
         "deer": search(why="3 failures", **failing),
-        "bird": search(why="closed from the start", gap=0.15, bank=[0]),
+        "bird": search(why="closed from the start", gap=0.15, evidence=1),
     }
     tuning = standing_still(searches, {}, trials=None, budget=4000.0)
     tuning._reopen()
@@ -488,8 +494,8 @@ def test_closed_for_the_search_alone_is_no_reason_to_have_stopped() -> None:
         assert tuning._stopped("frog").startswith("all 3 looks at photos")
         tuning.state["looks"]["frog"]["confirmed"] = True
         assert tuning._stopped("frog") == why
-    tuning = standing_still({"frog": search(why="no gain for a while")}, {"frog": look()})
-    assert tuning._stopped("frog") == "no gain for a while"
+    tuning = standing_still({"frog": search(why="3 failures in a row")}, {"frog": look()})
+    assert tuning._stopped("frog") == "3 failures in a row"
 
 
 def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(

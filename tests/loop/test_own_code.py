@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
+from gapclose.generators.pond import write_real
 from gapclose.loop.run import Run
 from gapclose.loop.rundir import RunDir
 
@@ -146,8 +147,10 @@ def test_code_that_is_not_there_is_one_line(
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_later_fails_a_trial_with_its_words(photos: Path, tmp_path: Path) -> None:
+def test_what_goes_wrong_later_fails_a_trial_with_its_words(tmp_path: Path) -> None:
     """And an image of one colour that nobody marked is neither scored nor exported."""
+    photos = tmp_path / "photos"
+    write_real(photos, per_class=420, classes=("frog",))  # for two looks
     black = """if len(seeds) > 1:
             from dataclasses import replace
             import numpy as np

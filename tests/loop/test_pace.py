@@ -95,6 +95,6 @@ def test_how_slow_the_machine_is_now_is_what_the_latest_probes_say() -> None:
         pace.note_probe(times * PROBE_SECONDS)
     assert pace.slowness == pytest.approx(3.0)
     for _ in range(5):
-        pace.note_probe(PROBE_SECONDS / 4)  # a fast machine: what is kept back is not cut
-    assert pace.slowness == 1.0
+        pace.note_probe(PROBE_SECONDS / 4)  # a fast machine: some of it is waiting all the same
+    assert pace.slowness == 0.6
     assert probe() > 0.0

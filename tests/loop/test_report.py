@@ -28,10 +28,12 @@ from gapclose.loop.wording import (
     chance,
     first_sentence,
     masked,
+    mattered,
     number,
     percent,
     ratio,
     seconds,
+    spread,
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -198,6 +200,14 @@ def test_numbers_never_round_into_another_claim() -> None:
     }
 
 
+def test_importances_in_words() -> None:
+    shares = {"place": 0.21, "color": 0.7, "guidance_scale": 0.086, "noun": 0.004}
+    said = "color 70 %, place 21 %, guidance 9 % and 1 more under 1 %"
+    assert mattered(shares).replace("\N{THIN SPACE}", " ") == said
+    assert mattered({"prompt": 1.0}) == "template 100\N{THIN SPACE}%"
+    assert [spread(2.13, 0.4), spread(30.0, 0.0), spread(7.5, 0.0)] == ["2.1 ± 0.4", "30", "7.5"]
+
+
 class _Page(HTMLParser):
     """Text outside scripts, tags that load something, and the data island."""
 
@@ -280,26 +290,71 @@ def test_it_explains_in_groups_readings_and_spectra(runs: Path) -> None:
     assert "green frog , before tuning 24 of 24 are synthetic" in shown.text
     assert "brown frog , before tuning 8 of 8 are real" in shown.text
     assert re.search(r"It agrees with 94\s% of the known labels of the real images", shown.text)
-    assert re.search(
-        r"The search itself had reached 0.6 floors; .* an optimism of 0.1", shown.text
-    )
+    assert re.search(r"these images are at 0.6 floors; .* an optimism of 0.1", shown.text)
     assert re.search(r"KID 0.00084, FID 0.040, CMMD 0.310, at 150 real and 150", shown.text)
     spectrum = json.loads(shown.data)["classes"][0]["spectrum"]
     assert set(spectrum["stages"]) == {"real", "baseline", "tuned"}
+
+
+def test_it_says_where_the_weight_lies(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog", "ship"), per_class=4)
+    gap = run.read_json("gap.json")
+    frog = next(row for row in gap["classes"] if row["name"] == "frog")
+    brown = frog["shares"]["mixture"]["words"]["color"]
+    assert brown == {"brown": 0.35, "green": 0.25, "gray": 0.2}  # on clay and sand is no choice
+    colors = {"": 0.3, "<b>tan": 0.2} | {f"hue{n}": 0.05 for n in range(10)}
+    frog["shares"]["mixture"] = {
+        "words": {"place": {" on water": 1.0}, "color": colors},
+        "unread": {},
+        "choices": {"scheduler": {"euler": 1.0}},
+        "numbers": {"guidance_scale": {"mean": 2.13, "sd": 0.4}},
+    }
+    frog["shares"]["baseline"] = {
+        "words": {"place": {}, "color": {"blue": 0.5}},
+        "unread": {"color": 0.5, "place": 1.0},
+        "choices": {"scheduler": {"": 1.0}},
+        "numbers": {"guidance_scale": {"mean": 7.5, "sd": 0.0}},
+    }
+    frog["importances"] = {"color": 0.6, "guidance_scale": 0.35, "place": 0.05, "scheduler": 0.0}
+    run.write_json("gap.json", gap)
+    write_report(run.path)
+    shown = page(tmp_path, "run")
+    text = shown.text.replace("\N{THIN SPACE}", " ")
+    told = "What mattered: color 60 %, guidance 35 %, place 5 % and 1 more under 1 %."
+    assert told in text
+    color = "no word 0 % 30 % <b>tan 0 % 20 % hue0 0 % 5 % "
+    assert f"{told} color before after {color}" in text
+    assert "hue5 0 % 5 % and 5 more 50 % 20 % other 50 % 0 % place before after" in text
+    assert "place before after on water 0 % 100 % other 100 % 0 % scheduler" in text
+    assert "euler 0 % 100 % the generator's own 100 % 0 %" in text
+    assert "settings before after guidance 7.5 2.1 ± 0.4" in text
+    assert "b" not in shown.tags
+    assert "What mattered: color 75 %, place 25 %." in text  # of ships
+    frog["importances"] = None
+    run.write_json("gap.json", gap)
+    write_report(run.path)
+    assert page(tmp_path, "run").text.count("What mattered") == 1
+    assert "what mattered" in page(tmp_path, "run").text
+    for row in gap["classes"]:  # of a space without a choice
+        empty = {"words": {}, "unread": {}, "choices": {}, "numbers": {}}
+        row |= {"shares": {"mixture": empty, "baseline": empty}, "importances": None}
+    run.write_json("gap.json", gap)
+    write_report(run.path)
+    assert "Where the weight lies" not in page(tmp_path, "run").text
 
 
 def test_a_run_of_before_they_were_measured_still_opens(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=4)
     gap = run.read_json("gap.json")
     for row in (gap["classes"][0], gap["classes"][0]["before"]):
-        for key in ("reference", "spectrum", "zeroshot"):
-            row.pop(key)
+        for key in ("reference", "spectrum", "zeroshot", "shares", "importances"):
+            row.pop(key, None)
     for cluster in gap["clusters"]:
         cluster.pop("stage")
     run.write_json("gap.json", gap)
     text = write_report(run.path).read_text(encoding="utf-8")
     assert "Groups that stand apart" in text
-    for word in ("Power spectrum", "For comparison"):
+    for word in ("Power spectrum", "For comparison", "Where the weight lies", "mattered"):
         assert word not in text
 
 
@@ -311,7 +366,14 @@ def test_classes_come_by_the_effect_they_had_before(runs: Path) -> None:
 def test_an_audit_has_no_tuning_parts(runs: Path) -> None:
     text = page(runs, "audit").text
     assert "synthetic: png 512x512, real: jpeg 32x32" in text
-    for word in ("Before ", "After ", "Winning mixture", "Course of the gap", "generated"):
+    for word in (
+        "Before ",
+        "After ",
+        "Winning mixture",
+        "mattered",
+        "Course of the gap",
+        "generated",
+    ):
         assert word not in text
 
 

@@ -14,7 +14,7 @@ CLOSING = 16.0 + 2 * 3.3
 
 
 def standing(name: str = "frog", **facts: float | bool) -> Standing:
-    shown = {"gap": 3.0, "left": 0.1, "look": LOOK, "tried": True, "new": True} | facts
+    shown = {"gap": 3.0, "look": LOOK, "tried": True, "new": True} | facts
     return Standing(name=name, **shown)  # type: ignore[arg-type]
 
 
@@ -27,7 +27,6 @@ standings = st.lists(
         Standing,
         name=st.text("abc", min_size=3, max_size=9),
         gap=st.floats(0, 50),
-        left=st.floats(0, 2),
         look=st.floats(1, 300),
         tried=st.booleans(),
         new=st.booleans(),
@@ -80,43 +79,38 @@ def test_what_is_above_the_fewest_takes_no_more_than_its_share(
         assert size * seconds * classes <= share * (left - reserve) * (1 + 1e-9)
 
 
-def test_a_doubtful_class_may_want_two_looks_and_a_sure_one_a_little_more_than_one() -> None:
-    sure, doubtful = standing("frog"), standing("ship", left=0.7)
-    assert reserve([sure]) == pytest.approx(CLOSING + 1.15 * LOOK)
-    assert reserve([doubtful]) == pytest.approx(CLOSING + 2 * LOOK)
-    assert reserve([sure, doubtful]) == pytest.approx(CLOSING + 3 * LOOK)
-    kept_as_it_is = standing(left=1.0)  # its baseline is its mixture
-    assert reserve([kept_as_it_is]) == reserve([sure])
+def test_a_look_may_take_a_little_longer_than_trials_told() -> None:
+    assert reserve([standing("frog")]) == pytest.approx(CLOSING + 1.15 * LOOK)
+    assert reserve([standing("frog"), standing("ship")]) == pytest.approx(CLOSING + 2.3 * LOOK)
 
 
 def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
-    untried = [standing(name, tried=False, new=False, left=1.0) for name in ("cat", "dog", "cow")]
+    untried = [standing(name, tried=False, new=False) for name in ("cat", "dog", "cow")]
     assert reserve(untried) == reserve(untried[:1]) == reserve([standing()])
-    slow = standing("cow", tried=False, new=False, left=1.0, look=3 * LOOK)
+    slow = standing("cow", tried=False, new=False, look=3 * LOOK)
     assert reserve([*untried[:2], slow]) == reserve([slow]) > 2 * reserve(untried)
 
 
 @given(standings)
-def test_time_kept_back_is_enough_if_no_doubtful_mixture_holds(due: list[Standing]) -> None:
-    needed = sum((1 + s.doubtful) * s.look for s in due if s.tried)
+def test_time_kept_back_is_enough_for_all_looks(due: list[Standing]) -> None:
+    needed = sum(s.look for s in due if s.tried)
     assert reserve(due) >= CLOSING + needed - 1e-6
 
 
-def test_what_is_sure_and_nearly_closed_is_looked_at_first_and_what_has_nothing_new_last() -> None:
+def test_what_is_nearly_closed_is_looked_at_first_and_what_has_nothing_new_last() -> None:
     looks = [
         standing("told to go on", new=False, gap=0.1),
-        standing("doubtful", left=0.9, gap=0.5),
         standing("far", gap=9.0),
         standing("near", gap=0.2),
-        standing("untried", tried=False, new=False, left=1.0),
+        standing("untried", tried=False, new=False),
     ]
     order = [s.name for s in sorted(looks, key=lambda s: s.turn)]
-    assert order == ["near", "far", "doubtful", "told to go on", "untried"]
+    assert order == ["near", "far", "told to go on", "untried"]
 
 
 def test_the_worst_are_taken_up_and_one_that_does_not_fit_keeps_no_other_out() -> None:
-    worst, doubtful, mild = standing("a", gap=9), standing("b", gap=5, left=0.8), standing("c")
-    held = [mild, doubtful, worst]
+    worst, slow, mild = standing("a", gap=9), standing("b", gap=5, look=3 * LOOK), standing("c")
+    held = [mild, slow, worst]
     all_of_them = 1.5 * reserve(held)
     assert taken_up(held, [], left=all_of_them, reserve=reserve) == ["a", "b", "c"]
     for_two_sure = 1.5 * reserve([worst, mild])

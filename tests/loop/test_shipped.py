@@ -30,7 +30,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.slow
 def test_the_shipped_config_finds_the_green_frogs(shipped: Run) -> None:
-    assert {row["stage"] for row in shipped.trials} == {"baseline", "settings", "joint"}
+    assert {row["stage"] for row in shipped.trials} == {"baseline", "joint"}
     rows = {row["name"]: row for row in shipped.gap["classes"]}
     assert set(rows) == {"frog", "ship"}
     frog = rows["frog"]

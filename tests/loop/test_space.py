@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
@@ -14,7 +17,7 @@ from optuna.distributions import (
 
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config import RunConfig, parse_config
-from gapclose.loop.space import Space, shares_product
+from gapclose.loop.space import Space, coordinates, nearest, shares_product
 
 
 def config(**changes: Any) -> RunConfig:
@@ -53,17 +56,15 @@ def test_what_may_be_varied() -> None:
         "noun": CategoricalDistribution(("automobile", "car")),
         "prompt": CategoricalDistribution(("a photo of a {color} {class}{place}", "a {class}")),
         "negative_prompt": CategoricalDistribution(("", "drawing")),
-        "guidance_scale": FloatDistribution(1.0, 10.0),
+        "guidance_scale": FloatDistribution(1.0, 10.0, log=True),
         "num_inference_steps": IntDistribution(6, 12),
-        "camera.kernel": CategoricalDistribution(("area", "lanczos")),
-        "camera.noise": FloatDistribution(0.0, 0.03),
     }
-    assert space().fixed == {
-        "scheduler": "ddim",
-        "camera.resize": 32,
-        "camera.saturation": 1.0,
+    assert space().fixed == {"scheduler": "ddim"}
+    # The camera is one of the run, and no class's own.
+    assert space().cameras == {
+        "kernel": CategoricalDistribution(("area", "lanczos")),
+        "noise": FloatDistribution(0.0, 0.03),
     }
-    assert space().camera_names() == ["camera.kernel", "camera.noise"]
     # A class without other words for it has no noun to choose.
     assert "noun" not in space("frog").distributions
 
@@ -72,6 +73,25 @@ def test_two_numbers_are_a_range_others_are_choices() -> None:
     three = space(space={"guidance_scale": [1.0, 2.0, 4.0], "num_inference_steps": 8})
     assert three.settings["guidance_scale"] == CategoricalDistribution((1.0, 2.0, 4.0))
     assert three.fixed["num_inference_steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("guidance", "log"), [([1.0, 9.0], True), ([2.0, 4.0], True), ([0.0, 9.0], False)]
+)
+def test_guidance_from_one_up_is_searched_by_its_logarithm(
+    guidance: list[float], log: bool
+) -> None:
+    found = space(space={"guidance_scale": guidance}).settings["guidance_scale"]
+    assert found == FloatDistribution(guidance[0], guidance[1], log=log)
+
+
+def test_the_camera_begins_as_near_the_baselines_as_it_may() -> None:
+    assert space().camera == Camera(resize=32, kernel="area", noise=0.0)
+    own = space(baseline={"camera": {"noise": 0.5, "jpeg_quality": 80}})
+    assert own.camera == Camera(resize=32, kernel="area", noise=0.03, jpeg_quality=80)
+    jpeg = space(space={"camera": {"jpeg_quality": [70, 95], "saturation": [0.8, 0.9]}})
+    assert jpeg.camera == Camera(jpeg_quality=95, saturation=0.9)  # no JPEG: the finest
+    assert jpeg.baseline.camera == Camera()
 
 
 @pytest.mark.parametrize(
@@ -118,15 +138,15 @@ def test_recipes_hold_what_was_chosen_and_survive_json() -> None:
         "negative_prompt": "drawing",
         "guidance_scale": 2.5,
         "num_inference_steps": 7,
-        "camera.kernel": "lanczos",
-        "camera.noise": 0.01,
     }
     recipe = s.recipe(params)
     assert recipe.draw.prompt == "a photo of a green car"
     assert (recipe.draw.negative_prompt, recipe.draw.guidance_scale) == ("drawing", 2.5)
     assert (recipe.draw.num_inference_steps, recipe.draw.scheduler) == (7, "ddim")
     assert recipe.draw.size == (48, 32)
-    assert recipe.camera == Camera(resize=32, kernel="lanczos", noise=0.01)
+    assert recipe.camera == s.camera
+    camera = Camera(resize=32, kernel="lanczos", noise=0.01)
+    assert replace(s, camera=camera).recipe(params).camera == camera
     assert Recipe.from_json(recipe.to_json()) == recipe
     # What is not chosen is the baseline's.
     assert s.recipe({"color": "green"}).draw.guidance_scale == 4.0
@@ -165,7 +185,7 @@ def test_the_digest_changes_with_the_space_and_only_with_it() -> None:
         space(space={"negative_prompt": [""]}),
         space(space={"slots": {"color": ["", "olive", "green"], "place": [""]}}),
         space(space={"nouns": {}}),
-        space(space={"camera": {"resize": 32, "kernel": ["area", "lanczos"]}}),
+        space(space={"camera": {"resize": 24, "kernel": ["area", "lanczos"]}}),
         space(baseline={"guidance_scale": 5.0}),
     ]
     digests = {s.digest() for s in others}
@@ -193,15 +213,11 @@ def test_the_baselines_settings_or_the_nearest_that_may_be_chosen() -> None:
         "negative_prompt": "",
         "guidance_scale": 4.0,
         "num_inference_steps": 12,  # diffusers' own would be 50
-        "camera.kernel": "area",
-        "camera.noise": 0.0,
     }
     far = {"prompt": "a {class}", "guidance_scale": 12.5, "num_inference_steps": 2}
     settings = space(baseline=far | {"negative_prompt": "painting"}).baseline_settings()
     assert (settings["guidance_scale"], settings["num_inference_steps"]) == (10.0, 6)
     assert settings["negative_prompt"] == ""  # "painting" may not be chosen
-    photographed = space(space={"camera": {"jpeg_quality": [70, 100]}})
-    assert photographed.baseline_settings()["camera.jpeg_quality"] == 100  # no JPEG: the finest
 
 
 def test_ranges_and_choices_are_one_wide() -> None:
@@ -212,6 +228,29 @@ def test_ranges_and_choices_are_one_wide() -> None:
     points = [np.asarray(made.coordinates(p)) for p in (low, high, other)]
     assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0)
     assert np.linalg.norm(points[0] - points[2]) == pytest.approx(1.0, abs=0.02)
+    middle = np.asarray(made.coordinates(low | {"guidance_scale": 10.0**0.5}))
+    for end in points[:2]:  # as far from 1 as from 10, as Optuna sees it
+        assert np.linalg.norm(middle - end) == pytest.approx(0.5)
+    cameras = {"kernel": ("area", "lanczos"), "noise": (0.0, 0.03)}
+    for name, ends in cameras.items():
+        start = {"kernel": "area", "noise": 0.0}
+        points = [np.asarray(coordinates(made.cameras, start | {name: end})) for end in ends]
+        assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0, abs=0.02)
+
+
+@given(st.floats(-100, 100), st.integers(-100, 100))
+def test_what_is_nearest_may_be_chosen(number: float, whole: int) -> None:
+    for distribution, value in (
+        (FloatDistribution(1.0, 9.0, log=True), number),
+        (IntDistribution(4, 20), whole),
+        (CategoricalDistribution((1, 2, 5)), whole),
+    ):
+        found = nearest(distribution, value)
+        assert distribution._contains(distribution.to_internal_repr(found))
+        assert nearest(distribution, found) == found
+        if distribution._contains(value) and isinstance(distribution, FloatDistribution):
+            assert found == value
+    assert nearest(IntDistribution(70, 95), None) == 95
 
 
 def big() -> Space:
