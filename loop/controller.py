@@ -838,18 +838,26 @@ class _Tuning:
         }
         seeds: Sequence[int] = search.baseline_seeds
         before = shoot_look(self.studio, mixture=baseline, stage="baseline", seeds=seeds, **shared)
-        if not _untried(search, atoms):
-            seeds = look_seeds(part, config.confirm.images, seed=config.tune.seed)
+        fresh_seeds = look_seeds(part, config.confirm.images, seed=config.tune.seed)
+        plain = [(recipe,) for recipe in dict.fromkeys((search.plain, search.space.baseline))]
+        # The baseline was chosen by nobody, so its images of trial 0 serve once more, unless it
+        # was by them that it closed from the start.
+        by_them = search.baseline_gap <= search.baseline_floor
+        if not _untried(search, atoms) and (by_them or mixture.recipes not in plain):
+            seeds = fresh_seeds
         fresh: dict[str, Any] = {"stage": "tuned", "seeds": seeds} | shared
         after, drawn = shoot_look(self.studio, mixture=mixture, **fresh), mixture.jobs(seeds)
-        # No class may end worse than it began: what does not help is not kept. The baseline was
-        # chosen by nobody, so its images of trial 0 serve once more, under the run's camera first.
-        for recipe in dict.fromkeys((search.plain, search.space.baseline)):
-            if after.mixture.recipes == baseline.recipes or after.gap() < before.gap():
+        # No class may end worse than it began: what does not help is not kept. The baseline's
+        # images under the run's camera are tried before those under its own.
+        for recipes in plain:
+            if after.mixture.recipes == plain[-1] or after.gap() < before.gap():
                 break
-            kept = Mixture(recipes=(recipe,), weights=(1.0,), gap_tune=math.nan)
-            fresh["seeds"] = search.baseline_seeds
+            kept = Mixture(recipes=recipes, weights=(1.0,), gap_tune=math.nan)
+            fresh["seeds"] = fresh_seeds if by_them else search.baseline_seeds
             after = shoot_look(self.studio, mixture=kept, **fresh)
+            drawn += kept.jobs(fresh["seeds"])
+            # Under another camera they are the same images.
+            self.studio.remember(name, recipes[0].draw.fingerprint(), fresh["seeds"])
         # A run that is interrupted now reads these images, and does not draw them again.
         self.state["shot"].setdefault(name, {})[str(part)] = [
             (recipe.draw.fingerprint(), block[0], len(block)) for recipe, block in drawn

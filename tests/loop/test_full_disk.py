@@ -46,7 +46,7 @@ def config(photos: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(config: Path) -> Path:
-    run = config.parent / "unbroken"
+    run = config.parent / "unbroken-by-disk"  # other tests have theirs beside it
     assert here("tune", config, "--out", run)[0] == 0
     return run
 
