@@ -39,14 +39,14 @@ $(READY): pyproject.toml constraints.txt
 # what it reaches. Hours on a CPU, minutes on a GPU. Nothing is copied into the tree.
 pond: $(READY)
 	mkdir -p $(POND)
-	$(BIN)/python -m gapclose.generators.pond_trainer render $(POND)/scenes
-	$(BIN)/python -c 'from pathlib import Path; from gapclose.generators.pond import write_real; write_real(Path("$(POND)/real"), per_class=2000, seed=1)'
-	$(BIN)/python -m gapclose.generators.pond_trainer autoencoder $(POND)/scenes --out $(POND)/pond_sd/vae
-	$(BIN)/python -m gapclose.generators.pond_trainer denoiser $(POND)/scenes --out $(POND)/pond_sd
-	$(BIN)/python -m gapclose.analysis.encoder_trainer clip $(POND)/scenes --out $(POND)/pond_clip
-	$(BIN)/python -m gapclose.analysis.encoder_trainer judge $(POND)/real --out $(POND)/pond_judge
-	$(BIN)/python tests/benchmarks/encoder_figures.py --clip $(POND)/pond_clip --judge $(POND)/pond_judge
-	$(BIN)/python tests/benchmarks/pond_figures.py --model $(POND)/pond_sd --clip $(POND)/pond_clip --judge $(POND)/pond_judge
+	$(BIN)/python -m gapclose.generators.pond.trainer render $(POND)/scenes
+	$(BIN)/python -c 'from pathlib import Path; from gapclose.generators.pond.renderer import write_real; write_real(Path("$(POND)/real"), per_class=2000, seed=1)'
+	$(BIN)/python -m gapclose.generators.pond.trainer autoencoder $(POND)/scenes --out $(POND)/sd/vae
+	$(BIN)/python -m gapclose.generators.pond.trainer denoiser $(POND)/scenes --out $(POND)/sd
+	$(BIN)/python -m gapclose.analysis.pond.trainer clip $(POND)/scenes --out $(POND)/clip
+	$(BIN)/python -m gapclose.analysis.pond.trainer judge $(POND)/real --out $(POND)/judge
+	$(BIN)/python tests/benchmarks/encoder_figures.py --clip $(POND)/clip --judge $(POND)/judge
+	$(BIN)/python tests/benchmarks/pond_figures.py --model $(POND)/sd --clip $(POND)/clip --judge $(POND)/judge
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 
 _HERE: Final = Path(__file__).parent
 SHIPPED: Final = {
-    "pond": f"open_clip:local-dir:{_HERE / 'pond_clip'}",
-    "pond-judge": f"transformers:{_HERE / 'pond_judge'}",
+    "pond": f"open_clip:local-dir:{_HERE / 'pond' / 'clip'}",
+    "pond-judge": f"transformers:{_HERE / 'pond' / 'judge'}",
 }
 # kind -> factory, called as factory(name, target, device=device)
 EMBEDDERS: Final = {

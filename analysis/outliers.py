@@ -14,14 +14,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from gapclose.analysis.kernel import rows
 
-__all__ = ["far_out"]
+__all__ = ["find_outliers"]
 
 NEIGHBORS: Final = 5
 _FENCE: Final = 3.0  # interquartile ranges: Tukey's outer fence
 _FEWEST: Final = 20
 
 
-def far_out(embeddings: ArrayLike) -> list[tuple[int, float]]:
+def find_outliers(embeddings: ArrayLike) -> list[tuple[int, float]]:
     """The images of one class that are far out of it.
 
     An image's distance is that to its fifth nearest other; far out is what lies beyond the third

@@ -28,7 +28,7 @@ _KERNELS: Final = {
 _NOISE_STREAM: Final = 0xCA3E7A  # keeps sensor noise apart from other uses of an image's seed
 
 
-def photograph(camera: Camera, image: Pixels, *, seed: int) -> Pixels:
+def apply_camera(camera: Camera, image: Pixels, *, seed: int) -> Pixels:
     """Put an image through a camera: resize, saturation, noise (sensor), then JPEG (codec).
 
     Args:

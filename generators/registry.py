@@ -25,7 +25,7 @@ KINDS: Final[dict[str, str]] = {
     "diffusers": "gapclose.generators.diffusion:DiffusersGenerator",
     "folder": "gapclose.generators.folder:FolderGenerator",
 }
-POND: Final = Path(__file__).parent / "pond_sd"
+POND: Final = Path(__file__).parent / "pond" / "sd"
 """The pipeline that ships: what `model: pond` means."""
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -12,15 +12,15 @@ import gapclose.analysis  # noqa: F401 - how torch's threads wait is settled bef
 
 if TYPE_CHECKING:
     from gapclose.loop.auditing import audit
-    from gapclose.loop.controller import tune
-    from gapclose.loop.run import Run
+    from gapclose.loop.run.run import Run
+    from gapclose.loop.tuning import tune
 
 __all__ = ["Run", "audit", "tune"]
 
 _PUBLIC = {
-    "Run": "gapclose.loop.run",
+    "Run": "gapclose.loop.run.run",
     "audit": "gapclose.loop.auditing",
-    "tune": "gapclose.loop.controller",
+    "tune": "gapclose.loop.tuning",
 }
 
 

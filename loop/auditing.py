@@ -24,33 +24,38 @@ from gapclose.analysis.image_folder import ImageSet, RealDataError, is_split, sc
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator
-from gapclose.loop.appraisal import Evidence, appraise, notes_of, witness_scores
-from gapclose.loop.config import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
-from gapclose.loop.confirm import (
+from gapclose.loop.config.schema import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
+from gapclose.loop.report.page import write_report
+from gapclose.loop.report.progress import Reporter, SilentReporter
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.run import Run
+from gapclose.loop.search.space import Space
+from gapclose.loop.search.trial import Mixture
+from gapclose.loop.work.cluster_report import find_groups
+from gapclose.loop.work.embedding_map import write_map
+from gapclose.loop.work.evaluation import EvaluationInput, evaluate, notes_of, witness_scores
+from gapclose.loop.work.holdout import (
     Look,
-    look_seeds,
+    evaluate_holdout,
+    evaluation_seeds,
     sample_row,
-    shoot_look,
     storage_of,
 )
-from gapclose.loop.finish import write_map
-from gapclose.loop.gallery import (
+from gapclose.loop.work.real_data import (
     check_device,
     check_drawn,
     check_real,
     open_gallery,
     rendered_pond,
 )
-from gapclose.loop.grouping import find_groups
-from gapclose.loop.progress import Reporter, SilentReporter
-from gapclose.loop.report import write_report
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir
-from gapclose.loop.sides import Side, left_out, read_side
-from gapclose.loop.space import Space
-from gapclose.loop.storage import compare_storage, describe_storage, embed_sample, sampled
-from gapclose.loop.studio import Studio
-from gapclose.loop.trial import Mixture
+from gapclose.loop.work.sides import Side, left_out, read_side
+from gapclose.loop.work.stored_formats import (
+    compare_storage,
+    describe_storage,
+    embed_sample,
+    sampled,
+)
+from gapclose.loop.work.synthesis import Synthesis
 
 log = logging.getLogger(__name__)
 
@@ -290,19 +295,19 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         gallery, side = open_gallery(images, classes, config=config, reporter=reporter)
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
-        studio = Studio(
+        synthesis = Synthesis(
             generator=make_generator(config.generator.as_spec()), embedder=embedder, rundir=rundir
         )
         spaces = {name: Space.of(config, name) for name in classes}
         nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
         reporter.event("stage", name="baseline")
         looks, evidence, rows, embeddings, skipped = [], [], [], [], []
-        seeds = look_seeds(0, config.confirm.images, seed=config.tune.seed)
-        drawn = _drawn_before(rundir, studio, spaces, seeds)
+        seeds = evaluation_seeds(0, config.confirm.images, seed=config.tune.seed)
+        drawn = _drawn_before(rundir, synthesis, spaces, seeds)
         for done, (name, real) in enumerate(gallery.items()):
             try:
-                look = shoot_look(
-                    studio,
+                look = evaluate_holdout(
+                    synthesis,
                     real=real,
                     mixture=Mixture(
                         recipes=(spaces[name].baseline,), weights=(1.0,), gap_tune=float("nan")
@@ -354,7 +359,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
 
 
 def _drawn_before(
-    rundir: RunDir, studio: Studio, spaces: Mapping[str, Space], seeds: Iterable[int]
+    rundir: RunDir, synthesis: Synthesis, spaces: Mapping[str, Space], seeds: Iterable[int]
 ) -> set[str]:
     """The classes whose images an audit here has drawn: from now on they are read, not drawn.
 
@@ -365,7 +370,7 @@ def _drawn_before(
         return set()
     drawn = spaces.keys() & set(state.get("drawn", ()))
     for name in drawn:
-        studio.remember(name, spaces[name].baseline.draw.fingerprint(), seeds)
+        synthesis.remember(name, spaces[name].baseline.draw.fingerprint(), seeds)
     return drawn
 
 
@@ -422,7 +427,7 @@ def _scored_classes(
     return kept, few
 
 
-def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> Evidence:
+def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> EvaluationInput:
     real, synthetic = read["real"], read["synthetic"]
 
     def rows(side: Side, of: Mapping[Path, Rows]) -> Rows:
@@ -430,7 +435,7 @@ def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> 
 
     own = rows(real, real.rows)
     judged = None if real.judge_rows is None else rows(real, real.judge_rows)
-    return Evidence(
+    return EvaluationInput(
         cls=cls,
         noun=noun,
         real=own,
@@ -451,7 +456,7 @@ def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> 
     )
 
 
-def _against_all(look: Look, noun: str, rundir: RunDir) -> Evidence:
+def _against_all(look: Look, noun: str, rundir: RunDir) -> EvaluationInput:
     """A look's images against every real one: nothing was fitted, so no split is kept apart."""
     everything = [look.real.tune, *look.real.parts]
     return replace(
@@ -470,7 +475,7 @@ def _joined(parts: Sequence[Rows | None]) -> Rows | None:
 
 def _finish(
     rundir: RunDir,
-    evidence: Sequence[Evidence],
+    evidence: Sequence[EvaluationInput],
     rows: Sequence[dict[str, Any]],
     embeddings: Sequence[NDArray[np.float32]],
     *,
@@ -488,7 +493,7 @@ def _finish(
     `stored` has the classes whose sides are stored differently.
     """
     seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
-    gaps = appraise(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
+    gaps = evaluate(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
     gaps = [replace(gap, stored=stored.get(gap.name)) for gap in gaps]
     clusters, members = find_groups(
         evidence, stage="baseline", embedder=embedder, groups=groups, seed=seed

@@ -23,8 +23,13 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gapclose.loop.progress import JsonReporter, Reporter, SilentReporter, TerminalReporter
-    from gapclose.loop.status import Status
+    from gapclose.loop.report.progress import (
+        JsonReporter,
+        Reporter,
+        SilentReporter,
+        TerminalReporter,
+    )
+    from gapclose.loop.report.status import Status
 
 __all__ = ["app", "main"]
 
@@ -77,13 +82,13 @@ app = typer.Typer(
 
 def _path(value: Path | None) -> Path | None:
     """A path as a shell reads it: none does so in `--out=~/x`."""
-    from gapclose.loop.config import expanded
+    from gapclose.loop.config.schema import expanded
 
     return None if value is None else Path(expanded(str(value)))
 
 
 def _embedder(value: str | None) -> str | None:
-    from gapclose.loop.config import local_embedder
+    from gapclose.loop.config.schema import local_embedder
 
     return None if value is None else local_embedder(value)
 
@@ -115,13 +120,13 @@ def demo(
     budget: _Budget = None,
 ) -> None:
     """Do the whole job on the embedded world, offline."""
-    from gapclose.loop.config import load_config
+    from gapclose.loop.config.schema import load_config
 
     config = load_config("pond", _overrides(None, budget))
     with _reporter() as reporter:
-        from gapclose.loop.controller import tune as tune_
         from gapclose.loop.export import drop_outdated
         from gapclose.loop.export import export as export_
+        from gapclose.loop.tuning import tune as tune_
 
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
@@ -147,9 +152,9 @@ def init(
     ] = Path("config.yaml"),
 ) -> None:
     """Write a starter config for a folder of photos."""
-    from gapclose.loop.starter import write_starter
+    from gapclose.loop.config.starter_config import write_starter_config
 
-    typer.echo(f"{write_starter(real_dir, out)}: look it over, then gapclose tune {out}")
+    typer.echo(f"{write_starter_config(real_dir, out)}: look it over, then gapclose tune {out}")
 
 
 @app.command()
@@ -183,7 +188,7 @@ def audit(
 
     Of images that exist (--real DIR --synthetic DIR), or of a config's baseline (CONFIG).
     """
-    from gapclose.loop.config import ConfigError, load_config
+    from gapclose.loop.config.schema import ConfigError, load_config
 
     if config is not None:
         if real or synthetic:
@@ -231,13 +236,13 @@ def tune(
     trust: _Trust = False,
 ) -> None:
     """Close the gap overnight; the same again resumes."""
-    from gapclose.loop.config import load_config
+    from gapclose.loop.config.schema import load_config
 
     # A mistake is told at once: the controller brings packages that take seconds to import.
     loaded = load_config(config, _overrides(set_, budget))
     out = out or Path("runs") / config.stem
     with _reporter() as reporter:
-        from gapclose.loop.controller import tune as tune_
+        from gapclose.loop.tuning import tune as tune_
 
         run = tune_(loaded, out=out, trust=trust, reporter=reporter)
         page = _report(out)
@@ -257,7 +262,7 @@ def status(
     ] = False,
 ) -> None:
     """Say where a run stands, and how long it will take."""
-    from gapclose.loop.status import read_status, render_status
+    from gapclose.loop.report.status import read_status, render_status
 
     if watch:
         _wait_for(run)
@@ -280,7 +285,7 @@ def status(
 
 def _wait_for(run: Path) -> None:
     """Until there is a run: whoever has just started one need not time its first second."""
-    from gapclose.loop.rundir import appears
+    from gapclose.loop.run.folder import appears
 
     said = False
     while not appears(run):
@@ -295,7 +300,7 @@ def _watched(run: Path) -> Iterator[Status]:
 
     A run that is being made has nobody at work on it for a moment.
     """
-    from gapclose.loop.status import read_status
+    from gapclose.loop.report.status import read_status
 
     ended = 0
     while ended < 2:
@@ -309,14 +314,14 @@ def _watched(run: Path) -> Iterator[Status]:
 @app.command()
 def report(run: _Run, trust: _Trust = False) -> None:
     """Rebuild report.html, and gap.json if it is not there, from the run folder."""
-    from gapclose.loop.report import write_report
-    from gapclose.loop.rundir import RunDir
+    from gapclose.loop.report.page import write_report
+    from gapclose.loop.run.folder import RunDir
 
     if not RunDir.open(run).has("gap.json"):
         with _reporter() as reporter:
-            from gapclose.loop.rescoring import rescore
+            from gapclose.loop.remeasure import remeasure
 
-            rescore(run, trust=trust, reporter=reporter)
+            remeasure(run, trust=trust, reporter=reporter)
     typer.echo(str(write_report(run)))
 
 
@@ -358,8 +363,8 @@ def app_(
     ] = "127.0.0.1",
 ) -> None:
     """Open a run in the FiftyOne App."""
-    from gapclose.loop.rundir import RunDir
-    from gapclose.loop.viewer import open_app
+    from gapclose.loop.app.viewer import open_app
+    from gapclose.loop.run.folder import RunDir
 
     RunDir.open(run)  # a wrong path is told first
     typer.echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
@@ -395,7 +400,7 @@ def _exit_code(error: Exception) -> int | None:
 def _told(error: Exception) -> Exception:
     """An error of ours in place of a library's that could not write."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        from gapclose.loop.rundir import UnwritableError
+        from gapclose.loop.run.folder import UnwritableError
 
         where = error.filename or "a file"
         return UnwritableError(error.errno, error.strerror, str(where))
@@ -409,7 +414,7 @@ def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
 @contextlib.contextmanager
 def _reporter() -> Iterator[SilentReporter | JsonReporter | TerminalReporter]:
     """The reporter of this process, which is also told what the rooms below load."""
-    from gapclose.loop.progress import make_reporter
+    from gapclose.loop.report.progress import make_reporter
 
     log = logging.getLogger("gapclose")
     before = log.level, log.propagate
@@ -447,7 +452,7 @@ def _exporting(reporter: Reporter) -> Callable[[int, int], None]:
 
 def _report(run: Path) -> Path:
     """The run's page, built anew unless the run has just done so."""
-    from gapclose.loop.report import write_report
+    from gapclose.loop.report.page import write_report
 
     page, gap = run / "report.html", run / "gap.json"
     fresh = page.is_file() and gap.is_file() and page.stat().st_mtime >= gap.stat().st_mtime
@@ -456,16 +461,16 @@ def _report(run: Path) -> Path:
 
 def _summary(run: Path, page: Path) -> None:
     """What came out: a table on a terminal, else one line per class; then what was found."""
-    from gapclose.loop.findings import findings
-    from gapclose.loop.rundir import RunDir
-    from gapclose.loop.wording import verdict, was_tuned
+    from gapclose.loop.report.findings import findings
+    from gapclose.loop.report.text import verdict, was_tuned
+    from gapclose.loop.run.folder import RunDir
 
     gap = RunDir.open(run).read_json("gap.json")
     state = RunDir.open(run).read_json("state.json")
     if sys.stdout.isatty():
         from rich.console import Console
 
-        from gapclose.loop.status import gap_table
+        from gapclose.loop.report.status import gap_table
 
         Console().print(gap_table(gap))
     else:

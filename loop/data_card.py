@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from gapclose.generators.base import Generator
-from gapclose.loop.config import RunConfig
+from gapclose.loop.config.schema import RunConfig
 
 __all__ = ["CardClass", "data_card"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapclose.analysis.cache import cache_folder
-from gapclose.loop.rundir import environment
+from gapclose.loop.run.folder import environment
 
 __all__ = ["Check", "diagnose", "find_mongod"]
 
@@ -100,9 +100,9 @@ def _gpu() -> Check:
 
 def _weights() -> Iterator[Check]:
     for room, folder, sign in (
-        ("generators", "pond_sd", "model_index.json"),
-        ("analysis", "pond_clip", "open_clip_config.json"),
-        ("analysis", "pond_judge", "config.json"),
+        ("generators", "pond/sd", "model_index.json"),
+        ("analysis", "pond/clip", "open_clip_config.json"),
+        ("analysis", "pond/judge", "config.json"),
     ):
         spec = importlib.util.find_spec(f"gapclose.{room}")
         places = list(spec.submodule_search_locations or []) if spec else []

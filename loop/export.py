@@ -21,16 +21,16 @@ from typing import Any, Final
 
 from gapclose.analysis.decode import UnreadableImageError, read_rgb
 from gapclose.generators.base import GenerationError, Generator, generate_all
-from gapclose.generators.camera import photograph
+from gapclose.generators.camera import apply_camera
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.class_folders import class_folders
-from gapclose.loop.config import ConfigError, FolderSpec, nearest
+from gapclose.loop.config.schema import ConfigError, FolderSpec, nearest
 from gapclose.loop.data_card import CardClass, data_card
-from gapclose.loop.mixture import allot
-from gapclose.loop.rundir import RunDir, kept, unwritable
-from gapclose.loop.tags import REJECT, pulled_tags
+from gapclose.loop.run.folder import RunDir, kept, unwritable
+from gapclose.loop.run.tags import REJECT, pulled_tags
+from gapclose.loop.search.atom_bank import allot
 
 __all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds"]
 
@@ -226,7 +226,7 @@ def _baseline(run: RunDir, name: str) -> Recipe:
                 return Recipe.from_json(trial["recipe"])
             if trial.get("jobs"):
                 return Recipe.from_json(trial["jobs"][0]["recipe"])
-    from gapclose.loop.space import Space
+    from gapclose.loop.search.space import Space
 
     return Space.of(run.config(), name).baseline
 
@@ -381,7 +381,7 @@ def _draw(
         batch = generate_all(generator, [(recipe.draw, asked)])[0].valid()
         spent += len(asked)
         for seed, image in zip(batch.seeds, batch.images, strict=True):
-            yield seed, photograph(recipe.camera, image, seed=seed)
+            yield seed, apply_camera(recipe.camera, image, seed=seed)
             wanted -= 1
 
 

@@ -205,11 +205,11 @@ def test_bad_groups_and_widths() -> None:
 
 @pytest.mark.slow
 def test_green_frogs_of_the_pond_are_named_green() -> None:
-    weights = Path(gapclose.analysis.__path__[0]) / "pond_clip"
+    weights = Path(gapclose.analysis.__path__[0]) / "pond" / "clip"
     if not any(weights.glob("*.safetensors")):
         pytest.skip("the pond's CLIP is not trained yet: make pond")
     embedding = pytest.importorskip("gapclose.analysis.embedding")
-    pond = pytest.importorskip("gapclose.generators.pond")
+    pond = pytest.importorskip("gapclose.generators.pond.renderer")
     photos = list(pond.real_photos("frog", range(1_600)))
     green = [image for scene, image in photos if scene.color == "green"][:100]
     clip = embedding.make_embedder("pond", device="cpu")

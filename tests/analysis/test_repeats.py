@@ -17,7 +17,7 @@ from PIL import Image
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.repeats import Repeat, alike, find_repeats, thumbnail
-from gapclose.generators import pond
+from gapclose.generators.pond import renderer as pond
 
 Pixels = NDArray[np.uint8]
 

@@ -19,10 +19,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from make_run import make_run
 
-from gapclose.generators.pond import CLASSES
+from gapclose.generators.pond.renderer import CLASSES
 
 TARGET = 90.0  # seconds
 

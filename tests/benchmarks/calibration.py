@@ -345,7 +345,7 @@ def words(table: Table) -> None:
     groups = bench.config.attributes
     clip = bench.clip
     pairs, scenes, drawn = {}, {}, {}
-    from gapclose.generators.pond import CLASSES
+    from gapclose.generators.pond.renderer import CLASSES
 
     for cls in CLASSES:
         scenes[cls], shots = real(cls, 600)

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     options = parser.parse_args()
     from gapclose.analysis import decode
-    from gapclose.generators.pond import CLASSES, write_real
+    from gapclose.generators.pond.renderer import CLASSES, write_real
     from gapclose.loop import auditing, sides
 
     clock = Clock()

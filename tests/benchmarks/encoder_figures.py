@@ -22,12 +22,12 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoImageProcessor, AutoModel
 
-from gapclose.generators import pond
+from gapclose.generators.pond import renderer as pond
 
 FRESH: Final = 900_000_000  # the first seed; `write_real(seed=s)` stays below it for s < 900
 _ROOT: Final = Path(__file__).resolve().parents[2] / "analysis"
-CLIP: Final = _ROOT / "pond_clip"
-JUDGE: Final = _ROOT / "pond_judge"
+CLIP: Final = _ROOT / "pond" / "clip"
+JUDGE: Final = _ROOT / "pond" / "judge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

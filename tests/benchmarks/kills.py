@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import rig
 
-from gapclose.generators.pond import write_real
+from gapclose.generators.pond.renderer import write_real
 
 SLOWNESS = 0.04  # seconds that an image takes more: most deaths fall into a trial
 TRIAL_SECONDS = 8 * SLOWNESS + 0.5

@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 from photo_generator import COLOURS, USUAL, PhotoGenerator
 from photo_world import FORTY, HERE, PHOTOS, Bench, forty, photos_of, world
 
-from gapclose.generators.camera import photograph
-from gapclose.loop.controller import tune
-from gapclose.loop.mixture import allot
-from gapclose.loop.run import Run
-from gapclose.loop.trial import Mixture
+from gapclose.generators.camera import apply_camera
+from gapclose.loop.run.run import Run
+from gapclose.loop.search.atom_bank import allot
+from gapclose.loop.search.trial import Mixture
+from gapclose.loop.tuning import tune
 
 CLASSES: Final = sorted(USUAL)
 EACH: Final = 300  # images a class
@@ -108,7 +108,7 @@ def images_of(mixture: Mixture, first: int) -> list[Pixels]:
         seeds = range(first + len(images), first + len(images) + count)
         batch = generator().generate(recipe.draw, seeds)
         images += [
-            photograph(recipe.camera, image, seed=seed)
+            apply_camera(recipe.camera, image, seed=seed)
             for image, seed in zip(batch.images, batch.seeds, strict=True)
         ]
     return images

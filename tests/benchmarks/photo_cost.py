@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sample_cost import PHOTOS, Bench, Rows, drive, new_search
 
-from gapclose.generators import pond
+from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.mixture import Bank, drop_small
+from gapclose.loop.search.atom_bank import AtomBank, drop_small
 
 WORLD: Final = 12_000  # photos that stand for all there are; twice: to fit to, and to tell by
 FIRST: Final = 5_000_000
@@ -46,9 +46,9 @@ def parts_of(bench: Bench, images: int) -> list[Part]:
     return found
 
 
-def bank_of(bench: Bench, parts: list[Part], photos: Rows) -> Bank:
+def bank_of(bench: Bench, parts: list[Part], photos: Rows) -> AtomBank:
     """An atom for each recipe, in the order that they came, and the photos to fit to."""
-    bank = Bank(kernel=bench.kernel, real=photos)
+    bank = AtomBank(kernel=bench.kernel, real=photos)
     numbers: dict[Recipe, int] = {}
     for recipe, embeddings, seeds, _ in parts:
         numbers[recipe] = bank.add(embeddings, seeds, atom=numbers.get(recipe))
@@ -63,7 +63,7 @@ def twins_of(bench: Bench, parts: list[Part]) -> list[Part]:
     twins: list[Part] = []
     for number, (recipe, count) in enumerate(counts.items()):
         fresh = tuple(range(TWINS + 10_000 * number, TWINS + 10_000 * number + count))
-        twins.append((recipe, bench.clip.embed(bench.shoot(recipe, fresh)), fresh, 0))
+        twins.append((recipe, bench.clip.embed(bench.generate(recipe, fresh)), fresh, 0))
         bench.forget()
     return twins
 

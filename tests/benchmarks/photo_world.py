@@ -34,15 +34,15 @@ from photo_generator import COLOURS, PhotoGenerator, colour, read
 from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.gap import Floor, mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.generators.camera import photograph
+from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.budget import Budget
-from gapclose.loop.config import RunConfig, TuneConfig, load_config
-from gapclose.loop.mixture import Bank, drop_small
-from gapclose.loop.search import ClassSearch
-from gapclose.loop.space import Params, Space
-from gapclose.loop.study import Past, derive_seed, propose
-from gapclose.loop.trial import Images, Mixture, Proposal
+from gapclose.loop.config.schema import RunConfig, TuneConfig, load_config
+from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.search.atom_bank import AtomBank, drop_small
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.trial import Images, Mixture, Proposal
 
 HERE: Final = Path(__file__).resolve().parent
 SHARED: Final = Path(os.environ.get("GAPCLOSE_SHARED", HERE.parents[1].parent / "shared"))
@@ -103,14 +103,14 @@ class Bench:
         self.unit = self.floor.floor_p95(n_real=half, n_synthetic=LOOK)
         self._known: dict[tuple[str, int], Rows] = {}
 
-    def shoot(self, recipe: Recipe, seeds: Sequence[int]) -> Rows:
+    def generate(self, recipe: Recipe, seeds: Sequence[int]) -> Rows:
         """Embeddings of images, drawn unless they were."""
         key = recipe.fingerprint()
         missing = [seed for seed in seeds if (key, seed) not in self._known]
         if missing:
             batch = self.generator.generate(recipe.draw, missing)
             images = [
-                photograph(recipe.camera, image, seed=seed)
+                apply_camera(recipe.camera, image, seed=seed)
                 for image, seed in zip(batch.images, batch.seeds, strict=True)
             ]
             for seed, row in zip(missing, self.embedder.embed(images), strict=True):
@@ -120,7 +120,7 @@ class Bench:
 
     def take(self, proposal: Proposal) -> Images:
         """The images of a trial."""
-        shots = [self.shoot(recipe, seeds) for recipe, seeds in proposal.jobs]
+        shots = [self.generate(recipe, seeds) for recipe, seeds in proposal.jobs]
         return Images(
             embeddings=np.concatenate(shots),
             recipes=tuple(i for i, (_, seeds) in enumerate(proposal.jobs) for _ in seeds),
@@ -132,7 +132,7 @@ class Bench:
         first = 100_000_000 + derive_seed(self.cls, self.seed, salt) % 1_000_000_000
         drawn = self.drawn
         jobs = mixture.jobs(range(first, first + FRESH))
-        rows = np.concatenate([self.shoot(recipe, seeds) for recipe, seeds in jobs])
+        rows = np.concatenate([self.generate(recipe, seeds) for recipe, seeds in jobs])
         self.drawn = drawn
         sides = {"held": self.held, "test": self.test, "seen": self.tune}
         ratios = {
@@ -175,7 +175,7 @@ def new_search(bench: Bench) -> ClassSearch:
     fitted = bench.floor
     return ClassSearch(
         space=bench.space,
-        bank=Bank(kernel=bench.kernel, real=bench.tune),
+        bank=AtomBank(kernel=bench.kernel, real=bench.tune),
         prior={},
         floor=bench.unit,
         baseline_floor=fitted.floor_p95(n_real=len(bench.tune), n_synthetic=BASELINE_IMAGES),
@@ -201,29 +201,29 @@ def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
 
 def tpe(bench: Bench, images: int, n: int = 64) -> Course:
     """The obvious design: Optuna proposes one recipe, n images are scored, the best is kept."""
-    past: list[Past] = []
+    past: list[Observation] = []
     best = bench.mixed({"": 1.0})
     for trial in range(images):
         seed = derive_seed("tpe", bench.cls, bench.seed, trial)
         params = propose(bench.space.distributions, past, seed=seed, startup=10)
         recipe = bench.space.recipe(params)
-        rows = bench.shoot(recipe, range(trial * n, (trial + 1) * n))
+        rows = bench.generate(recipe, range(trial * n, (trial + 1) * n))
         gap = mmd2(real=bench.tune, synthetic=rows, kernel=bench.kernel)
         if all(gap < known.value for known in past):
             best = Mixture(recipes=(recipe,), weights=(1.0,), gap_tune=gap)
-        past.append(Past(params=params, value=gap))
+        past.append(Observation(params=params, value=gap))
         yield bench.drawn, best
 
 
 def bank(bench: Bench, images: int) -> Course:
     """Recipes at random, eight images each, and the mixture of all that fits best."""
-    pool = Bank(kernel=bench.kernel, real=bench.tune)
+    pool = AtomBank(kernel=bench.kernel, real=bench.tune)
     recipes: list[Recipe] = []
     for trial in range(images):
         seed = derive_seed("bank", bench.cls, bench.seed, trial)
         params = propose(bench.space.distributions, [], seed=seed)
         recipe, seeds = bench.space.recipe(params), range(trial * TRIAL, (trial + 1) * TRIAL)
-        pool.add(bench.shoot(recipe, seeds), list(seeds))
+        pool.add(bench.generate(recipe, seeds), list(seeds))
         recipes.append(recipe)
         yield bench.drawn, fitted_mixture(pool, recipes)
 
@@ -232,14 +232,14 @@ def forty(bench: Bench, images: int) -> Course:
     """Every word equally often at the baseline's settings, and the weights fitted."""
     recipes = list(bench.mixed(dict.fromkeys(COLOURS, 1 / len(COLOURS))).recipes)
     for each in sorted({mark // len(COLOURS) for mark in MARKS} | {FORTY}):
-        pool = Bank(kernel=bench.kernel, real=bench.tune)
+        pool = AtomBank(kernel=bench.kernel, real=bench.tune)
         for number, recipe in enumerate(recipes):
             seeds = [number * 1000 + i for i in range(each)]
-            pool.add(bench.shoot(recipe, seeds), seeds)
+            pool.add(bench.generate(recipe, seeds), seeds)
         yield bench.drawn, fitted_mixture(pool, recipes)
 
 
-def fitted_mixture(pool: Bank, recipes: Sequence[Recipe]) -> Mixture:
+def fitted_mixture(pool: AtomBank, recipes: Sequence[Recipe]) -> Mixture:
     """The weights that fit a bank."""
     weights = drop_small(pool.fit())
     found = [(r, float(w)) for r, w in zip(recipes, weights, strict=True) if w > 0]

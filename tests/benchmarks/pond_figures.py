@@ -22,12 +22,13 @@ from sklearn.linear_model import LogisticRegression
 from gapclose.analysis import embedding
 from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.kernel import Kernel
-from gapclose.generators import camera, pond
+from gapclose.generators import camera
+from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Camera, Draw, normalize_prompt
 from gapclose.generators.registry import make_generator
-from gapclose.loop.config import load_config
-from gapclose.loop.mixture import allot
-from gapclose.loop.space import Space
+from gapclose.loop.config.schema import load_config
+from gapclose.loop.search.atom_bank import allot
+from gapclose.loop.search.space import Space
 
 PROBE = 600  # real photos per class that a linear probe is trained on
 FRESH = 50_000  # real photos from here on were never rendered for training or tuning
@@ -77,9 +78,9 @@ class Bench:
         self.generator = make_generator(self.config.generator.as_spec())
         generators, analysis = Path(pond.__file__).parent, Path(embedding.__file__).parent
         self.folders = [
-            generators / "pond_sd" if model == "pond" else Path(model),
-            analysis / "pond_clip" if clip == "pond" else Path(clip),
-            analysis / "pond_judge" if judge == "pond-judge" else Path(judge),
+            generators / "pond" / "sd" if model == "pond" else Path(model),
+            analysis / "pond" / "clip" if clip == "pond" else Path(clip),
+            analysis / "pond" / "judge" if judge == "pond-judge" else Path(judge),
         ]
         named = clip if clip == "pond" else f"open_clip:local-dir:{clip}"
         self.clip = embedding.make_embedder(named)
@@ -240,7 +241,7 @@ def oracle(bench: Bench, n: int = 300) -> None:
     rows = {e: (e.embed(tuning), e.embed(fresh)) for e in (bench.clip, bench.judge)}
     kernels = {e: Kernel.fit(rows[e][0]) for e in rows}
 
-    def shoot(settings: dict[str, object], first: int) -> list[tuple[NDArray[np.uint8], int]]:
+    def generate(settings: dict[str, object], first: int) -> list[tuple[NDArray[np.uint8], int]]:
         out = []
         for (color, background), count in zip(cells, allot(shares, n), strict=True):
             prompt = f"a photo of a {color} frog on {background}"
@@ -257,7 +258,7 @@ def oracle(bench: Bench, n: int = 300) -> None:
         shot: list[tuple[NDArray[np.uint8], int]], noise: float, e: embedding.Embedder, split: int
     ) -> float:
         lens = Camera(resize=32, noise=noise)
-        photos = [camera.photograph(lens, image, seed=seed) for image, seed in shot]
+        photos = [camera.apply_camera(lens, image, seed=seed) for image, seed in shot]
         gap = audit_embeddings(
             real=rows[e][split],
             synthetic=e.embed(photos),
@@ -270,14 +271,14 @@ def oracle(bench: Bench, n: int = 300) -> None:
     best = (np.inf, {}, 0.0)
     for guidance, steps in itertools.product((1.0, 1.5, 2.0, 3.0), (8, 12)):
         settings: dict[str, object] = {"guidance_scale": guidance, "num_inference_steps": steps}
-        shot = shoot(settings, 10_000)
+        shot = generate(settings, 10_000)
         for noise in (0.0, 0.012, 0.018, 0.024, 0.03):
             found = ratio(shot, noise, bench.clip, 0)
             if found < best[0]:
                 best = (found, settings, noise)
     _, settings, noise = best
     print(f"  (oracle's best: {settings}, noise {noise})")
-    shot = shoot(settings, 20_000)
+    shot = generate(settings, 20_000)
     for e, target in ((bench.clip, 1.5), (bench.judge, 3.0)):
         found = ratio(shot, noise, e, 1)
         name = "embedded CLIP" if e is bench.clip else "judge"

@@ -37,20 +37,20 @@ from numpy.typing import NDArray
 from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.gap import Floor, mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.generators import pond
 from gapclose.generators.base import generate_all
-from gapclose.generators.camera import photograph
+from gapclose.generators.camera import apply_camera
+from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
-from gapclose.loop.budget import Budget
-from gapclose.loop.config import TuneConfig, load_config
-from gapclose.loop.mixture import Bank, allot, drop_small
-from gapclose.loop.prior import word_prior
-from gapclose.loop.rundir import write_bytes
-from gapclose.loop.search import ClassSearch
-from gapclose.loop.space import Params, Space
-from gapclose.loop.study import Past, derive_seed, propose
-from gapclose.loop.trial import Images, Mixture, Proposal
+from gapclose.loop.config.schema import TuneConfig, load_config
+from gapclose.loop.run.folder import write_bytes
+from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.search.atom_bank import AtomBank, allot, drop_small
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.prior import word_prior
+from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.trial import Images, Mixture, Proposal
 
 PHOTOS: Final = 1200  # that a search sees
 SIDE: Final = 300  # images and unseen photos of a confirmation
@@ -105,7 +105,7 @@ class Bench:
             for rows, kernel in self.unseen
         ]
 
-    def shoot(self, recipe: Recipe, seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+    def generate(self, recipe: Recipe, seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Draw what was not drawn yet, and photograph."""
         return self.shoot_all([(recipe, seeds)])[0]
 
@@ -125,7 +125,7 @@ class Bench:
             for image, seed in zip(batch.images, batch.seeds, strict=True):
                 self._shelf[key, seed] = image
         return [
-            [photograph(recipe.camera, self._shelf[key, seed], seed=seed) for seed in seeds]
+            [apply_camera(recipe.camera, self._shelf[key, seed], seed=seed) for seed in seeds]
             for key, (recipe, seeds) in zip(keys, jobs, strict=True)
         ]
 
@@ -176,7 +176,7 @@ def new_search(bench: Bench) -> ClassSearch:
     floor = Floor.fit(bench.tune, kernel=bench.kernel)
     return ClassSearch(
         space=bench.space,
-        bank=Bank(kernel=bench.kernel, real=bench.tune),
+        bank=AtomBank(kernel=bench.kernel, real=bench.tune),
         prior=word_prior(bench.space, bench.tune, bench.clip),
         floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=SIDE),
         baseline_floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=BASELINE_IMAGES),
@@ -213,16 +213,18 @@ def drive(
         yield proposal, taken
 
 
-def best_kept(bench: Bench, ask: Callable[[list[Past], int], Params], n: int = 64) -> Course:
+def best_kept(
+    bench: Bench, ask: Callable[[list[Observation], int], Params], n: int = 64
+) -> Course:
     """Score whole recipes by n images each and keep the best."""
-    past: list[Past] = []
+    past: list[Observation] = []
     best = of_one(bench.space.baseline, float("inf"))
     for trial in range(10_000):
         params = ask(past, trial)
         recipe = bench.space.recipe(params)
-        rows = bench.clip.embed(bench.shoot(recipe, range(trial * n, (trial + 1) * n)))
+        rows = bench.clip.embed(bench.generate(recipe, range(trial * n, (trial + 1) * n)))
         bench.forget()
-        past.append(Past(params=params, value=bench.gap(rows)))
+        past.append(Observation(params=params, value=bench.gap(rows)))
         if past[-1].value < best.gap_tune:
             best = of_one(recipe, past[-1].value)
         yield bench.drawn, best
@@ -231,7 +233,7 @@ def best_kept(bench: Bench, ask: Callable[[list[Past], int], Params], n: int = 6
 def tpe(bench: Bench, images: int) -> Course:
     """The obvious design: Optuna proposes one recipe, n images are scored, repeat."""
 
-    def ask(past: list[Past], trial: int) -> Params:
+    def ask(past: list[Observation], trial: int) -> Params:
         seed = derive_seed("tpe", bench.cls, bench.seed, trial)
         return propose(bench.space.distributions, past, seed=seed, startup=10)
 
@@ -241,7 +243,7 @@ def tpe(bench: Bench, images: int) -> Course:
 def random(bench: Bench, images: int) -> Course:
     """Recipes at random, the best kept."""
 
-    def ask(past: list[Past], trial: int) -> Params:
+    def ask(past: list[Observation], trial: int) -> Params:
         return propose(
             bench.space.distributions, [], seed=derive_seed("random", bench.cls, bench.seed, trial)
         )
@@ -251,13 +253,13 @@ def random(bench: Bench, images: int) -> Course:
 
 def bank(bench: Bench, images: int, n: int = TRIAL) -> Course:
     """Recipes at random, eight images each, and the mixture of all that fits best."""
-    pool = Bank(kernel=bench.kernel, real=bench.tune)
+    pool = AtomBank(kernel=bench.kernel, real=bench.tune)
     recipes: list[Recipe] = []
     for trial in range(10_000):
         seed = derive_seed("bank", bench.cls, bench.seed, trial)
         params = propose(bench.space.distributions, [], seed=seed)
         recipe, seeds = bench.space.recipe(params), range(trial * n, (trial + 1) * n)
-        pool.add(bench.clip.embed(bench.shoot(recipe, seeds)), seeds)
+        pool.add(bench.clip.embed(bench.generate(recipe, seeds)), seeds)
         bench.forget()
         recipes.append(recipe)
         at = bench.drawn

@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loop"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import modes
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
-from gapclose.loop.mixture import Bank, solve_weights
-from gapclose.loop.search import RUN_SEEDS, ClassSearch
-from gapclose.loop.trial import Images
+from gapclose.loop.search.atom_bank import AtomBank, solve_weights
+from gapclose.loop.search.class_search import RUN_SEEDS, ClassSearch
+from gapclose.loop.search.trial import Images
 
 TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
 LEVEL = 0.05
@@ -98,7 +98,7 @@ def drive(search: ClassSearch, *, most: int) -> int:
     drawn = 0
     while search.number < most and search.stopped() is None:
         proposal = search.propose(settings_trials=6)
-        search.absorb(proposal, modes.shoot(proposal))
+        search.absorb(proposal, modes.generate(proposal))
         drawn += sum(len(seeds) for _, seeds in proposal.jobs)
     return drawn
 
@@ -117,7 +117,7 @@ def unchanged(seeds: int, how: str, take: Callable[..., NDArray[np.float32]]) ->
         search = modes.make_search(take(TRUTH, 150, rng))
         proposal = search.propose(settings_trials=4)
         rows = take(TRUTH, 100, rng)
-        seeds_used = modes.shoot(proposal).seeds
+        seeds_used = modes.generate(proposal).seeds
         search.absorb(proposal, Images(embeddings=rows, recipes=(0,) * 100, seeds=seeds_used))
         at_once = search.stopped() == "closed from the start"
         kept += at_once and search.mixture().recipes == (search.space.baseline,)
@@ -141,7 +141,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
         even = {slot: dict.fromkeys(words, 1 / len(words)) for slot, words in space.words.items()}
         search = ClassSearch(
             space=space,
-            bank=Bank(kernel=Kernel.fit(real), real=real),
+            bank=AtomBank(kernel=Kernel.fit(real), real=real),
             prior=even,
             floor=1e-3,
             baseline_floor=-1.0,

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
+from rig import here, written
 
 from gapclose.generators.diffusion import DiffusersGenerator
-from gapclose.generators.pond import write_real
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
-from rig import here, written
+from gapclose.generators.pond.renderer import write_real
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def test_what_the_config_has_wrong_is_exit_2_before_a_photo_is_embedded(
         (tiny, {"size": 33}, "generator.size: 33x33 must be multiples of 2"),
     ):
         file = config(tmp_path, photos, model, **options)
-        with patch("gapclose.loop.sides.embed_files") as embedded:
+        with patch("gapclose.loop.work.sides.embed_files") as embedded:
             code, err = here(command, file, "--out", tmp_path / "run")
         assert code == 2, err
         assert says in last_line(err)

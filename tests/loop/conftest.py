@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gapclose.generators.pond import write_real
+from gapclose.generators.pond.renderer import write_real
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from PIL import Image
 
 from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.image_folder import RealDataError
-from gapclose.generators.pond import real_photos, write_real
+from gapclose.generators.pond.renderer import real_photos, write_real
 from gapclose.loop.auditing import audit, audit_config, audit_folders
-from gapclose.loop.config import ConfigError, load_config, parse_config
-from gapclose.loop.rescoring import rescore
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir
+from gapclose.loop.config.schema import ConfigError, load_config, parse_config
+from gapclose.loop.remeasure import remeasure
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.run import Run
 
 CLASSES = ("cat", "frog", "ship")
 KEYS = (
@@ -171,7 +171,7 @@ def test_a_config_whose_generator_is_a_folder_is_audited_with_its_own_embedder(
     run = audit(config, real=sides[0], synthetic=sides[1], out=tmp_path / "run")
     assert (run.gap["embedder"], run.gap["judge"]) == ("pond", "pond-judge")
     (run.path / "gap.json").unlink()
-    assert rescore(run.path).gap["classes"] == audited.gap["classes"]  # by the config alone
+    assert remeasure(run.path).gap["classes"] == audited.gap["classes"]  # by the config alone
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from gapclose.analysis.embedding import EmbedderError
 from gapclose.analysis.image_folder import RealDataError
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.loop import cli
-from gapclose.loop.config import ConfigError, parse_config
-from gapclose.loop.rundir import RunBusyError, RunDir, RunMismatchError, UnwritableError
+from gapclose.loop.config.schema import ConfigError, parse_config
+from gapclose.loop.run.folder import RunBusyError, RunDir, RunMismatchError, UnwritableError
 
 HEAVY = (
     *("torch", "numpy", "pydantic", "yaml", "rich", "diffusers", "transformers", "open_clip"),
@@ -48,7 +48,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise raised
 
-    controller: Any = types.ModuleType("gapclose.loop.controller")
+    controller: Any = types.ModuleType("gapclose.loop.tuning")
     controller.tune = fail
     auditing: Any = types.ModuleType("gapclose.loop.auditing")
     auditing.audit_config = auditing.audit_folders = fail
@@ -219,7 +219,7 @@ def test_paths_are_read_as_a_shell_reads_them(
 ) -> None:
     given: dict[str, Any] = {}
     stand_in(monkeypatch, KeyboardInterrupt())
-    for module in ("controller", "auditing"):
+    for module in ("tuning", "auditing"):
         for name in ("tune", "audit_config"):
             if hasattr(sys.modules[f"gapclose.loop.{module}"], name):
                 monkeypatch.setattr(sys.modules[f"gapclose.loop.{module}"], name, noting(given))
@@ -334,7 +334,7 @@ def test_what_takes_long_at_the_start_is_told(
         raise KeyboardInterrupt
 
     stand_in(monkeypatch, KeyboardInterrupt())
-    monkeypatch.setattr(sys.modules["gapclose.loop.controller"], "tune", load)
+    monkeypatch.setattr(sys.modules["gapclose.loop.tuning"], "tune", load)
     # As open_clip does; nothing is to be said twice.
     root = logging.StreamHandler()
     logging.getLogger().addHandler(root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +9,11 @@ import yaml
 from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
+from painter import Painter
 
 from gapclose.loop.class_folders import class_folders
-from gapclose.loop.config import parse_config
+from gapclose.loop.config.schema import parse_config
 from gapclose.loop.data_card import CardClass, data_card
-
-sys.path.insert(0, str(Path(__file__).parent))
-from painter import Painter
 
 CONFIG = parse_config(
     {"real": {"path": "x"}, "generator": {"kind": "painter:Painter"}, "embedder": "pond",

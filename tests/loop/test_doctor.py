@@ -12,7 +12,7 @@ from gapclose.loop.doctor import Check, diagnose, find_mongod
 def test_every_line_has_a_verdict_and_what_is_missing_a_remedy(tmp_path: Path) -> None:
     checks = list(diagnose(runs=tmp_path / "not" / "yet"))
     names = [check.name for check in checks]
-    assert {"GPU", "mongod", "disk", "cache", "packages", "map", "weights pond_sd"} <= set(names)
+    assert {"GPU", "mongod", "disk", "cache", "packages", "map", "weights pond/sd"} <= set(names)
     for check in checks:
         assert check.line().startswith("ok " if check.ok else "missing ")
         assert "\n" not in check.line()

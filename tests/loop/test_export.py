@@ -6,24 +6,21 @@ import json
 import logging
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from make_run import Renderer, make_run, mixture_of
 from PIL import Image
 
 from gapclose.generators.base import GenerationError
-from gapclose.generators.camera import photograph
+from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.config import ConfigError
+from gapclose.loop.config.schema import ConfigError
 from gapclose.loop.export import drop_outdated, export, unused_seeds
-from gapclose.loop.rundir import RunDir
-from gapclose.loop.tags import write_tags
-
-sys.path.insert(0, str(Path(__file__).parent))
-from make_run import Renderer, make_run, mixture_of
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.tags import write_tags
 
 CODE = {"kind": "make_run:Renderer"}
 
@@ -66,7 +63,7 @@ def test_any_image_can_be_made_again_from_its_row(out: Path) -> None:
         assert (row["generator"], row["generator_revision"]) == (generator.id, "1")
         drawn = generator.generate(recipe.draw, [row["seed"]]).images[0]
         with Image.open(out / row["file_name"]) as image:
-            made = photograph(recipe.camera, drawn, seed=row["seed"])
+            made = apply_camera(recipe.camera, drawn, seed=row["seed"])
             assert np.array_equal(np.asarray(image), made)
 
 

@@ -20,14 +20,12 @@ import datasets
 import numpy as np
 import pytest
 import torchvision
+from painter import class_of, painted_run
 from PIL import Image
 
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.doctor import find_mongod
 from gapclose.loop.export import export
-
-sys.path.insert(0, str(Path(__file__).parent))
-from painter import class_of, painted_run
 
 SETS = {
     "splits": ["dog", "test", "train"],

@@ -6,22 +6,19 @@ import contextlib
 import errno
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from rig import command, finished, here, wait_for_lines, written
 
 from gapclose.generators.images import write_pngs
-from gapclose.loop.config import load_config
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir, write_bytes
-from gapclose.loop.status import read_status
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rig import command, finished, here, wait_for_lines, written
+from gapclose.loop.config.schema import load_config
+from gapclose.loop.report.status import read_status
+from gapclose.loop.run.folder import RunDir, write_bytes
+from gapclose.loop.run.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +124,7 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
         ("os.fsync", failing(20, os.fsync)),
         ("write_pngs", failing(1, write_pngs, where="confirm")),  # of a look
     ):
-        with patch(f"gapclose.loop.rundir.{name}", write):
+        with patch(f"gapclose.loop.run.folder.{name}", write):
             code, err = here("tune", config, "--out", out)
         assert code == 1, err
         assert "Disk quota exceeded; free some space" in one_line(err)
@@ -159,7 +156,7 @@ def test_reports_audits_and_starters_say_it_too(
 
     def fails(path: Path, data: bytes) -> None:
         if path.name in ("report.html", "gap.json", "mine.yaml"):
-            with patch("gapclose.loop.rundir.os.fsync", side_effect=full):
+            with patch("gapclose.loop.run.folder.os.fsync", side_effect=full):
                 write_bytes(path, data)
         write_bytes(path, data)
 
@@ -169,7 +166,7 @@ def test_reports_audits_and_starters_say_it_too(
         (("audit", config, "--out", tmp_path / "audit"), "gap.json"),
         (("init", photos, "-o", tmp_path / "mine.yaml"), "mine.yaml"),
     ):
-        with patch("gapclose.loop.rundir.write_bytes", fails):
+        with patch("gapclose.loop.run.folder.write_bytes", fails):
             code, err = here(*words)
         assert code == 1, err
         assert one_line(err).startswith("error: ")

@@ -23,12 +23,12 @@ from sklearn.datasets import load_sample_image
 
 from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.two_sample import permutation_p_value
-from gapclose.generators.pond import real_photos
+from gapclose.generators.pond.renderer import real_photos
 from gapclose.loop.auditing import audit_folders
-from gapclose.loop.findings import findings
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir
-from gapclose.loop.status import read_status
+from gapclose.loop.report.findings import findings
+from gapclose.loop.report.status import read_status
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.run import Run
 
 Pixels = NDArray[np.uint8]
 SIDES = ("real", "synthetic")

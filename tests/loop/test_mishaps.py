@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from PIL import Image
-
-from gapclose.generators.base import GeneratorConfigError
-from gapclose.generators.pond import write_real
-from gapclose.generators.recipe import Draw
-from gapclose.loop.confirm import shoot_look
-from gapclose.loop.gallery import looked_before
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir
-from gapclose.loop.status import read_status
-from gapclose.loop.studio import Studio
-from gapclose.loop.tags import write_tags
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, here, written
 from slow_pond import _image
+
+from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.pond.renderer import write_real
+from gapclose.generators.recipe import Draw
+from gapclose.loop.report.status import read_status
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.run import Run
+from gapclose.loop.run.tags import write_tags
+from gapclose.loop.work.holdout import evaluate_holdout
+from gapclose.loop.work.real_data import looked_before
+from gapclose.loop.work.synthesis import Synthesis
 
 
 @pytest.mark.slow
@@ -108,11 +105,11 @@ def test_what_a_hubs_model_does_not_take_is_told_once_it_has_been_loaded(
     """Its schedulers are known only then; tried one by one, they would stop class after class."""
     config = written(tmp_path / "c.yaml", photos)
     wrong = GeneratorConfigError("scheduler: 'two' does not fit")
-    with patch("gapclose.loop.controller.check_drawn", side_effect=[None, wrong]):
+    with patch("gapclose.loop.tuning.check_drawn", side_effect=[None, wrong]):
         code, err = here("tune", config, "--out", tmp_path / "o")
     assert (code, err.splitlines()[-1]) == (2, "error: scheduler: 'two' does not fit")
     assert {row["stage"] for row in Run.open(tmp_path / "o").trials} == {"baseline"}
-    with patch("gapclose.loop.controller.check_drawn") as checked:
+    with patch("gapclose.loop.tuning.check_drawn") as checked:
         assert here("tune", config, "--out", tmp_path / "o")[0] == 0
     assert checked.call_count == 2  # at the start, and once a session
 
@@ -161,7 +158,7 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
     assert "no frog today" in (out / "report.html").read_text()
     # Whoever starts it again has mended it: the three failures are history, even if that start
     # dies before it has made anything.
-    death = "gapclose.loop.studio:Studio.embed:before:1"
+    death = "gapclose.loop.work.synthesis:Synthesis.embed:before:1"
     assert finished(command("tune", config, "--out", out, KILL_AT=death))[0] == -signal.SIGKILL
     code, err = here("tune", config, "--out", out)
     assert code == 0, err
@@ -225,7 +222,7 @@ def test_a_passing_fault_takes_no_verdict_away(photos: Path, tmp_path: Path) -> 
     config, out = written(tmp_path / "c.yaml", photos, classes=["frog"]), tmp_path / "run"
     assert here("tune", config, "--out", out)[0] == 0
     before = Run.open(out).gap["classes"]
-    with patch.object(Studio, "embed", side_effect=RuntimeError("memory is out")):
+    with patch.object(Synthesis, "embed", side_effect=RuntimeError("memory is out")):
         assert here("tune", config, "--out", out)[0] == 0
         assert Run.open(out).gap["classes"] == before
         (out / "gap.json").unlink()
@@ -250,12 +247,12 @@ def test_a_passing_fault_in_one_class_takes_no_verdict_away_while_another_moves_
     assert here("tune", config, "--out", out)[0] == 0
     (before,) = [row for row in Run.open(out).gap["classes"] if row["name"] == "ship"]
 
-    def shoot(*args: Any, real: Any, **options: Any) -> Any:
+    def generate(*args: Any, real: Any, **options: Any) -> Any:
         if real.name == "ship":
             raise RuntimeError("memory is out")
-        return shoot_look(*args, real=real, **options)
+        return evaluate_holdout(*args, real=real, **options)
 
-    with patch("gapclose.loop.controller.shoot_look", shoot):
+    with patch("gapclose.loop.tuning.evaluate_holdout", generate):
         assert here("tune", config, "--out", out, "--set", "tune.trials=5")[0] == 0
     run = Run.open(out)
     assert [run.state["looks"][name]["part"] for name in ("frog", "ship")] == [1, 0]
@@ -267,7 +264,7 @@ def test_a_passing_fault_in_one_class_takes_no_verdict_away_while_another_moves_
 @pytest.mark.slow
 def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> None:
     config, out, log = written(tmp_path / "c.yaml", photos), tmp_path / "run", tmp_path / "drawn"
-    at = "gapclose.loop.auditing:shoot_look:before:2"
+    at = "gapclose.loop.auditing:evaluate_holdout:before:2"
     words = ("audit", config, "--out", out)
     assert finished(command(*words, KILL_AT=at, SLOW_POND_LOG=str(log)))[0] == -signal.SIGKILL
     tried, frogs = log.read_text().splitlines()
@@ -299,7 +296,7 @@ def test_classes_that_rest_keep_no_time_from_those_that_do_not(tmp_path: Path) -
         kept.append(self._reserve())
 
     later = ("--set", "tune.trials=null", "--set", "tune.budget=2h")
-    with patch("gapclose.loop.controller._Tuning._point", reserved):
+    with patch("gapclose.loop.tuning._Tuning._point", reserved):
         assert here("tune", config, "--out", out, *later)[0] == 0
     assert 0 < kept[0] < 1000.0
 
@@ -323,7 +320,7 @@ def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_
     assert (told[0]["at"], looked["part"], looked["trials"]) == (1, 1, 7)
     assert run.state["stopped_because"].startswith("ship: ")
     for death in ("after:1", "before:2", "after:2"):
-        at = f"gapclose.loop.rundir:RunDir.append_trial:{death}"
+        at = f"gapclose.loop.run.folder:RunDir.append_trial:{death}"
         assert finished(command("tune", config, "--out", killed, KILL_AT=at))[0] == -signal.SIGKILL
     code, err = here("tune", config, "--out", killed)
     assert code == 0, err

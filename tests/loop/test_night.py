@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,19 +10,17 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-
-from gapclose.generators.images import write_pngs
-from gapclose.generators.pond import CLASSES as TEN
-from gapclose.generators.pond import COLORS, write_real
-from gapclose.generators.recipe import Draw
-from gapclose.loop import controller
-from gapclose.loop.pace import PROBE_SECONDS
-from gapclose.loop.rounds import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
-from gapclose.loop.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rig import Clock, by_clock, here, written
 from slow_pond import SlowPond
+
+from gapclose.generators.images import write_pngs
+from gapclose.generators.pond.renderer import CLASSES as TEN
+from gapclose.generators.pond.renderer import COLORS, write_real
+from gapclose.generators.recipe import Draw
+from gapclose.loop import tuning as controller
+from gapclose.loop.run.run import Run
+from gapclose.loop.schedule.cost_model import PROBE_SECONDS
+from gapclose.loop.schedule.reserve import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
 
 CLASSES = ("frog", "bird", "cat", "dog")
 BUDGET = 4 * 3600.0  # of which baselines take 4,000 s
@@ -71,7 +68,7 @@ def test_what_has_closed_is_looked_at_while_others_are_tried(tmp_path: Path) -> 
     def heard(_: object, kind: str, **facts: object) -> None:
         events.append((clock.now, kind, facts.get("cls")))
 
-    with patch("gapclose.loop.progress.JsonReporter.event", heard):
+    with patch("gapclose.loop.report.progress.JsonReporter.event", heard):
         code, err = by_clock(
             clock, "tune", config, "--out", tmp_path / "run", SLOW_POND_SECONDS="10"
         )
@@ -126,7 +123,7 @@ def test_on_a_slow_machine_the_worst_classes_are_worked_on_and_the_budget_is_kep
 
     with (
         machine(clock, slower=rest),
-        patch("gapclose.loop.progress.JsonReporter.event", heard),
+        patch("gapclose.loop.report.progress.JsonReporter.event", heard),
     ):
         seconds = f"{drawing * IMAGE}"
         code, err = by_clock(clock, "tune", config, "--out", out, SLOW_POND_SECONDS=seconds)

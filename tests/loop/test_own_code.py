@@ -8,13 +8,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-
-from gapclose.generators.pond import write_real
-from gapclose.loop.run import Run
-from gapclose.loop.rundir import RunDir
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rig import here, written
+
+from gapclose.generators.pond.renderer import write_real
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.run import Run
 
 WORLD = """
 from slow_pond import SlowPond
@@ -115,7 +113,7 @@ def test_what_returns_the_wrong_thing_is_found_before_a_photo_is_embedded(
     (tmp_path / "world.py").write_text(WORLD.format(body=body))
     kind = {"kind": "./world.py:Renderer"}
     config = written(tmp_path / "c.yaml", photos, generator=kind)
-    with patch("gapclose.loop.sides.embed_files") as embedded:
+    with patch("gapclose.loop.work.sides.embed_files") as embedded:
         code, err = here(command, config, "--out", tmp_path / "run")
     assert code == 2, err
     (said,) = err.splitlines()

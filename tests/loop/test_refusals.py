@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-from gapclose.generators.pond import write_real
-from gapclose.loop.config import load_config
-from gapclose.loop.rundir import RunDir
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rig import command, finished, here, written
+
+from gapclose.generators.pond.renderer import write_real
+from gapclose.loop.config.schema import load_config
+from gapclose.loop.run.folder import RunDir
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from rig import here
 
 from gapclose.generators.registry import POND
-from gapclose.loop.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rig import here
+from gapclose.loop.run.run import Run
 
 
 @pytest.fixture(scope="module")

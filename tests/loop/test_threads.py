@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-from gapclose.loop import controller
-from gapclose.loop.config import parse_config
+from gapclose.loop import tuning as controller
+from gapclose.loop.config.schema import parse_config
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 ASK = """

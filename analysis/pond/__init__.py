@@ -1,0 +1,1 @@
+"""The embedded world's encoders, and what trains them."""

@@ -1,0 +1,1 @@
+"""A run in the FiftyOne App; nothing else imports fiftyone."""

@@ -1,0 +1,224 @@
+"""Where a run stands, read from its folder alone, while it runs or long after.
+
+`gapclose status` shows it. It takes no lock, loads no model, and reads state.json and
+trials.jsonl, of a finished run gap.json too, so a run in another process is never disturbed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapclose.loop.report.progress import class_table, spoken_seconds
+from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.run.folder import RunDir
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["ClassStatus", "Status", "gap_table", "read_status", "render_status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassStatus:
+    """One class so far; None is not known yet.
+
+    Attributes:
+        gap: of the best mixture on the tune split; after confirming, on the confirm split.
+        ratio: gap over its floor's 95th percentile.
+        trials: finished ones, failed ones included.
+        failed: of these, those without a score.
+        images: generated for the class.
+        verdict: in the report's words; empty while it is not known.
+    """
+
+    name: str
+    gap: float | None
+    ratio: float | None
+    floor_p95: float | None
+    trials: int
+    failed: int
+    images: int
+    closed: bool | None
+    confirmed: bool | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run at one moment.
+
+    Attributes:
+        kind: tune or audit: the command that made it.
+        stage: baseline, tune, confirm, report, done; `new` before the first.
+        running: whether a process holds the run; None where the system does not tell.
+        seconds_used: over all sessions.
+        seconds_left: of the budget, running time since the last write taken off; None without one.
+    """
+
+    path: Path
+    kind: str
+    stage: str
+    running: bool | None
+    seconds_used: float
+    seconds_left: float | None
+    stopped_because: str | None
+    classes: tuple[ClassStatus, ...]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is more to come: it is not done, and nothing says that nobody runs it."""
+        return self.stage != "done" and self.running is not False
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def read_status(path: Path | str) -> Status:
+    """Reads a run's status.
+
+    Raises:
+        ConfigError: If there is no run.
+        RunDamagedError: If one of its files cannot be read.
+    """
+    run = RunDir.open(path)
+    state = run.read_json("state.json") if run.has("state.json") else {}
+    told: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
+    tuned = state.get("kind") != "audit"
+    if state.get("stage") == "done" and run.has("gap.json"):
+        rows = run.read_json("gap.json")["classes"]
+        told |= {row["name"]: told.get(row["name"], {}) | row for row in rows}
+        tuned = was_tuned(rows)
+    counts: dict[str, dict[str, Any]] = {}
+    for trial in run.trials():
+        count = counts.setdefault(str(trial["class"]), {"trials": 0, "failed": 0, "images": 0})
+        count["trials"] += 1
+        count["failed"] += trial.get("state") == "fail"
+        count["images"] = max(count["images"], int(trial.get("images_total") or 0))
+        if trial.get("mixture_gap") is not None:
+            count["gap"] = float(trial["mixture_gap"])
+    running = _is_running(run.path / "lock")
+    used = float(state.get("seconds_used") or 0.0)
+    return Status(
+        path=run.path,
+        kind=str(state.get("kind") or "tune"),
+        stage=str(state.get("stage") or "new"),
+        running=running,
+        seconds_used=used,
+        seconds_left=_seconds_left(run, state, used, running=bool(running)),
+        stopped_because=state.get("stopped_because"),
+        classes=tuple(
+            _class_status(name, told.get(name, {}), counts.get(name, {}), tuned=tuned)
+            for name in dict.fromkeys((*told, *counts))
+        ),
+    )
+
+
+def render_status(status: Status) -> RenderableType:
+    """The status as a rich table with a line above it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    words = [status.stage]
+    if status.running is not None and status.stage != "done":
+        words.append(
+            "running" if status.running else f"not running; `{status.kind}` again to go on"
+        )
+    words.append(f"{spoken_seconds(status.seconds_used)} used")
+    if status.seconds_left is not None and status.stage != "done":
+        words.append(f"{spoken_seconds(status.seconds_left)} left")
+    failed = sum(row.failed for row in status.classes)
+    if failed:
+        words.append(f"{failed} failed trials")
+    if status.stopped_because:
+        words.append(f"stopped: {status.stopped_because}")
+    head = Text(f"{status.path.name}: {' · '.join(words)}")
+    if not status.classes:
+        return head
+    return Group(head, class_table({row.name: asdict(row) for row in status.classes}))
+
+
+def gap_table(gap: Mapping[str, Any]) -> RenderableType:
+    """gap.json as a table for the terminal, largest effect first.
+
+    Args:
+        gap: the parsed file, schema 1.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = sorted(gap["classes"], key=lambda row: -(_float(row.get("effect")) or 0.0))
+    tuned = was_tuned(rows)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    columns = ("before", "ratio", "optimism") if tuned else ("ratio",)
+    for name in (*columns, "effect", "q", "judge"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in rows:
+        cells = [_shown((row.get("before") or {}).get("ratio"), ".1f")] if tuned else []
+        cells += [
+            _shown(row.get("ratio"), ".1f"),
+            *([_shown(row.get("optimism"), "+.1f")] if tuned else []),
+            _shown(row.get("effect"), ".3f"),
+            _shown(row.get("q_value"), ".3g"),
+            _shown((row.get("judge") or {}).get("ratio"), ".1f"),
+        ]
+        table.add_row(Text(str(row["name"])), *cells, verdict(row, tuned=tuned))
+    return table
+
+
+def _class_status(
+    name: str, told: Mapping[str, Any], count: Mapping[str, Any], *, tuned: bool
+) -> ClassStatus:
+    # trials.jsonl is the truth about trials; state.json may lag behind it by one.
+    return ClassStatus(
+        name=name,
+        gap=_float(told.get("gap", count.get("gap"))),
+        ratio=_float(told.get("ratio")),
+        floor_p95=_float(told.get("floor_p95")),
+        trials=int(count.get("trials", told.get("trials") or 0)),
+        failed=int(count.get("failed", 0)),
+        images=max(int(count.get("images", 0)), int(told.get("images") or 0)),
+        closed=told.get("closed"),
+        confirmed=told.get("confirmed"),
+        verdict=verdict(told, tuned=tuned),
+    )
+
+
+def _seconds_left(
+    run: RunDir, state: Mapping[str, Any], used: float, *, running: bool
+) -> float | None:
+    budget = _float(state.get("budget_seconds"))
+    if budget is None:
+        return None
+    since = time.time() - (run.path / "state.json").stat().st_mtime if running else 0.0
+    return max(0.0, budget - used - max(0.0, since))
+
+
+def _is_running(lock: Path) -> bool | None:
+    """Whether somebody holds the lock, seen without touching it (Linux; else None)."""
+    try:
+        held = Path("/proc/locks").read_text()
+        inode = lock.stat().st_ino
+    except FileNotFoundError:
+        return False if Path("/proc/locks").exists() else None
+    except OSError:
+        return None
+    # A line is `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`.
+    return any(
+        "FLOCK" in line and line.split()[-3].rpartition(":")[2] == str(inode)
+        for line in held.splitlines()
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _shown(value: Any, form: str) -> str:
+    return "-" if value is None else format(float(value), form)

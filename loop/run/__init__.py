@@ -1,0 +1,1 @@
+"""A run on disk: its folder, what lies where in it, and what of it may be trusted."""

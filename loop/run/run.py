@@ -1,0 +1,66 @@
+"""A run as Python and notebooks see it: one folder, opened for reading.
+
+`tune` and `audit` return it. It reads the run folder only, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.folder import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """Open a run folder.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        return cls(RunDir.open(path).path)
+
+    @property
+    def config(self) -> RunConfig:
+        """The config it was made by."""
+        return RunDir(self.path).config()
+
+    @property
+    def gap(self) -> dict[str, Any]:
+        """`gap.json`, schema 1."""
+        value: dict[str, Any] = RunDir(self.path).read_json("gap.json")
+        return value
+
+    @property
+    def mixtures(self) -> dict[str, Any]:
+        """`mixtures.json`: per class, recipes and weights."""
+        value: dict[str, Any] = RunDir(self.path).read_json("mixtures.json")
+        return value
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """`trials.jsonl`, a line each."""
+        return RunDir(self.path).trials()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """`state.json`: where the run stands."""
+        value: dict[str, Any] = RunDir(self.path).read_json("state.json")
+        return value
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.path / "report.html"

@@ -1,0 +1,162 @@
+"""The camera of a run: one imaging pipeline for all classes, for they come from one data set.
+
+A camera of its own for each class would tell the classes apart where real photos do not, and a
+classifier trained on the export would learn that. The controller asks once, when the first prompts
+of a class are known; images exist before the camera, so nothing is drawn for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.embedding import finite_rows
+from gapclose.analysis.gap import Floor
+from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.spectrum import Spectrum
+from gapclose.generators.camera import apply_camera
+from gapclose.generators.images import Pixels
+from gapclose.generators.recipe import Camera
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.settings import change, smooth
+from gapclose.loop.search.space import Distributions, Params, coordinates, nearest
+from gapclose.loop.work.real_data import ClassReference, one_size
+from gapclose.loop.work.synthesis import Synthesis
+
+TRIED: Final = 24  # cameras
+STARTUP: Final = 10  # of them at random
+IMAGES: Final = 480  # that each of them is tried on, of all classes together
+LEAST: Final = 8  # of a class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One class's images as one encoder sees them, and the mixture that they stand for.
+
+    Attributes:
+        embed: Rows of images.
+        bank: That the mixture's images lie in.
+        weights: Of its atoms.
+        images: Some of them before the camera, by the mixture's weights.
+        rows: (n, d) their embeddings under the camera so far.
+        seeds: (n,) theirs.
+        floor: `floor_p95`, which changes are told in.
+    """
+
+    embed: Callable[[Sequence[Pixels]], NDArray[np.float32]]
+    bank: AtomBank
+    weights: NDArray[np.float64]
+    images: Sequence[Pixels]
+    rows: NDArray[np.float32]
+    seeds: Sequence[int]
+    floor: float
+
+    def change(self, camera: Camera) -> float:
+        """What a camera changes of the gap; of a class that lacks more, chance makes more, too."""
+        unit = self.floor + max(self.bank.gap(self.weights), 0.0)
+        after = self.embed(
+            [apply_camera(camera, image, seed=seed)
+             for image, seed in zip(self.images, self.seeds, strict=True)]
+        )  # fmt: skip
+        return change(self.bank, self.weights, self.rows, after, self.seeds) / unit
+
+
+def views_of(
+    search: ClassSearch, real: ClassReference, synthesis: Synthesis, *, images: int
+) -> list[View]:
+    """A class as the tuning embedder sees it, and by its spectra, which tell noise best.
+
+    Frequencies are per pixel, so images of another size than the photos have no spectra here.
+
+    Args:
+        search: Of the class; it has its baseline.
+        real: Its photos.
+        synthesis: Reads back what was drawn.
+        images: How many of its images; fewer where it has fewer.
+
+    Raises:
+        GenerationError: An image that was lost could not be drawn again.
+    """
+    jobs = search.sample(images)
+    raw = synthesis.generate(
+        search.space.cls,
+        [(replace(recipe, camera=Camera()), seeds) for recipe, seeds in jobs],
+        partly=True,
+    )
+    if len(raw.seeds) < 2:
+        return []
+    camera = search.space.camera
+    taken = [apply_camera(camera, i, seed=s) for i, s in zip(raw.images, raw.seeds, strict=True)]
+    rows = synthesis.embed(taken)
+    if not finite_rows(rows).all():
+        return []
+    found = [
+        View(
+            embed=synthesis.embed,
+            bank=search.bank,
+            weights=search.weights,
+            images=raw.images,
+            rows=rows,
+            seeds=raw.seeds,
+            floor=search.floor,
+        )
+    ]
+    photos = real.tune.spectra
+    if photos is not None and one_size(taken, real.tune.paths):
+        spectra = Spectrum()
+        kernel = Kernel.fit(photos)
+        bank = AtomBank(kernel=kernel, real=photos)
+        seen = spectra.embed(taken)
+        bank.add(seen, raw.seeds)
+        floor = Floor.fit(photos, kernel=kernel).floor_p95(
+            n_real=len(photos), n_synthetic=len(seen)
+        )
+        found.append(
+            View(
+                embed=spectra.embed,
+                bank=bank,
+                weights=np.ones(1),
+                images=raw.images,
+                rows=seen,
+                seeds=raw.seeds,
+                floor=max(floor, 1e-9),
+            )
+        )
+    return found
+
+
+def choose_camera(
+    views: Sequence[View],
+    *,
+    cameras: Distributions,
+    start: Camera,
+    seed: int,
+) -> Camera:
+    """The camera under which all classes together come nearest to their real photos.
+
+    What a class's content lacks pulls its camera astray, a class's this way and another's that;
+    what the imaging lacks they have in common.
+
+    Args:
+        views: Of the classes.
+        cameras: What may be varied of it.
+        start: The camera so far, which the rows were made under; all else stays as it is there.
+        seed: Of the run.
+    """
+    tried: list[Params] = [{name: nearest(d, getattr(start, name)) for name, d in cameras.items()}]
+    values = [0.0]
+    while len(tried) < TRIED:
+        past = [Observation(params=p, value=v) for p, v in zip(tried, values, strict=True)]
+        number = derive_seed(seed, "camera", len(tried))
+        tried.append(propose(cameras, past, seed=number, startup=STARTUP))
+        camera = replace(start, **tried[-1])
+        values.append(sum(view.change(camera) for view in views))
+    smoothed = smooth(np.asarray([coordinates(cameras, params) for params in tried]), values)
+    chosen: dict[str, Any] = tried[int(np.argmin(smoothed))]
+    return replace(start, **chosen)

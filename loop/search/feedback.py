@@ -1,0 +1,120 @@
+"""Pointing: images that a person tagged `gap`, and the prompts that would mend it.
+
+Real images are what the generator misses; synthetic ones what it makes too many of. The
+controller has these prompts tried before all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from gapclose.analysis.attributes import two_proportions
+from gapclose.analysis.embedding import Embedder
+from gapclose.loop.config.schema import template_slots
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.tags import GAP, pulled_tags
+from gapclose.loop.search.prior import Shares, word_hits
+from gapclose.loop.search.space import Space, shares_product
+from gapclose.loop.work.real_data import ClassReference
+
+FEEDBACK_PROMPTS: Final = 4  # that a selection of a person's puts first, at most
+_LEVEL: Final = 0.05  # of a slot's words together: a handful of images differ by chance in most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a person tagged of one class.
+
+    Attributes:
+        cls: The class.
+        images: How many.
+        wanted: (n, d) embeddings of images that the generator should make.
+        unwanted: (m, d) of images that it makes.
+    """
+
+    cls: str
+    images: int
+    wanted: NDArray[np.float32]
+    unwanted: NDArray[np.float32]
+
+
+def selections(run: RunDir, gallery: Mapping[str, ClassReference]) -> Iterator[Selection]:
+    """The tagged images by class, of those that the run's report shows.
+
+    Args:
+        run: Its tags are pulled from the App, if it has a dataset there.
+        gallery: The run's classes.
+    """
+    tagged, path = pulled_tags(run, GAP)[GAP], run.embeddings_path("samples")
+    samples = run.samples()
+    if not tagged or not path.is_file():
+        return
+    rows = load_file(path)["embeddings"]
+    if len(rows) != len(samples):
+        return
+    audited = all(row["stage"] != "tuned" for row in samples)
+    for cls, real_class in gallery.items():
+        own = [i for i, row in enumerate(samples) if row["class"] == cls]
+        chosen = [i for i in own if samples[i]["path"] in tagged]
+        real = [i for i in chosen if samples[i]["side"] == "real"]
+        # An audit shows all photos. Those that are to confirm the class must not steer it.
+        steering = [i for i in real if samples[i]["split"] == "tune"] if audited else real
+        if 2 * len(real) > len(chosen):
+            made = [i for i in own if samples[i]["side"] == "synthetic"]
+            # What it makes now; an audit shows the baseline's images alone.
+            made = [i for i in made if samples[i]["stage"] == "tuned"] or made
+            wanted, unwanted = rows[steering], rows[made]
+        else:
+            synthetic = [i for i in chosen if i not in real]
+            wanted, unwanted = real_class.tune.rows, rows[synthetic]
+        if chosen:
+            yield Selection(cls=cls, images=len(chosen), wanted=wanted, unwanted=unwanted)
+
+
+def feedback_prompts(
+    space: Space, prior: Shares, embedder: Embedder, selection: Selection
+) -> list[dict[str, str]]:
+    """The prompts that would bring more of some images, and less of others.
+
+    In each slot the word whose share is highest above the unwanted images' is held, if chance
+    does not explain it; of the prompts with all these words the likeliest come first.
+
+    Args:
+        space: Of the class.
+        prior: `word_prior`.
+        embedder: As for `word_prior`; without a text side there is nothing to go by.
+        selection: What was tagged.
+
+    Returns:
+        At most `FEEDBACK_PROMPTS` combinations of words; none if no word tells the two apart.
+    """
+    n, m = len(selection.wanted), len(selection.unwanted)
+    if not n or not m:
+        return []
+    held: dict[str, str] = {}
+    for slot in space.words:
+        more = word_hits(space, slot, selection.wanted, embedder)
+        less = word_hits(space, slot, selection.unwanted, embedder)
+        if more is None or less is None:
+            continue
+        word = max(more, key=lambda w: more[w] / n - less[w] / m)
+        p = two_proportions(more[word], n, less[word], m)
+        if more[word] / n > less[word] / m and p * len(more) <= _LEVEL:
+            held[slot] = word
+    if not held:
+        return []
+    # A template without a word's slot would not bring it.
+    fitting = [
+        words
+        for words in space.prompts(prior, held=held)
+        if held.keys() <= {*template_slots(words["prompt"])}
+    ]
+    shares = shares_product(prior, fitting)
+    order = sorted(range(len(fitting)), key=lambda i: (-shares[i], i))
+    return [fitting[i] for i in order[:FEEDBACK_PROMPTS]]

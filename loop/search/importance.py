@@ -1,0 +1,103 @@
+"""Importances: how much of what the trials of a class differ by is due to each parameter.
+
+The controller asks at the end of a run, for gap.json and the report. Optuna's evaluator answers,
+on the scores as they stand now; nothing here steers the search.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+
+from gapclose.loop.search.optuna_record import Observation
+from gapclose.loop.search.space import Space
+
+__all__ = ["MIN_TRIALS", "importances"]
+
+MIN_TRIALS: Final = 10
+"""Of 10 the forest put what matters most first in 13 searches of 20; of fewer it guesses."""
+
+_TREES: Final = 32  # twice as many change no share by more than a hundredth
+_DEPTH: Final = 6  # of 400 trials unlimited depth takes five times as long, for the same shares
+
+
+def importances(space: Space, history: Sequence[Observation]) -> dict[str, float] | None:
+    """Shares of the variance of the score that single parameters explain (fANOVA).
+
+    Hutter et al. 2014, "An Efficient Approach for Assessing Hyperparameter Importance": a random
+    forest is fitted to the trials, and each parameter's main effect in it is averaged over all
+    others. Of six parameters, one of them with 84 % of the variance, it put that one first in 19
+    of 20 searches of 20 trials and in all of 40; PED-ANOVA, which compares the best trials with
+    all of them, in none: TPE repeats its best words so early that the two hardly differ. The
+    shares of 40 trials are uncertain by about 0.1, and a slot of which one word alone stands out
+    of a dozen gets more than its own.
+
+    Args:
+        space: Of the class.
+        history: Its trials with their Frank-Wolfe scores as they stand now, lower is better.
+            Those that lack one of the space's parameters are left out.
+
+    Returns:
+        Parameter -> share, largest first, summing to 1; parameters are the space's slots and
+        settings with more than one choice. None if there are fewer than `MIN_TRIALS` trials, if
+        no parameter or no score varies, or if no single parameter explains anything.
+    """
+    distributions = space.distributions
+    trials = [past for past in history if distributions.keys() <= past.params.keys()]
+    varying = [name for name in distributions if len({past.params[name] for past in trials}) > 1]
+    if len(trials) < MIN_TRIALS or not varying or len({past.value for past in trials}) < 2:
+        return None
+    linear = {name: _linear(distribution) for name, distribution in distributions.items()}
+    study = optuna.create_study(direction="minimize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params={name: _place(distributions[name], past.params[name]) for name in varying},
+                distributions={name: linear[name] for name in varying},
+                value=past.value,
+            )
+            for past in trials
+        ]
+    )
+    explained = _main_effects(study)
+    total = sum(explained.values())
+    if not total > 0:
+        return None
+    shares = {name: explained.get(name, 0.0) / total for name in distributions}
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+
+def _main_effects(study: optuna.Study) -> dict[str, float]:
+    """Parameter -> fraction of the variance, >= 0; empty if no tree of the forest has any."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(
+        n_trees=_TREES, max_depth=_DEPTH, seed=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            # Not normalized by Optuna, which makes equal shares of no importance at all.
+            found = optuna.importance.get_param_importances(
+                study, evaluator=evaluator, normalize=False
+            )
+        except RuntimeError:
+            return {}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _linear(distribution: BaseDistribution) -> BaseDistribution:
+    """The range that the search draws evenly from: fANOVA averages over it, and knows no log."""
+    if not getattr(distribution, "log", False):
+        return distribution
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    return FloatDistribution(math.log(low), math.log(high))
+
+
+def _place(distribution: BaseDistribution, value: Any) -> Any:
+    """A value's place in the range of `_linear`."""
+    return math.log(value) if getattr(distribution, "log", False) else value

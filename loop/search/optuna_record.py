@@ -1,0 +1,262 @@
+"""One Optuna study per class: the record on disk, and what to try next.
+
+The study in the run's storage is the record (optuna-dashboard opens it); `trials.jsonl` is the
+truth it is repaired from. Proposals come from a study in memory that holds the history with the
+values as they stand now, because a Frank-Wolfe score changes whenever the mixture does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import hashlib
+import logging
+import math
+import os
+import sqlite3
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.report.text import masked
+from gapclose.loop.run.folder import UnwritableError, kept
+from gapclose.loop.search.space import Params, Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+log = logging.getLogger(__name__)
+
+Storage = optuna.storages.BaseStorage
+
+# What of SQLite's errors is the disk's fault, in the system's own numbers.
+_DISK: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A finished trial as the sampler sees it: lower values are better."""
+
+    params: Params
+    value: float
+
+    def __post_init__(self) -> None:
+        """Refuse what would upset the order that TPE goes by.
+
+        Raises:
+            ValueError: The value is not finite.
+        """
+        if not math.isfinite(self.value):
+            raise ValueError(f"a finished trial needs a finite value, not {self.value}")
+
+
+def derive_seed(*parts: object) -> int:
+    """A 31-bit seed from anything printable, the same in every process."""
+    text = "\x1f".join(str(p) for p in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def propose(
+    distributions: Mapping[str, BaseDistribution],
+    past: Sequence[Observation],
+    *,
+    seed: int,
+    fixed: Params | None = None,
+    startup: int = 8,
+) -> Params:
+    """Ask Optuna's TPE for parameters, given the history as it stands now.
+
+    Independent TPE (`multivariate=False`) recombines words into new recipes; the multivariate
+    one clones atoms that already carry weight.
+
+    Args:
+        distributions: What may be chosen.
+        past: Finished trials with current values.
+        seed: Of this proposal; Optuna's storage does not restore a sampler.
+        fixed: Parameters to hold.
+        startup: Trials that are drawn at random before TPE starts.
+    """
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(
+        multivariate=False, constant_liar=False, n_startup_trials=startup, seed=seed
+    )
+    if fixed:
+        sampler = _holding(fixed, sampler)
+    study = optuna.create_study(sampler=sampler, storage=_History(distributions, past))
+    return dict(study.ask(dict(distributions)).params)
+
+
+class _History(optuna.storages.InMemoryStorage):
+    """A storage that begins with finished trials.
+
+    `Study.add_trial` checks and deep-copies each: of 500 trials that takes most of an ask.
+    """
+
+    def __init__(
+        self, distributions: Mapping[str, BaseDistribution], past: Sequence[Observation]
+    ) -> None:
+        super().__init__()
+        # Numbered up to -1, as the trial that will be asked is number 0: TPE goes by their order.
+        self._finished = [
+            optuna.trial.FrozenTrial(
+                number=i - len(past),
+                trial_id=i - len(past),
+                state=TrialState.COMPLETE,
+                value=trial.value,
+                params={k: v for k, v in trial.params.items() if k in distributions},
+                distributions={k: distributions[k] for k in trial.params if k in distributions},
+                user_attrs={},
+                system_attrs={},
+                intermediate_values={},
+                datetime_start=None,
+                datetime_complete=None,
+            )
+            for i, trial in enumerate(past)
+        ]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[optuna.trial.FrozenTrial]:
+        asked = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        if states is not None and TrialState.COMPLETE not in states:
+            return asked
+        return [*(copy.deepcopy(self._finished) if deepcopy else self._finished), *asked]
+
+
+def _holding(fixed: Params, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.PartialFixedSampler(fixed, sampler)
+
+
+class OptunaRecord:
+    """The class's study in the run's storage."""
+
+    def __init__(self, storage: Storage, space: Space, *, run: str) -> None:
+        """Open the study of the space's class in a run, or make it; runs may share a storage."""
+        self._space = space
+        self._storage = storage
+        name = f"{space.cls}-{space.digest()}-{run}"
+        with _written(storage):
+            self._study = optuna.create_study(
+                storage=storage, study_name=name, load_if_exists=True
+            )
+
+    def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Make the study hold each finished trial of `trials.jsonl` once.
+
+        A study can only lack trials: a trial is told after its line is written.
+
+        Returns:
+            How many it lacked.
+        """
+        # Trials are never asked from this study, so none can stay RUNNING (optuna#485).
+        told = {t.user_attrs.get("number") for t in self._study.get_trials(deepcopy=False)}
+        missing = [row for row in rows if row["number"] not in told]
+        for row in missing:
+            self.tell(row)
+        return len(missing)
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        """Add a finished trial."""
+        distributions = self._space.distributions
+        params = {k: v for k, v in (row.get("params") or {}).items() if k in distributions}
+        value = row.get("value")
+        if row["state"] != "complete" or (value is not None and not math.isfinite(value)):
+            value = None
+        trial = optuna.trial.create_trial(
+            state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+            params=params,
+            distributions={k: distributions[k] for k in params},
+            value=None if value is None else float(value),
+            user_attrs={
+                "number": row["number"],
+                "stage": row["stage"],
+                "gap": row.get("gap"),
+                "mixture_gap": row.get("mixture_gap"),
+                "fingerprint": row.get("fingerprint"),
+            },
+        )
+        with _written(self._storage):
+            self._study.add_trial(trial)
+
+
+def open_study_file(path: Path) -> Storage:
+    """Open a run's own storage; a damaged one is set aside, and filled anew from trials.jsonl.
+
+    Raises:
+        UnwritableError: The system does not let it be written.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+            whole = database.execute("pragma quick_check").fetchone() == ("ok",)
+    except sqlite3.OperationalError:  # in use, or not to be written: told when it is opened
+        whole = True
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        aside = path.with_name(f"{path.name}.damaged")
+        log.warning("%s: is damaged; kept as %s, and made anew", path, aside.name)
+        with kept(path):
+            path.replace(aside)
+    return open_storage(sqlite_url(path))
+
+
+def sqlite_url(path: Path) -> URL:
+    """The URL of a SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path))
+
+
+def open_storage(url: str | URL) -> Storage:
+    """Open an Optuna storage; SQLite waits for a lock rather than failing at once.
+
+    Raises:
+        ConfigError: It cannot be opened.
+        UnwritableError: It is a SQLite file, and the disk is full or does not let itself be
+            written.
+    """
+    try:
+        made = make_url(url)
+        sqlite = made.get_backend_name() == "sqlite"
+        options = {"connect_args": {"timeout": 60}} if sqlite else {}
+        # Quoted: Optuna takes a brace for a slot of a template, and a ? ends a path.
+        text = made.render_as_string(hide_password=False)
+        with _written(made):
+            return optuna.storages.RDBStorage(text, engine_kwargs=options)
+    except (ImportError, SQLAlchemyError, StorageInternalError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"storage: {masked(str(url))} cannot be opened ({why}); give an SQLAlchemy URL whose "
+            "driver is installed, or null"
+        ) from None
+
+
+@contextlib.contextmanager
+def _written(storage: Storage | URL) -> Iterator[None]:
+    """Raise UnwritableError where it is the disk of a SQLite file that refuses."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        told: BaseException | None = error
+        while told is not None and not isinstance(told, sqlite3.Error):
+            told = getattr(told, "orig", None) or told.__cause__
+        number = _DISK.get((getattr(told, "sqlite_errorcode", None) or 0) & 0xFF)
+        if number is None:
+            raise
+        url = (
+            storage if isinstance(storage, URL) else make_url(getattr(storage, "url", "sqlite://"))
+        )
+        raise UnwritableError(number, os.strerror(number), url.database) from error

@@ -1,0 +1,208 @@
+"""The settings that a class's prompts share: which to try, and what each would change of the gap.
+
+`search` asks it between its first prompts and the others. A trial draws images that the bank holds
+already once more, with their seeds, under other settings: what changes is the settings' doing, and
+is held against what the mixture still lacks. It draws nothing itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.trial import Images
+
+Rows = NDArray[np.float32]
+
+REDRAWS: Final = 8  # of settings that were tried before
+STARTUP: Final = 6  # trials before TPE starts
+
+
+@dataclass(slots=True)
+class SettingsStage:
+    """Paired trials of settings.
+
+    Attributes:
+        space: Of the class.
+        reference: The settings that the bank's prompts were drawn at.
+        seed: Of the run.
+    """
+
+    space: Space
+    reference: Params
+    seed: int
+    done: int = 0  # trials, failed ones too
+    _asked: list[Params] = field(default_factory=list)
+    _pairs: list[tuple[dict[str, str], int]] = field(default_factory=list)  # words, seed
+    _known: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # seed -> reference row
+    _tried: list[tuple[Params, Rows, list[int]]] = field(default_factory=list)
+
+    def pair_with(
+        self,
+        bank: AtomBank,
+        atoms: Sequence[tuple[dict[str, str], int]],
+        weights: Sequence[float],
+        images: int,
+    ) -> None:
+        """Choose the images that every trial draws again, by chance and their prompts' weights.
+
+        In exact shares they would say too little of what settings spoil; see `Mixture.jobs`.
+
+        Args:
+            bank: That holds them.
+            atoms: Words of each prompt, and the number of its atom.
+            weights: Of the atoms.
+            images: How many.
+        """
+        rows = [bank.rows_of(atom) for _, atom in atoms]
+        room = [len(seeds) for _, seeds in rows]
+        self._pairs, self._known = [], {}
+        if not atoms:
+            return
+        shares = np.asarray(weights) + 1e-3
+        rng = np.random.default_rng(derive_seed(self.seed, self.space.cls, "pairs"))
+        counts = rng.multinomial(images, shares / shares.sum())
+        for (words, _), (embeddings, seeds), count, most in zip(
+            atoms, rows, counts, room, strict=True
+        ):
+            for row, seed in list(zip(embeddings, seeds.tolist(), strict=True))[
+                : min(count, most)
+            ]:
+                self._pairs.append((words, seed))
+                self._known[seed] = row
+
+    @property
+    def paired(self) -> bool:
+        """Whether images were chosen, and enough of them to score settings by."""
+        return len(self._pairs) >= 2
+
+    def jobs(self) -> list[tuple[dict[str, str], tuple[int, ...]]]:
+        """Words and seeds of a trial."""
+        found: list[tuple[dict[str, str], tuple[int, ...]]] = []
+        for words in dict.fromkeys(tuple(w.items()) for w, _ in self._pairs):
+            seeds = tuple(s for w, s in self._pairs if tuple(w.items()) == words)
+            found.append((dict(words), seeds))
+        return found
+
+    def propose(
+        self, bank: AtomBank, weights: NDArray[np.float64], hints: Sequence[Params]
+    ) -> Params | None:
+        """Settings to try: those that won in other classes, then what TPE makes of the trials.
+
+        The same images under the same settings say nothing new: None where no others turn up.
+        """
+        points, values = self.scores(bank, weights)
+        tried = [self.reference, *self._asked]
+        for hint in hints:
+            if hint not in tried:
+                return hint
+        past = [Observation(params=p, value=float(v)) for p, v in zip(points, values, strict=True)]
+        for again in range(REDRAWS):
+            seed = derive_seed(self.seed, self.space.cls, "settings", self.done, again)
+            params = propose(self.space.settings, past, seed=seed, startup=STARTUP)
+            if params not in tried:
+                return params
+        return None
+
+    def note(self, params: Params) -> None:
+        """Count a trial of settings, whatever comes of it."""
+        self.done += 1
+        self._asked.append(params)
+
+    def absorb(self, params: Params, images: Images) -> None:
+        """Keep a trial's images, those whose reference is known."""
+        keep = [i for i, seed in enumerate(images.seeds) if seed in self._known]
+        self._tried.append((params, images.embeddings[keep], [images.seeds[i] for i in keep]))
+
+    def scores(
+        self, bank: AtomBank, weights: NDArray[np.float64]
+    ) -> tuple[list[Params], NDArray[np.float64]]:
+        """What all settings tried would change of the squared MMD of a mixture.
+
+        With D the mean difference that settings make to an image's kernel embedding, and r what
+        separates the mixture's from the real one, |r + D|^2 - |r|^2 = 2 <D, r> + |D|^2. The whole
+        bank tells r, so the few images of a trial need only tell D, and as they are the same
+        images each time, they tell it well.
+
+        Args:
+            bank: All images of the class.
+            weights: Of the mixture, whose images have the reference's settings.
+
+        Returns:
+            The settings, the reference first, and the change for each.
+        """
+        points, values = [self.reference], [0.0]
+        for params, rows, seeds in self._tried:
+            if len(seeds) >= 2:
+                before = np.stack([self._known[seed] for seed in seeds])
+                points.append(params)
+                values.append(change(bank, weights, before, rows, seeds))
+        return points, np.asarray(values)
+
+    def best(self, bank: AtomBank, weights: NDArray[np.float64]) -> tuple[Params, float]:
+        """The settings with the best smoothed score, and what they gain over the reference.
+
+        The gain is of the smoothed scores, too: the best raw one is the luckiest.
+        """
+        points, values = self.scores(bank, weights)
+        smoothed = smooth(np.asarray([self.space.coordinates(p) for p in points]), values)
+        best = int(np.argmin(smoothed))
+        return points[best], float(smoothed[0] - smoothed[best])
+
+
+def change(
+    bank: AtomBank, weights: NDArray[np.float64], before: Rows, after: Rows, seeds: Sequence[int]
+) -> float:
+    """What it does to a mixture's squared MMD when its images change as these pairs do.
+
+    Args:
+        bank: That the mixture's images lie in.
+        weights: Of the mixture.
+        before: (n, d) unit rows, n >= 2.
+        after: (n, d) the same images, changed.
+        seeds: (n,) theirs.
+    """
+    n, kernel = len(seeds), bank.kernel
+    slopes = bank.slopes(weights, np.concatenate([after, before]), [*seeds, *seeds])
+    gram = kernel.gram(np.concatenate([after, before]))
+    square = gram[:n, :n] - gram[:n, n:] - gram[n:, :n] + gram[n:, n:]
+    # Distinct pairs alone: an image's own change would add its scatter.
+    length = (square.sum() - np.trace(square)) / (n * (n - 1))
+    return float(2.0 * (slopes[:n].mean() - slopes[n:].mean()) + length)
+
+
+def smooth(
+    points: NDArray[np.float64], values: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scores with their noise smoothed away by a Gaussian process over the settings.
+
+    Picking the lowest raw score picks the luckiest trial (the winner's curse).
+
+    Args:
+        points: (n, d), `Space.coordinates` of each trial's settings.
+        values: Per trial; lower is better.
+
+    Returns:
+        (n,) posterior means at the tried settings; the raw values where n < 5.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    if len(y) < 5 or np.ptp(y) == 0:
+        return y
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(0.7, (0.2, 5.0), nu=2.5)
+    kernel += WhiteKernel(0.1, (1e-3, 2.0))
+    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(points, y)
+    return np.asarray(process.predict(points), dtype=np.float64)

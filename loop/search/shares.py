@@ -1,0 +1,207 @@
+"""Shares: how much of a mixture's weight each word and each setting of the search space has.
+
+The controller asks at the end of a run, for gap.json and the report. It knows recipes and the
+space they came from, no scores. The camera is the same for all recipes and has no part in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from optuna.distributions import CategoricalDistribution
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.search.space import Space
+
+__all__ = ["marginal_shares", "readings", "shares_of"]
+
+Shares = dict[str, dict[str, Any]]
+"""What `marginal_shares` returns: "words", "unread", "choices" and "numbers"."""
+
+_MOST_READINGS: Final = 4096  # of one prompt; more there are only where words are hardly words
+
+_Words = dict[str, str]
+_Place = tuple[int, bool]  # characters of the prompt that are read, and whether a space is due
+
+
+def shares_of(
+    recipes: Sequence[Recipe], weights: Sequence[float], space: Space
+) -> dict[str, Shares]:
+    """The shares of a class's mixture beside those of its baseline.
+
+    Returns:
+        {"mixture": `marginal_shares` of it, "baseline": the same of the untouched recipe}.
+    """
+    return {
+        "mixture": marginal_shares(recipes, weights, space),
+        "baseline": marginal_shares([space.baseline], [1.0], space),
+    }
+
+
+def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: Space) -> Shares:
+    """The weight of each word and each setting, over all recipes that have it.
+
+    Words are read back from the prompts. Several ways to read a prompt share its weight evenly.
+    A template that lacks a slot says of it what its empty word says, if it has one.
+
+    Args:
+        recipes: Of the mixture; at least one.
+        weights: One each, >= 0; they are scaled to sum to 1.
+        space: Only what has more than one choice in it is told.
+
+    Returns:
+        Plain values, ready for `json.dumps`; shares are in [0, 1], the largest first, and what
+        has none is left out:
+
+        * "words": slot ("noun" and "prompt", the template, are two) -> word -> share.
+        * "unread": slot -> share of prompts that have no word of the space there, as a baseline
+          may; with the slot's words it sums to 1. Slots that are read whole are left out.
+        * "choices": setting -> choice -> share. Numbers are written shortest, a scheduler that is
+          the generator's own is "".
+        * "numbers": setting that has a range -> {"mean", "sd"}, weighted, in its own unit.
+
+    Raises:
+        ValueError: If there is no weight, or not one for each recipe.
+    """
+    total = math.fsum(weights)
+    if not total > 0:
+        raise ValueError("a mixture without weight has no shares")
+    shared = [(recipe.draw, w / total) for recipe, w in zip(recipes, weights, strict=True)]
+    slots = {slot: words for slot, words in space.words.items() if len(words) > 1}
+    read = {draw.prompt: readings(space, draw.prompt) for draw, _ in shared}
+    words: dict[str, dict[str, float]] = {}
+    unread: dict[str, float] = {}
+    for slot, choices in slots.items():
+        named, lost = [], []
+        for draw, weight in shared:
+            ways = read[draw.prompt] or [{}]
+            for word in (_word(way, slot, choices) for way in ways):
+                if word is None:
+                    lost.append(weight / len(ways))
+                else:
+                    named.append((word, weight / len(ways)))
+        words[slot] = _summed(choices, named)
+        if math.fsum(lost) > 0:
+            unread[slot] = math.fsum(lost)
+    choices_of: dict[str, dict[str, float]] = {}
+    numbers: dict[str, dict[str, float]] = {}
+    for name, distribution in space.settings.items():
+        values = [(draw.to_json()[name], weight) for draw, weight in shared]
+        if isinstance(distribution, CategoricalDistribution):
+            order = [_text(choice) for choice in distribution.choices]
+            choices_of[name] = _summed(order, ((_text(v), share) for v, share in values))
+        else:
+            numbers[name] = _spread(values)
+    return {"words": words, "unread": unread, "choices": choices_of, "numbers": numbers}
+
+
+def readings(space: Space, prompt: str) -> list[dict[str, str]]:
+    """All ways in which a space makes a prompt.
+
+    Templates are matched piece by piece, so that a space of any size is read at once: its
+    combinations are never gone through.
+
+    Args:
+        space: Of the class.
+        prompt: As `normalize_prompt` gives it.
+
+    Returns:
+        For each way the template ("prompt") and the words of the slots that it has; empty if the
+        space cannot make it. At most 4,096.
+    """
+    found = []
+    for template in space.words["prompt"]:
+        for words in _matches(_pieces(template), prompt, space.words):
+            way = {"prompt": template, **words}
+            # Articles were matched loosely: which of them agree is normalize_prompt's to say.
+            if space.prompt(way) == prompt:
+                found.append(way)
+    return found[:_MOST_READINGS]
+
+
+def _word(way: Mapping[str, str], slot: str, choices: Sequence[str]) -> str | None:
+    """What a reading says of a slot; None if nothing."""
+    if slot in way or not way:
+        return way.get(slot)
+    return next((word for word in choices if not word.strip()), None)
+
+
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """A template as texts, each with the slot that follows it; None for the last."""
+    parsed = string.Formatter().parse(template)
+    return [(text, "noun" if slot == "class" else slot) for text, slot, _, _ in parsed]
+
+
+def _matches(
+    pieces: Sequence[tuple[str, str | None]], prompt: str, words: Mapping[str, Sequence[str]]
+) -> list[_Words]:
+    """The words with which a template's pieces read as a prompt, where articles agree or not."""
+
+    @functools.cache  # from one place the rest reads the same, whatever words led there
+    def rest(number: int, place: _Place) -> list[_Words]:
+        if number == len(pieces):
+            return [{}] if place[0] == len(prompt) else []
+        text, slot = pieces[number]
+        found: dict[tuple[tuple[str, str], ...], _Words] = {}  # articles lead to some twice
+        for begin in _read(prompt, text, place):
+            for word in ("",) if slot is None else words[slot]:
+                own = {} if slot is None else {slot: word}
+                for end in _read(prompt, word, begin):
+                    for more in rest(number + 1, end):
+                        if slot is None or more.get(slot, word) == word:
+                            way = own | more
+                            found[tuple(sorted(way.items()))] = way
+        return list(found.values())[:_MOST_READINGS]
+
+    return rest(0, (0, False))
+
+
+def _read(prompt: str, text: str, start: _Place) -> set[_Place]:
+    """Where reading a text from a place of the prompt may end; nowhere if it is another text.
+
+    White space of the text is one space, and none at the ends of the prompt. An "a" of the one
+    may be an "an" of the other.
+    """
+    places = {start}
+    for letter in text:
+        if letter.isspace():
+            places = {(at, True) for at, _ in places}
+            continue
+        reached: set[_Place] = set()
+        for at, due in places:
+            after_a = at > 0 and prompt[at - 1] in "aA"
+            if due and at > 0:
+                nexts = [at + 1] if prompt[at : at + 1] == " " else []
+                if after_a and prompt[at : at + 2] == "n ":  # the prompt's "an" is the text's "a"
+                    nexts.append(at + 2)
+            else:
+                nexts = [at]
+                if after_a and letter == "n" and prompt[at : at + 1] == " ":  # and the reverse
+                    reached.add((at, False))
+            reached |= {(to + 1, False) for to in nexts if prompt[to : to + 1] == letter}
+        places = reached
+    return places
+
+
+def _summed(order: Iterable[str], pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Shares by word, the largest first; equal ones in the order of the config."""
+    parts: dict[str, list[float]] = {word: [] for word in order}
+    for word, share in pairs:
+        parts.setdefault(word, []).append(share)
+    sums = {word: math.fsum(shares) for word, shares in parts.items()}
+    return {w: s for w, s in sorted(sums.items(), key=lambda pair: -pair[1]) if s > 0}
+
+
+def _spread(values: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """The weighted mean and standard deviation of values, whose weights sum to 1."""
+    mean = math.fsum(weight * value for value, weight in values)
+    variance = math.fsum(weight * (value - mean) ** 2 for value, weight in values)
+    return {"mean": mean, "sd": math.sqrt(variance)}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""Trials as values: what is proposed, what came of it, and the mixture that a search ends with.
+
+`search` makes them, the controller runs them and writes them down. They hold no state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.search.atom_bank import effective_number
+from gapclose.loop.search.optuna_record import derive_seed
+from gapclose.loop.search.space import Params
+
+Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A trial to run: recipes with the seeds each gets."""
+
+    number: int
+    stage: Stage
+    params: Params
+    jobs: tuple[tuple[Recipe, tuple[int, ...]], ...]
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Proposal:
+        """The proposal that a line of `trials.jsonl` records."""
+        return cls(
+            number=row["number"],
+            stage=row["stage"],
+            params=dict(row["params"]),
+            jobs=tuple(
+                (Recipe.from_json(job["recipe"]), tuple(job["seeds"])) for job in row["jobs"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The part of a shot that a search keeps: unit rows, their job and their seed."""
+
+    embeddings: NDArray[np.float32]
+    recipes: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def of_job(self, job: int) -> tuple[NDArray[np.float32], list[int]]:
+        """One job's rows and seeds."""
+        mine = [i for i, r in enumerate(self.recipes) if r == job]
+        return self.embeddings[mine], [self.seeds[i] for i in mine]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a trial showed.
+
+    Attributes:
+        gap: Squared MMD of the trial's own images to the tune split.
+        value: What Optuna's record is told: the gap, what settings change of it, or the
+            Frank-Wolfe score of an atom.
+        mixture_gap: Of the class's mixture, on images that it was not fitted to.
+    """
+
+    gap: float
+    value: float
+    mixture_gap: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Recipes with weights that sum to 1.
+
+    Attributes:
+        gap_tune: Squared MMD to the tune split of images that it was not fitted to; NaN where
+            there are none yet.
+    """
+
+    recipes: tuple[Recipe, ...]
+    weights: tuple[float, ...]
+    gap_tune: float
+
+    @property
+    def effective(self) -> float:
+        """Effective number of recipes."""
+        return effective_number(np.asarray(self.weights))
+
+    def jobs(self, seeds: Sequence[int]) -> list[tuple[Recipe, Sequence[int]]]:
+        """Draw a sample of the mixture: each seed's recipe by weight, the same for the same seeds.
+
+        Images in exact shares scatter less than independent ones do, and the unbiased MMD^2,
+        which counts on those, comes out too small: by half a floor for some thirty recipes.
+        """
+        names = [recipe.fingerprint() for recipe in self.recipes]
+        rng = np.random.default_rng(derive_seed(seeds[0], *names))
+        shares = np.asarray(self.weights) / np.sum(self.weights)
+        jobs, start = [], 0
+        for recipe, count in zip(self.recipes, rng.multinomial(len(seeds), shares), strict=True):
+            if count:
+                jobs.append((recipe, seeds[start : start + count]))
+            start += count
+        return jobs
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `mixtures.json`."""
+        return {
+            "recipes": [
+                {"fingerprint": r.fingerprint(), "weight": w, "recipe": r.to_json()}
+                for r, w in zip(self.recipes, self.weights, strict=True)
+            ],
+            "gap_tune": None if math.isnan(self.gap_tune) else self.gap_tune,
+            "effective": self.effective,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Mixture:
+        """Read what `to_json` wrote."""
+        rows, gap = value["recipes"], value["gap_tune"]
+        return cls(
+            recipes=tuple(Recipe.from_json(r["recipe"]) for r in rows),
+            weights=tuple(float(r["weight"]) for r in rows),
+            gap_tune=math.nan if gap is None else float(gap),
+        )

@@ -1,0 +1,1 @@
+"""What does the work: real data and its folds, synthesis, evaluation."""

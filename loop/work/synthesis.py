@@ -1,0 +1,221 @@
+"""The synthesis: recipes and seeds -> images on disk, photographed and embedded.
+
+The one place where generator, camera and embedder meet; `controller` and `confirm` shoot here.
+An image that a finished trial drew is read back, never drawn again; it scores nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gapclose.analysis.embedding import Embedder, finite_rows
+from gapclose.generators.base import GenerationError, Generator, generate_all
+from gapclose.generators.camera import apply_camera
+from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch
+from gapclose.generators.recipe import Draw, Recipe
+from gapclose.loop.run.folder import RunDir, write_images
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+
+NOT_FINITE: Final = "without finite features"
+FAULTS: Final = {
+    NAN: "not a number",
+    ONE_COLOUR: "of one colour",
+    SAFETY: "flagged by the safety checker",
+    "failed": "of a prompt that failed",
+}
+"""Why an image is invalid, as a person reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleBatch:
+    """What came of one trial's recipes and seeds: valid images only, in their order.
+
+    Attributes:
+        images: After the camera.
+        embeddings: (n, d) unit rows.
+        recipes: Index into the recipes asked for, per image.
+        seeds: Per image.
+        invalid: Images that could not be scored (NaN, one colour, flagged, no finite features).
+        generated: Images drawn anew; the others were on disk already.
+        faults: Why images are invalid, in words, with how many are.
+    """
+
+    images: tuple[Pixels, ...]
+    embeddings: NDArray[np.float32]
+    recipes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    invalid: int
+    generated: int
+    faults: Mapping[str, int] = field(default_factory=dict)
+
+    def only(self, keep: NDArray[np.bool_]) -> SampleBatch:
+        """The images where `keep` is true; the others count as invalid."""
+        chosen = np.flatnonzero(keep)
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in chosen),
+            embeddings=self.embeddings[chosen],
+            recipes=tuple(self.recipes[i] for i in chosen),
+            seeds=tuple(self.seeds[i] for i in chosen),
+            invalid=self.invalid + len(keep) - len(chosen),
+            faults=Counter(self.faults) + Counter({NOT_FINITE: len(keep) - len(chosen)}),
+        )
+
+    def why(self) -> str:
+        """In brackets, why some are invalid; nothing if none is."""
+        told = [f"{n} {why}" for why, n in Counter(self.faults).most_common()]
+        return f" ({', '.join(told)})" if told else ""
+
+
+@dataclass(slots=True)
+class Synthesis:
+    """A generator, its cameras, an embedder and the shelf of images drawn so far."""
+
+    generator: Generator
+    embedder: Embedder
+    rundir: RunDir
+    generate_seconds: float = 0.0
+    embed_seconds: float = 0.0
+    generated: int = 0
+    _shelf: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def remember(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
+        """Say that a finished trial drew these: from now on they are read, not drawn."""
+        self._shelf.update((cls, draw, seed) for seed in seeds)
+
+    def generate(
+        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool = False
+    ) -> SampleBatch:
+        """Draw, photograph and embed; images are on disk when this returns.
+
+        Args:
+            cls: The class they are for.
+            jobs: Recipes with the seeds each gets.
+            partly: Of several recipes, take the images of those that the generator does not fail
+                for, and count what is missing as invalid. A trial of several prompts must not
+                fail for one of them every time.
+
+        Raises:
+            GenerationError: The generator failed; nothing of the shot counts.
+        """
+        images: list[Pixels] = []
+        recipes: list[int] = []
+        seeds: list[int] = []
+        drawn, generated, faults = self._drawn(cls, jobs, partly=partly)
+        for number, (recipe, _) in enumerate(jobs):
+            for seed, image in drawn[number].items():
+                images.append(apply_camera(recipe.camera, image, seed=seed))
+                recipes.append(number)
+                seeds.append(seed)
+        embeddings = self.embed(images)
+        self.generated += generated
+        shot = SampleBatch(
+            images=tuple(images),
+            embeddings=embeddings,
+            recipes=tuple(recipes),
+            seeds=tuple(seeds),
+            invalid=faults.total(),
+            generated=generated,
+            faults=faults,
+        )
+        return shot.only(finite_rows(embeddings))
+
+    def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Embed photographed images."""
+        start = time.perf_counter()
+        if images:
+            out = self.embedder.embed(list(images))
+        else:
+            out = np.zeros((0, self.embedder.width), dtype=np.float32)
+        self.embed_seconds += time.perf_counter() - start
+        return out
+
+    def _drawn(
+        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
+    ) -> tuple[list[dict[int, Pixels]], int, Counter[str]]:
+        """Per job its valid images by seed; how many were drawn anew, and why others are not."""
+        prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
+        paths = [
+            {seed: self.rundir.image_path(cls, draw, seed) for seed in wanted}
+            for draw, (_, wanted) in zip(prints, jobs, strict=True)
+        ]
+        # Only what a finished trial recorded is read back. An image that a cut-off trial left
+        # behind is drawn again, so that a batch always holds the same images: results are
+        # equal to the bit at one batch size, and only to 1/255 across sizes.
+        found: list[dict[int, Pixels]] = []
+        for draw, places in zip(prints, paths, strict=True):
+            shelved = [seed for seed in places if (cls, draw, seed) in self._shelf]
+            read = {seed: _read(places[seed]) for seed in shelved}
+            found.append({seed: image for seed, image in read.items() if image is not None})
+        missing = [
+            (number, recipe.draw, [seed for seed in wanted if seed not in found[number]])
+            for number, (recipe, wanted) in enumerate(jobs)
+        ]
+        missing = [(number, draw, seeds) for number, draw, seeds in missing if seeds]
+        start = time.perf_counter()
+        draws = [(draw, seeds) for _, draw, seeds in missing]
+        partly = partly and len(jobs) > 1
+        batches = self._generate(draws, partly=partly, others=any(found))
+        self.generate_seconds += time.perf_counter() - start
+        generated, bad = 0, Counter[str]()
+        files = {}
+        for (number, _, asked), batch in zip(missing, batches, strict=True):
+            if batch is None:
+                bad[FAULTS["failed"]] += len(asked)
+                continue
+            generated += len(asked)
+            for seed, image, why in zip(batch.seeds, batch.images, batch.invalid, strict=True):
+                if why is not None:
+                    bad[FAULTS.get(why, why)] += 1
+                    continue
+                found[number][seed] = image
+                files[paths[number][seed]] = image
+        write_images(self.rundir, files, source_type=self.generator.source_type)
+        ordered = [
+            {seed: images[seed] for seed in wanted if seed in images}
+            for images, (_, wanted) in zip(found, jobs, strict=True)
+        ]
+        return ordered, generated, bad
+
+    def _generate(
+        self, jobs: Sequence[tuple[Draw, Sequence[int]]], *, partly: bool, others: bool
+    ) -> list[ImageBatch | None]:
+        """A batch per job; with `partly`, None for one that fails if any or `others` do not."""
+        try:
+            return [*generate_all(self.generator, jobs)]
+        except GenerationError as error:
+            if not partly:
+                raise
+            failure = error
+        batches: list[ImageBatch | None] = []
+        for job in jobs:
+            try:
+                batches += generate_all(self.generator, [job])
+            except GenerationError:
+                batches.append(None)
+        if not others and all(batch is None for batch in batches):
+            raise failure
+        log.warning("some of a trial's prompts fail: %s", failure)
+        return batches
+
+
+def _read(path: Path) -> Pixels | None:
+    """An image of the run folder, or None where there is no whole one: an invalid one is none."""
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))  # torch wants an array that it may write to
+    except (OSError, SyntaxError, ValueError):  # a power cut can leave a file without its end
+        return None

@@ -1,0 +1,108 @@
+"""A mixture held still: its gap is that of all its fresh images, and when they have decided."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import modes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapclose.analysis.gap import MIN_CLOSED, Floor, mmd2
+from gapclose.analysis.kernel import Kernel
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.heldout import CERTAIN, CLOSED, Round
+from gapclose.loop.search.trial import Images, Mixture
+
+EVEN = dict.fromkeys(modes.WORDS, 1 / len(modes.WORDS))
+RECIPES = tuple(modes.make_space().recipe({"color": word}) for word in modes.WORDS)
+MIXTURE = Mixture(recipes=RECIPES, weights=tuple(EVEN.values()), gap_tune=math.nan)
+
+
+def make_round(floor: float = 0.01, confirm_images: int = 200) -> Round:
+    return Round(mixture=MIXTURE, floor=floor, confirm_images=confirm_images)
+
+
+def images_of(rows: modes.Rows) -> Images:
+    n = len(rows)
+    return Images(embeddings=rows, recipes=(0,) * n, seeds=tuple(range(n)))
+
+
+def of_gap(gap: float, n: int, **options: Any) -> Round:
+    """One that has so many images already, with this gap."""
+    found = make_round(**options)
+    found._rows.append(np.zeros((n, 2), dtype=np.float32))
+    found.gap = gap
+    return found
+
+
+def test_its_gap_is_the_squared_mmd_of_all_its_images() -> None:
+    rng = np.random.default_rng(0)
+    real = modes.mixed(EVEN, 60, rng)
+    kernel = Kernel.fit(real)
+    bank = AtomBank(kernel=kernel, real=real)
+    held = make_round()
+    assert len(held) == 0
+    assert math.isnan(held.gap)
+    seen = []
+    for n in (1, 2, 40, 7):
+        seen.append(modes.sampled(EVEN, n, rng))
+        held.add(images_of(seen[-1]), bank)
+        rows = np.concatenate(seen)
+        assert len(held) == len(rows)
+        if len(rows) == 1:
+            assert math.isnan(held.gap)
+            assert held.outcome(60) == "more"
+        else:
+            wanted = mmd2(real=real, synthetic=rows, kernel=kernel)
+            assert held.gap == pytest.approx(wanted, abs=1e-6)
+    assert len(bank) == 0  # it looks at the photos alone
+
+
+@given(st.floats(-0.05, 0.05), st.integers(2, 400), st.integers(20, 400), st.integers(20, 2000))
+def test_what_images_say(gap: float, n: int, confirm_images: int, n_real: int) -> None:
+    outcome = of_gap(gap, n, confirm_images=confirm_images).outcome(n_real)
+    enough = n >= max(confirm_images, MIN_CLOSED)
+    if gap <= CLOSED * 0.01:
+        assert outcome == ("closed" if enough else "more")
+    elif enough:
+        assert outcome == "open"
+    # A wider gap is never said to be less open, nor the same gap of more images.
+    order = ("closed", "more", "open")
+    wider = of_gap(gap + 0.01, n, confirm_images=confirm_images).outcome(n_real)
+    assert order.index(wider) >= order.index(outcome)
+    if not enough and outcome == "open":
+        assert of_gap(gap, n + 1, confirm_images=confirm_images).outcome(n_real) == "open"
+
+
+def test_few_images_must_show_more() -> None:
+    # At the size of a confirmation a floor above; of a quarter of the images chance is wider.
+    for n, least in ((199, CLOSED + CERTAIN), (50, CLOSED + 2.5 * CERTAIN)):
+        assert of_gap((least - 0.05) * 0.01, n).outcome(200) == "more"
+        assert of_gap((least + 0.05) * 0.01, n).outcome(200) == "open"
+
+
+@pytest.mark.parametrize("confirm_images", [20, 60])
+def test_under_a_hundred_images_close_nothing(confirm_images: int) -> None:
+    assert of_gap(-1.0, 99, confirm_images=confirm_images).outcome(50) == "more"
+    assert of_gap(-1.0, 100, confirm_images=confirm_images).outcome(50) == "closed"
+
+
+def test_a_perfect_mixture_closes_and_a_poor_one_is_open_early() -> None:
+    ends = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        real = modes.sampled(EVEN, 150, rng)
+        kernel = Kernel.fit(real)
+        bank = AtomBank(kernel=kernel, real=real)
+        floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=150, n_synthetic=200)
+        for shares in (EVEN, {"brown": 1.0}):
+            held = make_round(floor=floor)
+            while held.outcome(150) == "more":
+                held.add(images_of(modes.sampled(shares, 40, rng)), bank)
+            ends.append((len(shares), held.outcome(150), len(held)))
+    assert sum(end == (5, "closed", 200) for end in ends) >= 22
+    assert {end for end in ends if end[0] == 1} == {(1, "open", 40)}

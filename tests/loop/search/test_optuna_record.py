@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from sqlalchemy import event
+
+from gapclose.loop.config.schema import parse_config
+from gapclose.loop.run.folder import UnwritableError
+from gapclose.loop.search.optuna_record import (
+    Observation,
+    OptunaRecord,
+    derive_seed,
+    open_storage,
+    open_study_file,
+    propose,
+    sqlite_url,
+)
+from gapclose.loop.search.space import Space
+
+DISTRIBUTIONS = {
+    "color": CategoricalDistribution(("", "green", "brown")),
+    "guidance_scale": FloatDistribution(1.0, 9.0, log=True),
+    "num_inference_steps": IntDistribution(4, 20),
+}
+
+
+def past(n: int) -> list[Observation]:
+    """A bowl: the lower the guidance, the better."""
+    rows = []
+    for i in range(n):
+        guidance = 1.0 + 8.0 * ((i * 7) % n) / n
+        params = {
+            "color": ("", "green", "brown")[i % 3],
+            "guidance_scale": guidance,
+            "num_inference_steps": 4 + i % 17,
+        }
+        rows.append(Observation(params=params, value=guidance))
+    return rows
+
+
+def test_seeds_are_derived_from_everything_named() -> None:
+    seed = derive_seed(0, "frog", 3)
+    assert 0 <= seed < 2**31
+    assert derive_seed(0, "frog", 3) == seed
+    others = {derive_seed(1, "frog", 3), derive_seed(0, "frogs", 3), derive_seed(0, "frog", 4)}
+    others |= {derive_seed(0, "fro", "g3"), derive_seed("0frog3")}
+    assert seed not in others
+    assert len(others) == 5
+
+
+@pytest.mark.parametrize("n", [0, 3, 20])
+def test_proposals_repeat_with_their_seed_and_vary_with_it(n: int) -> None:
+    first = propose(DISTRIBUTIONS, past(n), seed=5)
+    assert propose(DISTRIBUTIONS, past(n), seed=5) == first
+    many = [propose(DISTRIBUTIONS, past(n), seed=seed) for seed in range(4)]
+    assert len({tuple(p.items()) for p in many}) > 1
+    for params in [first, *many]:
+        assert set(params) == set(DISTRIBUTIONS)
+        for name, value in params.items():
+            assert DISTRIBUTIONS[name]._contains(DISTRIBUTIONS[name].to_internal_repr(value))
+
+
+@pytest.mark.parametrize("n", [0, 3, 12, 60])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_proposal_is_what_a_study_of_the_same_trials_asks(n: int, seed: int) -> None:
+    sampler = optuna.samplers.TPESampler(multivariate=False, n_startup_trials=8, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    for trial in past(n):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.params, distributions=DISTRIBUTIONS, value=trial.value
+            )
+        )
+    assert propose(DISTRIBUTIONS, past(n), seed=seed) == study.ask(DISTRIBUTIONS).params
+
+
+def test_proposals_leave_the_global_random_state_alone() -> None:
+    import numpy as np
+
+    np.random.seed(1)  # noqa: NPY002 - the global state is what is looked at
+    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    propose(DISTRIBUTIONS, past(12), seed=5)
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index, union-attr]  # noqa: NPY002
+
+
+def test_held_parameters_are_held() -> None:
+    for n in (0, 20):
+        params = propose(
+            DISTRIBUTIONS, past(n), seed=1, fixed={"color": "brown", "guidance_scale": 7.25}
+        )
+        assert params["color"] == "brown"
+        assert params["guidance_scale"] == 7.25
+        assert 4 <= params["num_inference_steps"] <= 20
+
+
+def test_proposals_lean_to_what_scored_low() -> None:
+    asked = [propose(DISTRIBUTIONS, past(40), seed=s)["guidance_scale"] for s in range(15)]
+    assert sum(asked) / len(asked) < 4.0  # at random it would be 5
+
+
+def test_history_of_a_wider_space_is_of_use_in_a_narrower_one() -> None:
+    rows = [Observation(params=p.params | {"gone": 1.0}, value=p.value) for p in past(12)]
+    narrow = {"guidance_scale": DISTRIBUTIONS["guidance_scale"]}
+    assert set(propose(narrow, rows, seed=0)) == {"guidance_scale"}
+
+
+# ---------------------------------------------------------------------------------- record
+
+
+@pytest.fixture
+def space() -> Space:
+    return Space.of(
+        parse_config(
+            {
+                "real": {"kind": "pond"},
+                "generator": {"kind": "diffusers", "model": "pond"},
+                "embedder": "pond",
+                "space": {"guidance_scale": [1.0, 9.0], "num_inference_steps": [4, 20]},
+            }
+        ),
+        "frog",
+    )
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    params = {"guidance_scale": 1.0 + number, "num_inference_steps": 8} if number else {}
+    value = {
+        "class": "frog",
+        "number": number,
+        "state": "complete",
+        "stage": "settings" if number else "baseline",
+        "params": params,
+        "value": 0.5 / (number + 1),
+        "gap": 0.5,
+        "mixture_gap": 0.4,
+        "fingerprint": f"{number:064x}",
+    }
+    return value | changes
+
+
+def stored(path: Path, space: Space) -> list[optuna.trial.FrozenTrial]:
+    name = f"frog-{space.digest()}-r"
+    return optuna.load_study(storage=f"sqlite:///{path}", study_name=name).trials
+
+
+def test_a_record_is_repaired_exactly_once(tmp_path: Path, space: Space) -> None:
+    path = tmp_path / "study.db"
+    rows = [row(0), row(1), row(2, state="fail", value=None, gap=None), row(3)]
+    record = OptunaRecord(open_storage(f"sqlite:///{path}"), space, run="r")
+    record.tell(rows[0])
+    record.tell(rows[2])
+    # Another session: two trials were written but never told.
+    again = OptunaRecord(open_storage(f"sqlite:///{path}"), space, run="r")
+    assert again.repair(rows) == 2
+    assert again.repair(rows) == 0
+    assert OptunaRecord(open_storage(f"sqlite:///{path}"), space, run="r").repair(rows) == 0
+    trials = {t.user_attrs["number"]: t for t in stored(path, space)}
+    assert sorted(trials) == [0, 1, 2, 3]
+    assert len(stored(path, space)) == 4
+    assert trials[1].params == rows[1]["params"]
+    assert trials[1].value == rows[1]["value"]
+    assert trials[1].user_attrs["fingerprint"] == rows[1]["fingerprint"]
+    assert trials[2].state is TrialState.FAIL
+    assert trials[3].state is TrialState.COMPLETE
+
+
+def test_a_value_that_is_no_number_never_completes(tmp_path: Path, space: Space) -> None:
+    path = tmp_path / "study.db"
+    record = OptunaRecord(open_storage(f"sqlite:///{path}"), space, run="r")
+    record.tell(row(0, value=None))
+    record.tell(row(1, state="fail", value=0.3))
+    record.tell(row(2, value=float("nan")))
+    assert [t.state for t in stored(path, space)] == [TrialState.FAIL] * 3
+    with pytest.raises(ValueError, match="finite"):
+        Observation(params={}, value=float("nan"))
+
+
+def test_classes_share_a_storage_without_meeting(tmp_path: Path, space: Space) -> None:
+    path = tmp_path / "study.db"
+    storage = open_storage(f"sqlite:///{path}")
+    config = parse_config(
+        {
+            "real": {"kind": "pond"},
+            "generator": {"kind": "diffusers", "model": "pond"},
+            "embedder": "pond",
+            "space": {"guidance_scale": [1.0, 9.0], "num_inference_steps": [4, 20]},
+        }
+    )
+    frogs, ships = (
+        OptunaRecord(storage, space, run="r"),
+        OptunaRecord(storage, Space.of(config, "ship"), run="r"),
+    )
+    frogs.tell(row(0))
+    assert ships.repair([row(0), row(1)]) == 2
+    assert len(stored(path, space)) == 1
+
+
+def test_runs_that_share_a_storage_keep_studies_of_their_own(tmp_path: Path, space: Space) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    OptunaRecord(storage, space, run="r").tell(row(0))
+    assert OptunaRecord(storage, space, run="r").repair([row(0)]) == 0
+    assert OptunaRecord(storage, space, run="s").repair([row(0)]) == 1
+
+
+def test_a_changed_space_opens_another_study(tmp_path: Path, space: Space) -> None:
+    # Optuna refuses a categorical parameter whose choices changed (optuna#2199).
+    config = parse_config(
+        {
+            "real": {"kind": "pond"},
+            "generator": {"kind": "diffusers", "model": "pond"},
+            "embedder": "pond",
+            "space": {"guidance_scale": [1.0, 2.0, 3.0]},
+        }
+    )
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    OptunaRecord(storage, space, run="r").tell(row(1))
+    other = OptunaRecord(storage, Space.of(config, "frog"), run="r")
+    assert other.repair([row(1, params={"guidance_scale": 2.0})]) == 1
+
+
+def test_sqlite_waits_for_a_writer(tmp_path: Path, space: Space) -> None:
+    import sqlite3
+
+    path = tmp_path / "study.db"
+    record = OptunaRecord(open_storage(f"sqlite:///{path}"), space, run="r")
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("begin exclusive")
+    release = threading.Timer(0.5, other.commit)
+    release.start()
+    record.tell(row(0))
+    release.join()
+    other.close()
+    assert len(stored(path, space)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["what?x=1", "a#b", "50% of it", "%41", "me@home", "frösche 蛙", "{x}", "a&b=c:d", "'q'"],
+)
+def test_any_path_holds_one_study(tmp_path: Path, space: Space, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    path = folder / "study.db"
+    OptunaRecord(open_study_file(path), space, run="r").tell(row(0))
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert [p.name for p in folder.iterdir()] == ["study.db"]
+    again = OptunaRecord(open_study_file(path), space, run="r")
+    assert again.repair([row(0), row(1)]) == 1
+    # A person's own URL is one of SQLAlchemy's, and as good.
+    url = sqlite_url(path).render_as_string()
+    assert OptunaRecord(open_storage(url), space, run="r").repair([row(0), row(1)]) == 0
+
+
+def test_a_database_that_cannot_be_written_is_no_fault_of_the_config(
+    tmp_path: Path, space: Space
+) -> None:
+    path = tmp_path / "study.db"
+    storage: Any = open_study_file(path)
+    record = OptunaRecord(storage, space, run="r")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        pages = database.execute("pragma page_count").fetchone()[0]
+
+    # As a full disk does: not one page more.
+    @event.listens_for(storage.engine, "connect")
+    def full(connection: Any, _: Any) -> None:
+        connection.execute(f"pragma max_page_count = {pages}")
+
+    storage.engine.dispose()
+    with pytest.raises(UnwritableError) as told:
+        record.repair([row(number, params={}) for number in range(1000)])
+    assert str(told.value).startswith(f"{path}: cannot be written: No space left on device; free")
+    assert "\n" not in str(told.value)
+    assert told.value.exit_code == 1

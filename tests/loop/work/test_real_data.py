@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.embedding import make_embedder
+from gapclose.analysis.image_folder import RealDataError, scan
+from gapclose.generators.pond.renderer import write_real
+from gapclose.loop.config.schema import ConfigError, PondReal, RunConfig, parse_config
+from gapclose.loop.report.progress import SilentReporter
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.work.real_data import (
+    Part,
+    check_real,
+    compare_searched,
+    looked_before,
+    note_looked,
+    open_gallery,
+    rendered_pond,
+    seen_before,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_real(folder, per_class=450, classes=("frog",))
+    write_real(folder, per_class=60, classes=("ship",))
+    return folder
+
+
+def config(path: Path, **changes: Any) -> RunConfig:
+    real = {"path": str(path), "confirm_share": changes.pop("confirm_share", 0.5)}
+    generator = {"kind": "diffusers", "model": "pond"}
+    return parse_config({"real": real, "generator": generator, "embedder": "pond"} | changes)
+
+
+def opened(
+    folder: Path,
+    classes: tuple[str, ...],
+    *,
+    run: RunDir | None = None,
+    cuts: dict[str, int] | None = None,
+    **changes: Any,
+) -> Any:
+    return open_gallery(
+        scan(folder),
+        classes,
+        config=config(folder, **changes),
+        reporter=SilentReporter(),
+        looked=None if run is None else looked_before(run),
+        cuts=cuts,
+    )
+
+
+def test_parts_are_disjoint_and_large_enough(photos: Path) -> None:
+    gallery, side = opened(photos, ("frog", "ship"), judge="pond-judge")
+    assert (side.unreadable, side.invalid, side.repeats) == ((), (), ())
+    frog, ship = gallery["frog"], gallery["ship"]
+    sides = [frog.tune, *frog.parts]
+    paths = [path for side in sides for path in side.paths]
+    assert len(paths) == len(set(paths)) == 450
+    assert len(frog.parts) == 2  # about 225 in the confirm split
+    assert all(len(part) >= 100 for part in frog.parts)
+    assert len(ship.parts) == 1  # too few to cut, used whole
+    assert len(ship.tune) + len(ship.parts[0]) == 60
+    # Rows are those of their images, the judge's too.
+    part = frog.parts[1]
+    for name, rows in (("pond", part.rows), ("pond-judge", part.judge_rows)):
+        fresh = make_embedder(name).embed([read_rgb(p) for p in part.paths[:3]])
+        np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
+
+
+def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=640, classes=("frog",))
+    later = sorted((tmp_path / "frog").iterdir())[:300]
+    for path in later:
+        path.rename(tmp_path / path.name)
+
+    def cut() -> tuple[Part, ...]:
+        parts: tuple[Part, ...] = opened(tmp_path, ("frog",), run=run)[0]["frog"].parts
+        return parts
+
+    run = RunDir.create(tmp_path / "run", config(tmp_path))
+    (before,) = cut()
+    note_looked(run, {"frog": [before]})
+    assert cut()[0].paths == before.paths
+    assert len(cut()) == 1  # nothing came: nothing more to look at
+    for path in later:
+        (tmp_path / path.name).rename(tmp_path / "frog" / f"0{path.name}")  # before all others
+    seen, second = cut()
+    assert seen.paths == before.paths
+    assert len(second) >= 100
+    assert not {*second.paths} & {*before.paths}
+    note_looked(run, {"frog": [seen, second]})
+    assert [part.paths for part in cut()] == [seen.paths, second.paths]
+    for path in before.paths[20:]:
+        path.unlink()
+    assert len(cut()[0]) == 20
+    before.paths[0].unlink()
+    with pytest.raises(RealDataError, match="class frog: photos that this run has confirmed it"):
+        cut()
+
+
+def test_a_look_changes_no_part_that_is_still_to_be_looked_at(
+    photos: Path, tmp_path: Path
+) -> None:
+    def cut(looked: int) -> list[tuple[Path, ...]]:
+        run = RunDir.create(tmp_path / str(looked), config(photos))
+        note_looked(run, {"frog": opened(photos, ("frog",))[0]["frog"].parts[:looked]})
+        return [part.paths for part in opened(photos, ("frog",), run=run)[0]["frog"].parts]
+
+    assert len(cut(0)) == 2
+    assert cut(0) == cut(1) == cut(2)
+
+
+def test_the_kernel_is_frozen_from_the_tune_split(photos: Path) -> None:
+    from gapclose.analysis.kernel import Kernel
+
+    frog = opened(photos, ("frog",))[0]["frog"]
+    assert frog.kernel == Kernel.fit(frog.tune.rows)
+    assert frog.judge_kernel is None
+    assert frog.tune.judge_rows is None
+
+
+def test_the_split_follows_the_seed(photos: Path) -> None:
+    one = opened(photos, ("ship",))[0]["ship"].tune.paths
+    assert opened(photos, ("ship",))[0]["ship"].tune.paths == one
+    assert opened(photos, ("ship",), tune={"seed": 1})[0]["ship"].tune.paths != one
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_just_large_enough_can_be_scored_on_both_sides(tmp_path: Path, seed: int) -> None:
+    write_real(tmp_path, per_class=42, seed=seed + 1, classes=("cat",))
+    cat = opened(tmp_path, ("cat",))[0]["cat"]
+    assert min(len(cat.tune), len(cat.parts[0])) >= 20  # what a gap needs
+
+
+def test_photos_that_come_later_move_none_to_the_other_side(tmp_path: Path) -> None:
+    photos, cuts = tmp_path / "photos", {}
+    write_real(photos, per_class=420, classes=("frog",))
+    later = tmp_path / "later"
+    later.mkdir()
+    for path in sorted((photos / "frog").iterdir())[40:]:
+        path.rename(later / path.name)
+    before = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
+    assert cuts["frog"] > 0  # the first cut leaves a side of under 20
+    for path in later.iterdir():
+        path.rename(photos / "frog" / path.name)
+    after = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
+    assert set(before.tune.paths) <= set(after.tune.paths)
+    confirm = {path for part in after.parts for path in part.paths}
+    assert {path for part in before.parts for path in part.paths} <= confirm
+    forgot = opened(photos, ("frog",))[0]["frog"]
+    assert not set(before.tune.paths) <= set(forgot.tune.paths)
+
+
+def test_a_share_that_leaves_too_few_is_the_configs_fault(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=60, classes=("cat",))
+    with pytest.raises(RealDataError, match="confirm_share"):
+        opened(tmp_path, ("cat",), confirm_share=0.98)
+    with pytest.raises(RealDataError, match=r"class cat: real.confirm_share 0\.02 of 60 images"):
+        check_real(config(tmp_path, confirm_share=0.02))  # before anything is embedded
+
+
+def test_too_few_images_are_refused_before_anything(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=39, classes=("cat",))
+    with pytest.raises(RealDataError, match="class cat has 39 images; tuning needs at least 40"):
+        check_real(config(tmp_path))
+
+
+def test_unreadable_images_do_not_count(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=50, classes=("cat",))
+    for name in sorted((tmp_path / "cat").iterdir())[:3]:
+        name.write_bytes(b"no image")
+    gallery, side = opened(tmp_path, ("cat",))
+    assert len(side.unreadable) == 3
+    assert all(row["why"] for row in side.unreadable)
+    assert len(gallery["cat"].tune) + len(gallery["cat"].parts[0]) == 47
+    for name in sorted((tmp_path / "cat").iterdir())[:12]:
+        name.write_bytes(b"no image at all")
+    with pytest.raises(RealDataError, match="38 readable images"):
+        opened(tmp_path, ("cat",))
+
+
+def test_classes_must_be_there(photos: Path) -> None:
+    assert check_real(config(photos))[1] == ("frog", "ship")
+    assert check_real(config(photos, classes=["ship"]))[1] == ("ship",)
+    with pytest.raises(ConfigError, match="did you mean frog"):
+        check_real(config(photos, classes=["frogs", "ship"]))
+    with pytest.raises(RealDataError, match="no such folder"):
+        check_real(config(photos / "none"))
+
+
+def test_the_pond_is_rendered_once_and_whole(tmp_path: Path) -> None:
+    spec = {"real": {"kind": "pond", "per_class": 40, "seed": 3}}
+    made = parse_config(config(tmp_path).to_dict() | spec)
+    assert check_real(made)[0] is None
+    assert isinstance(made.real, PondReal)
+    rundir = RunDir.create(tmp_path / "run", made)
+    (rundir.path / ".real.killed" / "frog").mkdir(parents=True)
+    images = rendered_pond(rundir, made.real, ("frog", "ship"))
+    assert images.classes == ("frog", "ship")
+    assert len(images.of("frog")) == 40
+    assert not list(rundir.path.glob(".real*"))
+    marker = images.of("frog")[0]
+    before = marker.stat().st_mtime_ns
+    rendered_pond(rundir, made.real, ("frog", "ship"))
+    assert marker.stat().st_mtime_ns == before
+    truth = (rundir.real_path / "scenes.jsonl").read_text().splitlines()
+    assert {json.loads(line)["file"].split("/")[0] for line in truth} == set(images.classes)
+
+
+def test_repeats_count_once_and_never_straddle_a_split(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=60, classes=("cat",))
+    for number, name in enumerate(sorted((tmp_path / "cat").iterdir())):
+        shutil.copy(name, tmp_path / "cat" / f"copy-{number}.png")
+        lit = np.clip(np.asarray(Image.open(name)) * 0.9 + 8, 0, 255).astype(np.uint8)
+        Image.fromarray(lit).save(tmp_path / "cat" / f"lit-{number}.png")
+    gallery, side = opened(tmp_path, ("cat",))
+    cat = gallery["cat"]
+    assert side.n_repeats("cat") == 120
+    shown = [
+        {re.sub(r"\D", "", path.stem).lstrip("0") for path in part.paths}
+        for part in (cat.tune, *cat.parts)
+    ]
+    assert set.intersection(*shown) == set(), "no photo is on both sides, in any of its files"
+    assert len(set.union(*shown)) == 60
+
+
+def test_too_many_repeats_leave_too_few(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=20, classes=("cat",))
+    for name in sorted((tmp_path / "cat").iterdir()):
+        for k in range(2):
+            shutil.copy(name, name.with_stem(f"{name.stem}-{k}"))
+    with pytest.raises(
+        RealDataError, match=r"cat has 20 readable images \(40 more repeat others and count once\)"
+    ):
+        opened(tmp_path, ("cat",))
+
+
+def test_photos_that_come_and_go_between_sessions_are_told(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=120, classes=("cat",))
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+
+    def told() -> list[str]:
+        gallery, side = opened(tmp_path / "photos", ("cat",))
+        return compare_searched(run, gallery, side)
+
+    assert told() == []
+    assert told() == [], "nothing has changed"
+    gallery, _ = opened(tmp_path / "photos", ("cat",))
+    before = len(gallery["cat"].tune)
+    for path in gallery["cat"].tune.paths[:4]:
+        path.unlink()
+    gallery["cat"].parts[0].paths[0].unlink()  # no photo of the search
+    (said,) = told()
+    assert said.startswith("cat: 4 photos of the tune split were removed and 0 added since")
+    assert said.endswith(f"goes on with the {before - 4} there are now")
+    assert told() == [], "it is said once"
+    write_real(tmp_path / "more", per_class=40, classes=("cat",), seed=9)
+    for path in (tmp_path / "more" / "cat").iterdir():
+        shutil.copy(path, tmp_path / "photos" / "cat" / f"new-{path.name}")
+    (said,) = told()
+    assert said.startswith("cat: 0 photos of the tune split were removed and ")
+    gallery, _ = opened(tmp_path / "photos", ("cat",))
+    for path in gallery["cat"].tune.paths[10:]:
+        path.write_bytes(b"")
+    left = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
+    with pytest.raises(RealDataError, match="photos that this run was searching with are gone"):
+        compare_searched(run, *left)
+
+
+def test_copies_that_come_later_move_no_photo(tmp_path: Path) -> None:
+    write_real(tmp_path / "photos", per_class=120, classes=("cat",))
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+
+    def sides() -> tuple[set[str], set[str]]:
+        gallery, side = open_gallery(
+            scan(tmp_path / "photos"),
+            ("cat",),
+            config=config(tmp_path / "photos"),
+            reporter=SilentReporter(),
+            looked=looked_before(run),
+            seen=seen_before(run),
+        )
+        assert compare_searched(run, gallery, side) == []
+        note_looked(run, {"cat": gallery["cat"].parts})
+        confirm = {path.name for part in gallery["cat"].parts for path in part.paths}
+        return {path.name for path in gallery["cat"].tune.paths}, confirm
+
+    before = sides()
+    for path in sorted((tmp_path / "photos" / "cat").iterdir()):
+        lit = np.clip(np.asarray(Image.open(path)) * 0.9 + 8, 0, 255).astype(np.uint8)
+        Image.fromarray(lit).save(path.with_stem(f"lit-{path.stem}"))
+    assert sides() == before

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_run import Renderer
+from numpy.typing import NDArray
+
+from gapclose.generators.base import GenerationError
+from gapclose.generators.camera import apply_camera
+from gapclose.generators.recipe import Camera, Draw, Recipe
+from gapclose.loop.config.schema import parse_config
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.work.synthesis import Synthesis
+
+DRAW = Draw(prompt="a photo of a frog")
+
+
+class Counting(Renderer):
+    """Remembers what it was asked for."""
+
+    def __init__(self, spoil: int = 0) -> None:
+        super().__init__(spoil)
+        self.asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def generate(self, draw: Draw, seeds: Sequence[int]):  # type: ignore[no-untyped-def]
+        self.asked.append((draw.prompt, tuple(seeds)))
+        return super().generate(draw, seeds)
+
+
+class MeanColour:
+    """An embedder small enough to check by hand."""
+
+    id = "mean-colour"
+    width = 3
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = np.stack([image.reshape(-1, 3).mean(0) for image in images]).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def make_studio(tmp_path: Path, spoil: int = 0) -> tuple[Synthesis, Counting]:
+    config = parse_config(
+        {
+            "real": {"kind": "pond"},
+            "generator": {"kind": "diffusers", "model": "pond"},
+            "embedder": "pond",
+        }
+    )
+    generator = Counting(spoil)
+    rundir = RunDir.create(tmp_path / "run", config)
+    return Synthesis(generator=generator, embedder=MeanColour(), rundir=rundir), generator
+
+
+def recipe(draw: Draw = DRAW, **camera: object) -> Recipe:
+    return Recipe(draw=draw, camera=Camera(**camera))  # type: ignore[arg-type]
+
+
+def test_a_shot_is_drawn_photographed_embedded_and_kept(tmp_path: Path) -> None:
+    synthesis, generator = make_studio(tmp_path)
+    brown = Draw(prompt="a photo of a brown frog")
+    jobs = [(recipe(noise=0.02), (5, 6)), (recipe(brown), (7,))]
+    shot = synthesis.generate("frog", jobs)
+    assert shot.recipes == (0, 0, 1)
+    assert shot.seeds == (5, 6, 7)
+    assert (shot.invalid, shot.generated, synthesis.generated) == (0, 3, 3)
+    plain = generator.generate(DRAW, [5]).images[0]
+    np.testing.assert_array_equal(shot.images[0], apply_camera(Camera(noise=0.02), plain, seed=5))
+    np.testing.assert_allclose(shot.embeddings, MeanColour().embed(shot.images))
+    # On disk is what was drawn, before the camera.
+    from gapclose.analysis.decode import read_rgb
+
+    path = synthesis.rundir.image_path("frog", DRAW.fingerprint(), 5)
+    np.testing.assert_array_equal(read_rgb(path), plain)
+
+
+def test_what_a_finished_trial_drew_is_read_back(tmp_path: Path) -> None:
+    synthesis, generator = make_studio(tmp_path)
+    first = synthesis.generate("frog", [(recipe(), (1, 2, 3))])
+    synthesis.remember("frog", DRAW.fingerprint(), (1, 2, 3))
+    again = synthesis.generate("frog", [(recipe(), (1, 2, 3))])
+    assert len(generator.asked) == 1
+    assert again.generated == 0
+    np.testing.assert_array_equal(again.embeddings, first.embeddings)
+    for one, other in zip(first.images, again.images, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_camera_draws_nothing(tmp_path: Path) -> None:
+    synthesis, generator = make_studio(tmp_path)
+    synthesis.generate("frog", [(recipe(), (1, 2))])
+    synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
+    shot = synthesis.generate("frog", [(recipe(noise=0.05, jpeg_quality=60), (1, 2))])
+    assert (shot.generated, len(generator.asked)) == (0, 1)
+    drawn = Renderer().generate(DRAW, [1]).images[0]
+    wanted = apply_camera(Camera(noise=0.05, jpeg_quality=60), drawn, seed=1)
+    np.testing.assert_array_equal(shot.images[0], wanted)
+    # Another class, or another seed, is another image.
+    assert synthesis.generate("toad", [(recipe(), (1,))]).generated == 1
+    assert synthesis.generate("frog", [(recipe(), (1, 2, 9))]).generated == 1
+    assert generator.asked[-1][1] == (9,)
+
+
+def test_an_orphan_of_a_killed_trial_is_drawn_again(tmp_path: Path) -> None:
+    # A batch then always holds the same images, and so the same pixels.
+    synthesis, _ = make_studio(tmp_path)
+    synthesis.generate("frog", [(recipe(), (1, 2))])
+    fresh = Counting()
+    resumed = Synthesis(generator=fresh, embedder=MeanColour(), rundir=synthesis.rundir)
+    resumed.generate("frog", [(recipe(), (1, 2))])
+    assert fresh.asked == [("a photo of a frog", (1, 2))]
+
+
+def test_invalid_images_are_counted_and_leave_no_file(tmp_path: Path) -> None:
+    synthesis, _ = make_studio(tmp_path, spoil=3)
+    shot = synthesis.generate("frog", [(recipe(), (3, 4, 5, 6))])
+    assert shot.seeds == (4, 5)
+    assert (shot.invalid, shot.generated) == (2, 4)
+    assert shot.embeddings.shape == (2, 3)
+    folder = synthesis.rundir.image_path("frog", DRAW.fingerprint(), 3).parent
+    assert sorted(p.name for p in folder.iterdir()) == ["4.png", "5.png"]
+    synthesis.remember("frog", DRAW.fingerprint(), (3, 4, 5, 6))
+    assert synthesis.generate("frog", [(recipe(), (3, 4, 5, 6))]).seeds == (4, 5)
+
+
+def test_a_damaged_image_is_drawn_again(tmp_path: Path) -> None:
+    synthesis, generator = make_studio(tmp_path)
+    first = synthesis.generate("frog", [(recipe(), (1, 2))])
+    synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
+    path = synthesis.rundir.image_path("frog", DRAW.fingerprint(), 2)
+    for damage in (b"", path.read_bytes()[:-40]):  # as a power cut leaves it
+        path.write_bytes(damage)
+        again = synthesis.generate("frog", [(recipe(), (1, 2))])
+        assert generator.asked[-1][1] == (2,)
+        np.testing.assert_array_equal(again.embeddings, first.embeddings)
+
+
+class Refusing(Counting):
+    """Fails for prompts with these words."""
+
+    words: tuple[str, ...] = ()
+
+    def generate(self, draw: Draw, seeds: Sequence[int]):  # type: ignore[no-untyped-def]
+        batch = super().generate(draw, seeds)
+        for word in self.words:
+            if word in draw.prompt:
+                raise GenerationError(f"no {word} today")
+        return batch
+
+
+def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: Path) -> None:
+    synthesis, _ = make_studio(tmp_path)
+    synthesis.generator = generator = Refusing()
+    generator.words = ("brown",)
+    jobs = [(recipe(), (1, 2)), (recipe(Draw(prompt="a photo of a brown frog")), (3,))]
+    with pytest.raises(GenerationError, match="no brown today"):
+        synthesis.generate("frog", jobs)  # a confirmation is of all its recipes or none
+    shot = synthesis.generate("frog", jobs, partly=True)
+    assert (shot.seeds, shot.invalid, shot.generated) == ((1, 2), 1, 2)
+    synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
+    again = synthesis.generate("frog", jobs, partly=True)
+    assert (again.seeds, again.invalid, again.generated) == ((1, 2), 1, 0)
+    generator.words = ("frog",)
+    with pytest.raises(GenerationError, match="no frog today"):
+        synthesis.generate("toad", jobs, partly=True)
+    with pytest.raises(GenerationError, match="no frog today"):
+        synthesis.generate("toad", jobs[:1], partly=True)
+
+
+def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:
+    synthesis, _ = make_studio(tmp_path, spoil=1)
+    shot = synthesis.generate("frog", [(recipe(), (1, 2))])
+    assert shot.embeddings.shape == (0, 3)
+    assert shot.invalid == 2
+
+
+@pytest.mark.parametrize("cls", ["../x", "a/b"])
+def test_a_class_cannot_write_elsewhere(tmp_path: Path, cls: str) -> None:
+    synthesis, generator = make_studio(tmp_path)
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        synthesis.generate(cls, [(recipe(), (1, 2))])
+    assert generator.asked == []

@@ -1,0 +1,74 @@
+"""Runs for tests of exports: classes of any name, and images whose pixels tell the class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gapclose.generators.base import checked_seeds
+from gapclose.generators.images import ImageBatch, Pixels
+from gapclose.generators.recipe import Camera, Draw, Recipe
+from gapclose.loop.config.schema import parse_config
+from gapclose.loop.run.folder import RunDir
+
+
+class Painter:
+    """A generator: the left half of an image is the prompt's colour, the right half the seed's."""
+
+    id = "painter"
+    revision: str | None = None
+    source_type = "digitalCreation"
+
+    def __init__(self, license: str | None = None) -> None:
+        self.license = license
+
+    def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        """One image of 8 x 8 per seed."""
+        images = []
+        for seed in checked_seeds(seeds):
+            image = np.empty((8, 8, 3), np.uint8)
+            image[:, :4], image[:, 4:] = color_of(draw.prompt), color_of(str(seed))
+            images.append(image)
+        return ImageBatch(images=tuple(images), seeds=tuple(seeds), invalid=(None,) * len(seeds))
+
+
+def color_of(text: str) -> tuple[int, ...]:
+    """Red, green and blue, by what the text is."""
+    return tuple(hashlib.sha256(text.encode()).digest()[:3])
+
+
+def class_of(image: Pixels, classes: Sequence[str]) -> str:
+    """The class that an exported image (8, 8, 3) was painted as."""
+    colors = {color_of(_prompt(i)): name for i, name in enumerate(classes)}
+    assert len(colors) == len(classes)
+    return colors[tuple(map(int, image[0, 0]))]
+
+
+def painted_run(path: Path, classes: Sequence[str], *, license: str | None = None) -> RunDir:
+    """A tuned run with these classes: a mixture of two recipes each, and nothing but that."""
+    data = {
+        "real": {"path": str(path)},
+        "generator": {"kind": "painter:Painter", "license": license},
+        "embedder": "pond",
+        "space": {"prompt": "{class}"},
+    }
+    run = RunDir.create(path, parse_config(data))
+    rows = [{"name": name, "ratio": 0.5, "confirmed": True} for name in classes]
+    run.write_json("gap.json", {"schema": 1, "classes": rows})
+    mixtures = {name: {"recipes": _mixture(_prompt(i))} for i, name in enumerate(classes)}
+    run.write_json("mixtures.json", {"schema": 1, "classes": mixtures})
+    return run
+
+
+def _prompt(index: int) -> str:
+    return f"painting number {index}"
+
+
+def _mixture(prompt: str) -> list[dict[str, object]]:
+    """Half of it with the generator's own scheduler and size: keys that are null in some rows."""
+    draws = [Draw(prompt=prompt), Draw(prompt=prompt, scheduler="ddim", size=(8, 16))]
+    recipes = [Recipe(draw=draw, camera=Camera()) for draw in draws]
+    return [{"weight": 0.5, "recipe": recipe.to_json()} for recipe in recipes]
