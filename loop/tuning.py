@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +37,7 @@ from gapclose.loop.report.text import LIMIT_REACHED, OUT_OF_BUDGET, TOO_LITTLE_T
 from gapclose.loop.run.folder import RunDir, is_machines_fault, plain, write_bytes
 from gapclose.loop.run.run import Run
 from gapclose.loop.run.tags import GAP
-from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.schedule.budget import FEWEST_FAIR, Budget
 from gapclose.loop.schedule.cost_model import CostModel, probe
 from gapclose.loop.schedule.reserve import (
     WORTHWHILE,
@@ -529,7 +529,25 @@ class _Tuning:
         ):
             return None
         due = {n: s for n, s in self.searches.items() if n in self.due and not self._rests(n)}
-        return self.budget.pick(due, seconds={name: self.pace.trial(name) for name in due})
+        return self.budget.pick(due, seconds=self._takes(due))
+
+    def _takes(self, due: Mapping[str, ClassSearch]) -> dict[str, float]:
+        """Seconds that a trial of each class takes, of its own and of what others could have had.
+
+        Where there is not the time to look at all, a class's first trial costs another its look.
+        A part of it counts, or a slow machine would give many classes a trial or two, of which
+        nothing comes, and spend its time on looks at them.
+        """
+        standings = [self._standing(name) for name in self.due if self._drawn(name)]
+        wanted = [
+            replace(s, tried=s.tried or self.searches[s.name].stopped() is None) for s in standings
+        ]
+        seconds = {name: self.pace.trial(name) for name in due}
+        if self.budget.left < self._reserve_for(wanted):
+            for standing in standings:
+                if standing.name in due and not standing.tried:
+                    seconds[standing.name] += standing.look / FEWEST_FAIR
+        return seconds
 
     def _early(self) -> list[str]:
         """Classes to look at while others are tried: closed by half of the round's time.

@@ -21,7 +21,7 @@ FEWEST_SETTINGS: Final = 4
 MOST_SETTINGS: Final = 8
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
 FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls behind
-FEWEST_FAIR: Final = 6  # the fewest settings trials, and some whole recipes
+FEWEST_FAIR: Final = 6  # that something comes of: the fewest settings trials, some whole recipes
 
 
 @dataclass(slots=True)
@@ -104,8 +104,8 @@ class Budget:
 
         Args:
             searches: The classes that may have one.
-            seconds: What a trial of a class takes; where time is what ends the run, a gain is
-                weighed against it.
+            seconds: What a trial of a class takes, its own time and what it takes of others';
+                where time is what ends the run, a gain is weighed against it.
         """
         wanting = {
             name: s for name, s in searches.items() if s.stopped() is None and not self.spent(s)

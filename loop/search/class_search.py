@@ -27,7 +27,7 @@ from gapclose.loop.search.settings import SettingsStage
 from gapclose.loop.search.space import Params, Space, shares_product
 from gapclose.loop.search.trial import Finding, Images, Mixture, Proposal, Stage
 
-PRIOR_COVERAGE: Final = 0.85  # prompts of the prior are tried until they cover this share
+PRIOR_COVERAGE: Final = 0.85  # prompts of the prior come first until they cover this share
 PRIOR_PROMPTS: Final = 40  # ... and at most so many
 SCREENED_FROM: Final = 16  # prompts: fewer are tried as they come
 SCREENED: Final = 2  # images that a prompt gets in the screen
@@ -109,6 +109,7 @@ class ClassSearch:
     _atom_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> number
     _weights: NDArray[np.float64] | None = None
     _prompts: list[dict[str, str]] = field(default_factory=list)
+    _unlikely: list[dict[str, str]] = field(default_factory=list)  # prompts beyond the coverage
     _tried: set[str] = field(default_factory=set)  # prompts
     _failed: Counter[str] = field(default_factory=Counter)
     _to_screen: list[dict[str, str]] = field(default_factory=list)
@@ -142,6 +143,7 @@ class ClassSearch:
         if not self.prior and len(order) <= SCREENED_FROM:
             most = len(order)  # nothing says which could be left out
         self._prompts = [combinations[i] for i in order[:most]]
+        self._unlikely = [combinations[i] for i in order[most:]]
 
     # State
 
@@ -351,18 +353,32 @@ class ClassSearch:
         """The next prompt, or a recipe that TPE makes of the Frank-Wolfe scores as they stand now.
 
         Every other one has the settings that all share: of recipes with few images each, each with
-        settings of its own, the weights are chance.
+        settings of its own, the weights are chance. These are first prompts with words that no
+        trial has tried: the prior errs, and of a word that it rules out TPE knows nothing.
         """
         if (words := self._first(self._prompts)) is not None:
             return self._propose_joint({**self._shared, **words})
+        sharing = self.number % 2 == 1
+        if sharing and (words := self._first(self._with_new_words())) is not None:
+            return self._propose_joint({**self._shared, **words})
         past = self.history()
-        fixed = self._shared if self.number % 2 and len(self.space.prompts()) > 1 else {}
+        fixed = self._shared if sharing and len(self.space.prompts()) > 1 else {}
         for again in range(REDRAWS):
             seed = derive_seed(self.seed, self.space.cls, self.number, *([again] if again else []))
             params = propose(self.space.distributions, past, seed=seed, fixed=fixed)
             if self._failed[self.space.prompt(params)] < CHANCES:
                 break
         return self._propose_joint(params)
+
+    def _with_new_words(self) -> list[dict[str, str]]:
+        """Prompts beyond the coverage, likeliest first: those with a word that no trial has tried.
+
+        None once as many prompts were tried as the prior is followed for: words may be hundreds.
+        """
+        if len(self._tried) >= PRIOR_PROMPTS:
+            return []
+        tried = {word for atom in self._atoms for word in (atom.params or {}).items()}
+        return [words for words in self._unlikely if not words.items() <= tried]
 
     def _explores(self) -> bool:
         """Whether a new recipe comes next, or more images of the mixture.

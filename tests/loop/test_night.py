@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,9 +138,8 @@ def test_on_a_slow_machine_the_worst_classes_are_worked_on_and_the_budget_is_kep
     for row in run.gap["classes"]:
         assert row["before"]["n_synthetic"] == baselines[row["name"]]
     worst = max(run.gap["classes"], key=lambda row: row["before"]["gap"])
-    tried = Counter(row["class"] for row in run.trials)
-    assert tried[worst["name"]] == max(tried.values()) >= 3
-    assert worst["gap"] < 0.5 * worst["before"]["gap"]
+    assert sum(row["class"] == worst["name"] for row in run.trials) > 4
+    assert worst["gap"] < 0.3 * worst["before"]["gap"]
     # What was drawn is known to whoever reads the run again, and is not drawn once more.
     (out / "gap.json").unlink()
     log = tmp_path / "drawn"

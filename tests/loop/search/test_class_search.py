@@ -77,7 +77,7 @@ def test_a_prior_that_errs_does_not_hide_a_mode() -> None:
         mixture = search.mixture()
         found = modes.weights_by_word(mixture.recipes, mixture.weights)
         near += all(abs(found[word] - TRUTH.get(word, 0.0)) < 0.08 for word in modes.WORDS)
-    assert near >= 5  # nothing but chance leads to a word that the prior says is not there
+    assert near == 6
 
 
 def test_where_the_baseline_is_real_nothing_is_searched() -> None:
