@@ -7,7 +7,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 POND := build/pond
 
-.PHONY: demo test lint setup pond clean
+# Without a goal make takes the first, which is the demo.
+.DEFAULT_GOAL := demo
+.PHONY: help demo test lint setup pond clean
+
+help:
+	@echo 'make setup  set up .venv, again only when dependencies change'
+	@echo 'make demo   the whole job on the embedded world'
+	@echo 'make test   lint, types and the whole suite'
+	@echo 'make lint   ruff and mypy'
+	@echo 'make pond   train all that ships of the embedded world anew: hours on a CPU'
+	@echo 'make clean  remove what was built and the runs'
 
 demo: $(READY)
 	$(BIN)/gapclose demo

@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from gapclose.analysis.gap import LEVEL, benjamini_hochberg
 from gapclose.analysis.kernel import rows
+from gapclose.analysis.significance import LEVEL, benjamini_hochberg
 
 if TYPE_CHECKING:
     from gapclose.analysis.embedding import TextEmbedder
@@ -118,6 +118,11 @@ class AttributeGap:
     standard_error: float
     p_value: float
     q_value: float
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> AttributeGap:
+        """Read what `to_json` wrote."""
+        return cls(**{field.name: value[field.name] for field in fields(cls)})
 
     def to_json(self) -> dict[str, str | float]:
         """The row as gap.json holds it."""

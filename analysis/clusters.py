@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gapclose.analysis.kernel import pair
+from gapclose.analysis.significance import LEVEL
 
 __all__ = ["Cluster", "find_clusters"]
 
-LEVEL = 0.05
 LEAST = 8  # images; fewer prove nothing against some hundred branches
 MOST = 8  # clusters a class and side, the most telling ones
 ODDS = 2.0  # by which a side is over-represented: the rest of a class that lost a group is not one

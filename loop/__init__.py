@@ -12,13 +12,13 @@ import gapclose.analysis  # noqa: F401 - how torch's threads wait is settled bef
 
 if TYPE_CHECKING:
     from gapclose.loop.auditing import audit
-    from gapclose.loop.run.run import Run
+    from gapclose.loop.report.run_view import Run
     from gapclose.loop.tuning import tune
 
 __all__ = ["Run", "audit", "tune"]
 
 _PUBLIC = {
-    "Run": "gapclose.loop.run.run",
+    "Run": "gapclose.loop.report.run_view",
     "audit": "gapclose.loop.auditing",
     "tune": "gapclose.loop.tuning",
 }

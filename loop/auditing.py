@@ -26,26 +26,21 @@ from gapclose.generators.base import GenerationError
 from gapclose.generators.registry import make_generator
 from gapclose.loop.config.schema import ConfigError, FolderSpec, PondReal, RealFolder, RunConfig
 from gapclose.loop.report.page import write_report
-from gapclose.loop.report.progress import Reporter, SilentReporter
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
+from gapclose.loop.run.reporter import Reporter, SilentReporter
+from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.cluster_report import find_groups
 from gapclose.loop.work.embedding_map import write_map
 from gapclose.loop.work.evaluation import EvaluationInput, evaluate, notes_of, witness_scores
-from gapclose.loop.work.holdout import (
-    Look,
-    evaluate_holdout,
-    evaluation_seeds,
-    sample_row,
-    storage_of,
-)
+from gapclose.loop.work.holdout import Holdout, evaluate_holdout, sample_row
 from gapclose.loop.work.real_data import (
     check_device,
     check_drawn,
     check_real,
-    open_gallery,
+    open_real_data,
     rendered_pond,
 )
 from gapclose.loop.work.sides import Side, left_out, read_side
@@ -54,6 +49,7 @@ from gapclose.loop.work.stored_formats import (
     describe_storage,
     embed_sample,
     sampled,
+    storage_of,
 )
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -144,7 +140,7 @@ def audit_folders(
                 f"({few[0]['class']}: {few[0]['why']}); add images"
             )
         nouns = {cls: config.space.nouns.get(cls, (cls.replace("_", " "),))[0] for cls in shared}
-        evidence = [_evidence(rundir, cls, nouns[cls], read) for cls in kept]
+        inputs = [_input(rundir, cls, nouns[cls], read) for cls in kept]
         reporter.event("stage", name="score")
         # Every image might be shown; `_finish` chooses.
         rows, embeddings = [], []
@@ -170,7 +166,7 @@ def audit_folders(
         }
         _finish(
             rundir,
-            evidence,
+            inputs,
             rows,
             embeddings,
             config=config,
@@ -292,7 +288,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             assert isinstance(config.real, PondReal)
             images = rendered_pond(rundir, config.real, classes)
         reporter.event("stage", name="embed")
-        gallery, side = open_gallery(images, classes, config=config, reporter=reporter)
+        real_data, side, _ = open_real_data(images, classes, config=config, reporter=reporter)
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
         synthesis = Synthesis(
@@ -301,19 +297,19 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         spaces = {name: Space.of(config, name) for name in classes}
         nouns = {name: space.words["noun"][0] for name, space in spaces.items()}
         reporter.event("stage", name="baseline")
-        looks, evidence, rows, embeddings, skipped = [], [], [], [], []
-        seeds = evaluation_seeds(0, config.confirm.images, seed=config.tune.seed)
+        holdouts, inputs, rows, embeddings, skipped = [], [], [], [], []
+        seeds = SeedBlocks(seed=config.tune.seed).fold(0, config.confirm.images)
         drawn = _drawn_before(rundir, synthesis, spaces, seeds)
-        for done, (name, real) in enumerate(gallery.items()):
+        for done, (name, real) in enumerate(real_data.items()):
             try:
-                look = evaluate_holdout(
+                holdout = evaluate_holdout(
                     synthesis,
                     real=real,
                     mixture=Mixture(
                         recipes=(spaces[name].baseline,), weights=(1.0,), gap_tune=float("nan")
                     ),
                     stage="baseline",
-                    part=0,
+                    fold=0,
                     seeds=seeds,
                     judge=judge,
                 )
@@ -321,24 +317,24 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
                 log.error("%s could not be audited: %s", name, error)
                 skipped.append({"class": name, "why": str(error)})
                 continue
-            looks.append(look)
+            holdouts.append(holdout)
             drawn |= {name}
             rundir.write_json("state.json", _state(started, stage="baseline", drawn=drawn))
-            evidence.append(_against_all(look, nouns[name], rundir))
-            for split, seen in (("tune", real.tune), *(("confirm", p) for p in real.parts)):
+            inputs.append(_against_all(holdout, nouns[name], rundir))
+            for split, seen in (("tune", real.tune), *(("confirm", p) for p in real.folds)):
                 for path, row in zip(seen.paths, seen.rows, strict=True):
                     shown = sample_row(rundir, path, name, "real", None, None)
                     rows.append(shown | {"split": split})
                     embeddings.append(row)
-            rows.extend(look.rows)
-            embeddings.extend(look.shot.embeddings)
-            reporter.event("progress", done=done + 1, total=len(gallery), what="baseline images")
-        if not evidence:
+            rows.extend(holdout.rows(rundir))
+            embeddings.extend(holdout.images.embeddings)
+            reporter.event("progress", done=done + 1, total=len(real_data), what="baseline images")
+        if not inputs:
             raise GenerationError(skipped[0]["why"])
-        confounds, told = storage_of(looks, embedder, config)
+        confounds, told = storage_of(holdouts, synthesis, config.embedder)
         _finish(
             rundir,
-            evidence,
+            inputs,
             rows,
             embeddings,
             config=config,
@@ -427,7 +423,7 @@ def _scored_classes(
     return kept, few
 
 
-def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> EvaluationInput:
+def _input(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> EvaluationInput:
     real, synthetic = read["real"], read["synthetic"]
 
     def rows(side: Side, of: Mapping[Path, Rows]) -> Rows:
@@ -456,11 +452,11 @@ def _evidence(rundir: RunDir, cls: str, noun: str, read: Mapping[str, Side]) -> 
     )
 
 
-def _against_all(look: Look, noun: str, rundir: RunDir) -> EvaluationInput:
-    """A look's images against every real one: nothing was fitted, so no split is kept apart."""
-    everything = [look.real.tune, *look.real.parts]
+def _against_all(holdout: Holdout, noun: str, rundir: RunDir) -> EvaluationInput:
+    """Fresh images against every real one: nothing was fitted, so no split is kept apart."""
+    everything = [holdout.real.tune, *holdout.real.folds]
     return replace(
-        look.evidence(noun),
+        holdout.input(noun, rundir),
         real=np.concatenate([p.rows for p in everything]),
         judge_real=_joined([p.judge_rows for p in everything]),
         real_spectra=_joined([p.spectra for p in everything]),
@@ -475,7 +471,7 @@ def _joined(parts: Sequence[Rows | None]) -> Rows | None:
 
 def _finish(
     rundir: RunDir,
-    evidence: Sequence[EvaluationInput],
+    inputs: Sequence[EvaluationInput],
     rows: Sequence[dict[str, Any]],
     embeddings: Sequence[NDArray[np.float32]],
     *,
@@ -493,10 +489,10 @@ def _finish(
     `stored` has the classes whose sides are stored differently.
     """
     seed, groups = config.tune.seed, config.attributes or DEFAULT_WORDS
-    gaps = evaluate(evidence, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
+    gaps = evaluate(inputs, embedder=embedder, groups=groups, nouns=nouns, seed=seed)
     gaps = [replace(gap, stored=stored.get(gap.name)) for gap in gaps]
     clusters, members = find_groups(
-        evidence, stage="baseline", embedder=embedder, groups=groups, seed=seed
+        inputs, stage="baseline", embedder=embedder, groups=groups, seed=seed
     )
     reporter.event("stage", name="report")
     ordered = sorted(gaps, key=lambda gap: -(gap.effect or 0.0))
@@ -512,7 +508,7 @@ def _finish(
             "notes": [*extra.get("notes", ()), *notes_of(gaps)],
         },
     )
-    scores = witness_scores(evidence)
+    scores = witness_scores(inputs)
     examples = {path for cluster in clusters for path in cluster["samples"]}
     examples |= {path for gap in gaps for side in (gap.witness or {}).values() for path in side}
     chosen = _shown(rows, examples, seed)

@@ -23,13 +23,9 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gapclose.loop.report.progress import (
-        JsonReporter,
-        Reporter,
-        SilentReporter,
-        TerminalReporter,
-    )
+    from gapclose.loop.report.progress import JsonReporter, TerminalReporter
     from gapclose.loop.report.status import Status
+    from gapclose.loop.run.reporter import Reporter, SilentReporter
 
 __all__ = ["app", "main"]
 
@@ -315,9 +311,9 @@ def _watched(run: Path) -> Iterator[Status]:
 def report(run: _Run, trust: _Trust = False) -> None:
     """Rebuild report.html, and gap.json if it is not there, from the run folder."""
     from gapclose.loop.report.page import write_report
-    from gapclose.loop.run.folder import RunDir
+    from gapclose.loop.report.projections import open_run
 
-    if not RunDir.open(run).has("gap.json"):
+    if not open_run(run).has("gap.json"):
         with _reporter() as reporter:
             from gapclose.loop.remeasure import remeasure
 
@@ -400,7 +396,7 @@ def _exit_code(error: Exception) -> int | None:
 def _told(error: Exception) -> Exception:
     """An error of ours in place of a library's that could not write."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        from gapclose.loop.run.folder import UnwritableError
+        from gapclose.loop.run.files import UnwritableError
 
         where = error.filename or "a file"
         return UnwritableError(error.errno, error.strerror, str(where))

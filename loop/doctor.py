@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapclose.analysis.cache import cache_folder
-from gapclose.loop.run.folder import environment
+from gapclose.loop.run.environment import environment
 
 __all__ = ["Check", "diagnose", "find_mongod"]
 

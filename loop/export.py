@@ -28,7 +28,9 @@ from gapclose.generators.registry import make_generator
 from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config.schema import ConfigError, FolderSpec, nearest
 from gapclose.loop.data_card import CardClass, data_card
-from gapclose.loop.run.folder import RunDir, kept, unwritable
+from gapclose.loop.report.projections import open_run
+from gapclose.loop.run.files import kept
+from gapclose.loop.run.folder import RunDir, unwritable
 from gapclose.loop.run.tags import REJECT, pulled_tags
 from gapclose.loop.search.atom_bank import allot
 
@@ -77,7 +79,7 @@ def export(
         GeneratorConfigError: If the run's generator cannot be made here.
         GenerationError: If the generator keeps giving images that cannot be used.
     """
-    folder = RunDir.open(run)
+    folder = open_run(run)
     if per_class < 1:
         raise ConfigError(f"--per-class: got {per_class}, expected at least 1")
     if image_format not in FORMATS:

@@ -1,7 +1,7 @@
-"""Rescoring: gap.json once more, from the images that a run folder holds.
+"""Remeasure: gap.json once more, where a run folder has lost it.
 
-`gapclose report` calls it where gap.json is lost. Nothing is searched for, and a tuned class's
-images, or an audit's, are drawn again only where they are lost as well.
+`gapclose report` calls it. Of a tuned run it is written from the journal; an audit is measured
+anew, and its images are generated again only where they are lost as well.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from gapclose.loop.auditing import audit_config
-from gapclose.loop.report.progress import Reporter
-from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
-from gapclose.loop.tuning import tune
+from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.run_view import Run
+from gapclose.loop.run.reporter import Reporter
 
 
 def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = None) -> Run:
-    """Measure a run's confirmed images, or an audit's, anew.
+    """Bring a run's gap.json back.
 
     Args:
         path: The run folder.
-        trust: As for `tune`.
+        trust: Let an audit that was made elsewhere import the code its config names.
         reporter: Told what happens.
 
     Raises:
@@ -28,13 +27,12 @@ def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = No
             names code.
         RunBusyError: Another process is writing it.
     """
-    run = RunDir.open(path)
-    config = run.config()
+    run = open_run(path)
+    if run.has("gap.json"):
+        return Run(run.path)
     state = run.read_json("state.json") if run.has("state.json") else {}
-    audited = state.get("kind") == "audit"
-    if not audited and not state.get("looks"):
+    if state.get("kind") != "audit":
         raise run.unmeasured()
-    if audited:
-        run.check_trust(config, trust=trust)
-        return audit_config(config, out=run.path, reporter=reporter)
-    return tune(config, out=run.path, trust=trust, search=False, reporter=reporter)
+    config = run.config()
+    run.check_trust(config, trust=trust)
+    return audit_config(config, out=run.path, reporter=reporter)

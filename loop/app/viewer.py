@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import read_tags, write_tags
 
@@ -106,7 +107,7 @@ def build_dataset(run: Path) -> fo.Dataset:
         ConfigError: If there is no run, or it has no samples yet.
         ViewerError: If FiftyOne has no database here.
     """
-    folder = RunDir.open(run)
+    folder = open_run(run)
     rows = folder.samples()
     if not rows:
         raise ConfigError(
@@ -158,7 +159,7 @@ def pull_tags(run: Path) -> None:
         ConfigError: If there is no run.
         ViewerError: If FiftyOne has no database here.
     """
-    folder = RunDir.open(run)
+    folder = open_run(run)
     name = dataset_name(folder.path)
     fo = _fiftyone()
     if fo.dataset_exists(name):

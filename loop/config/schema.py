@@ -436,7 +436,7 @@ class TuneConfig(_Section):
 class ConfirmConfig(_Section):
     """How many fresh images per class the last look takes."""
 
-    images: int = Field(default=200, ge=20)
+    images: int = Field(default=200, ge=20, le=100_000)
 
 
 def _real_tag(value: object) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from gapclose.analysis.confounds import Confounds, read_confounds
 from gapclose.analysis.image_folder import ImageSet, RealDataError, scan
 from gapclose.loop.config.schema import ConfigError, load_config
-from gapclose.loop.run.folder import unwritable, write_text
+from gapclose.loop.run.files import write_text
+from gapclose.loop.run.folder import unwritable
 from gapclose.loop.work.real_data import FEWEST_TO_TUNE
 
 __all__ = ["starter_text", "write_starter_config"]

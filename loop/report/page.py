@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.analysis.distances import CAVEAT
+from gapclose.analysis.significance import LEVEL
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.storage_url import masked
 from gapclose.loop.report import text as wording
 from gapclose.loop.report.findings import (
     group_name,
@@ -27,24 +29,23 @@ from gapclose.loop.report.findings import (
     stored_words,
     warnings,
 )
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.text import (
-    LIMIT_REACHED,
-    OUT_OF_BUDGET,
     TITLES,
-    TOO_LITTLE_TIME,
     below_floor,
+    effect_sort_key,
     first_sentence,
-    masked,
     mattered,
     meaning,
-    size,
     spread,
     state_of,
     verdict,
     was_tuned,
 )
 from gapclose.loop.report.thumbnails import Samples
-from gapclose.loop.run.folder import RunDir, write_text
+from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.files import write_text
+from gapclose.loop.run.folder import RunDir
 
 __all__ = ["write_report"]
 
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
-LEVEL: Final = 0.05
+_LIMITS: Final = (StopReason.OUT_OF_BUDGET, StopReason.TOO_LITTLE_TIME, StopReason.LIMIT)
 _FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
 _SHOWN_WORDS: Final = 8
 _SHOWN_SHARES: Final = 8  # words of a slot
@@ -80,7 +81,7 @@ def write_report(run: Path) -> Path:
     Raises:
         ConfigError: If there is no run, or nothing in it was measured yet.
     """
-    folder = RunDir.open(run)
+    folder = open_run(run)
     page = _template().render(_content(folder))
     path = folder.path / "report.html"
     write_text(path, page)
@@ -97,7 +98,7 @@ def _content(run: RunDir) -> dict[str, Any]:
     config = _without_password(run.config())
     mixtures = (_optional(run, "mixtures.json") or {}).get("classes", {})
     trials = run.trials()
-    rows = sorted(gap["classes"], key=size, reverse=True)
+    rows = sorted(gap["classes"], key=effect_sort_key, reverse=True)
     tuned = was_tuned(rows)
     samples = Samples.read(run)
     full = len(rows) <= _FEW_CLASSES
@@ -121,7 +122,7 @@ def _content(run: RunDir) -> dict[str, Any]:
                     "now": scale.at(row.get("ratio")),
                     "was": scale.at((row.get("before") or {}).get("ratio")),
                 },
-                "sort": size(row),
+                "sort": effect_sort_key(row),
                 "sheets": samples.sheets(name, per_sheet, small=not full, tuned=tuned),
                 "stored": stored_words(row["stored"]) if row.get("stored") else None,
                 "witness": _witness(row, samples, small=not full),
@@ -172,8 +173,7 @@ def _content(run: RunDir) -> dict[str, Any]:
 
 def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Whether a run came as far as whole recipes, or ended for another reason than its limits."""
-    stopped = gap.get("stopped") or {}
-    out = any(why in (OUT_OF_BUDGET, TOO_LITTLE_TIME, LIMIT_REACHED) for why in stopped.values())
+    out = any(why in _LIMITS for why in (gap.get("stop_reasons") or {}).values())
     return not out or any(trial.get("stage") in ("screen", "joint") for trial in trials)
 
 

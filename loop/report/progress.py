@@ -9,56 +9,34 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from gapclose.loop.report.text import verdict
-from gapclose.loop.run.folder import plain
+from gapclose.loop.run.events import (
+    Event,
+    FoldEvaluated,
+    FoldOpened,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+    VerdictsReached,
+)
+from gapclose.loop.run.files import plain
+from gapclose.loop.run.reporter import SilentReporter
+from gapclose.loop.run.state import RunState
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 __all__ = [
     "JsonReporter",
-    "Reporter",
-    "SilentReporter",
     "TerminalReporter",
     "class_table",
     "make_reporter",
     "spoken_seconds",
 ]
-
-
-@runtime_checkable
-class Reporter(Protocol):
-    """Receives events.
-
-    Kinds and fields that the terminal knows (others are shown as text, and logged alike):
-        `stage`: name ("render", "embed", "baseline", "tune", "confirm", "report", "export")
-        `class`: cls, and any of gap, ratio, floor_p95, trials, images, closed, confirmed
-        `trial`: cls, number, and the fields of `class`; images is the class's total so far
-        `progress`: done, total, what, within a stage
-        `budget`: seconds_used, budget_seconds
-        `warning`: message
-        `done`: message
-    """
-
-    def event(self, kind: str, **fields: Any) -> None:
-        """Tells one event; cheap enough to call per batch."""
-
-
-class SilentReporter:
-    """Says nothing: the default in Python."""
-
-    def event(self, kind: str, **fields: Any) -> None:
-        """Drops the event."""
-
-    def __enter__(self) -> Self:
-        """Nothing to open."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing to close."""
 
 
 class JsonReporter:
@@ -71,6 +49,11 @@ class JsonReporter:
         """Writes to `stream`, default standard output."""
         self._stream = stream if stream is not None else sys.stdout
         self._progressed_at = float("-inf")
+
+    def follow(self, event: Event, state: RunState) -> None:
+        """Tells what of the journal is of interest while it is written."""
+        for kind, fields in _told(event, state):
+            self.event(kind, **fields)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Writes the event with its time (Unix seconds) and flushes."""
@@ -126,6 +109,11 @@ class TerminalReporter:
         """Leaves the last table standing."""
         self._live.stop()
 
+    def follow(self, event: Event, state: RunState) -> None:
+        """Tells what of the journal is of interest while it is written."""
+        for kind, fields in _told(event, state):
+            self.event(kind, **fields)
+
     def event(self, kind: str, **fields: Any) -> None:
         """Updates the table; warnings and unknown kinds are printed above it."""
         if kind == "stage":
@@ -175,6 +163,37 @@ class TerminalReporter:
 
         pace = Text(self._pace(), style="dim")
         return Group(class_table(self._classes), pace) if self._classes else pace
+
+
+def _told(event: Event, state: RunState) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What reporters say of an event of the journal."""
+    if isinstance(event, TrialProposed):
+        yield "stage", {"name": "tune"}
+    elif isinstance(event, FoldOpened):
+        yield "stage", {"name": "confirm"}
+    elif isinstance(event, TrialFinished | TrialFailed):
+        cls, progress = state.of(event.cls), event.progress
+        gap, floor = progress.gap, progress.floor
+        yield (
+            "trial",
+            {
+                "cls": event.cls,
+                "number": event.number,
+                "gap": gap,
+                "ratio": gap / floor if gap is not None and floor else None,
+                "floor_p95": floor,
+                "trials": cls.trials,
+                "images": cls.images,
+            },
+        )
+    elif isinstance(event, VerdictsReached):
+        for name, verdict in event.verdicts.items():
+            yield "class", {"cls": name, **verdict.model_dump(exclude={"fold", "q_value"})}
+    elif isinstance(event, FoldEvaluated):
+        done = sum(cls.evaluation is not None for cls in state.classes.values())
+        yield "progress", {"done": done, "total": len(state.names), "what": "confirming"}
+    if isinstance(event, TrialFinished | TrialFailed | FoldEvaluated):
+        yield "budget", {"seconds_used": state.used, "budget_seconds": state.budget}
 
 
 def make_reporter(*, quiet: bool = False) -> SilentReporter | JsonReporter | TerminalReporter:

@@ -1,7 +1,7 @@
 """Where a run stands, read from its folder alone, while it runs or long after.
 
-`gapclose status` shows it. It takes no lock, loads no model, and reads state.json and
-trials.jsonl, of a finished run gap.json too, so a run in another process is never disturbed.
+`gapclose status` shows it. It loads no model and reads state.json, of a finished run gap.json too,
+so a run in another process is never disturbed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.report.progress import class_table, spoken_seconds
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.run.folder import RunDir
 
@@ -85,7 +86,7 @@ def read_status(path: Path | str) -> Status:
         ConfigError: If there is no run.
         RunDamagedError: If one of its files cannot be read.
     """
-    run = RunDir.open(path)
+    run = open_run(path)
     state = run.read_json("state.json") if run.has("state.json") else {}
     told: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
     tuned = state.get("kind") != "audit"
@@ -93,14 +94,7 @@ def read_status(path: Path | str) -> Status:
         rows = run.read_json("gap.json")["classes"]
         told |= {row["name"]: told.get(row["name"], {}) | row for row in rows}
         tuned = was_tuned(rows)
-    counts: dict[str, dict[str, Any]] = {}
-    for trial in run.trials():
-        count = counts.setdefault(str(trial["class"]), {"trials": 0, "failed": 0, "images": 0})
-        count["trials"] += 1
-        count["failed"] += trial.get("state") == "fail"
-        count["images"] = max(count["images"], int(trial.get("images_total") or 0))
-        if trial.get("mixture_gap") is not None:
-            count["gap"] = float(trial["mixture_gap"])
+    counts = {} if run.journal_path.is_file() else _counts(run)
     running = _is_running(run.path / "lock")
     used = float(state.get("seconds_used") or 0.0)
     return Status(
@@ -116,6 +110,19 @@ def read_status(path: Path | str) -> Status:
             for name in dict.fromkeys((*told, *counts))
         ),
     )
+
+
+def _counts(run: RunDir) -> dict[str, dict[str, Any]]:
+    """By class, trials and images of a run whose state.json does not count them."""
+    counts: dict[str, dict[str, Any]] = {}
+    for trial in run.trials():
+        count = counts.setdefault(str(trial["class"]), {"trials": 0, "failed": 0, "images": 0})
+        count["trials"] += 1
+        count["failed"] += trial.get("state") == "fail"
+        count["images"] = max(count["images"], int(trial.get("images_total") or 0))
+        if trial.get("mixture_gap") is not None:
+            count["gap"] = float(trial["mixture_gap"])
+    return counts
 
 
 def render_status(status: Status) -> RenderableType:
@@ -175,14 +182,13 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
 def _class_status(
     name: str, told: Mapping[str, Any], count: Mapping[str, Any], *, tuned: bool
 ) -> ClassStatus:
-    # trials.jsonl is the truth about trials; state.json may lag behind it by one.
     return ClassStatus(
         name=name,
         gap=_float(told.get("gap", count.get("gap"))),
         ratio=_float(told.get("ratio")),
         floor_p95=_float(told.get("floor_p95")),
         trials=int(count.get("trials", told.get("trials") or 0)),
-        failed=int(count.get("failed", 0)),
+        failed=int(count.get("failed", told.get("failed") or 0)),
         images=max(int(count.get("images", 0)), int(told.get("images") or 0)),
         closed=told.get("closed"),
         confirmed=told.get("confirmed"),

@@ -10,18 +10,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gapclose.loop.run.events import Stopped, StopReason
+
 __all__ = [
-    "LIMIT_REACHED",
-    "OUT_OF_BUDGET",
     "STATES",
     "TITLES",
-    "TOO_LITTLE_TIME",
     "below_floor",
     "chance",
     "count",
     "effect",
+    "effect_sort_key",
     "first_sentence",
-    "masked",
+    "in_short",
     "mattered",
     "meaning",
     "number",
@@ -29,9 +29,9 @@ __all__ = [
     "ratio",
     "seconds",
     "signed",
-    "size",
     "spread",
     "state_of",
+    "stopped_text",
     "verdict",
     "was_tuned",
 ]
@@ -69,9 +69,44 @@ TITLES: Final = {
 }
 
 COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object
-OUT_OF_BUDGET: Final = "the budget is out"
-TOO_LITTLE_TIME: Final = "too little time is left to search and confirm once more"
-LIMIT_REACHED: Final = "tune.trials or tune.images reached"
+NAMED: Final = 5  # classes that a reason for stopping names
+_STOPPED: Final = {
+    StopReason.CONFIRMED: "confirmed",
+    StopReason.CLOSED_FROM_START: "closed from the start",
+    StopReason.CLOSED_ON_TUNE_SPLIT: "closed on the tune split",
+    StopReason.BASELINE_KEPT: "no mixture did better on unseen photos: the baseline is kept",
+    StopReason.FAILURES: "3 failures in a row, of which the last: {detail}",
+    StopReason.CONFIRMATION_FAILED: "its confirmation failed: {detail}",
+    StopReason.LIMIT: "tune.trials or tune.images reached",
+    StopReason.NO_PHOTOS_LEFT: (
+        "no photos are left to confirm it with: give more, or start a new run"
+    ),
+    StopReason.NO_FOLDS_LEFT: "all 3 folds of unseen photos are spent: start a new run",
+    StopReason.INTERRUPTED: "interrupted; gapclose tune goes on",
+    StopReason.OUT_OF_BUDGET: "the budget is out",
+    StopReason.TOO_LITTLE_TIME: "too little time is left to search and confirm once more",
+}
+
+
+def stopped_text(stopped: Stopped) -> str:
+    """Why a class gets no more trials."""
+    return _STOPPED[stopped.reason].format(detail=stopped.detail)
+
+
+def in_short(reasons: Mapping[str, str]) -> str:
+    """Why several classes get no more trials, each reason once.
+
+    Args:
+        reasons: By class, in words.
+    """
+    classes: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        classes.setdefault(why, []).append(name)
+    return "; ".join(
+        f"{', '.join(names[:NAMED])}"
+        f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}: {why}"
+        for why, names in classes.items()
+    )
 
 
 def state_of(row: Row, *, tuned: bool) -> str:
@@ -113,17 +148,6 @@ def was_tuned(rows: Sequence[Row]) -> bool:
     return any(row.get("before") for row in rows)
 
 
-def masked(url: str) -> str:
-    """A database's URL without its password: a page is there to be passed on."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "***@" + url.rpartition("@")[2] if "@" in url else url
-
-
 def first_sentence(
     rows: Sequence[Row], *, tuned: bool, tried: bool = True, skipped: int = 0
 ) -> str:
@@ -135,7 +159,7 @@ def first_sentence(
         tried: False if the budget left time for no more than baselines and some settings.
         skipped: how many classes could not be scored.
     """
-    rows = sorted(rows, key=size, reverse=True)
+    rows = sorted(rows, key=effect_sort_key, reverse=True)
     if not rows:
         return "Nothing could be measured: no class has enough readable images on both sides."
     if tuned and not tried:
@@ -283,7 +307,7 @@ def mattered(importances: Mapping[str, float]) -> str:
     return ", ".join(told) + (f" and {rest}" if len(told) < len(rows) else "")
 
 
-def size(row: Row) -> float:
+def effect_sort_key(row: Row) -> float:
     """What the table is sorted by: the effect that the user came with."""
     source = row.get("before") or row
     value = source.get("effect")

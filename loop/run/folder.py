@@ -1,75 +1,53 @@
-"""The run folder: where each thing of a run lies, written so that a crash loses nothing.
+"""The run folder: where each thing of a run lies.
 
-The controller writes it; status, report, viewer and export only read it. Files are replaced
-whole or appended line by line with fsync; one writer at a time holds RUN/lock. It refuses
-paths that leave the folder, and it imports nothing that a config names.
+One process at a time writes it, under RUN/lock; status, report, viewer and export only read it. It
+refuses paths that leave the folder, and it imports nothing that a config names.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
-import hmac
-import importlib.metadata
 import json
 import logging
-import math
 import os
-import platform
 import re
-import secrets
 import shutil
-import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from gapclose.analysis.cache import cache_folder
 from gapclose.generators.images import Pixels, write_pngs
 from gapclose.loop.config.schema import ConfigError, RunConfig, changed_keys, load_config
+from gapclose.loop.run.environment import environment
+from gapclose.loop.run.files import (
+    REMEDIES,
+    RunDamagedError,
+    UnwritableError,
+    append_line,
+    cut_torn_line,
+    kept,
+    read_lines,
+    remove,
+    to_json,
+    write_text,
+)
+from gapclose.loop.run.trust import origin, same_origin
 
 __all__ = [
     "SCHEMA",
     "RunBusyError",
-    "RunDamagedError",
     "RunDir",
     "RunMismatchError",
-    "UnwritableError",
     "appears",
-    "environment",
-    "is_machines_fault",
-    "kept",
-    "plain",
     "unwritable",
-    "write_bytes",
     "write_images",
-    "write_text",
 ]
 
 log = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
-
-# What decides the pixels and the numbers of a run, besides Python itself.
-_PACKAGES: Final = (
-    "gapclose",
-    "accelerate",
-    "diffusers",
-    "fiftyone",
-    "numpy",
-    "onnxruntime",
-    "open_clip_torch",
-    "optuna",
-    "pillow",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "torchvision",
-    "transformers",
-    "umap-learn",
-)
 
 
 class RunBusyError(RuntimeError):
@@ -82,98 +60,6 @@ class RunMismatchError(ValueError):
     """The run folder was made by another config; the message names the keys that differ."""
 
     exit_code: ClassVar[int] = 2
-
-
-class RunDamagedError(ValueError):
-    """A file of the run folder cannot be read; the message names it."""
-
-    exit_code: ClassVar[int] = 2
-
-
-class UnwritableError(OSError):
-    """A file of ours cannot be written: make room, then the same command goes on.
-
-    It says nothing of a recipe, so no trial fails for it. Made as any OSError is.
-    """
-
-    exit_code: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        """One line with the file, the reason and the remedy."""
-        remedy = _REMEDIES.get(self.errno or 0, "make it writable")
-        said = f"{self.filename}: cannot be written: {self.strerror}"
-        return f"{said}; {remedy}, then the same command goes on"
-
-
-# Of what is no fault of the place that somebody chose.
-_REMEDIES: Final = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
-    errno.EIO: "look at the disk",
-}
-
-
-def is_machines_fault(error: BaseException) -> bool:
-    """Whether a full or failing disk is to blame, and no recipe and no generator."""
-    return isinstance(error, OSError) and (
-        isinstance(error, UnwritableError) or error.errno in _REMEDIES
-    )
-
-
-@contextlib.contextmanager
-def kept(path: Path) -> Iterator[None]:
-    """Raises UnwritableError, naming `path`, where the system refuses what is written to it."""
-    try:
-        yield
-    except UnwritableError:
-        raise
-    except OSError as error:
-        raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
-
-
-def environment() -> dict[str, Any]:
-    """Python, platform and package versions; no host, user or folder names."""
-    versions: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()}-{platform.machine()}",
-        "cpus": os.cpu_count(),
-        "packages": versions,
-    }
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file whole: a reader sees the old one or the new one, never a part.
-
-    Raises:
-        UnwritableError: The system does not let it be written; the old one is as it was.
-    """
-    with kept(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8."""
-    write_bytes(path, text.encode())
 
 
 def _unfinished(name: str) -> bool:
@@ -232,7 +118,7 @@ class RunDir:
         return run
 
     def _start(self, config: RunConfig) -> None:
-        origin = _origin(config)  # before the folder: its secret may have nowhere to lie
+        mark = origin(config)  # before the folder: its secret may have nowhere to lie
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             if self.config_path.is_file():
@@ -241,7 +127,7 @@ class RunDir:
                     write_text(self.config_path, config.to_yaml())
             else:
                 # The config comes last: a folder without one is not yet a run.
-                made = {"schema": SCHEMA, **environment(), "origin": origin}
+                made = {"schema": SCHEMA, **environment(), "origin": mark}
                 self.write_json("environment.json", made)
                 write_text(self.config_path, config.to_yaml())
 
@@ -277,6 +163,23 @@ class RunDir:
             )
 
     @property
+    def journal_path(self) -> Path:
+        """RUN/journal.jsonl."""
+        return self.path / "journal.jsonl"
+
+    def check_version(self) -> None:
+        """Refuse to resume what an earlier version tuned, which kept no journal.
+
+        Raises:
+            RunMismatchError: It did.
+        """
+        if self.holds_tuning and not self.journal_path.is_file():
+            raise RunMismatchError(
+                f"{self.path}: was tuned by an earlier version, which kept no journal; it can be "
+                "looked at and exported, but not resumed: start a new run with --out"
+            )
+
+    @property
     def holds_tuning(self) -> bool:
         """Whether anything was tuned here; an audit would write over its results."""
         return (self.path / "trials.jsonl").is_file()
@@ -295,7 +198,7 @@ class RunDir:
             recorded = str(self.read_json("environment.json").get("origin", ""))
         except (FileNotFoundError, RunDamagedError):
             return False
-        return hmac.compare_digest(recorded, _origin(self.config()))
+        return same_origin(recorded, self.config())
 
     def check_trust(self, config: RunConfig, *, trust: bool) -> None:
         """Lets the code that a config names be found.
@@ -336,7 +239,8 @@ class RunDir:
                     f"{self.path}: another process is using this run; wait for it to end, "
                     "or name another folder with --out"
                 ) from None
-            _cut_torn_line(self.path / "trials.jsonl")
+            cut_torn_line(self.journal_path)
+            cut_torn_line(self.path / "trials.jsonl")
             yield
         finally:
             os.close(handle)  # releases the lock, too
@@ -357,51 +261,48 @@ class RunDir:
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
 
-    def append_trial(self, trial: Mapping[str, Any]) -> None:
-        """Adds one line to trials.jsonl; when this returns, the line survives a power cut.
+    def append_line(self, name: str, row: Mapping[str, Any]) -> None:
+        """Append a row to a file of lines.
 
         Raises:
-            UnwritableError: It cannot be written; the next `lock` cuts what there is of the line.
+            UnwritableError: It cannot be written.
         """
-        path = self.path / "trials.jsonl"
-        line = _json(trial).encode() + b"\n"
-        with kept(path):
-            fresh = not path.exists()
-            with path.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            if fresh:
-                _sync_folder(self.path)
+        append_line(self._inside(name), to_json(row).encode())
 
-    def append_error(self, text: str) -> None:
-        """Adds to errors.log how a trial or a confirmation failed, for whoever wrote the code.
+    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace a file of lines, unless it holds these rows already."""
+        path, text = self._inside(name), "".join(f"{to_json(row)}\n" for row in rows)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
+
+    def log_error(self, what: str, error: Exception) -> None:
+        """Say in one line what failed; how it came about goes to RUN/errors.log.
 
         The log is for reading only: a run never ends because it cannot be written.
         """
+        log.error("%s: %s", what, error)
         path = self.path / "errors.log"
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(f"{text.rstrip()}\n\n")
-        except OSError as error:
-            log.warning("%s: cannot be written: %s", path, error.strerror)
+                file.write(f"{what}\n{traceback.format_exc().rstrip()}\n\n")
+        except OSError as failed:
+            log.warning("%s: cannot be written: %s", path, failed.strerror)
 
     def trials(self) -> list[dict[str, Any]]:
         """Every finished trial in the order it was told; a torn last line is left out."""
-        return self._lines("trials.jsonl")
+        return read_lines(self.path / "trials.jsonl")
 
     def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Replaces samples.jsonl: one row per image that is shown to a person."""
-        text = "".join(f"{_json(sample)}\n" for sample in samples)
-        write_text(self.path / "samples.jsonl", text)
+        self.write_lines("samples.jsonl", samples)
 
     def samples(self) -> list[dict[str, Any]]:
         """The rows of samples.jsonl; empty before there are any."""
-        return self._lines("samples.jsonl")
+        return read_lines(self.path / "samples.jsonl")
 
     def write_json(self, name: str, value: Any) -> None:
         """Replaces RUN/name. NaN and infinities become null: JSON has no word for them."""
-        write_text(self._inside(name), _json(value, indent=1) + "\n")
+        write_text(self._inside(name), to_json(value, indent=1) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Reads RUN/name.
@@ -418,7 +319,7 @@ class RunDir:
 
     def remove(self, name: str) -> None:
         """Takes a file away that is not true any more, if it is there."""
-        self._inside(name).unlink(missing_ok=True)
+        remove(self._inside(name))
 
     def has(self, name: str) -> bool:
         """Whether RUN/name exists."""
@@ -480,27 +381,6 @@ class RunDir:
             raise ValueError(f"{name!r} is no path inside a run folder")
         return self.path / name
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.path / name
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return []
-        rows: list[dict[str, Any]] = []
-        # A line counts once its newline is there; what follows the last one is torn.
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                row = None
-            if not isinstance(row, dict):
-                raise RunDamagedError(
-                    f"{path}, line {number}: is damaged; restore the file from a copy, "
-                    "or start anew with --out"
-                )
-            rows.append(row)
-        return rows
-
 
 def appears(path: Path) -> bool:
     """Whether a run is there; False while it is only being made, or nobody has begun.
@@ -544,73 +424,8 @@ def _part(name: str) -> str:
     return name
 
 
-def _cut_torn_line(path: Path) -> None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())
-
-
-def _json(value: Any, *, indent: int | None = None) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say: numpy scalars and arrays become lists, paths text, non-finite null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(below) for key, below in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(below) for below in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
 def unwritable(path: Path | str, error: OSError, remedy: str) -> ConfigError | UnwritableError:
     """What to raise where nothing was written yet: the place is wrong, or it has no room."""
-    if error.errno in _REMEDIES:
+    if error.errno in REMEDIES:
         return UnwritableError(error.errno, error.strerror, str(path))
     return ConfigError(f"{path}: cannot be written: {error.strerror}; {remedy}")
-
-
-def _origin(config: RunConfig) -> str:
-    """A mark that only this user can make, bound to what the config says.
-
-    The secret never leaves the user's own folders, so a run folder from elsewhere cannot
-    carry a valid mark, nor can one's own run be given back with other code in its config.
-    """
-    folder = cache_folder()
-    secret = folder / "origin.key"
-    try:
-        key = secret.read_bytes()
-    except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(secret, secrets.token_bytes(32))
-        secret.chmod(0o600)
-        key = secret.read_bytes()
-    return hmac.new(key, config.fingerprint().encode(), hashlib.sha256).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from gapclose.loop.run.folder import RunDamagedError, RunDir
+from gapclose.loop.run.files import RunDamagedError
+from gapclose.loop.run.folder import RunDir
 
 __all__ = ["GAP", "REJECT", "pulled_tags", "read_tags", "write_tags"]
 

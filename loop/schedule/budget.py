@@ -1,20 +1,20 @@
 """The budget: which class gets the next trial, how much its settings stage may cost, when to stop.
 
-The controller asks it before every trial. With `tune.trials` or `tune.images` set and no time
-limit reached, no answer depends on the clock, so that a resumed run equals an unbroken one.
+With `tune.trials` or `tune.images` set and no time limit reached, no answer depends on the clock,
+so that a resumed run equals an unbroken one.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gapclose.loop.config.schema import TuneConfig
-
-if TYPE_CHECKING:
-    from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.objective import GapObjective, Objective
+from gapclose.loop.search.seeds import TRIAL
 
 SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they all share
 FEWEST_SETTINGS: Final = 4
@@ -22,110 +22,141 @@ MOST_SETTINGS: Final = 8
 FADING: Final = 0.85  # how fast a class without gain loses its turn, per trial
 FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls behind
 FEWEST_FAIR: Final = 6  # that something comes of: the fewest settings trials, some whole recipes
+BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
+MOST_BATCH: Final = TRIAL
 
 
-@dataclass(slots=True)
-class Budget:
-    """Time and images of one run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassLimits:
+    """What is fixed of a class before its search begins.
 
     Attributes:
-        limits: What the config allows.
-        used_before: Seconds that earlier sessions of the run took.
-        now: The clock; monotonic seconds.
+        floor: `floor_p95` at the size of a confirmation, the unit of gains.
+        folds: Of its confirm split, spent ones included.
     """
 
-    limits: TuneConfig
-    used_before: float = 0.0
-    now: Callable[[], float] = time.monotonic
-    _started: float = field(init=False)
+    floor: float
+    folds: int
 
-    def __post_init__(self) -> None:
-        """Start the clock."""
-        self._started = self.now()
 
-    @property
-    def used(self) -> float:
-        """Seconds used over all sessions."""
-        return self.used_before + self.now() - self._started
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a run may use; no event changes it.
 
-    @property
-    def left(self) -> float:
+    Attributes:
+        tune: Time, trials and images that the config allows.
+        confirm_images: Images of a confirmation.
+        classes: In the run's order.
+        cameras: Whether the config has cameras to choose from.
+        objective: What a trial is worth.
+    """
+
+    tune: TuneConfig
+    confirm_images: int
+    classes: Mapping[str, ClassLimits]
+    cameras: bool = False
+    objective: Objective = field(default_factory=GapObjective)
+
+    def left(self, used: float) -> float:
         """Seconds left; infinite without a time budget."""
-        return float("inf") if self.limits.budget is None else self.limits.budget - self.used
+        return math.inf if self.tune.budget is None else self.tune.budget - used
 
     @property
     def by_clock(self) -> bool:
         """Whether nothing but time ends the search."""
-        return self.limits.trials is None and self.limits.images is None
+        return self.tune.trials is None and self.tune.images is None
 
-    def spent(self, search: ClassSearch) -> bool:
+    def spent(self, cls: ClassState) -> bool:
         """Whether a class has had what the config allows it."""
-        trials, images = self.limits.trials, self.limits.images
-        return (trials is not None and search.number >= trials) or (
-            images is not None and search.images >= images
+        trials, images = self.tune.trials, self.tune.images
+        return (trials is not None and cls.trials >= trials) or (
+            images is not None and cls.images >= images
         )
 
-    def settings_trials(
-        self, search: ClassSearch, *, trial_seconds: float, open_classes: int, reserve: float
-    ) -> int:
-        """Trials of a class's settings stage.
 
-        Args:
-            search: The class.
-            trial_seconds: What a trial has taken so far.
-            open_classes: Classes that share what time is left.
-            reserve: Seconds kept back for confirming and reporting.
-        """
-        total = (self.left - reserve) / max(trial_seconds, 1e-3) / max(open_classes, 1)
-        most = MOST_SETTINGS
-        if not self.by_clock:
-            in_time = total
-            per_trial = search.images_per_trial
-            trials = [self.limits.trials] if self.limits.trials is not None else []
-            if self.limits.images is not None:
-                trials.append((self.limits.images - search.baseline_images) // per_trial)
-            # The clock is heeded only where it clearly ends the search before the limit does:
-            # up to there a run that is started again must decide as one that was not.
-            limit = float(min(trials))
-            total = in_time if search.number + in_time < limit / 2 else limit
-            # A handful of trials must leave some for whole recipes, or nothing can be mixed.
-            most = max(1, min(trials) // 2)
-        return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))
+def settings_trials(
+    cls: ClassState, limits: Limits, *, time: float, trial_seconds: float, open_classes: int
+) -> int:
+    """Trials of a class's settings stage.
 
-    def pick(
-        self, searches: Mapping[str, ClassSearch], *, seconds: Mapping[str, float] | None = None
-    ) -> str | None:
-        """The class whose next trial is worth most, or None when no class wants one.
+    Args:
+        cls: The class.
+        limits: Of the run.
+        time: Seconds left to search in.
+        trial_seconds: What a trial has taken so far.
+        open_classes: Classes that share the time.
+    """
+    total = time / max(trial_seconds, 1e-3) / max(open_classes, 1)
+    most = MOST_SETTINGS
+    if not limits.by_clock:
+        in_time = total
+        trials = [limits.tune.trials] if limits.tune.trials is not None else []
+        if limits.tune.images is not None:
+            trials.append((limits.tune.images - BASELINE_IMAGES) // limits.tune.images_per_trial)
+        # The clock is heeded only where it clearly ends the search before the limit does: up to
+        # there a run that is started again must decide as one that was not.
+        limit = float(min(trials))
+        total = in_time if cls.trials + in_time < limit / 2 else limit
+        # A handful of trials must leave some for whole recipes, or nothing can be mixed.
+        most = max(1, min(trials) // 2)
+    return int(min(max(total * SETTINGS_SHARE, FEWEST_SETTINGS), MOST_SETTINGS, most))
 
-        First every baseline, in order; then what a person pointed at; then classes that have had
-        under a quarter of an even share of the trials. Among those, or else among all, the class
-        with the largest gap in floors (on the tune split, or where the last confirmation saw more,
-        there), a class that has not gained for a while fading behind the others.
 
-        Args:
-            searches: The classes that may have one.
-            seconds: What a trial of a class takes, its own time and what it takes of others';
-                where time is what ends the run, a gain is weighed against it.
-        """
-        wanting = {
-            name: s for name, s in searches.items() if s.stopped() is None and not self.spent(s)
-        }
-        for name, search in wanting.items():
-            if not search.has_baseline:
-                return name
-        for name, search in wanting.items():
-            if search.pending:
-                return name
-        if not wanting:
-            return None
+def batch_images(limits: Limits, *, time: float, trial_seconds: float) -> int | None:
+    """Images of a mixture that there is time for; None for as many as are usual.
 
-        def worth(name: str) -> float:
-            search = wanting[name]
-            gap = max(search.expected, search.unseen_gap, 0.0) / search.floor
-            cost = (seconds or {}).get(name, 1.0) if self.by_clock else 1.0
-            return gap * FADING**search.since_gain / max(cost, 1e-3)
+    Args:
+        limits: Of the run.
+        time: Seconds left to search in.
+        trial_seconds: What a trial of the class takes.
+    """
+    if not limits.by_clock:
+        return None
+    images = limits.tune.images_per_trial
+    fitting = time / max(trial_seconds / images, 1e-6)
+    return int(min(max(fitting, images), MOST_BATCH))
 
-        # A trial or two would only cost the class a look: nothing comes of so few.
-        fair = FAIR_SHARE * sum(search.number for search in wanting.values()) / len(wanting)
-        behind = [n for n, s in wanting.items() if s.number < fair and fair >= FEWEST_FAIR]
-        return max(behind or wanting, key=worth)
+
+def pick(
+    candidates: Sequence[str],
+    classes: Mapping[str, ClassState],
+    limits: Limits,
+    *,
+    seconds: Mapping[str, float],
+) -> str | None:
+    """The class whose next trial is worth most, or None when no class wants one.
+
+    First every baseline, in order; then prompts that a person prioritized; then classes that have
+    had under a quarter of an even share of the trials. Among those, or else among all, the class
+    with the most to gain (see `Objective`), a class that has not gained for a while fading behind
+    the others.
+
+    Args:
+        candidates: The classes that may have one, in order.
+        classes: Their states.
+        limits: Of the run.
+        seconds: What a trial of a class takes, its own time and what it takes of others'; where
+            time is what ends the run, a gain is weighed against it.
+    """
+    wanting = [
+        n for n in candidates if classes[n].stopped() is None and not limits.spent(classes[n])
+    ]
+    for name in wanting:
+        if not classes[name].has_baseline:
+            return name
+    for name in wanting:
+        if classes[name].progress.pending:
+            return name
+    if not wanting:
+        return None
+
+    def worth(name: str) -> float:
+        cls = classes[name]
+        gain = limits.objective.gain(cls, floor=limits.classes[name].floor)
+        cost = seconds.get(name, 1.0) if limits.by_clock else 1.0
+        return gain * FADING**cls.progress.since_gain / max(cost, 1e-3)
+
+    # A trial or two would only cost the class a confirmation: nothing comes of so few.
+    fair = FAIR_SHARE * sum(classes[name].trials for name in wanting) / len(wanting)
+    behind = [n for n in wanting if classes[n].trials < fair and fair >= FEWEST_FAIR]
+    return max(behind or wanting, key=worth)

@@ -1,8 +1,8 @@
-"""A round: classes are tried, then looked at one by one; the time kept back for the looks.
+"""The reserve: time that the search leaves for confirming, the map and the report.
 
-What a look leaves of its time is searched in before the next, so the order matters. Before the
-first round comes a baseline of every class, no larger than leaves time to search in. It reckons
-in seconds that it is given; it draws nothing and knows no clock.
+What a confirmation leaves of its time is searched in before the next, so their order matters.
+Before the first round comes a baseline of every class, no larger than leaves time to search in. It
+reckons in seconds that it is given.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# Groups, map and report took 48 s of ten classes on slow cores: part for the map's library.
+# Clusters, map and report took 48 s of ten classes on slow cores: part for the map's library.
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 MOST_CLOSING: Final = 0.6  # of the budget
-SLACK: Final = 0.15  # of the looks: they may take longer than trials told
+SLACK: Final = 0.15  # of the confirmations: they may take longer than trials told
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
 FEW_BASELINES: Final = 0.25  # this: under 100 images only rank the classes by their gaps
 FEWEST_BASELINE: Final = 24  # images: a gap needs 20, and a few may be invalid
@@ -29,21 +29,21 @@ class ClassProgress:
 
     Attributes:
         name: The class.
-        gap: In floors, on the tune split or as the last look saw it, whichever is more.
-        look: Seconds of a look at it.
-        tried: Whether anything but the baseline is in its bank; if not, a look costs nothing.
-        new: Whether its bank has what no look has seen.
+        gap: In floors, on the tune split or as the last fold saw it, whichever is more.
+        seconds: Of confirming it.
+        tried: Whether anything but the baseline was tried; if not, a confirmation costs nothing.
+        new: Whether it has a mixture that no fold has judged.
     """
 
     name: str
     gap: float
-    look: float
+    seconds: float
     tried: bool
     new: bool
 
     @property
     def turn(self) -> tuple[bool, float]:
-        """Sorts the looks: those with something to see, those nearest closed.
+        """Sorts the confirmations: those with something to judge, those nearest closed.
 
         Who comes late is searched in with what the others leave.
         """
@@ -79,7 +79,6 @@ def baseline_images(
 def confirmation_reserve(
     due: Collection[ClassProgress],
     *,
-    reading: float,
     classes: int,
     slowness: float = 1.0,
     budget: float = math.inf,
@@ -87,19 +86,19 @@ def confirmation_reserve(
     """Seconds kept back for confirming, the map and the report.
 
     Args:
-        due: The classes that are still to be looked at.
-        reading: Seconds of reading back the looks of classes that rest.
+        due: The classes that are still to be confirmed.
         classes: All of the run.
-        slowness: How many times slower the machine is now than closing was measured on.
-        budget: Seconds of the run: closing gets no more than its share, or a very slow machine
+        slowness: How many times slower the machine is now than reporting was measured on.
+        budget: Seconds of the run: the report gets no more than its share, or a very slow machine
             would try nothing.
     """
-    looks = sum(standing.look for standing in due if standing.tried)
-    # Of the classes that nothing was tried for, the next one to be picked will want a look.
-    looks += max((standing.look for standing in due if not standing.tried), default=0.0)
+    seconds = sum(progress.seconds for progress in due if progress.tried)
+    # Of the classes that nothing was tried for, the next one to be picked will want to be
+    # confirmed.
+    seconds += max((progress.seconds for progress in due if not progress.tried), default=0.0)
     closing = slowness * (CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes)
     closing = min(closing, MOST_CLOSING * budget)
-    return (1.0 + SLACK) * looks + reading + closing
+    return (1.0 + SLACK) * seconds + closing
 
 
 def reopen_candidates(
@@ -109,16 +108,16 @@ def reopen_candidates(
     left: float,
     reserve: Callable[[Sequence[ClassProgress]], float],
 ) -> list[str]:
-    """Of classes that did not hold, the worst, as many as there is time to search for and look at.
+    """Of classes that failed confirmation, the worst, as many as there is time for.
 
     Args:
         held: The classes that could be searched on in.
-        due: Those that will be looked at anyhow.
+        due: Those that will be confirmed anyhow.
         left: Seconds left.
         reserve: Seconds kept back if these are due.
     """
     chosen: list[ClassProgress] = []
-    for standing in sorted(held, key=lambda standing: standing.gap, reverse=True):
-        if left >= WORTHWHILE * reserve([*due, *chosen, standing]):
-            chosen.append(standing)
-    return [standing.name for standing in chosen]
+    for progress in sorted(held, key=lambda progress: progress.gap, reverse=True):
+        if left >= WORTHWHILE * reserve([*due, *chosen, progress]):
+            chosen.append(progress)
+    return [progress.name for progress in chosen]

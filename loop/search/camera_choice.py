@@ -1,8 +1,8 @@
 """The camera of a run: one imaging pipeline for all classes, for they come from one data set.
 
 A camera of its own for each class would tell the classes apart where real photos do not, and a
-classifier trained on the export would learn that. The controller asks once, when the first prompts
-of a class are known; images exist before the camera, so nothing is drawn for it.
+classifier trained on the export would learn that. It is chosen once, when the first prompts of
+a class are known; images exist before the camera, so nothing is generated for it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.embedding import finite_rows
-from gapclose.analysis.gap import Floor
-from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.settings import change, smooth
 from gapclose.loop.search.space import Distributions, Params, coordinates, nearest
-from gapclose.loop.work.real_data import ClassReference, one_size
-from gapclose.loop.work.synthesis import Synthesis
 
 TRIED: Final = 24  # cameras
 STARTUP: Final = 10  # of them at random
@@ -65,70 +58,6 @@ class View:
              for image, seed in zip(self.images, self.seeds, strict=True)]
         )  # fmt: skip
         return change(self.bank, self.weights, self.rows, after, self.seeds) / unit
-
-
-def views_of(
-    search: ClassSearch, real: ClassReference, synthesis: Synthesis, *, images: int
-) -> list[View]:
-    """A class as the tuning embedder sees it, and by its spectra, which tell noise best.
-
-    Frequencies are per pixel, so images of another size than the photos have no spectra here.
-
-    Args:
-        search: Of the class; it has its baseline.
-        real: Its photos.
-        synthesis: Reads back what was drawn.
-        images: How many of its images; fewer where it has fewer.
-
-    Raises:
-        GenerationError: An image that was lost could not be drawn again.
-    """
-    jobs = search.sample(images)
-    raw = synthesis.generate(
-        search.space.cls,
-        [(replace(recipe, camera=Camera()), seeds) for recipe, seeds in jobs],
-        partly=True,
-    )
-    if len(raw.seeds) < 2:
-        return []
-    camera = search.space.camera
-    taken = [apply_camera(camera, i, seed=s) for i, s in zip(raw.images, raw.seeds, strict=True)]
-    rows = synthesis.embed(taken)
-    if not finite_rows(rows).all():
-        return []
-    found = [
-        View(
-            embed=synthesis.embed,
-            bank=search.bank,
-            weights=search.weights,
-            images=raw.images,
-            rows=rows,
-            seeds=raw.seeds,
-            floor=search.floor,
-        )
-    ]
-    photos = real.tune.spectra
-    if photos is not None and one_size(taken, real.tune.paths):
-        spectra = Spectrum()
-        kernel = Kernel.fit(photos)
-        bank = AtomBank(kernel=kernel, real=photos)
-        seen = spectra.embed(taken)
-        bank.add(seen, raw.seeds)
-        floor = Floor.fit(photos, kernel=kernel).floor_p95(
-            n_real=len(photos), n_synthetic=len(seen)
-        )
-        found.append(
-            View(
-                embed=spectra.embed,
-                bank=bank,
-                weights=np.ones(1),
-                images=raw.images,
-                rows=seen,
-                seeds=raw.seeds,
-                floor=max(floor, 1e-9),
-            )
-        )
-    return found
 
 
 def choose_camera(

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.generators.recipe import Camera, Recipe
+from gapclose.loop.run.events import Progress, StopReason
+from gapclose.loop.run.state import FAILURES
 from gapclose.loop.search.atom_bank import AtomBank, allot, drop_small
 from gapclose.loop.search.heldout import Round
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.prior import Shares
+from gapclose.loop.search.seeds import TRIAL, SeedBlocks
 from gapclose.loop.search.settings import SettingsStage
 from gapclose.loop.search.space import Params, Space, shares_product
 from gapclose.loop.search.trial import Finding, Images, Mixture, Proposal, Stage
@@ -35,7 +39,7 @@ SCREEN_DOUBT: Final = 0.5  # share of a screened slot that is spread evenly: few
 FIRST_PROMPTS: Final = 8  # before the settings, which are held against what these lack
 GAIN: Final = 0.1  # what counts as a gain, in floors
 BATCH: Final = 5  # trials' images that a batch of the mixture has
-MOST_BATCH: Final = 1000  # images: a trial's block of seeds
+MOST_BATCH: Final = TRIAL
 FEWEST_PROMISED: Final = 4  # images of a recipe that can promise anything: two halves of two
 REMEMBERED: Final = 8  # recipes that what a new one promises is read from
 LEAST_SHARE: Final = 0.1  # of the images goes to new recipes, whatever they promise
@@ -43,11 +47,6 @@ LEAST_UNTRIED: Final = 0.4  # ... while prompts of the prior have not been tried
 MOST_SHARE: Final = 0.3  # beyond the least
 CHANCES: Final = 2  # of a prompt that fails: the first time may have been an accident
 REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances
-FAILURES: Final = 3  # in a row stop a class
-
-# Seeds come in blocks, so that no two uses of one class ever share one unless they mean to.
-_BANK_SEEDS: Final = 2_000_000
-RUN_SEEDS: Final = 20_000_000  # apart between runs of different seeds
 
 
 @dataclass(slots=True)
@@ -70,12 +69,13 @@ class ClassSearch:
         space: What may be varied.
         bank: Its atoms, and the real tune split.
         prior: Shares of the words, which order the first prompts; of none, a screen comes first.
-        floor: `floor_p95` at the size of a confirmation, the unit of gains.
-        baseline_floor: The same at the size of the baseline, which it is closed under.
+        floor_at: `floor_p95` at a number of synthetic images.
         images_per_trial: Of settings and joint trials.
         confirm_images: Images of a confirmation.
         baseline_images: Of trial 0.
         seed: Of the run.
+        floor: `floor_p95` at the size of a confirmation, the unit of gains.
+        baseline_floor: The same at the size of the baseline, which it is closed under.
         unseen_gap: What the confirmation that reopened it saw.
         evidence: How many times its mixture has been fitted or scored anew.
     """
@@ -83,8 +83,7 @@ class ClassSearch:
     space: Space
     bank: AtomBank
     prior: Shares
-    floor: float
-    baseline_floor: float
+    floor_at: Callable[[int], float]
     images_per_trial: int
     confirm_images: int
     baseline_images: int
@@ -104,6 +103,8 @@ class ClassSearch:
     unseen_gap: float = 0.0
     prioritized: tuple[dict[str, str], ...] = ()
     round: Round | None = None
+    floor: float = field(init=False)
+    baseline_floor: float = field(init=False)
     _settings: SettingsStage = field(init=False)
     _atoms: list[_Atom] = field(default_factory=list)
     _atom_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> number
@@ -121,6 +122,8 @@ class ClassSearch:
 
     def __post_init__(self) -> None:
         """Order the prompts by their prior share, or plan the screen that will."""
+        self.floor = self.floor_at(self.confirm_images)
+        self.size_baseline(self.baseline_images)
         combinations = self.space.prompts(self.prior)
         if not self.prior and len(combinations) > SCREENED_FROM:
             # Words that follow each other in a config are alike: a few of all, not the first.
@@ -147,6 +150,35 @@ class ClassSearch:
 
     # State
 
+    def size_baseline(self, images: int) -> None:
+        """Have trial 0 generated with so many images, or say that it was.
+
+        Too few to call a class closed do not do so from the start either.
+        """
+        self.baseline_images = images
+        self.baseline_floor = self.floor_at(images) if images >= MIN_CLOSED else -math.inf
+
+    @property
+    def closed_from_start(self) -> bool:
+        """Whether its baseline has no gap."""
+        return self.baseline_gap <= self.baseline_floor
+
+    def progress(self) -> Progress:
+        """Where it stands, as the journal's events have it."""
+        return Progress(
+            floor=self.floor,
+            baseline_gap=_finite(self.baseline_gap),
+            gap=_finite(self.gap),
+            expected=_finite(self.expected),
+            since_gain=self.since_gain,
+            evidence=self.evidence,
+            closed_from_start=self.closed_from_start,
+            closed=self.closed,
+            opened=self.opened,
+            pending=self.pending,
+            winner=self.winner,
+        )
+
     @property
     def gap(self) -> float:
         """Of its mixture, on images of the tune split's that it was not fitted to."""
@@ -165,7 +197,7 @@ class ClassSearch:
     @property
     def baseline_seeds(self) -> tuple[int, ...]:
         """Of trial 0."""
-        return self._seeds(0, self.baseline_images)
+        return SeedBlocks(seed=self.seed).baseline(self.baseline_images)
 
     @property
     def opened(self) -> bool:
@@ -181,16 +213,16 @@ class ClassSearch:
         """The settings that its prompts share."""
         return self._settings.reference if self.winner is None else self.winner
 
-    def stopped(self) -> str | None:
+    def stopped(self) -> StopReason | None:
         """Why the class needs no more trials, if so."""
         if self.failures >= FAILURES:
-            return f"{FAILURES} failures in a row"
+            return StopReason.FAILURES
         if self.pending:
             return None
-        if self.baseline_gap <= self.baseline_floor and not self.reopened:
-            return "closed from the start"
+        if self.closed_from_start and not self.reopened:
+            return StopReason.CLOSED_FROM_START
         if self.closed:
-            return "closed on the tune split"
+            return StopReason.CLOSED_ON_TUNE_SPLIT
         return None
 
     def reopen(self, *, unseen_gap: float = 0.0) -> bool:
@@ -215,6 +247,10 @@ class ClassSearch:
     def pending(self) -> bool:
         """Whether a prompt that a person pointed at is still to be tried."""
         return self._first(self.prioritized) is not None
+
+    def holds_untried(self, prompts: Sequence[dict[str, str]]) -> bool:
+        """Whether one of some prompts is still to be tried."""
+        return self._first(prompts) is not None
 
     def _first(self, prompts: Sequence[dict[str, str]]) -> dict[str, str] | None:
         """The first prompt that no trial has tried."""
@@ -270,13 +306,9 @@ class ClassSearch:
     ) -> Proposal:
         return Proposal(number=self.number, stage=stage, params=params, jobs=tuple(jobs))
 
-    def _seeds(self, start: int, n: int) -> tuple[int, ...]:
-        first = start + self.seed * RUN_SEEDS
-        return tuple(range(first, first + n))
-
     def _block(self, n: int) -> tuple[int, ...]:
         """Fresh seeds of the trial that comes next."""
-        return self._seeds(_BANK_SEEDS + self.number * MOST_BATCH, n)
+        return SeedBlocks(seed=self.seed).trial(self.number, n)
 
     def _propose_screen(self, each: int) -> Proposal:
         """Some more prompts at the settings that all begin with, a few images each."""
@@ -644,6 +676,10 @@ class ClassSearch:
         Its gap is that of the one before, which the images were drawn to measure that it is
         fitted to besides: more images can be expected to make it smaller.
         """
-        if self._weights is None or self.stopped() == "closed from the start":
+        if self._weights is None or self.stopped() is StopReason.CLOSED_FROM_START:
             return Mixture(recipes=(self.plain,), weights=(1.0,), gap_tune=self.baseline_gap)
         return replace(self._fitted(), gap_tune=self.measured_gap)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,29 +1,20 @@
-"""Pointing: images that a person tagged `gap`, and the prompts that would mend it.
-
-Real images are what the generator misses; synthetic ones what it makes too many of. The
-controller has these prompts tried before all others.
-"""
+"""Feedback: the prompts that would bring more of what a person tagged, and less of the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from gapclose.analysis.attributes import two_proportions
 from gapclose.analysis.embedding import Embedder
 from gapclose.loop.config.schema import template_slots
-from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.tags import GAP, pulled_tags
 from gapclose.loop.search.prior import Shares, word_hits
 from gapclose.loop.search.space import Space, shares_product
-from gapclose.loop.work.real_data import ClassReference
 
-FEEDBACK_PROMPTS: Final = 4  # that a selection of a person's puts first, at most
+FEEDBACK_PROMPTS: Final = 4  # that a selection puts first, at most
 _LEVEL: Final = 0.05  # of a slot's words together: a handful of images differ by chance in most
 
 
@@ -42,39 +33,6 @@ class Selection:
     images: int
     wanted: NDArray[np.float32]
     unwanted: NDArray[np.float32]
-
-
-def selections(run: RunDir, gallery: Mapping[str, ClassReference]) -> Iterator[Selection]:
-    """The tagged images by class, of those that the run's report shows.
-
-    Args:
-        run: Its tags are pulled from the App, if it has a dataset there.
-        gallery: The run's classes.
-    """
-    tagged, path = pulled_tags(run, GAP)[GAP], run.embeddings_path("samples")
-    samples = run.samples()
-    if not tagged or not path.is_file():
-        return
-    rows = load_file(path)["embeddings"]
-    if len(rows) != len(samples):
-        return
-    audited = all(row["stage"] != "tuned" for row in samples)
-    for cls, real_class in gallery.items():
-        own = [i for i, row in enumerate(samples) if row["class"] == cls]
-        chosen = [i for i in own if samples[i]["path"] in tagged]
-        real = [i for i in chosen if samples[i]["side"] == "real"]
-        # An audit shows all photos. Those that are to confirm the class must not steer it.
-        steering = [i for i in real if samples[i]["split"] == "tune"] if audited else real
-        if 2 * len(real) > len(chosen):
-            made = [i for i in own if samples[i]["side"] == "synthetic"]
-            # What it makes now; an audit shows the baseline's images alone.
-            made = [i for i in made if samples[i]["stage"] == "tuned"] or made
-            wanted, unwanted = rows[steering], rows[made]
-        else:
-            synthetic = [i for i in chosen if i not in real]
-            wanted, unwanted = real_class.tune.rows, rows[synthetic]
-        if chosen:
-            yield Selection(cls=cls, images=len(chosen), wanted=wanted, unwanted=unwanted)
 
 
 def feedback_prompts(

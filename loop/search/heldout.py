@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.gap import MIN_CLOSED
+from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.trial import Images, Mixture
 

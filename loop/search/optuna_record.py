@@ -16,7 +16,8 @@ import math
 import os
 import sqlite3
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +30,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gapclose.loop.config.schema import ConfigError
-from gapclose.loop.report.text import masked
-from gapclose.loop.run.folder import UnwritableError, kept
+from gapclose.loop.config.storage_url import masked
+from gapclose.loop.run.files import UnwritableError, kept
 from gapclose.loop.search.space import Params, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -192,6 +193,57 @@ class OptunaRecord:
         )
         with _written(self._storage):
             self._study.add_trial(trial)
+
+
+class StudyRecords:
+    """The studies of all classes; trials are told to them while the next ones are generated."""
+
+    def __init__(self, records: Mapping[str, OptunaRecord]) -> None:
+        """Take the record of each class."""
+        self._records = dict(records)
+        self._teller = ThreadPoolExecutor(1)
+        self._told: Future[None] = self._teller.submit(lambda: None)  # the last trial
+
+    @classmethod
+    def open(
+        cls, storage: Storage | None, spaces: Mapping[str, Space], *, path: Path, run: str
+    ) -> StudyRecords:
+        """Open the studies of a run, or make them.
+
+        Args:
+            storage: Where they lie; None for a file of the run's own.
+            spaces: By class.
+            path: Of that file.
+            run: The run's id.
+        """
+        storage = open_study_file(path) if storage is None else storage
+        return cls({n: OptunaRecord(storage, space, run=run) for n, space in spaces.items()})
+
+    def repair(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Have each study hold each finished trial of its class once."""
+        of: dict[str, list[Mapping[str, Any]]] = {name: [] for name in self._records}
+        for row in rows:
+            of[row["class"]].append(row)
+        for name, own in of.items():
+            self._records[name].repair(own)
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        """Tell a class's study of a trial: 20 ms in a database, after the one before it."""
+        self._told.result()
+        self._told = self._teller.submit(self._tell, row)
+
+    def close(self) -> None:
+        """Wait for the last trial to be told."""
+        self._teller.shutdown()
+        self._told.result()
+
+    def _tell(self, row: Mapping[str, Any]) -> None:
+        try:
+            self._records[row["class"]].tell(row)
+        except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
+            log.warning(
+                "trial %d of %s is not in the study yet: %s", row["number"], row["class"], error
+            )
 
 
 def open_study_file(path: Path) -> Storage:

@@ -1,102 +1,151 @@
-"""Closing: what stands apart in a tuning run's last looks, what the map shows, why it stopped.
+"""Diagnostics: what a run finds at its end, besides its verdicts.
 
-The controller calls it once no class is to be searched in any more.
+Clusters that stand apart before and after tuning, how the sides are stored, where the weight of a
+mixture lies, and the map of what was confirmed. It reads evaluated images back and generates
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gapclose.analysis.embedding import Embedder
-from gapclose.loop.run.folder import RunDir
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.state import RunState
+from gapclose.loop.search.importance import importances
+from gapclose.loop.search.searches import Searches
+from gapclose.loop.search.shares import shares_of
+from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.cluster_report import find_groups
+from gapclose.loop.work.embedding_map import write_map
 from gapclose.loop.work.evaluation import witness_scores
-from gapclose.loop.work.holdout import Look, sample_row
+from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.stored_formats import storage_of
+from gapclose.loop.work.synthesis import Synthesis
 
 SHOWN_REAL: Final = 100  # real images per class on the map
-NAMED: Final = 5  # classes that a reason for stopping names
-
-Looks = Mapping[str, tuple[Look, Look]]
-"""Class -> its baseline's look and its mixture's, at the same part of the confirm split."""
 
 
-def clusters_of(
-    looks: Looks,
-    *,
-    embedder: Embedder,
-    groups: Mapping[str, Sequence[str]],
-    nouns: Mapping[str, str],
-    seed: int,
-) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-    """What stands apart after tuning, then what stood apart before.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostics:
+    """Makes them.
 
-    Returns:
-        Rows of gap.json's `clusters`, and the clusters of every path.
-    """
-    clusters: list[dict[str, Any]] = []
-    members: dict[str, list[int]] = {}
-    for stage, number in (("tuned", 1), ("baseline", 0)):
-        found, its = find_groups(
-            [pair[number].evidence(nouns[name]) for name, pair in looks.items()],
-            stage=stage,
-            embedder=embedder,
-            groups=groups,
-            first_id=len(clusters),
-            seed=seed,
-        )
-        clusters += found
-        for path, ids in its.items():
-            members[path] = members.get(path, []) + ids
-    return clusters, members
-
-
-def shown_samples(
-    rundir: RunDir, looks: Looks, members: Mapping[str, list[int]], nouns: Mapping[str, str]
-) -> tuple[list[dict[str, Any]], list[NDArray[np.float32]]]:
-    """Rows of samples.jsonl and their embeddings: real images, the baseline's, the mixture's.
-
-    Args:
-        rundir: The run.
-        looks: By class.
-        members: The clusters of every path.
+    Attributes:
+        config: Of the run.
+        synthesis: Its embedder names clusters; its run folder holds the images.
+        evidence: Holds the embeddings.
+        real: By class.
+        searches: By class.
         nouns: By class.
+        groups: Attribute groups and their words.
     """
-    scores: dict[str, float] = {}
-    for number in (0, 1):  # of a photo, how unlike the mixture it is
-        pairs = looks.items()
-        scores |= witness_scores([pair[number].evidence(nouns[name]) for name, pair in pairs])
-    rows: list[dict[str, Any]] = []
-    embeddings: list[NDArray[np.float32]] = []
-    for name, pair in looks.items():
-        part = pair[1].real.parts[pair[1].part]
-        for path, row in list(zip(part.paths, part.rows, strict=True))[:SHOWN_REAL]:
-            rows.append(sample_row(rundir, path, name, "real", None, None))
-            embeddings.append(row)
-        for look in pair:
-            rows.extend(look.rows)
-            embeddings.extend(look.shot.embeddings)
-    told = [
-        row | {"clusters": members.get(row["path"], []), "witness": scores.get(row["path"])}
-        for row in rows
-    ]
-    return told, embeddings
 
+    config: RunConfig
+    synthesis: Synthesis
+    evidence: Evidence
+    real: Mapping[str, ClassReference]
+    searches: Searches
+    nouns: Mapping[str, str]
+    groups: Mapping[str, Sequence[str]]
 
-def in_short(reasons: Mapping[str, str]) -> str:
-    """Why several classes got no more trials, each reason once.
+    def run(self, state: RunState) -> dict[str, Any]:
+        """Find what stands apart, and write the map.
 
-    Args:
-        reasons: Class -> why.
-    """
-    classes: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        classes.setdefault(why, []).append(name)
-    return "; ".join(
-        f"{', '.join(names[:NAMED])}"
-        f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}: {why}"
-        for why, names in classes.items()
-    )
+        Returns:
+            `RunFinished.findings`.
+        """
+        pairs = self._judged(state)
+        rundir = self.synthesis.rundir
+        clusters: list[dict[str, Any]] = []
+        members: dict[str, list[int]] = {}
+        for stage, number in (("tuned", 1), ("baseline", 0)):
+            found, its = find_groups(
+                [pair[number].input(self.nouns[name], rundir) for name, pair in pairs.items()],
+                stage=stage,
+                embedder=self.synthesis.embedder,
+                groups=self.groups,
+                first_id=len(clusters),
+                seed=self.config.tune.seed,
+            )
+            clusters += found
+            for path, ids in its.items():
+                members[path] = members.get(path, []) + ids
+        self._write_map(pairs, members)
+        confounds, stored = storage_of(
+            [pair[1] for pair in pairs.values()], self.synthesis, self.config.embedder
+        )
+        return {
+            "rows": {
+                name: {
+                    "stored": stored.get(name),
+                    "shares": shares_of(
+                        pair[1].mixture.recipes,
+                        pair[1].mixture.weights,
+                        self.searches[name].space,
+                    ),
+                    "importances": importances(
+                        self.searches[name].space, self.searches[name].history()
+                    ),
+                }
+                for name, pair in pairs.items()
+            },
+            "confounds": confounds,
+            "clusters": clusters,
+        }
+
+    def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:
+        """By class its baseline's images and its mixture's, on the fold that judged them."""
+        pairs = {}
+        for name in state.names:
+            if (judged := state.of(name).judged) is None:
+                continue
+            baseline = Mixture(
+                recipes=(self.searches[name].space.baseline,), weights=(1.0,), gap_tune=np.nan
+            )
+            mixture = Mixture.from_json(judged.result.mixture)
+            fold, real = judged.opened.fold, self.real[name]
+            pairs[name] = (
+                read_holdout(
+                    self.evidence, real=real, mixture=baseline, stage="baseline", fold=fold
+                ),
+                read_holdout(self.evidence, real=real, mixture=mixture, stage="tuned", fold=fold),
+            )
+        return pairs
+
+    def _write_map(
+        self, pairs: Mapping[str, tuple[Holdout, Holdout]], members: Mapping[str, list[int]]
+    ) -> None:
+        rundir = self.synthesis.rundir
+        scores: dict[str, float] = {}
+        for number in (0, 1):  # of a photo, how unlike the mixture it is
+            inputs = [pair[number].input(self.nouns[n], rundir) for n, pair in pairs.items()]
+            scores |= witness_scores(inputs)
+        rows: list[dict[str, Any]] = []
+        embeddings: list[Any] = []
+        for name, pair in pairs.items():
+            fold = pair[1].real.folds[pair[1].fold]
+            for path, row in list(zip(fold.paths, fold.rows, strict=True))[:SHOWN_REAL]:
+                rows.append(sample_row(rundir, path, name, "real", None, None))
+                embeddings.append(row)
+            for holdout in pair:
+                rows.extend(holdout.rows(rundir))
+                embeddings.extend(holdout.images.embeddings)
+        if not rows:  # no class could be confirmed: the report says why
+            return
+        told = [
+            row | {"clusters": members.get(row["path"], []), "witness": scores.get(row["path"])}
+            for row in rows
+        ]
+        write_map(
+            rundir,
+            told,
+            np.stack(embeddings),
+            embedder=self.synthesis.embedder,
+            nouns=self.nouns,
+            seed=self.config.tune.seed,
+        )

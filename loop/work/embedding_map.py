@@ -19,7 +19,8 @@ from gapclose.analysis.embedding import Embedder, TextEmbedder
 from gapclose.analysis.outliers import find_outliers
 from gapclose.analysis.projection import fit_umap
 from gapclose.analysis.zeroshot import read_labels
-from gapclose.loop.run.folder import RunDir, write_bytes
+from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.folder import RunDir
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""Appraisal: embeddings of real and synthetic, class by class -> the rows of `gap.json`.
+"""Evaluation: embeddings of real and synthetic, class by class -> the rows of `gap.json`.
 
-`audit` and `confirm` call it with whatever images they have. It takes the numbers and the words
-from `analysis`; it shoots nothing and writes nothing.
+Audits and confirmations call it with whatever images they have. It takes the numbers and the
+words from `analysis`; it generates nothing and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.attributes import AttributeGap, adjust, compare_words
+from gapclose.analysis.attributes import compare_words
+from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.embedding import Embedder, TextEmbedder
-from gapclose.analysis.gap import ClassGap, audit_embeddings, with_q
+from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.spectrum import compare_spectra
 from gapclose.analysis.two_sample import permutations_for
@@ -57,8 +58,71 @@ class EvaluationInput:
     synthetic_paths: tuple[str, ...] = ()
 
 
+def measure(
+    e: EvaluationInput,
+    *,
+    embedder: Embedder,
+    groups: Mapping[str, Sequence[str]],
+    nouns: Mapping[str, str],
+    classes: int,
+    seed: int = 0,
+) -> ClassGap:
+    """Score one class; its q-values are those of the class alone.
+
+    Args:
+        e: Its images, >= 20 a side.
+        embedder: The tuning embedder; one with a text side gives words and label agreement.
+        groups: Attribute groups and their words.
+        nouns: Class -> noun of every class of the run, for label agreement.
+        classes: Of the run, which settle how many permutations its tests need.
+        seed: Of permutations and splits.
+    """
+    permutations = permutations_for(classes)
+    text = embedder if isinstance(embedder, TextEmbedder) else None
+    gap = audit_embeddings(
+        real=e.real,
+        synthetic=e.synthetic,
+        name=e.cls,
+        kernel=e.kernel,
+        permutations=permutations,
+        seed=seed,
+        invalid=e.invalid,
+    )
+    gap = replace(gap, invalid_real=e.invalid_real, repeats=e.repeats)
+    if text is not None and len(nouns) > 1:
+        real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
+        synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
+        read = {"n_labels": len(nouns), "real": real.to_json(), "synthetic": synthetic.to_json()}
+        gap = replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
+    if e.real_spectra is not None and e.synthetic_spectra is not None:
+        spectra = compare_spectra(real=e.real_spectra, synthetic=e.synthetic_spectra, seed=seed)
+        curves = {
+            "frequency": spectra.frequency,
+            "real": spectra.real,
+            "synthetic": spectra.synthetic,
+        }
+        gap = replace(gap, spectrum_gap=spectra.gap, spectrum=curves)
+    if e.judge_real is not None and e.judge_synthetic is not None:
+        judged = audit_embeddings(
+            real=e.judge_real,
+            synthetic=e.judge_synthetic,
+            name=e.cls,
+            kernel=e.judge_kernel,
+            permutations=permutations,
+            seed=seed,
+            guards=False,
+        )
+        gap = replace(gap, judge=judged.as_judge())
+    if text is not None:
+        words = compare_words(
+            real=e.real, synthetic=e.synthetic, text=text, noun=e.noun, groups=groups
+        )
+        gap = replace(gap, attributes=tuple(words))
+    return replace(gap, witness=_most_unlike(e)) if gap.closed is False else gap
+
+
 def evaluate(
-    evidence: Sequence[EvaluationInput],
+    inputs: Sequence[EvaluationInput],
     *,
     embedder: Embedder,
     groups: Mapping[str, Sequence[str]],
@@ -68,75 +132,20 @@ def evaluate(
     """Score every class; q-values over all of them.
 
     Args:
-        evidence: The classes to score, >= 20 images a side each.
-        embedder: The tuning embedder; one with a text side gives words and label agreement.
+        inputs: The classes to score, >= 20 images a side each.
+        embedder: As for `measure`, as are the others.
         groups: Attribute groups and their words.
-        nouns: Class -> noun of every class of the run, for label agreement.
+        nouns: Class -> noun of every class of the run.
         seed: Of permutations and splits.
     """
-    permutations = permutations_for(len(evidence))
-    text = embedder if isinstance(embedder, TextEmbedder) else None
-    gaps, judged, words = [], [], []
-    for e in evidence:
-        gap = audit_embeddings(
-            real=e.real,
-            synthetic=e.synthetic,
-            name=e.cls,
-            kernel=e.kernel,
-            permutations=permutations,
-            seed=seed,
-            invalid=e.invalid,
-        )
-        gap = replace(gap, invalid_real=e.invalid_real, repeats=e.repeats)
-        if text is not None and len(nouns) > 1:
-            real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
-            synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
-            read = {
-                "n_labels": len(nouns),
-                "real": real.to_json(),
-                "synthetic": synthetic.to_json(),
-            }
-            gap = replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
-        if e.real_spectra is not None and e.synthetic_spectra is not None:
-            spectra = compare_spectra(
-                real=e.real_spectra, synthetic=e.synthetic_spectra, seed=seed
+    return jointly(
+        [
+            measure(
+                e, embedder=embedder, groups=groups, nouns=nouns, classes=len(inputs), seed=seed
             )
-            curves = {
-                "frequency": spectra.frequency,
-                "real": spectra.real,
-                "synthetic": spectra.synthetic,
-            }
-            gap = replace(gap, spectrum_gap=spectra.gap, spectrum=curves)
-        gaps.append(gap)
-        if e.judge_real is not None and e.judge_synthetic is not None:
-            judged.append(
-                audit_embeddings(
-                    real=e.judge_real,
-                    synthetic=e.judge_synthetic,
-                    name=e.cls,
-                    kernel=e.judge_kernel,
-                    permutations=permutations,
-                    seed=seed,
-                    guards=False,
-                )
-            )
-        if text is not None:
-            words.append(
-                compare_words(
-                    real=e.real, synthetic=e.synthetic, text=text, noun=e.noun, groups=groups
-                )
-            )
-    gaps = with_q(gaps)
-    if judged:
-        pairs = zip(gaps, with_q(judged), strict=True)
-        gaps = [replace(gap, judge=judge.as_judge()) for gap, judge in pairs]
-    if words:
-        adjusted: Sequence[Sequence[AttributeGap]] = adjust(words)
-        gaps = [replace(g, attributes=tuple(w)) for g, w in zip(gaps, adjusted, strict=True)]
-    return [
-        replace(gap, witness=_most_unlike(e)) if gap.closed is False else gap
-        for gap, e in zip(gaps, evidence, strict=True)
-    ]
+            for e in inputs
+        ]
+    )
 
 
 def witness_scores(evidence: Sequence[EvaluationInput]) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""The gallery: the real images of a run, split and embedded, class by class.
+"""Real data: the real images of a run, split into a tune split and folds, and embedded.
 
-`controller` and `audit` open it before anything is drawn. It reads the user's images and never
+`tune` and `audit` open it before anything is generated. It reads the user's images and never
 writes beside them; `real: {kind: pond}` is rendered into the run folder and read as any folder.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,13 +20,14 @@ from PIL import Image
 
 from gapclose.analysis.embedding import is_code
 from gapclose.analysis.gap import MIN_IMAGES
-from gapclose.analysis.image_folder import ImageSet, RealDataError, digest, scan, split
+from gapclose.analysis.image_folder import ImageSet, RealDataError, scan, split
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import Pixels
 from gapclose.generators.registry import check_generator
 from gapclose.loop.config.schema import ConfigError, FolderSpec, PondReal, RunConfig
-from gapclose.loop.report.progress import Reporter
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.reporter import Reporter
+from gapclose.loop.schedule.decide import MOST_FOLDS
 from gapclose.loop.search.space import Space
 from gapclose.loop.work.sides import Side, photo_id, read_side
 
@@ -34,19 +35,25 @@ Rows = NDArray[np.float32]
 
 FEWEST_TO_TUNE: Final = 40
 _SIZES_READ: Final = 20
-PARTS: Final = 3  # looks at the confirm split at most
-SMALLEST_PART: Final = 100
+SMALLEST_FOLD: Final = 100
 _CUTS: Final = 100
 _DOUBTED: Final = 100  # photos in a split below which it may turn out too small
-_LOOKED: Final = "looked.json"  # in the run folder
-_SEARCHED: Final = "searched.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Some of a class's real images and their embeddings, row by row."""
+class Fold:
+    """Some of a class's real images and their embeddings, row by row.
+
+    Attributes:
+        paths: Their files.
+        photos: Their content, as `photo_id`.
+        rows: (n, d) of the tuning embedder.
+        judge_rows: The judge's; None without one.
+        spectra: Power spectra.
+    """
 
     paths: tuple[Path, ...]
+    photos: tuple[str, ...]
     rows: Rows
     judge_rows: Rows | None
     spectra: Rows | None = None
@@ -55,18 +62,32 @@ class Part:
         """Number of images."""
         return len(self.paths)
 
+    def only(self, chosen: Sequence[int]) -> Fold:
+        """Some of its images."""
+        rows = list(chosen)
+        return Fold(
+            paths=tuple(self.paths[i] for i in rows),
+            photos=tuple(self.photos[i] for i in rows),
+            rows=self.rows[rows],
+            judge_rows=None if self.judge_rows is None else self.judge_rows[rows],
+            spectra=None if self.spectra is None else self.spectra[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassReference:
     """A class's real images: what the search may see, and what only confirmations may.
 
     Attributes:
-        parts: The confirm split, cut beforehand; each look at it uses an unseen part.
+        tune: What the search sees.
+        folds: The confirm split, cut beforehand; each evaluation opens one that none has opened.
+        kernel: Frozen from the tune split.
+        judge_kernel: The same in the judge's embedding.
     """
 
     name: str
-    tune: Part
-    parts: tuple[Part, ...]
+    tune: Fold
+    folds: tuple[Fold, ...]
     kernel: Kernel
     judge_kernel: Kernel | None
 
@@ -110,36 +131,14 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
     return images, classes
 
 
-def looked_before(rundir: RunDir) -> dict[str, list[list[str]]]:
-    """Which photos a run has confirmed with so far: per class and look, by their content."""
-    looked: dict[str, list[list[str]]] = {}
-    if rundir.has(_LOOKED):
-        looked = rundir.read_json(_LOOKED)
-    return looked
-
-
-def note_looked(rundir: RunDir, parts: Mapping[str, Sequence[Part]]) -> None:
-    """Keep which photos a run has confirmed with: all parts of a class that were looked at."""
-    looked = looked_before(rundir)
-    for name, seen in parts.items():
-        known = looked.setdefault(name, [])
-        known += [[_name(path) for path in part.paths] for part in seen[len(known) :]]
-    rundir.write_json(_LOOKED, looked)
-
-
-def seen_before(rundir: RunDir) -> set[str]:
-    """The photos that a run has searched or confirmed with, by `photo_id`."""
-    searched: dict[str, list[str]] = rundir.read_json(_SEARCHED) if rundir.has(_SEARCHED) else {}
-    looked = [part for parts in looked_before(rundir).values() for part in parts]
-    return {photo for photos in [*searched.values(), *looked] for photo in photos}
-
-
-def compare_searched(
-    rundir: RunDir, gallery: Mapping[str, ClassReference], side: Side
+def compare_photos(
+    real: Mapping[str, ClassReference], before: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Say which photos of the search came or went since the run last saw them, and keep those.
+    """What to say of tune splits that are not what they were; the run goes on with them.
 
-    The run goes on: what it has drawn is scored against the photos that there are now.
+    Args:
+        real: The run's classes now.
+        before: By class, the photos of its tune split when the run last saw them.
 
     Returns:
         A sentence for each class that has changed; none at the first start.
@@ -147,15 +146,11 @@ def compare_searched(
     Raises:
         RealDataError: Most photos of a class are gone: it is another data set.
     """
-    before: dict[str, list[str]] = rundir.read_json(_SEARCHED) if rundir.has(_SEARCHED) else {}
-    now = {
-        name: sorted(photo_id(side.digests[path]) for path in real.tune.paths)
-        for name, real in gallery.items()
-    }
     said = []
-    for name, photos in now.items():
-        known = set(before.get(name, photos))
-        gone, new = len(known - {*photos}), len({*photos} - known)
+    for name, reference in real.items():
+        now = {*reference.tune.photos}
+        known = {*before.get(name, now)}
+        gone, new = len(known - now), len(now - known)
         if 2 * gone > len(known):
             raise RealDataError(
                 f"class {name}: {gone} of the {len(known)} photos that this run was searching "
@@ -164,15 +159,9 @@ def compare_searched(
         if gone or new:
             said.append(
                 f"{name}: {gone} photos of the tune split were removed and {new} added since the "
-                f"last session; the run goes on with the {len(photos)} there are now"
+                f"last session; the run goes on with the {len(now)} there are now"
             )
-    if now != before:
-        rundir.write_json(_SEARCHED, before | now)
     return said
-
-
-def _name(path: Path) -> str:
-    return photo_id(bytes.fromhex(digest(path)))
 
 
 def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
@@ -227,16 +216,16 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
     return replace(scan(folder), others=())  # beside the photos lies what they show
 
 
-def open_gallery(
+def open_real_data(
     images: ImageSet,
     classes: Sequence[str],
     *,
     config: RunConfig,
     reporter: Reporter,
-    looked: Mapping[str, Sequence[Sequence[str]]] | None = None,
-    cuts: dict[str, int] | None = None,
-    seen: Collection[str] = (),
-) -> tuple[dict[str, ClassReference], Side]:
+    spent: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    cuts: Mapping[str, int] | None = None,
+    tuned: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[dict[str, ClassReference], Side, dict[str, int]]:
     """Split and embed every class; what cannot be scored, or repeats others, is left out.
 
     Args:
@@ -244,18 +233,21 @@ def open_gallery(
         classes: The run's.
         config: Of the run.
         reporter: Told how far it is.
-        looked: `looked_before`.
-        cuts: Class -> which of its cuts is not the first, as it was and as it is now: photos that
-            come later must not move those that are there to the other side.
-        seen: `seen_before`: nor may copies of them.
+        spent: By class, the photos of the folds that have judged a mixture.
+        cuts: By class, which of its cuts is not the first: photos that come later must not move
+            those that are there to the other side.
+        tuned: By class, the photos that the run has searched with.
 
     Returns:
-        The classes, and the side that they were cut from.
+        The classes, the side that they were cut from, and `cuts` as they are now.
 
     Raises:
         RealDataError: So many of a class are unreadable that too few are left, or what it was
             confirmed with is gone.
     """
+    spent, cuts = spent or {}, dict(cuts or {})
+    seen = {photo for photos in (tuned or {}).values() for photo in photos}
+    seen |= {photo for folds in spent.values() for fold in folds for photo in fold}
     # A pond is rendered scene by scene: there is nothing to look for.
     rendered = isinstance(config.real, PondReal)
     side = read_side(
@@ -268,7 +260,7 @@ def open_gallery(
         repeats=not rendered,
         seen=seen,
     )
-    gallery = {}
+    found = {}
     for name in classes:
         readable = side.paths[name]
         if len(readable) < FEWEST_TO_TUNE:
@@ -278,43 +270,39 @@ def open_gallery(
                 f"{images.root}: class {name} has {len(readable)} readable images{told}; tuning "
                 f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
             )
-        attempt, (tune, confirm) = _split_enough(
-            readable, name, config, first=(cuts or {}).get(name, 0)
-        )
-        if attempt and cuts is not None:
+        attempt, (tune, confirm) = _split_enough(readable, name, config, first=cuts.get(name, 0))
+        if attempt:
             cuts[name] = attempt
-        cut = _parts(confirm, (looked or {}).get(name, ()), name)
-        parts = tuple(_part(paths, side) for paths in cut)
-        searched = _part(tune, side)
-        gallery[name] = ClassReference(
+        searched = _fold(tune, side)
+        found[name] = ClassReference(
             name=name,
             tune=searched,
-            parts=parts,
+            folds=_folds(_fold(confirm, side), spent.get(name, ()), name),
             kernel=Kernel.fit(searched.rows),
             judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
         )
-    return gallery, side
+    return found, side, cuts
 
 
-def _parts(
-    confirm: Sequence[Path], looked: Sequence[Sequence[str]], name: str
-) -> list[Sequence[Path]]:
-    """Cut the confirm split for the looks at it; what was looked at stays one part each.
+def _folds(confirm: Fold, spent: Sequence[Sequence[str]], name: str) -> tuple[Fold, ...]:
+    """Cut the confirm split; what has judged a mixture stays one fold each.
 
-    Photos that came since belong to no part that was looked at, and to those that were not no
-    photo that was.
+    Photos that came since belong to no spent fold, and spent photos to no fold that is not.
     """
-    known = {path: _name(path) for path in confirm} if looked else {}
-    seen = [[path for path in confirm if known[path] in part] for part in map(set, looked)]
-    if any(len(part) < MIN_IMAGES for part in seen):
+    own = [
+        [i for i, photo in enumerate(confirm.photos) if photo in photos]
+        for photos in map(set, spent)
+    ]
+    if any(len(fold) < MIN_IMAGES for fold in own):
         raise RealDataError(
             f"class {name}: photos that this run has confirmed it with are gone: put them back, "
             "or start a new run with --out"
         )
-    shown = {path for part in seen for path in part}
-    rest = [path for path in confirm if path not in shown]
-    count = max(0 if seen else 1, min(PARTS - len(seen), len(rest) // SMALLEST_PART))
-    return [*seen, *(rest[i::count] for i in range(count))]
+    shown = {photo for photos in spent for photo in photos}
+    rest = [i for i, photo in enumerate(confirm.photos) if photo not in shown]
+    most = MOST_FOLDS - len(own)
+    count = max(0 if own else 1, min(most, len(rest) // SMALLEST_FOLD))
+    return tuple(confirm.only(fold) for fold in [*own, *(rest[i::count] for i in range(count))])
 
 
 def _split_enough(
@@ -339,10 +327,11 @@ def _split_enough(
     )
 
 
-def _part(paths: Sequence[Path], side: Side) -> Part:
+def _fold(paths: Sequence[Path], side: Side) -> Fold:
     judged = side.judge_rows
-    return Part(
+    return Fold(
         paths=tuple(paths),
+        photos=tuple(photo_id(side.digests[path]) for path in paths),
         rows=np.stack([side.rows[p] for p in paths]),
         judge_rows=None if judged is None else np.stack([judged[p] for p in paths]),
         spectra=np.stack([side.spectra[p] for p in paths]),

@@ -23,7 +23,7 @@ from gapclose.analysis.image_folder import ImageSet
 from gapclose.analysis.repeats import EDGE, find_repeats, thumbnail
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.report.progress import Reporter
+from gapclose.loop.run.reporter import Reporter
 
 Rows = NDArray[np.float32]
 

@@ -13,19 +13,27 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.confounds import (
+    LOSSLESS,
     Confounds,
     Difference,
     Form,
     common_form,
+    describe_confounds,
     differences,
     equalize,
+    read_confounds,
 )
 from gapclose.analysis.embedding import Embedder, finite_rows
-from gapclose.analysis.gap import MIN_IMAGES, Floor, mmd2
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.gap import MIN_IMAGES, mmd2
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.work.holdout import Holdout
+from gapclose.loop.work.synthesis import Synthesis, read_image
 
 Rows = NDArray[np.float32]
 
@@ -128,12 +136,68 @@ def describe_storage(
     return out
 
 
-__all__ = [
-    "SAMPLED",
-    "Storage",
-    "compare_storage",
-    "describe_storage",
-    "embed_in_form",
-    "embed_sample",
-    "sampled",
-]
+def stored_as(
+    holdouts: Sequence[Holdout], rundir: RunDir
+) -> tuple[dict[str, Confounds], dict[str, Confounds]]:
+    """By class how the photos are stored, and what its camera made of the synthetic images."""
+    real, synthetic = {}, {}
+    for holdout in holdouts:
+        photos = read_confounds(holdout.real.folds[holdout.fold].paths)
+        cameras = [holdout.mixture.recipes[number].camera for number in holdout.images.recipes]
+        sizes = []
+        for path in holdout.paths(rundir):
+            with Image.open(path) as image:
+                sizes.append(image.size)
+        qualities = tuple(c.jpeg_quality for c in cameras if c.jpeg_quality is not None)
+        # What went through no JPEG is as good as whatever lossless codec the photos are in.
+        lossless = next((codec for codec in photos.codecs if codec in LOSSLESS), "png")
+        name = holdout.real.name
+        real[name] = photos
+        synthetic[name] = Confounds(
+            codecs=tuple(lossless if c.jpeg_quality is None else "jpeg" for c in cameras),
+            heights=tuple(height for _, height in sizes),
+            widths=tuple(width for width, _ in sizes),
+            qualities=qualities,
+            chromas=("4:2:0",) * len(qualities),  # as the camera's JPEGs are
+        )
+    return real, synthetic
+
+
+def storage_of(
+    holdouts: Sequence[Holdout], synthesis: Synthesis, embedder: str
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """What of codec, quality, size and aspect still sets photos and images apart, by class.
+
+    Args:
+        holdouts: By class its fresh images, which lie in the run folder.
+        synthesis: Its embedder scores the forms.
+        embedder: The name of that.
+
+    Returns:
+        As `describe_confounds`, and by class as `describe_storage`.
+    """
+    stored = stored_as(holdouts, synthesis.rundir)
+    storage = compare_storage(*stored)
+    told = {}
+    for holdout in holdouts:
+        name = holdout.real.name
+        if (kept := storage.get(name)) is None:
+            continue
+        fold = holdout.real.folds[holdout.fold]
+        images = [read_image(path) for path in sampled(holdout.paths(synthesis.rundir))]
+        told[name] = describe_storage(
+            kept,
+            as_stored=(
+                np.stack(sampled(list(fold.rows))),
+                np.stack(sampled(list(holdout.images.embeddings))),
+            ),
+            in_one_form=(
+                embed_sample(fold.paths, synthesis.embedder, embedder, form=kept.form),
+                embed_in_form(
+                    [image for image in images if image is not None],
+                    synthesis.embedder,
+                    kept.form,
+                ),
+            ),
+        )
+    return describe_confounds(*stored), told

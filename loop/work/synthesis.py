@@ -1,6 +1,6 @@
 """The synthesis: recipes and seeds -> images on disk, photographed and embedded.
 
-The one place where generator, camera and embedder meet; `controller` and `confirm` shoot here.
+The one place where generator, camera and embedder meet; trials and evaluations generate here.
 An image that a finished trial drew is read back, never drawn again; it scores nothing.
 """
 
@@ -92,6 +92,11 @@ class Synthesis:
     generated: int = 0
     _shelf: set[tuple[str, str, int]] = field(default_factory=set)
 
+    @property
+    def seconds(self) -> float:
+        """Of generating and embedding so far."""
+        return self.generate_seconds + self.embed_seconds
+
     def remember(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
         """Say that a finished trial drew these: from now on they are read, not drawn."""
         self._shelf.update((cls, draw, seed) for seed in seeds)
@@ -109,7 +114,7 @@ class Synthesis:
                 fail for one of them every time.
 
         Raises:
-            GenerationError: The generator failed; nothing of the shot counts.
+            GenerationError: The generator failed; nothing of the batch counts.
         """
         images: list[Pixels] = []
         recipes: list[int] = []
@@ -122,7 +127,7 @@ class Synthesis:
                 seeds.append(seed)
         embeddings = self.embed(images)
         self.generated += generated
-        shot = SampleBatch(
+        batch = SampleBatch(
             images=tuple(images),
             embeddings=embeddings,
             recipes=tuple(recipes),
@@ -131,7 +136,7 @@ class Synthesis:
             generated=generated,
             faults=faults,
         )
-        return shot.only(finite_rows(embeddings))
+        return batch.only(finite_rows(embeddings))
 
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed photographed images."""
@@ -158,7 +163,7 @@ class Synthesis:
         found: list[dict[int, Pixels]] = []
         for draw, places in zip(prints, paths, strict=True):
             shelved = [seed for seed in places if (cls, draw, seed) in self._shelf]
-            read = {seed: _read(places[seed]) for seed in shelved}
+            read = {seed: read_image(places[seed]) for seed in shelved}
             found.append({seed: image for seed, image in read.items() if image is not None})
         missing = [
             (number, recipe.draw, [seed for seed in wanted if seed not in found[number]])
@@ -212,7 +217,7 @@ class Synthesis:
         return batches
 
 
-def _read(path: Path) -> Pixels | None:
+def read_image(path: Path) -> Pixels | None:
     """An image of the run folder, or None where there is no whole one: an invalid one is none."""
     try:
         with Image.open(path) as image:

@@ -12,19 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapclose.analysis.gap import (
-    ClassGap,
-    Floor,
-    TooFewError,
-    audit_embeddings,
-    benjamini_hochberg,
-    floor_p95,
-    guard_objections,
-    linear_auc,
-    mmd2,
-    with_q,
-)
+from gapclose.analysis.class_gap import ClassGap, with_q
+from gapclose.analysis.criteria import guard_objections
+from gapclose.analysis.floor import Floor, floor_p95
+from gapclose.analysis.gap import TooFewError, audit_embeddings, mmd2
 from gapclose.analysis.kernel import Kernel
+from gapclose.analysis.probe import linear_auc
+from gapclose.analysis.significance import benjamini_hochberg
 from gapclose.analysis.two_sample import memberships, permutation_p_value, permuted_gaps
 
 Rows = NDArray[np.float32]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gapclose.loop.run.run import Run
+from gapclose.loop.report.run_view import Run
 
 CLASS = "frog"
 FALL = 80.0  # %, of the class's gap

@@ -21,10 +21,11 @@ from PIL import Image
 from scipy.stats import kstest
 
 from gapclose.analysis.cache import embed_files
+from gapclose.analysis.class_gap import with_q
 from gapclose.analysis.clusters import find_clusters
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.gap import audit_embeddings, with_q
+from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.kernel import squared_distances
 from gapclose.analysis.repeats import find_repeats, thumbnail
 from gapclose.analysis.two_sample import memberships, permutation_p_value, permuted_gaps

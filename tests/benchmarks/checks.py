@@ -54,7 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     from gapclose.analysis import decode
     from gapclose.generators.pond.renderer import CLASSES, write_real
-    from gapclose.loop import auditing, sides
+    from gapclose.loop import auditing
+    from gapclose.loop.work import sides
 
     clock = Clock()
     clock.watch("finding images by their first bytes", auditing, "scan_sides")

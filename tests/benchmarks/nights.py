@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import rig
 
 from gapclose.generators.pond.renderer import BACKGROUNDS, CLASSES, COLORS, write_real
-from gapclose.loop.run.run import Run
+from gapclose.loop.report.run_view import Run
 
 NIGHTS = (  # photos a class, seconds an image, by how much slower it is after eight hours
     (800, 4.0, 0.0),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 from collections import Counter
@@ -32,12 +33,14 @@ from numpy.typing import NDArray
 from photo_generator import COLOURS, PhotoGenerator, colour, read
 
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.gap import Floor, mmd2
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.schema import RunConfig, TuneConfig, load_config
-from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.budget import Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank, drop_small
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
@@ -177,8 +180,7 @@ def new_search(bench: Bench) -> ClassSearch:
         space=bench.space,
         bank=AtomBank(kernel=bench.kernel, real=bench.tune),
         prior={},
-        floor=bench.unit,
-        baseline_floor=fitted.floor_p95(n_real=len(bench.tune), n_synthetic=BASELINE_IMAGES),
+        floor_at=lambda n: fitted.floor_p95(n_real=len(bench.tune), n_synthetic=n),
         images_per_trial=TRIAL,
         confirm_images=LOOK,
         baseline_images=BASELINE_IMAGES,
@@ -187,11 +189,15 @@ def new_search(bench: Bench) -> ClassSearch:
 
 
 def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
-    """The search that ships, as the controller runs it under an image budget."""
+    """The search that ships, as the loop runs it under an image budget."""
     search = new_search(bench)
-    budget = Budget(limits=TuneConfig(budget=None, images=images))
-    while (search.stopped() is None or (on and search.reopen())) and not budget.spent(search):
-        trials = budget.settings_trials(search, trial_seconds=1.0, open_classes=1, reserve=0.0)
+    limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=LOOK, classes={})
+
+    def stand() -> ClassState:
+        return ClassState(trials=search.number, images=search.images)
+
+    while (search.stopped() is None or (on and search.reopen())) and not limits.spent(stand()):
+        trials = settings_trials(stand(), limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials)
         taken = bench.take(proposal)
         search.images = bench.drawn

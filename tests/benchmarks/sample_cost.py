@@ -23,6 +23,7 @@ import argparse
 import ast
 import hashlib
 import json
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,7 +36,8 @@ import torch
 from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.gap import Floor, mmd2
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.base import generate_all
 from gapclose.generators.camera import apply_camera
@@ -43,8 +45,9 @@ from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.config.schema import TuneConfig, load_config
-from gapclose.loop.run.folder import write_bytes
-from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.budget import Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank, allot, drop_small
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
@@ -178,8 +181,7 @@ def new_search(bench: Bench) -> ClassSearch:
         space=bench.space,
         bank=AtomBank(kernel=bench.kernel, real=bench.tune),
         prior=word_prior(bench.space, bench.tune, bench.clip),
-        floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=SIDE),
-        baseline_floor=floor.floor_p95(n_real=len(bench.tune), n_synthetic=BASELINE_IMAGES),
+        floor_at=lambda n: floor.floor_p95(n_real=len(bench.tune), n_synthetic=n),
         images_per_trial=TRIAL,
         confirm_images=SIDE,
         baseline_images=BASELINE_IMAGES,
@@ -190,18 +192,19 @@ def new_search(bench: Bench) -> ClassSearch:
 def drive(
     bench: Bench, search: ClassSearch, *, images: int, far: int | None
 ) -> Iterator[tuple[Proposal, Images]]:
-    """Its trials, as the controller runs them under an image budget.
+    """Its trials, as the loop runs them under an image budget.
 
     Until it is closed or has had them; or, with `far`, whether it is closed or not until it has
     had so many.
     """
-    budget = Budget(limits=TuneConfig(budget=None, images=images))
+    limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=SIDE, classes={})
     most = images if far is None else far
     while search.stopped() is None or (far is not None and search.reopen()):
         left = most - bench.drawn
         if left < TRIAL:
             return
-        trials = budget.settings_trials(search, trial_seconds=1.0, open_classes=1, reserve=0.0)
+        now = ClassState(trials=search.number, images=search.images)
+        trials = settings_trials(now, limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials, batch=left)
         shots = bench.shoot_all(proposal.jobs)
         taken = Images(

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from prdc import compute_prdc
 from torch_fidelity.metric_kid import kid_features_to_metric
 
+from gapclose.analysis.class_gap import with_q
 from gapclose.analysis.clusters import find_clusters
 from gapclose.analysis.coverage import coverage
 from gapclose.analysis.distances import kid
-from gapclose.analysis.gap import audit_embeddings, with_q
+from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.projection import fit_umap
 
 Rows = NDArray[np.float32]

@@ -30,7 +30,8 @@ import modes
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
 from gapclose.loop.search.atom_bank import AtomBank, solve_weights
-from gapclose.loop.search.class_search import RUN_SEEDS, ClassSearch
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.seeds import RUN
 from gapclose.loop.search.trial import Images
 
 TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
@@ -50,7 +51,7 @@ def say(what: str, target: str, value: float, met: bool | None, form: str = "{:.
 
 def confirmed(search: ClassSearch, unseen: NDArray[np.float32], *, seed: int, part: int) -> bool:
     """Whether 300 fresh images of its mixture close against real ones that it never saw."""
-    first = 10_000_000 + 1000 * part + seed * RUN_SEEDS
+    first = 10_000_000 + 1000 * part + seed * RUN
     fresh = modes.drawn_anew(search.mixture(), 300, first=first)
     p = permutation_p_value(real=unseen, synthetic=fresh, seed=seed)
     return p > LEVEL
@@ -143,8 +144,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             space=space,
             bank=AtomBank(kernel=Kernel.fit(real), real=real),
             prior=even,
-            floor=1e-3,
-            baseline_floor=-1.0,
+            floor_at=lambda n: 1e-3 if n == 200 else -1.0,  # no baseline is closed
             images_per_trial=8,
             confirm_images=200,
             baseline_images=100,

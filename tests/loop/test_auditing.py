@@ -17,8 +17,8 @@ from gapclose.generators.pond.renderer import real_photos, write_real
 from gapclose.loop.auditing import audit, audit_config, audit_folders
 from gapclose.loop.config.schema import ConfigError, load_config, parse_config
 from gapclose.loop.remeasure import remeasure
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
 
 CLASSES = ("cat", "frog", "ship")
 KEYS = (

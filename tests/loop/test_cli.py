@@ -20,7 +20,8 @@ from gapclose.analysis.image_folder import RealDataError
 from gapclose.generators.base import GenerationError, GeneratorConfigError
 from gapclose.loop import cli
 from gapclose.loop.config.schema import ConfigError, parse_config
-from gapclose.loop.run.folder import RunBusyError, RunDir, RunMismatchError, UnwritableError
+from gapclose.loop.run.files import UnwritableError
+from gapclose.loop.run.folder import RunBusyError, RunDir, RunMismatchError
 
 HEAVY = (
     *("torch", "numpy", "pydantic", "yaml", "rich", "diffusers", "transformers", "open_clip"),
@@ -372,7 +373,10 @@ def test_status_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunDir.create(tmp_path / "r", parse_config(POND))
-    run.append_trial({"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5})
+    run.append_line(
+        "trials.jsonl",
+        {"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5},
+    )
     assert call(monkeypatch, "status", str(run.path), "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["stage"] == "new"

@@ -139,8 +139,10 @@ def test_no_file_but_the_runs_own_images_is_exported(
 def test_seeds_step_over_what_any_shape_of_trial_used(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
     plain = [seed for seed, _ in zip(unused_seeds(run, "frog"), range(6), strict=False)]
-    run.append_trial({"class": "frog", "jobs": [{"recipe": {}, "seeds": plain[1:3]}]})
-    run.append_trial({"class": "cat", "seeds": plain[:1]})
+    run.append_line(
+        "trials.jsonl", {"class": "frog", "jobs": [{"recipe": {}, "seeds": plain[1:3]}]}
+    )
+    run.append_line("trials.jsonl", {"class": "cat", "seeds": plain[:1]})
     stray = run.image_path("frog", "ab", plain[4])
     stray.parent.mkdir(parents=True)
     stray.touch()
@@ -178,7 +180,7 @@ def test_what_confirmed_a_class_that_nothing_was_tried_for_is_drawn_anew(
     copy = RunDir.open(tmp_path / "run")
     tuned = [row["seed"] for row in copy.samples() if row["stage"] == "tuned"]
     for cls in ("frog", "truck"):
-        copy.append_trial({"class": cls, "seeds": tuned})
+        copy.append_line("trials.jsonl", {"class": cls, "seeds": tuned})
     rows = metadata(export(copy.path, tmp_path / "out", per_class=10, trust=True))
     assert not {row["seed"] for row in rows} & {*tuned}
 

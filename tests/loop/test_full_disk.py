@@ -16,9 +16,10 @@ from rig import command, finished, here, wait_for_lines, written
 
 from gapclose.generators.images import write_pngs
 from gapclose.loop.config.schema import load_config
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
-from gapclose.loop.run.folder import RunDir, write_bytes
-from gapclose.loop.run.run import Run
+from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.folder import RunDir
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +157,7 @@ def test_reports_audits_and_starters_say_it_too(
 
     def fails(path: Path, data: bytes) -> None:
         if path.name in ("report.html", "gap.json", "mine.yaml"):
-            with patch("gapclose.loop.run.folder.os.fsync", side_effect=full):
+            with patch("gapclose.loop.run.files.os.fsync", side_effect=full):
                 write_bytes(path, data)
         write_bytes(path, data)
 
@@ -166,7 +167,7 @@ def test_reports_audits_and_starters_say_it_too(
         (("audit", config, "--out", tmp_path / "audit"), "gap.json"),
         (("init", photos, "-o", tmp_path / "mine.yaml"), "mine.yaml"),
     ):
-        with patch("gapclose.loop.run.folder.write_bytes", fails):
+        with patch("gapclose.loop.run.files.write_bytes", fails):
             code, err = here(*words)
         assert code == 1, err
         assert one_line(err).startswith("error: ")

@@ -26,9 +26,9 @@ from gapclose.analysis.two_sample import permutation_p_value
 from gapclose.generators.pond.renderer import real_photos
 from gapclose.loop.auditing import audit_folders
 from gapclose.loop.report.findings import findings
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
 
 Pixels = NDArray[np.uint8]
 SIDES = ("real", "synthetic")

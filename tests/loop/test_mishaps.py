@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,13 +17,29 @@ from slow_pond import _image
 from gapclose.generators.base import GeneratorConfigError
 from gapclose.generators.pond.renderer import write_real
 from gapclose.generators.recipe import Draw
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
+from gapclose.loop.run.events import RoundStarted
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
+from gapclose.loop.run.journal import read_journal
+from gapclose.loop.run.state import Evaluation, RunState, fold
 from gapclose.loop.run.tags import write_tags
+from gapclose.loop.schedule.decide import View
+from gapclose.loop.session import Session
 from gapclose.loop.work.holdout import evaluate_holdout
-from gapclose.loop.work.real_data import looked_before
 from gapclose.loop.work.synthesis import Synthesis
+
+
+def folded(run: Path) -> RunState:
+    """Where a run stands."""
+    return fold(read_journal(RunDir(run).journal_path))
+
+
+def evaluation_of(run: Path, cls: str) -> Evaluation:
+    """What the last fold said of a class."""
+    evaluation = folded(run).of(cls).evaluation
+    assert evaluation is not None
+    return evaluation
 
 
 @pytest.mark.slow
@@ -45,20 +62,20 @@ def test_out_of_time_after_the_baselines_no_image_is_drawn_to_confirm_what_nothi
     page = (tmp_path / "run/report.html").read_text()
     assert "Nothing was tuned: the budget left no time to try any recipe." in page
     assert "1 trial; stopped because: the budget is out." in page
-    # What the baseline alone was looked at with is still unseen by a search.
+    # The fold that judged the baseline alone is still unseen by a search.
     more = ("--set", "tune.budget=null", "--set", "tune.trials=3", "--set", "confirm.images=24")
     config = written(tmp_path / "c.yaml", photos, tune=tune)
     out = tmp_path / "other"
     assert here("tune", config, "--out", out)[0] == 0
-    assert Run.open(out).state["looks"]["frog"]["part"] == 0
-    assert looked_before(RunDir(out)) == {"frog": [], "ship": []}
+    for name in ("frog", "ship"):
+        assert evaluation_of(out, name).opened.fold == 0
+        assert folded(out).of(name).spent_folds == ()
     code, err = here("tune", config, "--out", out, *more)
     assert code == 0, err
-    run = Run.open(out)
     for name in ("frog", "ship"):
-        look = run.state["looks"][name]
-        assert (look["part"], look["trials"]) == (0, 3)
-    assert [len(looks) for looks in looked_before(RunDir(out)).values()] == [1, 1]
+        opened = evaluation_of(out, name).opened
+        assert (opened.fold, opened.trials) == (0, 3)
+        assert folded(out).of(name).spent_folds == (opened.photos,)
 
 
 @pytest.mark.slow
@@ -105,13 +122,20 @@ def test_what_a_hubs_model_does_not_take_is_told_once_it_has_been_loaded(
     """Its schedulers are known only then; tried one by one, they would stop class after class."""
     config = written(tmp_path / "c.yaml", photos)
     wrong = GeneratorConfigError("scheduler: 'two' does not fit")
-    with patch("gapclose.loop.tuning.check_drawn", side_effect=[None, wrong]):
+    with (
+        patch("gapclose.loop.tuning.check_drawn") as checked,
+        patch("gapclose.loop.session.check_drawn", side_effect=wrong),
+    ):
         code, err = here("tune", config, "--out", tmp_path / "o")
     assert (code, err.splitlines()[-1]) == (2, "error: scheduler: 'two' does not fit")
+    assert checked.call_count == 1
     assert {row["stage"] for row in Run.open(tmp_path / "o").trials} == {"baseline"}
-    with patch("gapclose.loop.tuning.check_drawn") as checked:
+    with (
+        patch("gapclose.loop.tuning.check_drawn") as checked,
+        patch("gapclose.loop.session.check_drawn") as again,
+    ):
         assert here("tune", config, "--out", tmp_path / "o")[0] == 0
-    assert checked.call_count == 2  # at the start, and once a session
+    assert (checked.call_count, again.call_count) == (1, 1)  # at the start, and once a session
 
 
 @pytest.mark.slow
@@ -169,8 +193,8 @@ def test_a_run_where_nothing_can_be_drawn_says_so_and_goes_on_once_it_is_mended(
 
 @pytest.mark.slow
 def test_photos_are_spent_only_on_a_mixture_that_they_have_not_judged(tmp_path: Path) -> None:
-    """Failures make no mixture another one, and a look at the mere baseline has judged none."""
-    write_real(tmp_path / "photos", per_class=250, classes=("frog",))  # of one part
+    """Failures make no mixture another one, and a fold of the mere baseline has judged none."""
+    write_real(tmp_path / "photos", per_class=250, classes=("frog",))  # of one fold
     tune = {"budget": None, "trials": 1, "images_per_trial": 8}
     config = written(tmp_path / "c.yaml", tmp_path / "photos", classes=["frog"], tune=tune)
     out = tmp_path / "run"
@@ -178,9 +202,8 @@ def test_photos_are_spent_only_on_a_mixture_that_they_have_not_judged(tmp_path: 
     assert [row["stage"] for row in Run.open(out).trials] == ["baseline"]
     code, err = here("tune", config, "--out", out, "--set", "tune.trials=6")
     assert code == 0, err
-    run = Run.open(out)
-    look = run.state["looks"]["frog"]
-    assert (look["part"], look["trials"], len(run.trials)) == (0, 6, 6)
+    opened = evaluation_of(out, "frog").opened
+    assert (opened.fold, opened.trials, len(Run.open(out).trials)) == (0, 6, 6)
 
     write_real(tmp_path / "more", per_class=420, classes=("frog",))  # of two
     config = written(tmp_path / "c.yaml", tmp_path / "more", classes=["frog"])
@@ -191,12 +214,12 @@ def test_photos_are_spent_only_on_a_mixture_that_they_have_not_judged(tmp_path: 
     assert here(*more, SLOW_POND_FAILS="frog")[0] == 0
     run = Run.open(out)
     assert [row["state"] for row in run.trials[-3:]] == ["fail"] * 3
-    assert run.state["looks"]["frog"]["part"] == 0
+    assert evaluation_of(out, "frog").opened.fold == 0
     assert (out / "mixtures.json").read_bytes() == first
     assert here(*more)[0] == 0
     run = Run.open(out)
     assert [row["state"] for row in run.trials[-2:]] == ["complete"] * 2
-    assert (len(run.trials), run.state["looks"]["frog"]["part"]) == (12, 1)
+    assert (len(run.trials), evaluation_of(out, "frog").opened.fold) == (12, 1)
 
 
 @pytest.mark.slow
@@ -225,14 +248,10 @@ def test_a_passing_fault_takes_no_verdict_away(photos: Path, tmp_path: Path) -> 
     with patch.object(Synthesis, "embed", side_effect=RuntimeError("memory is out")):
         assert here("tune", config, "--out", out)[0] == 0
         assert Run.open(out).gap["classes"] == before
+        told = (out / "gap.json").read_bytes()
         (out / "gap.json").unlink()
-        code, err = here("report", out)
-    told = f"error: {out}: frog: its confirmation failed: memory is out; mend that and"
-    assert (code, err.splitlines()[-1][: len(told)]) == (2, told)
-    assert not (out / "gap.json").exists()
-    assert here("report", out)[0] == 0
-    (row,) = Run.open(out).gap["classes"]
-    assert row["gap"] == pytest.approx(before[0]["gap"], abs=1e-6)
+        assert here("report", out)[0] == 0  # the journal knows it: nothing is embedded
+    assert (out / "gap.json").read_bytes() == told
 
 
 @pytest.mark.slow
@@ -247,18 +266,25 @@ def test_a_passing_fault_in_one_class_takes_no_verdict_away_while_another_moves_
     assert here("tune", config, "--out", out)[0] == 0
     (before,) = [row for row in Run.open(out).gap["classes"] if row["name"] == "ship"]
 
+    measured: list[str] = []
+
     def generate(*args: Any, real: Any, **options: Any) -> Any:
+        measured.append(real.name)
         if real.name == "ship":
             raise RuntimeError("memory is out")
         return evaluate_holdout(*args, real=real, **options)
 
-    with patch("gapclose.loop.tuning.evaluate_holdout", generate):
+    with patch("gapclose.loop.work.confirmation.evaluate_holdout", generate):
         assert here("tune", config, "--out", out, "--set", "tune.trials=5")[0] == 0
     run = Run.open(out)
-    assert [run.state["looks"][name]["part"] for name in ("frog", "ship")] == [1, 0]
-    assert before in run.gap["classes"]
+    assert [evaluation_of(out, name).opened.fold for name in ("frog", "ship")] == [1, 0]
+    assert {*measured} == {"frog"}  # what has a verdict and no new fold is not measured again
+    (after,) = [row for row in run.gap["classes"] if row["name"] == "ship"]
+    together = {"q_value", "attributes", "judge", "before"}  # whose q-values are of all classes
+    assert {k: after[k] for k in after.keys() - together} == {
+        k: before[k] for k in before.keys() - together
+    } | {"importances": after["importances"]}
     assert run.gap["skipped"] == []
-    assert "memory is out" in run.gap["stopped"]["ship"]
 
 
 @pytest.mark.slow
@@ -288,15 +314,17 @@ def test_classes_that_rest_keep_no_time_from_those_that_do_not(tmp_path: Path) -
     photos, classes = tmp_path / "photos", ["frog", "ship", "cat", "dog"]
     write_real(photos, per_class=250, classes=tuple(classes))
     config, out = written(tmp_path / "c.yaml", photos, classes=classes), tmp_path / "run"
-    assert here("tune", config, "--out", out)[0] == 0  # of one part each: all rest
+    assert here("tune", config, "--out", out)[0] == 0  # of one fold each: all rest
     kept: list[float] = []
 
-    def reserved(self: Any) -> None:
-        self.pace.note_look("frog", 1000.0, images=self.config.confirm.images)
-        kept.append(self._reserve())
+    def reserved(self: Session) -> None:
+        images = self.config.confirm.images
+        slow = self.state.timings.with_evaluation("frog", 1000.0, images)
+        self.state = replace(self.state, timings=slow)
+        kept.append(View(self.state, self.limits, self.watch.used).reserve())
 
     later = ("--set", "tune.trials=null", "--set", "tune.budget=2h")
-    with patch("gapclose.loop.tuning._Tuning._point", reserved):
+    with patch.object(Session, "_prioritize", reserved):
         assert here("tune", config, "--out", out, *later)[0] == 0
     assert 0 < kept[0] < 1000.0
 
@@ -315,14 +343,27 @@ def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     code, err = here("tune", config, "--out", unbroken)
     assert code == 0, err
-    run = Run.open(unbroken)
-    looked, told = run.state["looks"]["ship"], run.state["reopened"]["ship"]
-    assert (told[0]["at"], looked["part"], looked["trials"]) == (1, 1, 7)
-    assert run.state["stopped_because"].startswith("ship: ")
-    for death in ("after:1", "before:2", "after:2"):
-        at = f"gapclose.loop.run.folder:RunDir.append_trial:{death}"
+
+    def reopened(run: Path) -> list[RoundStarted]:
+        rounds = [e for e in read_journal(RunDir(run).journal_path) if isinstance(e, RoundStarted)]
+        return [e.model_copy(update={"at": 0.0, "used": 0.0}) for e in rounds if e.reopened]
+
+    opened = evaluation_of(unbroken, "ship").opened
+    assert (opened.fold, opened.trials) == (1, 7)
+    assert [[*told.reopened] for told in reopened(unbroken)] == [["ship"]]
+    assert folded(unbroken).of("ship").reopened_at == 1
+    assert Run.open(unbroken).state["stopped_because"].startswith("ship: ")
+    trial, line = "loop.run.folder:RunDir.append_line", "loop.run.journal:append_line"
+    for death in (
+        f"{trial}:after:1",
+        f"{line}:before:4",
+        f"{trial}:before:2",
+        f"{line}:after:3",
+        f"{trial}:after:2",
+    ):
+        at = f"gapclose.{death}"
         assert finished(command("tune", config, "--out", killed, KILL_AT=at))[0] == -signal.SIGKILL
     code, err = here("tune", config, "--out", killed)
     assert code == 0, err
     assert (killed / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
-    assert Run.open(killed).state["reopened"] == run.state["reopened"]
+    assert reopened(killed) == reopened(unbroken)

@@ -16,10 +16,12 @@ from gapclose.generators.images import write_pngs
 from gapclose.generators.pond.renderer import CLASSES as TEN
 from gapclose.generators.pond.renderer import COLORS, write_real
 from gapclose.generators.recipe import Draw
-from gapclose.loop import tuning as controller
-from gapclose.loop.run.run import Run
+from gapclose.loop import session, tuning
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.schedule.cost_model import PROBE_SECONDS
 from gapclose.loop.schedule.reserve import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
+from gapclose.loop.work import confirmation, trials
+from gapclose.loop.work.diagnostics import Diagnostics
 
 CLASSES = ("frog", "bird", "cat", "dog")
 BUDGET = 4 * 3600.0  # of which baselines take 4,000 s
@@ -89,18 +91,26 @@ IMAGE = 0.028  # and to draw an image
 def machine(clock: Clock, *, slower: float) -> Iterator[None]:
     """What does not draw takes its time too, as on the idle cores it was measured on or slower."""
 
-    def takes(name: str, seconds: float) -> Any:
-        real = getattr(controller, name)
+    def takes(holder: Any, name: str, seconds: float) -> Any:
+        real = getattr(holder, name)
 
         def wrapped(*args: Any, **options: Any) -> Any:
             clock.now += slower * seconds
             return real(*args, **options)
 
-        return patch.object(controller, name, wrapped)
+        return patch.object(holder, name, wrapped)
+
+    def probed(holder: Any) -> Any:
+        return patch.object(holder, "probe", lambda: slower * PROBE_SECONDS)
 
     closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(TEN)
-    probed = patch.object(controller, "probe", lambda: slower * PROBE_SECONDS)
-    with takes("open_gallery", STARTING), takes("clusters_of", closing), probed:
+    with (
+        takes(tuning, "open_real_data", STARTING),
+        takes(Diagnostics, "run", closing),
+        probed(session),
+        probed(trials),
+        probed(confirmation),
+    ):
         yield
 
 

@@ -11,8 +11,8 @@ import pytest
 from rig import here, written
 
 from gapclose.generators.pond.renderer import write_real
+from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.run import Run
 
 WORLD = """
 from slow_pond import SlowPond

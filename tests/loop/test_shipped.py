@@ -8,7 +8,7 @@ import pytest
 from rig import here
 
 from gapclose.generators.registry import POND
-from gapclose.loop.run.run import Run
+from gapclose.loop.report.run_view import Run
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-from gapclose.loop import tuning as controller
 from gapclose.loop.config.schema import parse_config
+from gapclose.loop.session import Session
+from gapclose.loop.tuning import tune
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 ASK = """
@@ -86,7 +87,7 @@ def test_while_it_tunes_blas_has_one_thread_and_gives_the_others_back(
 
     seen: list[int] = []
     before = blas()
-    monkeypatch.setattr(controller, "_Tuning", noted)
+    monkeypatch.setattr(Session, "open", noted)
     config = parse_config(
         {
             "real": {"kind": "pond", "per_class": 40},
@@ -96,7 +97,7 @@ def test_while_it_tunes_blas_has_one_thread_and_gives_the_others_back(
         }
     )
     with pytest.raises(StoppedError):
-        controller.tune(config, out=tmp_path / "run")
+        tune(config, out=tmp_path / "run")
     assert seen
     assert {*seen} == {1}
     assert blas() == before

@@ -159,7 +159,7 @@ def make_run(
                 "effective": 1 / sum(w * w for _, w in mixture_of(source)),
             }
             for trial in trials:
-                run.append_trial(trial)
+                run.append_line("trials.jsonl", trial)
     clusters = [] if closed else _clusters(samples, names.get("frog", "frog"), words=words)
     run.write_samples(samples)
     save_file({"xy": np.asarray(xy, np.float32).reshape(-1, 2)}, path / "projection.safetensors")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.gap import Floor
+from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.schema import parse_config
@@ -108,8 +108,7 @@ def make_search(
         space=space,
         bank=AtomBank(kernel=kernel, real=real),
         prior={} if blind else even | ({"color": dict(prior)} if prior else {}),
-        floor=floor.floor_p95(n_real=len(real), n_synthetic=confirm_images),
-        baseline_floor=floor.floor_p95(n_real=len(real), n_synthetic=baseline_images),
+        floor_at=lambda n: floor.floor_p95(n_real=len(real), n_synthetic=n),
         images_per_trial=images_per_trial,
         confirm_images=confirm_images,
         baseline_images=baseline_images,

@@ -21,7 +21,7 @@ import yaml
 
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.cli import main
-from gapclose.loop.schedule.budget import Budget
+from gapclose.loop.session import Stopwatch
 
 HERE = Path(__file__).parent
 
@@ -103,7 +103,7 @@ def by_clock(clock: Clock, *words: object, **environment: str) -> tuple[int, str
     with (
         patch.object(slow_pond, "time", SimpleNamespace(sleep=clock.sleep)),
         patch("time.perf_counter", clock),
-        patch("gapclose.loop.tuning.Budget", partial(Budget, now=clock)),
+        patch("gapclose.loop.tuning.Stopwatch", partial(Stopwatch, now=clock)),
     ):
         return here(*words, **environment)
 

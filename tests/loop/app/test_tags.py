@@ -14,7 +14,7 @@ from apart import MONGOD, run_apart
 from make_run import make_run
 
 from gapclose.loop.export import export
-from gapclose.loop.run.folder import RunDamagedError
+from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.run.tags import pulled_tags, read_tags, write_tags
 
 TAG = """

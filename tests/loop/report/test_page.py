@@ -18,15 +18,13 @@ from jinja2 import nodes
 from make_run import add_findings, make_run
 
 from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.config.storage_url import masked
 from gapclose.loop.report import page as report
 from gapclose.loop.report.findings import findings
 from gapclose.loop.report.page import _tried, write_report
 from gapclose.loop.report.text import (
-    LIMIT_REACHED,
-    OUT_OF_BUDGET,
     chance,
     first_sentence,
-    masked,
     mattered,
     number,
     percent,
@@ -34,7 +32,8 @@ from gapclose.loop.report.text import (
     seconds,
     spread,
 )
-from gapclose.loop.run.folder import RunDamagedError
+from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.search.class_search import Mixture
 
 NASTY = '<b>frog & "co" \'蛙'
@@ -140,16 +139,19 @@ def test_a_run_that_came_no_further_than_its_baselines_says_so() -> None:
 @pytest.mark.parametrize(
     ("stage", "why", "tried"),
     [
-        ("settings", OUT_OF_BUDGET, False),
-        ("settings", LIMIT_REACHED, False),
-        ("joint", LIMIT_REACHED, True),
-        ("screen", OUT_OF_BUDGET, True),
-        ("baseline", "closed from the start", True),
+        ("settings", StopReason.OUT_OF_BUDGET, False),
+        ("settings", StopReason.TOO_LITTLE_TIME, False),
+        ("settings", StopReason.LIMIT, False),
+        ("joint", StopReason.LIMIT, True),
+        ("screen", StopReason.OUT_OF_BUDGET, True),
+        ("baseline", StopReason.CLOSED_FROM_START, True),
     ],
 )
-def test_a_run_was_tried_once_it_came_to_whole_recipes(stage: str, why: str, tried: bool) -> None:
+def test_a_run_was_tried_once_it_came_to_whole_recipes(
+    stage: str, why: StopReason, tried: bool
+) -> None:
     trials = [{"stage": "baseline"}, {"stage": stage}]
-    assert _tried({"stopped": {"frog": why}}, trials) == tried
+    assert _tried({"stop_reasons": {"frog": str(why)}}, trials) == tried
 
 
 def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:

@@ -9,12 +9,11 @@ from rich.console import Console
 
 from gapclose.loop.report.progress import (
     JsonReporter,
-    Reporter,
-    SilentReporter,
     TerminalReporter,
     make_reporter,
     spoken_seconds,
 )
+from gapclose.loop.run.reporter import Reporter, SilentReporter
 
 
 def test_off_a_terminal_each_event_is_one_json_line() -> None:

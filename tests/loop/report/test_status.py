@@ -55,9 +55,11 @@ def test_trials_are_counted_from_their_log_and_not_from_the_state(run: RunDir) -
             },
         },
     )
-    run.append_trial(trial("frog", 0, images_total=8))
-    run.append_trial(trial("frog", 1, images_total=16, state="fail", mixture_gap=None))
-    run.append_trial(trial("cat", 0, images_total=4, mixture_gap=0.3))
+    run.append_line("trials.jsonl", trial("frog", 0, images_total=8))
+    run.append_line(
+        "trials.jsonl", trial("frog", 1, images_total=16, state="fail", mixture_gap=None)
+    )
+    run.append_line("trials.jsonl", trial("cat", 0, images_total=4, mixture_gap=0.3))
     status = read_status(run.path)
     frog, ship, cat = status.classes
     assert (frog.name, frog.trials, frog.failed, frog.images) == ("frog", 2, 1, 16)

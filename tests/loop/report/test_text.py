@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gapclose.loop.report.text import STATES, first_sentence, meaning, state_of, verdict
+from gapclose.loop.report.text import STATES, first_sentence, in_short, meaning, state_of, verdict
 
 OPEN = {"closed": False, "ratio": 9.0, "effect": 0.1}
 BELOW = {"closed": False, "ratio": 0.6, "effect": 0.01}
@@ -79,3 +79,11 @@ def test_a_class_that_lost_its_features_in_tuning_is_not_called_closed() -> None
         SAME | {"name": "frog", "before": before | {"effect": 0.01}},
     ]
     assert "1 is still open, 1 cannot be told." in first_sentence(told, tuned=True)
+
+
+def test_classes_that_stopped_for_one_reason_are_named_together() -> None:
+    assert in_short({"frog": "no gain", "cat": "the budget is out", "dog": "no gain"}) == (
+        "frog, dog: no gain; cat: the budget is out"
+    )
+    many = {f"c{i}": "the budget is out" for i in range(7)}
+    assert in_short(many) == "c0, c1, c2, c3, c4 and 2 more: the budget is out"

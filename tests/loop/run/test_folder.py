@@ -15,15 +15,8 @@ import numpy as np
 import pytest
 
 from gapclose.loop.config.schema import ConfigError, RunConfig, load_config, parse_config
-from gapclose.loop.run.folder import (
-    RunBusyError,
-    RunDamagedError,
-    RunDir,
-    RunMismatchError,
-    UnwritableError,
-    write_bytes,
-    write_text,
-)
+from gapclose.loop.run.files import RunDamagedError, UnwritableError, write_bytes, write_text
+from gapclose.loop.run.folder import RunBusyError, RunDir, RunMismatchError
 from gapclose.loop.search.optuna_record import open_study_file
 
 
@@ -92,7 +85,7 @@ def test_a_new_run_whose_input_is_refused_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(ConfigError), RunDir.create(tmp_path / "r", make()).writing():
         raise ConfigError("wrong")
     tried, drawn = (RunDir.create(tmp_path / name, make()) for name in ("tried", "drawn"))
-    tried.append_trial({"number": 0})
+    tried.append_line("trials.jsonl", {"number": 0})
     (drawn.path / "images").mkdir()
     for kept in (tried, drawn):
         with pytest.raises(ConfigError), kept.writing():
@@ -155,22 +148,22 @@ def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(run: RunDi
 
 
 def test_a_torn_line_is_ignored_by_readers_and_cut_by_writers(run: RunDir) -> None:
-    run.append_trial({"number": 0})
+    run.append_line("trials.jsonl", {"number": 0})
     file = run.path / "trials.jsonl"
     with file.open("ab") as f:
         f.write(b'{"number": 1, "ga')
     assert run.trials() == [{"number": 0}]
     assert file.read_bytes().endswith(b"ga")
     with run.lock():
-        run.append_trial({"number": 1})
+        run.append_line("trials.jsonl", {"number": 1})
     assert [row["number"] for row in run.trials()] == [0, 1]
 
 
 @pytest.mark.parametrize("cut", range(0, 24, 3))
 def test_wherever_a_line_is_torn_the_lines_before_it_stay(run: RunDir, cut: int) -> None:
-    run.append_trial({"number": 0})
+    run.append_line("trials.jsonl", {"number": 0})
     whole = (run.path / "trials.jsonl").read_bytes()
-    run.append_trial({"number": 1, "x": "äöü"})
+    run.append_line("trials.jsonl", {"number": 1, "x": "äöü"})
     os.truncate(run.path / "trials.jsonl", len(whole) + cut)
     with run.lock():
         assert [row["number"] for row in run.trials()] == [0]
@@ -279,7 +272,7 @@ from gapclose.loop.run.folder import RunDir
 run = RunDir(sys.argv[1])
 with run.lock():
     for number in range(100000):
-        run.append_trial({"number": number, "text": "x" * 200})
+        run.append_line("trials.jsonl", {"number": number, "text": "x" * 200})
         run.write_json("state.json", {"number": number, "text": "y" * 2000})
         print(number, flush=True)
 """
@@ -338,25 +331,25 @@ def test_errors_that_cannot_be_logged_cost_nothing(
     run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run.path / "errors.log").mkdir()
-    run.append_error("a trial failed")
+    run.log_error("a trial failed", ValueError("why"))
     assert "errors.log: cannot be written: Is a directory" in caplog.text
 
 
 def test_a_line_that_the_disk_has_no_room_for_does_not_count(run: RunDir) -> None:
-    run.append_trial({"number": 0})
+    run.append_line("trials.jsonl", {"number": 0})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (run.path / "trials.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))
     try:
         with pytest.raises(UnwritableError, match=r"trials\.jsonl: cannot be written: File too"):
-            run.append_trial({"number": 1})
+            run.append_line("trials.jsonl", {"number": 1})
         with pytest.raises(UnwritableError, match=r"big\.json: cannot be written: .*ulimit -f"):
             run.write_json("big.json", list(range(99)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (run.path / "trials.jsonl").stat().st_size > size  # torn
     with run.writing():
-        run.append_trial({"number": 1})
+        run.append_line("trials.jsonl", {"number": 1})
     assert [row["number"] for row in run.trials()] == [0, 1]
     assert not list(run.path.glob(".*"))
 

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import modes
 import numpy as np
 import pytest
+from histories import class_state, limits, new_class
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gapclose.loop.config.schema import TuneConfig
-from gapclose.loop.schedule.budget import MOST_SETTINGS, Budget
-from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.budget import (
+    MOST_SETTINGS,
+    Limits,
+    batch_images,
+    pick,
+    settings_trials,
+)
+from gapclose.loop.search.class_search import MOST_BATCH
+from gapclose.loop.session import Stopwatch
 
 
 class Clock:
@@ -19,51 +30,51 @@ class Clock:
         return self.now
 
 
-def make_budget(used_before: float = 0.0, **limits: Any) -> tuple[Budget, Clock]:
-    clock = Clock()
-    config = TuneConfig.model_validate({"budget": None} | limits)
-    return Budget(limits=config, used_before=used_before, now=clock), clock
+def open_class(gap: float, **facts: Any) -> ClassState:
+    return class_state(**{"trials": 3, "gap": gap} | facts)
 
 
-def search(**state: Any) -> ClassSearch:
-    made = modes.make_search(
-        modes.mixed({"brown": 1.0}, 40, np.random.default_rng(0)), images_per_trial=8
-    )
-    for name, value in state.items():
-        setattr(made, name, value)
-    return made
-
-
-def open_class(gap: float, **state: Any) -> ClassSearch:
-    return search(
-        number=3, baseline_gap=gap, best_gap=gap, floor=0.01, baseline_floor=0.01, **state
-    )
+def picked(
+    classes: Mapping[str, ClassState], allowed: Limits | None = None, **seconds: float
+) -> str | None:
+    allowed = limits(classes, trials=50) if allowed is None else allowed
+    return pick([*classes], classes, allowed, seconds=seconds)
 
 
 def test_time_adds_up_over_sessions() -> None:
-    budget, clock = make_budget(budget="10m", used_before=60.0)
+    clock = Clock()
+    watch = Stopwatch(used_before=60.0, now=clock)
     clock.now += 40
-    assert budget.used == 100
-    assert budget.left == 500
-    assert make_budget(trials=3)[0].left == float("inf")
+    assert watch.used == 100
+    assert limits("a", budget="10m").left(watch.used) == 500
+    assert limits("a", trials=3).left(watch.used) == float("inf")
 
 
 def test_only_time_makes_the_clock_decide() -> None:
-    assert make_budget(budget="1m")[0].by_clock
-    assert not make_budget(budget="1m", trials=3)[0].by_clock
-    assert not make_budget(images=300)[0].by_clock
+    assert limits("a", budget="1m").by_clock
+    assert not limits("a", budget="1m", trials=3).by_clock
+    assert not limits("a", images=300).by_clock
 
 
 def test_limits_are_per_class() -> None:
-    budget, _ = make_budget(trials=3, images=200)
-    assert not budget.spent(search(number=2, images=199))
-    assert budget.spent(search(number=3, images=0))
-    assert budget.spent(search(number=1, images=200))
-    assert not make_budget(budget="1s")[0].spent(search(number=99, images=10**6))
+    few = limits("a", trials=3, images=200)
+    assert not few.spent(class_state(trials=2, images=199))
+    assert few.spent(class_state(trials=3, images=0))
+    assert few.spent(class_state(trials=1, images=200))
+    assert not limits("a", budget="1s").spent(class_state(trials=99, images=10**6))
+
+
+def settings(
+    allowed: Limits, *, used: float = 0.0, trials: int = 0, kept: float = 60.0, **ask: Any
+) -> int:
+    """Settings trials of a class of eight that share what time is left but what is kept back."""
+    shown = {"trial_seconds": 2.0, "open_classes": 8} | ask
+    time = allowed.left(used) - kept
+    return settings_trials(class_state(trials=trials), allowed, time=time, **shown)
 
 
 @pytest.mark.parametrize(
-    ("limits", "trials"),
+    ("few", "trials"),
     [
         ({"trials": 4}, 2),  # some must be left for whole recipes
         ({"trials": 9}, 4),
@@ -75,92 +86,127 @@ def test_limits_are_per_class() -> None:
         ({"images": 10}, 1),
     ],
 )
-def test_settings_get_a_share_of_the_trials(limits: dict[str, int], trials: int) -> None:
-    budget, clock = make_budget(**{"budget": "8h"} | limits)
-    for seconds in (0.1, 4.0):  # the clock is not asked
-        clock.now += seconds
-        wanted = budget.settings_trials(
-            search(), trial_seconds=seconds, open_classes=3, reserve=50.0
-        )
-        assert wanted == trials
+def test_settings_get_a_share_of_the_trials(few: dict[str, int], trials: int) -> None:
+    allowed = limits("a", **{"budget": "8h"} | few)
+    for seconds, used in ((0.1, 0.1), (4.0, 4.1)):  # the clock is not asked
+        ask = {"used": used, "trial_seconds": seconds, "open_classes": 3, "kept": 50.0}
+        assert settings(allowed, **ask) == trials
 
 
 def test_a_loose_limit_gives_settings_no_more_than_there_is_time_for() -> None:
-    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 8, "reserve": 60.0}
     for loose in ({"trials": 1000}, {"images": 4000}):
-        budget, _ = make_budget(budget="5m", **loose)
-        assert budget.settings_trials(search(), **ask) == 5  # (300 - 60) / 2 / 8 / 3
-    budget, _ = make_budget(budget="8h", trials=21)
-    assert budget.settings_trials(search(), **ask) == 7  # the limit ends it long before
-    budget, clock = make_budget(budget="10m", trials=21)
-    clock.now += 300  # a class that is late, but not so late that time would end it
-    assert budget.settings_trials(search(number=8), **ask) == 7
+        assert settings(limits("a", budget="5m", **loose)) == 5  # (300 - 60) / 2 / 8 / 3
+    assert settings(limits("a", budget="8h", trials=21)) == 7  # the limit ends it long before
+    # A class that is late, but not so late that time would end it.
+    assert settings(limits("a", budget="10m", trials=21), used=300.0, trials=8) == 7
 
 
 def test_by_the_clock_settings_get_a_share_of_the_time_left() -> None:
-    budget, clock = make_budget(budget="10m")
-    ask: dict[str, Any] = {"trial_seconds": 2.0, "open_classes": 12, "reserve": 60.0}
-    found = []
-    for _ in range(3):
-        found.append(budget.settings_trials(search(), **ask))
-        clock.now += 120
+    allowed = limits("a", budget="10m")
+    found = [settings(allowed, used=used, open_classes=12) for used in (0.0, 120.0, 240.0)]
     assert found == [7, 5, 4]  # (600 - 60) / 2 / 12 / 3, and never under four
-    few, _ = make_budget(budget="8h")
-    assert few.settings_trials(search(), **ask) == MOST_SETTINGS
+    assert settings(limits("a", budget="8h"), open_classes=12) == MOST_SETTINGS
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "budget": st.floats(1, 1e5),
+            "trials": st.integers(1, 2000),
+            "images": st.integers(1, 10**5),
+        },
+    ).filter(bool),
+    st.floats(-1e4, 1e5),
+    st.floats(0, 1e4),
+    st.integers(0, 20),
+    st.integers(0, 500),
+)
+def test_settings_get_one_trial_at_least_and_never_more_than_half_of_a_limit(
+    ends: dict[str, Any], time: float, seconds: float, classes: int, trials: int
+) -> None:
+    allowed = limits("a", **ends)
+    wanted = settings_trials(
+        class_state(trials=trials),
+        allowed,
+        time=time,
+        trial_seconds=seconds,
+        open_classes=classes,
+    )
+    assert 1 <= wanted <= MOST_SETTINGS
+    if "trials" in ends:
+        assert wanted <= max(1, ends["trials"] // 2)
+
+
+def test_a_mixture_gets_the_images_that_there_is_time_for_where_time_ends_the_search() -> None:
+    allowed = limits("a", budget="8h", images_per_trial=8)
+    ask = {"trial_seconds": 16.0}
+    assert batch_images(allowed, time=100.0, **ask) == 50  # two seconds an image
+    assert batch_images(allowed, time=3.0, **ask) == 8
+    assert batch_images(allowed, time=-60.0, **ask) == 8
+    assert batch_images(allowed, time=10.0**9, **ask) == MOST_BATCH  # a trial's block of seeds
+    for few in ({"trials": 50}, {"images": 900}, {"trials": 50, "budget": "8h"}):
+        assert batch_images(limits("a", **few), time=100.0, **ask) is None
 
 
 def test_baselines_come_first_in_order_then_the_widest_gap() -> None:
-    budget, _ = make_budget(trials=50)
-    assert budget.pick({"a": open_class(5.0), "b": search(), "c": search()}) == "b"
+    assert picked({"a": open_class(5.0), "b": new_class(), "c": new_class()}) == "b"
     classes = {"a": open_class(0.2), "b": open_class(0.6), "c": open_class(0.4)}
-    assert budget.pick(classes) == "b"
+    assert picked(classes) == "b"
     # A class that gains nothing fades behind one that is nearer to done.
-    classes["b"].since_gain = 5
-    assert budget.pick(classes) == "c"
+    assert picked(classes | {"b": open_class(0.6, since_gain=5)}) == "c"
+
+
+def test_then_what_a_person_put_first_whatever_there_is_to_gain_elsewhere() -> None:
+    first = open_class(0.0, pending=True, closed=True)
+    assert picked({"a": open_class(5.0), "b": first}) == "b"
+    assert picked({"a": new_class(), "b": first}) == "a"
+
+
+def test_only_candidates_get_a_trial_in_their_order() -> None:
+    classes = {"a": new_class(), "b": open_class(0.6), "c": open_class(0.6), "d": new_class()}
+    allowed = limits(classes, trials=50)
+    for names, first in ((["c", "b"], "c"), (["b", "c"], "b"), (["b", "d", "a"], "d"), ([], None)):
+        assert pick(names, classes, allowed, seconds={}) == first
 
 
 def test_the_gap_is_weighed_in_floors() -> None:
-    noisy = open_class(0.6)
-    noisy.floor = 0.3
-    budget, _ = make_budget(trials=50)
-    assert budget.pick({"noisy": noisy, "quiet": open_class(0.1)}) == "quiet"
+    classes = {"noisy": open_class(0.6), "quiet": open_class(0.1)}
+    assert picked(classes, limits(classes, floors={"noisy": 0.3, "quiet": 0.01})) == "quiet"
 
 
 def test_no_class_falls_behind_a_quarter_of_an_even_share() -> None:
-    budget, _ = make_budget(trials=500)
-    classes = {
-        name: open_class(gap) for name, gap in {"a": 0.6, "b": 0.4, "c": 0.06, "d": 0.03}.items()
-    }
+    gaps = {"a": 0.6, "b": 0.4, "c": 0.06, "d": 0.03}
+    classes = {name: open_class(gap) for name, gap in gaps.items()}
+    allowed = limits(classes, trials=500)
     for _ in range(200):
-        name = budget.pick(classes)
+        name = picked(classes, allowed)
         assert name is not None
-        classes[name].number += 1
-        classes[name].baseline_gap *= 0.97
-    assert min(search.number for search in classes.values()) >= 12
-    assert classes["a"].number > classes["d"].number
+        gaps[name] *= 0.97
+        classes[name] = open_class(gaps[name], trials=classes[name].trials + 1)
+    assert min(cls.trials for cls in classes.values()) >= 12
+    assert classes["a"].trials > classes["d"].trials
     # A budget of a few trials a class is not spread thin.
-    few = {"a": open_class(0.6), "b": open_class(0.1)}
-    few["a"].number, few["b"].number = 20, 1
-    assert budget.pick(few) == "a"
+    assert picked({"a": open_class(0.6, trials=20), "b": open_class(0.1, trials=1)}) == "a"
 
 
 def test_what_was_measured_counts_as_the_gap() -> None:
-    budget, _ = make_budget(trials=50)
-    measured = open_class(0.6, measured_gap=0.1)
-    assert budget.pick({"measured": measured, "b": open_class(0.2)}) == "b"
-    assert budget.pick({"measured": measured, "b": open_class(0.05)}) == "measured"
+    """A search that has measured its mixture believes no other figure (see `expected`)."""
+    measured = open_class(0.1, baseline_gap=0.6)
+    assert picked({"measured": measured, "b": open_class(0.2)}) == "b"
+    assert picked({"measured": measured, "b": open_class(0.05)}) == "measured"
 
 
 def test_before_that_what_its_weights_leave_counts() -> None:
     # Of two baselines as far off, the class that prompts have mended already waits.
-    mended, stuck = (
-        modes.make_search(
+    searches = {
+        name: modes.make_search(
             modes.rows_of("brown", 60, np.random.default_rng(0)), images_per_trial=8, seed=seed
         )
-        for seed in range(2)
-    )
-    for its in (mended, stuck):
-        for word in ("brown", "gray") if its is mended else ("red", "gray"):
+        for seed, name in enumerate(("mended", "stuck"))
+    }
+    for name, its in searches.items():
+        for word in ("brown", "gray") if name == "mended" else ("red", "gray"):
             if not its.has_baseline:
                 first = its.propose(settings_trials=4)
                 its.absorb(first, modes.generate(first))
@@ -168,28 +214,35 @@ def test_before_that_what_its_weights_leave_counts() -> None:
             proposal = its.propose(settings_trials=4)
             its.absorb(proposal, modes.generate(proposal))
         its.since_gain = 0
-    budget, _ = make_budget(trials=50)
-    assert mended.expected < 0.3 * stuck.expected
-    assert budget.pick({"mended": mended, "stuck": stuck}) == "stuck"
+    classes = {
+        name: ClassState(trials=3, progress=its.progress()) for name, its in searches.items()
+    }
+    mended, stuck = (its.progress for its in classes.values())
+    assert mended.expected < 0.3 * stuck.expected  # type: ignore[operator]
+    assert mended.gap == pytest.approx(stuck.gap, rel=0.2)  # of their baselines: nothing else is
+    assert picked(classes) == "stuck"
 
 
 def test_what_a_confirmation_saw_counts_as_the_gap() -> None:
-    budget, _ = make_budget(trials=50)
     hopeful = open_class(0.0, unseen_gap=0.5, reopened=True)
-    assert budget.pick({"narrow": open_class(0.2), "hopeful": hopeful}) == "hopeful"
+    assert picked({"narrow": open_class(0.2), "hopeful": hopeful}) == "hopeful"
 
 
 def test_where_time_ends_the_run_a_gain_is_weighed_against_what_it_takes() -> None:
     classes = {"slow": open_class(0.3), "fast": open_class(0.2)}
     seconds = {"slow": 5.0, "fast": 2.0}
-    assert make_budget(budget="1h")[0].pick(classes, seconds=seconds) == "fast"
-    assert make_budget(trials=50)[0].pick(classes, seconds=seconds) == "slow"  # no clock is read
+    assert picked(classes, limits(classes, budget="1h"), **seconds) == "fast"
+    # No clock is read.
+    assert picked(classes, limits(classes, trials=50), **seconds) == "slow"
 
 
 def test_nobody_wants_a_trial() -> None:
-    budget, _ = make_budget(trials=3)
-    closed = search(number=1, baseline_gap=0.001, floor=0.01, baseline_floor=0.01)
-    spent = open_class(0.9)
-    broken = search(number=2, failures=3)
-    assert budget.pick({"closed": closed, "spent": spent, "broken": broken}) is None
-    assert budget.pick({}) is None
+    allowed = limits(("closed", "spent", "broken"), trials=3)
+    closed = class_state(trials=1, gap=0.001, evidence=1, closed_from_start=True)
+    broken = class_state(trials=2, failures=3)
+    classes = {"closed": closed, "spent": open_class(0.9), "broken": broken}
+    assert picked(classes, allowed) is None
+    assert picked({}) is None
+    for name in classes:  # each for a reason of its own
+        going = class_state(trials=2)
+        assert picked(classes | {name: going}, allowed) == name

@@ -15,17 +15,17 @@ from gapclose.loop.schedule.reserve import (
     reopen_candidates,
 )
 
-LOOK = 100.0
+CONFIRM = 100.0
 CLOSING = 16.0 + 2 * 3.3
 
 
 def standing(name: str = "frog", **facts: float | bool) -> ClassProgress:
-    shown = {"gap": 3.0, "look": LOOK, "tried": True, "new": True} | facts
+    shown = {"gap": 3.0, "seconds": CONFIRM, "tried": True, "new": True} | facts
     return ClassProgress(name=name, **shown)  # type: ignore[arg-type]
 
 
 def reserve(due: Sequence[ClassProgress]) -> float:
-    return confirmation_reserve(due, reading=0.0, classes=2)
+    return confirmation_reserve(due, classes=2)
 
 
 standings = st.lists(
@@ -33,7 +33,7 @@ standings = st.lists(
         ClassProgress,
         name=st.text("abc", min_size=3, max_size=9),
         gap=st.floats(0, 50),
-        look=st.floats(1, 300),
+        seconds=st.floats(1, 300),
         tried=st.booleans(),
         new=st.booleans(),
     ),
@@ -42,14 +42,20 @@ standings = st.lists(
 )
 
 
-def test_with_nothing_due_the_report_is_kept_time_for_and_what_rests_is_read() -> None:
+def test_with_nothing_due_the_report_is_kept_time_for() -> None:
     assert reserve([]) == pytest.approx(CLOSING)
-    assert confirmation_reserve([], reading=5.0, classes=2) == pytest.approx(CLOSING + 5.0)
 
 
-def test_on_a_slow_machine_the_report_takes_longer_and_looks_are_measured_as_they_are() -> None:
-    slow = confirmation_reserve([standing()], reading=5.0, classes=2, slowness=3.0)
-    assert slow == pytest.approx(3 * CLOSING + 1.15 * LOOK + 5.0)
+def test_on_a_slow_machine_the_report_takes_longer_and_confirmations_as_measured() -> None:
+    slow = confirmation_reserve([standing()], classes=2, slowness=3.0)
+    assert slow == pytest.approx(3 * CLOSING + 1.15 * CONFIRM)
+
+
+def test_the_report_takes_no_more_than_its_share_of_the_budget() -> None:
+    """Or a very slow machine would try nothing."""
+    told = confirmation_reserve([standing()], classes=2, slowness=9.0, budget=50.0)
+    assert told == pytest.approx(0.6 * 50.0 + 1.15 * CONFIRM)
+    assert confirmation_reserve([], classes=2, budget=50.0) == pytest.approx(CLOSING)
 
 
 def images(**facts: float | None) -> int:
@@ -85,37 +91,41 @@ def test_what_is_above_the_fewest_takes_no_more_than_its_share(
         assert size * seconds * classes <= share * (left - reserve) * (1 + 1e-9)
 
 
-def test_a_look_may_take_a_little_longer_than_trials_told() -> None:
-    assert reserve([standing("frog")]) == pytest.approx(CLOSING + 1.15 * LOOK)
-    assert reserve([standing("frog"), standing("ship")]) == pytest.approx(CLOSING + 2.3 * LOOK)
+def test_a_confirmation_may_take_a_little_longer_than_trials_told() -> None:
+    assert reserve([standing("frog")]) == pytest.approx(CLOSING + 1.15 * CONFIRM)
+    assert reserve([standing("frog"), standing("ship")]) == pytest.approx(CLOSING + 2.3 * CONFIRM)
 
 
 def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
     untried = [standing(name, tried=False, new=False) for name in ("cat", "dog", "cow")]
     assert reserve(untried) == reserve(untried[:1]) == reserve([standing()])
-    slow = standing("cow", tried=False, new=False, look=3 * LOOK)
+    slow = standing("cow", tried=False, new=False, seconds=3 * CONFIRM)
     assert reserve([*untried[:2], slow]) == reserve([slow]) > 2 * reserve(untried)
 
 
 @given(standings)
-def test_time_kept_back_is_enough_for_all_looks(due: list[ClassProgress]) -> None:
-    needed = sum(s.look for s in due if s.tried)
+def test_time_kept_back_is_enough_for_all_confirmations(due: list[ClassProgress]) -> None:
+    needed = sum(s.seconds for s in due if s.tried)
     assert reserve(due) >= CLOSING + needed - 1e-6
 
 
-def test_what_is_nearly_closed_is_looked_at_first_and_what_has_nothing_new_last() -> None:
-    looks = [
+def test_what_is_nearly_closed_is_confirmed_first_and_what_has_nothing_new_last() -> None:
+    due = [
         standing("told to go on", new=False, gap=0.1),
         standing("far", gap=9.0),
         standing("near", gap=0.2),
         standing("untried", tried=False, new=False),
     ]
-    order = [s.name for s in sorted(looks, key=lambda s: s.turn)]
+    order = [s.name for s in sorted(due, key=lambda s: s.turn)]
     assert order == ["near", "far", "told to go on", "untried"]
 
 
 def test_the_worst_are_taken_up_and_one_that_does_not_fit_keeps_no_other_out() -> None:
-    worst, slow, mild = standing("a", gap=9), standing("b", gap=5, look=3 * LOOK), standing("c")
+    worst, slow, mild = (
+        standing("a", gap=9),
+        standing("b", gap=5, seconds=3 * CONFIRM),
+        standing("c"),
+    )
     held = [mild, slow, worst]
     all_of_them = 1.5 * reserve(held)
     assert reopen_candidates(held, [], left=all_of_them, reserve=reserve) == ["a", "b", "c"]

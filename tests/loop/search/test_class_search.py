@@ -12,8 +12,10 @@ import modes
 import numpy as np
 import pytest
 
-from gapclose.analysis.gap import MIN_CLOSED, mmd2
+from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.gap import mmd2
 from gapclose.generators.recipe import Camera
+from gapclose.loop.run.events import StopReason
 from gapclose.loop.search.class_search import FAILURES, FIRST_PROMPTS, GAIN, ClassSearch
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Proposal
@@ -55,7 +57,7 @@ def test_the_weights_of_a_known_mixture_are_found() -> None:
     real = modes.mixed(TRUTH, 300, np.random.default_rng(1))
     search = modes.make_search(real)
     done = run(search, 25)
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     assert done[-1].stage == "mixture"
     mixture = search.mixture()
     found = modes.weights_by_word(mixture.recipes, mixture.weights)
@@ -91,7 +93,7 @@ def test_where_the_baseline_is_real_nothing_is_searched() -> None:
             embeddings=modes.sampled(TRUTH, 100, rng), recipes=(0,) * 100, seeds=images.seeds
         )
         search.absorb(proposal, fresh)
-        if search.stopped() == "closed from the start":
+        if search.stopped() == StopReason.CLOSED_FROM_START:
             kept += 1
             assert search.mixture().recipes == (search.space.baseline,)
             assert search.mixture().weights == (1.0,)
@@ -265,7 +267,7 @@ def live(search: ClassSearch, trials: int, *, seed: int, broken: str, invalid: f
         before = len(events)
         why = search.stopped()
         if why is not None:
-            events.append(("mend", None) if "failures" in why else ("reopen", 0.1))
+            events.append(("mend", None) if why is StopReason.FAILURES else ("reopen", 0.1))
         elif rng.random() < 0.08:
             combinations = search.space.prompts()
             events.append(("point", [combinations[rng.integers(len(combinations))]]))
@@ -336,7 +338,7 @@ def test_three_failures_in_a_row_stop_a_class() -> None:
     for _ in range(FAILURES):
         assert search.stopped() is None
         search.absorb_failure(search.propose(settings_trials=4))
-    assert search.stopped() == "3 failures in a row"
+    assert search.stopped() == StopReason.FAILURES
     assert not search.reopen()
     assert search.mixture().recipes == (proposal.jobs[0][0],)
 
@@ -456,7 +458,7 @@ def test_a_class_that_ends_inside_its_screen_has_a_mixture() -> None:
     assert [p.stage for p in done] == ["baseline", "screen"]
     while search.stopped() is None:
         search.absorb_failure(search.propose(settings_trials=12))
-    assert search.stopped() == "3 failures in a row"
+    assert search.stopped() == StopReason.FAILURES
     assert sum(search.mixture().weights) == pytest.approx(1.0)
 
 
@@ -485,13 +487,13 @@ def test_an_open_class_never_rests(images: int) -> None:
 def test_a_closed_class_may_be_reopened_and_closes_again() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 200, np.random.default_rng(1)))
     run(search, 25)
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     number, evidence = search.number, search.evidence
     assert search.reopen(unseen_gap=0.3)
     assert search.unseen_gap == 0.3
     assert search.stopped() is None
     run(search, 60)
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     assert search.number > number
     assert search.evidence > evidence
 
@@ -511,7 +513,7 @@ def test_a_class_is_closed_by_as_many_images_as_a_confirmation_has(confirm_image
             measured = images + (measured if begun else 0)
         search.absorb(proposal, modes.generate(proposal))
         assert search.number < 200
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     assert measured >= max(confirm_images, MIN_CLOSED)
     assert search.gap <= 0.5 * search.floor
 
@@ -690,10 +692,10 @@ def test_a_closed_class_tries_what_a_person_pointed_at() -> None:
         prior={"brown": 0.9, "plain": 0.025, "gray": 0.025, "red": 0.025, "blue": 0.025},
     )
     run(search, 20)
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     search.prioritize([p for p in search.space.prompts() if p["color"] == "red"])
     assert search.stopped() is None
     proposal = search.propose(settings_trials=4)
     assert prompt_of(proposal) == "a red frog"
     search.absorb(proposal, modes.generate(proposal))
-    assert search.stopped() == "closed on the tune split"
+    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT

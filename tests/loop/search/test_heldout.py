@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.analysis.gap import MIN_CLOSED, Floor, mmd2
+from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.heldout import CERTAIN, CLOSED, Round

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 
 from gapclose.loop.config.schema import parse_config
-from gapclose.loop.run.folder import UnwritableError
+from gapclose.loop.run.files import UnwritableError
 from gapclose.loop.search.optuna_record import (
     Observation,
     OptunaRecord,

@@ -15,17 +15,14 @@ from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.image_folder import RealDataError, scan
 from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.schema import ConfigError, PondReal, RunConfig, parse_config
-from gapclose.loop.report.progress import SilentReporter
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.work.real_data import (
-    Part,
+    Fold,
     check_real,
-    compare_searched,
-    looked_before,
-    note_looked,
-    open_gallery,
+    compare_photos,
+    open_real_data,
     rendered_pond,
-    seen_before,
 )
 
 
@@ -47,51 +44,57 @@ def opened(
     folder: Path,
     classes: tuple[str, ...],
     *,
-    run: RunDir | None = None,
+    spent: dict[str, Any] | None = None,
     cuts: dict[str, int] | None = None,
+    tuned: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Any:
-    return open_gallery(
+    real, side, now = open_real_data(
         scan(folder),
         classes,
         config=config(folder, **changes),
         reporter=SilentReporter(),
-        looked=None if run is None else looked_before(run),
+        spent=spent,
         cuts=cuts,
+        tuned=tuned,
     )
+    if cuts is not None:
+        cuts |= now
+    return real, side
 
 
-def test_parts_are_disjoint_and_large_enough(photos: Path) -> None:
-    gallery, side = opened(photos, ("frog", "ship"), judge="pond-judge")
+def test_folds_are_disjoint_and_large_enough(photos: Path) -> None:
+    real_data, side = opened(photos, ("frog", "ship"), judge="pond-judge")
     assert (side.unreadable, side.invalid, side.repeats) == ((), (), ())
-    frog, ship = gallery["frog"], gallery["ship"]
-    sides = [frog.tune, *frog.parts]
+    frog, ship = real_data["frog"], real_data["ship"]
+    sides = [frog.tune, *frog.folds]
     paths = [path for side in sides for path in side.paths]
     assert len(paths) == len(set(paths)) == 450
-    assert len(frog.parts) == 2  # about 225 in the confirm split
-    assert all(len(part) >= 100 for part in frog.parts)
-    assert len(ship.parts) == 1  # too few to cut, used whole
-    assert len(ship.tune) + len(ship.parts[0]) == 60
+    assert len(frog.folds) == 2  # about 225 in the confirm split
+    assert all(len(part) >= 100 for part in frog.folds)
+    assert len(ship.folds) == 1  # too few to cut, used whole
+    assert len(ship.tune) + len(ship.folds[0]) == 60
     # Rows are those of their images, the judge's too.
-    part = frog.parts[1]
+    part = frog.folds[1]
     for name, rows in (("pond", part.rows), ("pond-judge", part.judge_rows)):
         fresh = make_embedder(name).embed([read_rgb(p) for p in part.paths[:3]])
         np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
 
 
-def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
+def test_photos_of_spent_folds_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
     write_real(tmp_path, per_class=640, classes=("frog",))
     later = sorted((tmp_path / "frog").iterdir())[:300]
     for path in later:
         path.rename(tmp_path / path.name)
 
-    def cut() -> tuple[Part, ...]:
-        parts: tuple[Part, ...] = opened(tmp_path, ("frog",), run=run)[0]["frog"].parts
-        return parts
+    spent: dict[str, Any] = {}
 
-    run = RunDir.create(tmp_path / "run", config(tmp_path))
+    def cut() -> tuple[Fold, ...]:
+        folds: tuple[Fold, ...] = opened(tmp_path, ("frog",), spent=spent)[0]["frog"].folds
+        return folds
+
     (before,) = cut()
-    note_looked(run, {"frog": [before]})
+    spent["frog"] = [before.photos]
     assert cut()[0].paths == before.paths
     assert len(cut()) == 1  # nothing came: nothing more to look at
     for path in later:
@@ -100,7 +103,7 @@ def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_pa
     assert seen.paths == before.paths
     assert len(second) >= 100
     assert not {*second.paths} & {*before.paths}
-    note_looked(run, {"frog": [seen, second]})
+    spent["frog"] = [seen.photos, second.photos]
     assert [part.paths for part in cut()] == [seen.paths, second.paths]
     for path in before.paths[20:]:
         path.unlink()
@@ -110,13 +113,11 @@ def test_photos_that_were_looked_at_stay_apart_from_those_that_came_since(tmp_pa
         cut()
 
 
-def test_a_look_changes_no_part_that_is_still_to_be_looked_at(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_an_evaluation_changes_no_fold_that_is_not_spent(photos: Path) -> None:
     def cut(looked: int) -> list[tuple[Path, ...]]:
-        run = RunDir.create(tmp_path / str(looked), config(photos))
-        note_looked(run, {"frog": opened(photos, ("frog",))[0]["frog"].parts[:looked]})
-        return [part.paths for part in opened(photos, ("frog",), run=run)[0]["frog"].parts]
+        folds = opened(photos, ("frog",))[0]["frog"].folds[:looked]
+        spent = {"frog": [fold.photos for fold in folds]}
+        return [fold.paths for fold in opened(photos, ("frog",), spent=spent)[0]["frog"].folds]
 
     assert len(cut(0)) == 2
     assert cut(0) == cut(1) == cut(2)
@@ -141,7 +142,7 @@ def test_the_split_follows_the_seed(photos: Path) -> None:
 def test_a_class_just_large_enough_can_be_scored_on_both_sides(tmp_path: Path, seed: int) -> None:
     write_real(tmp_path, per_class=42, seed=seed + 1, classes=("cat",))
     cat = opened(tmp_path, ("cat",))[0]["cat"]
-    assert min(len(cat.tune), len(cat.parts[0])) >= 20  # what a gap needs
+    assert min(len(cat.tune), len(cat.folds[0])) >= 20  # what a gap needs
 
 
 def test_photos_that_come_later_move_none_to_the_other_side(tmp_path: Path) -> None:
@@ -157,8 +158,8 @@ def test_photos_that_come_later_move_none_to_the_other_side(tmp_path: Path) -> N
         path.rename(photos / "frog" / path.name)
     after = opened(photos, ("frog",), cuts=cuts)[0]["frog"]
     assert set(before.tune.paths) <= set(after.tune.paths)
-    confirm = {path for part in after.parts for path in part.paths}
-    assert {path for part in before.parts for path in part.paths} <= confirm
+    confirm = {path for part in after.folds for path in part.paths}
+    assert {path for part in before.folds for path in part.paths} <= confirm
     forgot = opened(photos, ("frog",))[0]["frog"]
     assert not set(before.tune.paths) <= set(forgot.tune.paths)
 
@@ -181,10 +182,10 @@ def test_unreadable_images_do_not_count(tmp_path: Path) -> None:
     write_real(tmp_path, per_class=50, classes=("cat",))
     for name in sorted((tmp_path / "cat").iterdir())[:3]:
         name.write_bytes(b"no image")
-    gallery, side = opened(tmp_path, ("cat",))
+    real_data, side = opened(tmp_path, ("cat",))
     assert len(side.unreadable) == 3
     assert all(row["why"] for row in side.unreadable)
-    assert len(gallery["cat"].tune) + len(gallery["cat"].parts[0]) == 47
+    assert len(real_data["cat"].tune) + len(real_data["cat"].folds[0]) == 47
     for name in sorted((tmp_path / "cat").iterdir())[:12]:
         name.write_bytes(b"no image at all")
     with pytest.raises(RealDataError, match="38 readable images"):
@@ -225,12 +226,12 @@ def test_repeats_count_once_and_never_straddle_a_split(tmp_path: Path) -> None:
         shutil.copy(name, tmp_path / "cat" / f"copy-{number}.png")
         lit = np.clip(np.asarray(Image.open(name)) * 0.9 + 8, 0, 255).astype(np.uint8)
         Image.fromarray(lit).save(tmp_path / "cat" / f"lit-{number}.png")
-    gallery, side = opened(tmp_path, ("cat",))
-    cat = gallery["cat"]
+    real_data, side = opened(tmp_path, ("cat",))
+    cat = real_data["cat"]
     assert side.n_repeats("cat") == 120
     shown = [
         {re.sub(r"\D", "", path.stem).lstrip("0") for path in part.paths}
-        for part in (cat.tune, *cat.parts)
+        for part in (cat.tune, *cat.folds)
     ]
     assert set.intersection(*shown) == set(), "no photo is on both sides, in any of its files"
     assert len(set.union(*shown)) == 60
@@ -249,55 +250,50 @@ def test_too_many_repeats_leave_too_few(tmp_path: Path) -> None:
 
 def test_photos_that_come_and_go_between_sessions_are_told(tmp_path: Path) -> None:
     write_real(tmp_path / "photos", per_class=120, classes=("cat",))
-    run = RunDir(tmp_path / "run")
-    (tmp_path / "run").mkdir()
+    before: dict[str, Any] = {}
 
     def told() -> list[str]:
-        gallery, side = opened(tmp_path / "photos", ("cat",))
-        return compare_searched(run, gallery, side)
+        real, _ = opened(tmp_path / "photos", ("cat",))
+        said = compare_photos(real, before)
+        before.update({name: reference.tune.photos for name, reference in real.items()})
+        return said
 
     assert told() == []
     assert told() == [], "nothing has changed"
-    gallery, _ = opened(tmp_path / "photos", ("cat",))
-    before = len(gallery["cat"].tune)
-    for path in gallery["cat"].tune.paths[:4]:
+    real_data, _ = opened(tmp_path / "photos", ("cat",))
+    many = len(real_data["cat"].tune)
+    for path in real_data["cat"].tune.paths[:4]:
         path.unlink()
-    gallery["cat"].parts[0].paths[0].unlink()  # no photo of the search
+    real_data["cat"].folds[0].paths[0].unlink()  # no photo of the search
     (said,) = told()
     assert said.startswith("cat: 4 photos of the tune split were removed and 0 added since")
-    assert said.endswith(f"goes on with the {before - 4} there are now")
+    assert said.endswith(f"goes on with the {many - 4} there are now")
     assert told() == [], "it is said once"
     write_real(tmp_path / "more", per_class=40, classes=("cat",), seed=9)
     for path in (tmp_path / "more" / "cat").iterdir():
         shutil.copy(path, tmp_path / "photos" / "cat" / f"new-{path.name}")
     (said,) = told()
     assert said.startswith("cat: 0 photos of the tune split were removed and ")
-    gallery, _ = opened(tmp_path / "photos", ("cat",))
-    for path in gallery["cat"].tune.paths[10:]:
+    real_data, _ = opened(tmp_path / "photos", ("cat",))
+    for path in real_data["cat"].tune.paths[10:]:
         path.write_bytes(b"")
-    left = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
+    left, _ = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
     with pytest.raises(RealDataError, match="photos that this run was searching with are gone"):
-        compare_searched(run, *left)
+        compare_photos(left, before)
 
 
 def test_copies_that_come_later_move_no_photo(tmp_path: Path) -> None:
     write_real(tmp_path / "photos", per_class=120, classes=("cat",))
-    run = RunDir(tmp_path / "run")
-    (tmp_path / "run").mkdir()
+    tuned: dict[str, Any] = {}
+    spent: dict[str, Any] = {}
 
     def sides() -> tuple[set[str], set[str]]:
-        gallery, side = open_gallery(
-            scan(tmp_path / "photos"),
-            ("cat",),
-            config=config(tmp_path / "photos"),
-            reporter=SilentReporter(),
-            looked=looked_before(run),
-            seen=seen_before(run),
-        )
-        assert compare_searched(run, gallery, side) == []
-        note_looked(run, {"cat": gallery["cat"].parts})
-        confirm = {path.name for part in gallery["cat"].parts for path in part.paths}
-        return {path.name for path in gallery["cat"].tune.paths}, confirm
+        real, _ = opened(tmp_path / "photos", ("cat",), tuned=tuned, spent=spent)
+        cat = real["cat"]
+        assert compare_photos(real, tuned) == []
+        tuned["cat"], spent["cat"] = cat.tune.photos, [fold.photos for fold in cat.folds]
+        confirm = {path.name for fold in cat.folds for path in fold.paths}
+        return {path.name for path in cat.tune.paths}, confirm
 
     before = sides()
     for path in sorted((tmp_path / "photos" / "cat").iterdir()):

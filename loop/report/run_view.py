@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.run.folder import RunDir
 
 
@@ -30,7 +31,7 @@ class Run:
         Raises:
             ConfigError: It is none.
         """
-        return cls(RunDir.open(path).path)
+        return cls(open_run(path).path)
 
     @property
     def config(self) -> RunConfig:

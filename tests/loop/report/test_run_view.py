@@ -6,7 +6,7 @@ import pytest
 from make_run import make_run
 
 from gapclose.loop.config.schema import ConfigError
-from gapclose.loop.run.run import Run
+from gapclose.loop.report.run_view import Run
 
 
 def test_a_run_is_what_its_folder_says(tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""A class's row of gap.json, and what several classes' rows say together.
+
+`audit_embeddings` makes a row; audits and verdicts judge those of a run jointly, for q-values are
+of all its classes. It sees no embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from gapclose.analysis.attributes import AttributeGap, adjust
+from gapclose.analysis.significance import LEVEL, benjamini_hochberg
+
+__all__ = ["MIN_CLOSED", "ClassGap", "jointly", "with_q"]
+
+MIN_CLOSED = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassGap:
+    """One class's row of gap.json (schema 1), in its order; None is what was not computed.
+
+    Attributes:
+        name: the class.
+        n_real: readable real images, all of them, also where fewer entered the tests.
+        n_synthetic: the same of synthetic images.
+        gap: unbiased MMD^2, may be slightly negative; lower is better.
+        floor_p95: what the same estimator says of real against real at these sizes, 95th
+            percentile.
+        ratio: gap / floor_p95, to look at, never a test. None where the floor is 0.
+        effect: gap / (1 - mean kernel of two real images). None where real is one point.
+        detectable: the gap seen with 80 % power at these sizes.
+        p_value: by permutation, several kernels together (`two_sample`).
+        q_value: Benjamini-Hochberg over the run's scored classes (`with_q`); of a class alone, its
+            p-value.
+        closed: False if q <= 0.05, else None ("too few to tell") under 100 images a side, or where
+            every image of both sides has one embedding ("cannot be told"; `effect` is None), else
+            True.
+        confirmed: set after tuning, by confirmation.
+        auc: of a linear probe that tells the sides apart, cross-validated; 0.5 is none.
+        precision: share of synthetic images among real ones.
+        recall: share of real images that synthetic ones reach.
+        density: as precision, weighed by how many real images are near.
+        coverage: share of real images with a synthetic image near.
+        vendi_ratio: diversity of synthetic over real at one n.
+        label_agreement: share of synthetic images that a classifier takes for this class.
+        spectrum_gap: distance of the mean power spectra, over its real-real floor.
+        duplicates: synthetic images that are near-copies of real ones.
+        invalid: synthetic images that show nothing; counted, never scored.
+        judge: the same figures in the judge's embedding (`as_judge`).
+        attributes: words whose shares differ.
+        invalid_real: as `invalid`, of real images.
+        repeats: by side, images that repeat another one; left out.
+        stored: how the sides' files differ, and the gap without it; None if they do not.
+        witness: by side, the images most unlike the other one, most unlike first; of a class that
+            is open.
+        guards: precision, recall, density, coverage over real-real at one n.
+        reference: KID, FID and a CMMD-compatible figure, for comparison with other tools.
+        spectrum: frequency, real and synthetic mean log power.
+        zeroshot: per side, agreement and counts by label and confidence.
+        standard_error: of the gap, by the jackknife over images.
+        objections: what keeps a closed class from being confirmed, in words.
+        before: the same row for the baseline recipe, after tuning.
+    """
+
+    name: str
+    n_real: int
+    n_synthetic: int
+    gap: float
+    floor_p95: float
+    ratio: float | None
+    effect: float | None
+    detectable: float | None
+    p_value: float
+    q_value: float | None = None
+    closed: bool | None = None
+    confirmed: bool | None = None
+    auc: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    vendi_ratio: float | None = None
+    label_agreement: float | None = None
+    spectrum_gap: float | None = None
+    duplicates: int | None = None
+    invalid: int = 0
+    judge: Mapping[str, float | None] | None = None
+    attributes: tuple[AttributeGap, ...] | None = None
+    invalid_real: int = 0
+    repeats: Mapping[str, int] | None = None
+    stored: Mapping[str, Any] | None = None
+    witness: Mapping[str, Sequence[str]] | None = None
+    guards: Mapping[str, float] | None = None
+    reference: Mapping[str, float] | None = None
+    spectrum: Mapping[str, Sequence[float]] | None = None
+    zeroshot: Mapping[str, Any] | None = None
+    standard_error: float | None = None
+    objections: tuple[str, ...] = ()
+    before: ClassGap | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON: plain numbers, None if missing or not finite, `before` only if set."""
+        out: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "before":
+                if value is not None:
+                    out["before"] = value.to_json()
+            elif field.name == "attributes":
+                out["attributes"] = None if value is None else [row.to_json() for row in value]
+            else:
+                out[field.name] = _plain(value)
+        return out
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ClassGap:
+        """Read what `to_json` wrote."""
+        known = {field.name for field in fields(cls)}
+        read = {key: entry for key, entry in value.items() if key in known}
+        if read.get("before") is not None:
+            read["before"] = cls.from_json(read["before"])
+        if read.get("attributes") is not None:
+            read["attributes"] = tuple(map(AttributeGap.from_json, read["attributes"]))
+        read["objections"] = tuple(read.get("objections") or ())
+        return cls(**read)
+
+    def as_judge(self) -> dict[str, float | None]:
+        """What a row in the judge's embedding gives as `judge` of the tuning embedder's row."""
+        return {
+            "gap": self.gap,
+            "floor_p95": self.floor_p95,
+            "ratio": self.ratio,
+            "effect": self.effect,
+            "p_value": self.p_value,
+            "q_value": self.q_value,
+        }
+
+
+def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
+    """The rows of one run with `q_value` and `closed` set, in the order given."""
+    q_values = benjamini_hochberg([row.p_value for row in gaps])
+    return [
+        replace(row, q_value=q, closed=_closed(q, row))
+        for row, q in zip(gaps, q_values, strict=True)
+    ]
+
+
+def jointly(gaps: Sequence[ClassGap]) -> list[ClassGap]:
+    """The rows of one run with every q-value over all of them, in the order given.
+
+    Those of the gap, of the judge's and of the words each are a family of their own. Images most
+    unlike the other side are named of a class that is open alone.
+    """
+    rows = with_q(gaps)
+    judged = [row.judge for row in rows if row.judge is not None]
+    q_values = iter(benjamini_hochberg([float(judge["p_value"] or 0.0) for judge in judged]))
+    rows = [
+        row if row.judge is None else replace(row, judge={**row.judge, "q_value": next(q_values)})
+        for row in rows
+    ]
+    words = iter(adjust([row.attributes for row in rows if row.attributes is not None]))
+    rows = [
+        row if row.attributes is None else replace(row, attributes=tuple(next(words)))
+        for row in rows
+    ]
+    return [row if row.closed is False else replace(row, witness=None) for row in rows]
+
+
+def _closed(q_value: float, row: ClassGap) -> bool | None:
+    if q_value <= LEVEL:
+        return False
+    if row.effect is None:  # one point on both sides: an embedder that sees nothing tells nothing
+        return None
+    return True if min(row.n_real, row.n_synthetic) >= MIN_CLOSED else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, int | np.integer):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,117 @@
+"""The criteria: what a class without a gap must meet besides, to be confirmed.
+
+Confirmation asks them all. Another criterion is another class here, named in `CRITERIA`; the loop
+need not know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from gapclose.analysis.class_gap import ClassGap
+from gapclose.analysis.significance import LEVEL
+
+__all__ = ["CRITERIA", "Criterion", "confirmed", "guard_objections"]
+
+GUARD_SHARE: Final = 0.8
+COPIES: Final = 0.01  # of the synthetic images
+AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
+INVALID_SHARE: Final = 0.05
+
+
+class Criterion(Protocol):
+    """One thing that a confirmed class must meet."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """What it says against a class without a gap, in words; empty where the class meets it.
+
+        Args:
+            row: Of the class, judged together with all others.
+            agreement: Share of real images that are read as the class; None without a text side.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAgrees:
+    """The judge sees no gap either."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """As `Criterion.objections`."""
+        q_value = None if row.judge is None else row.judge["q_value"]
+        if q_value is None or q_value > LEVEL:
+            return ()
+        return (f"the judge still sees a gap (q\N{NO-BREAK SPACE}{q_value:.3f})",)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardsPass:
+    """The images are no copies, and as varied as real ones."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """As `Criterion.objections`."""
+        return guard_objections(row)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelKept:
+    """The images are read as their class as often as real ones are."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """As `Criterion.objections`."""
+        own = row.label_agreement
+        if agreement is None or own is None or own >= agreement - AGREEMENT_SLACK:
+            return ()
+        return (f"{own:.0%} are read as {row.name}, of real images {agreement:.0%}",)
+
+
+@dataclass(frozen=True, slots=True)
+class FewInvalid:
+    """Next to all images show something."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """As `Criterion.objections`."""
+        share = row.invalid / max(1, row.invalid + row.n_synthetic)
+        return (f"{share:.0%} of its images are invalid",) if share > INVALID_SHARE else ()
+
+
+CRITERIA: Final[tuple[Criterion, ...]] = (JudgeAgrees(), GuardsPass(), LabelKept(), FewInvalid())
+
+
+def confirmed(row: ClassGap, *, agreement: float | None) -> ClassGap:
+    """The row with `confirmed` set: the class is closed, and no criterion objects.
+
+    Args:
+        row: Of the class, judged together with all others.
+        agreement: As for `Criterion.objections`.
+    """
+    if not row.closed:
+        return replace(row, confirmed=False, objections=())
+    told = [
+        objection
+        for criterion in CRITERIA
+        for objection in criterion.objections(row, agreement=agreement)
+    ]
+    return replace(row, confirmed=not told, objections=tuple(told))
+
+
+def guard_objections(gap: ClassGap) -> list[str]:
+    """What guards say against a class without a gap, such as one that copies real images.
+
+    Precision, recall, coverage and the Vendi ratio (diversity) must be at least 0.8 of what real
+    images reach at the same n, and near-copies at most 1 % of the synthetic images. Nothing where
+    the guards were not computed.
+    """
+    named = ("precision", "recall", "coverage")
+    shares = {key: (gap.guards or {}).get(key, 1.0) for key in named}
+    shares["diversity"] = 1.0 if gap.vendi_ratio is None else gap.vendi_ratio
+    told = [
+        f"{name} is {share:.2f} of that of real images"
+        for name, share in shares.items()
+        if share < GUARD_SHARE
+    ]
+    copies = gap.duplicates or 0
+    if copies > COPIES * gap.n_synthetic:
+        told.append(f"{copies} of {gap.n_synthetic} images are near-copies of real ones")
+    return told

@@ -1,0 +1,254 @@
+"""Projections: the files of a run that are written from its journal, for people and programs.
+
+`trials.jsonl`, `mixtures.json`, `state.json` and `gap.json` say nothing that the journal does not,
+are never read back as facts, and come back when they are deleted. The loop follows the journal
+with `Projections`; readers open a run by `open_run`, which restores what is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.report.text import effect_sort_key, in_short, stopped_text
+from gapclose.loop.run.events import (
+    Event,
+    RunFinished,
+    Stopped,
+    StopReason,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+    VerdictsReached,
+)
+from gapclose.loop.run.folder import RunBusyError, RunDir
+from gapclose.loop.run.journal import read_journal
+from gapclose.loop.run.state import ClassState, RunState, fold
+from gapclose.loop.run.verdicts import judge
+
+TRIALS: Final = "trials.jsonl"
+STATE: Final = "state.json"
+MIXTURES: Final = "mixtures.json"
+GAP: Final = "gap.json"
+_ALL_CLOSED: Final = "every class is closed and confirmed"
+
+
+@dataclass(slots=True)
+class Projections:
+    """Follows the journal of a run whose lock is held.
+
+    Attributes:
+        rundir: The run.
+    """
+
+    rundir: RunDir
+    _rows: TrialRows = field(default_factory=lambda: TrialRows())
+
+    def restore(self, state: RunState) -> list[dict[str, Any]]:
+        """Bring all files where the journal stands, whatever became of them.
+
+        Returns:
+            The rows of trials.jsonl.
+        """
+        rows = [row for e in read_journal(self.rundir.journal_path) if (row := self._rows.of(e))]
+        self.rundir.write_lines(TRIALS, rows)
+        self.write_verdicts(state)
+        return rows
+
+    def follow(self, event: Event, state: RunState) -> dict[str, Any] | None:
+        """Follow the latest event.
+
+        Args:
+            event: That was appended.
+            state: After it.
+
+        Returns:
+            The row of a trial that it ends.
+        """
+        row = self._rows.of(event)
+        if row is not None:
+            self.rundir.append_line(TRIALS, row)
+        if isinstance(event, VerdictsReached | RunFinished):
+            self.write_verdicts(state)
+        if not isinstance(event, TrialProposed | RunFinished):
+            self.write_state(state)
+        return row
+
+    def write_verdicts(self, state: RunState) -> None:
+        """Write mixtures.json and gap.json, once there are verdicts or the run has ended."""
+        judged = any(state.of(name).judged is not None for name in state.names)
+        if judged:
+            self.rundir.write_json(MIXTURES, mixtures_json(state))
+        if judged or state.finished is not None:
+            self.rundir.write_json(GAP, gap_json(state, self.rundir))
+
+    def write_state(self, state: RunState) -> None:
+        """Write state.json."""
+        self.rundir.write_json(STATE, state_json(state))
+
+
+def open_run(path: Path | str) -> RunDir:
+    """Open a run for reading, its projections restored.
+
+    Raises:
+        ConfigError: There is none.
+        RunDamagedError: Its journal cannot be read.
+    """
+    run = RunDir.open(path)
+    restore(run)
+    return run
+
+
+def restore(rundir: RunDir) -> None:
+    """Bring back the projections that a run lacks, if it has a journal and nobody writes it."""
+    names = [TRIALS, STATE, MIXTURES, GAP]
+    missing = [name for name in names if not rundir.has(name)]
+    if not missing or not rundir.journal_path.is_file():
+        return
+    state = fold(read_journal(rundir.journal_path))
+    if not state.sessions:
+        return
+    try:
+        with rundir.lock():
+            projections = Projections(rundir)
+            if TRIALS in missing:
+                projections.restore(state)
+            if {MIXTURES, GAP} & {*missing}:
+                projections.write_verdicts(state)
+            if STATE in missing:
+                projections.write_state(state)
+    except (RunBusyError, OSError):  # the writer writes them; a read-only folder stays as it is
+        return
+
+
+@dataclass(slots=True)
+class TrialRows:
+    """Makes the rows of trials.jsonl of the events of a journal, in their order."""
+
+    _proposed: dict[str, TrialProposed] = field(default_factory=dict)
+    _images: dict[str, int] = field(default_factory=dict)
+
+    def of(self, event: Event) -> dict[str, Any] | None:
+        """The row that an event completes."""
+        if isinstance(event, TrialProposed):
+            self._proposed[event.cls] = event
+        if not isinstance(event, TrialFinished | TrialFailed):
+            return None
+        proposed, done = self._proposed.pop(event.cls), isinstance(event, TrialFinished)
+        self._images[event.cls] = self._images.get(event.cls, 0) + event.images
+        recipe = Recipe.from_json(proposed.jobs[0].recipe)
+        return {
+            "class": event.cls,
+            "number": event.number,
+            "stage": proposed.stage,
+            "params": proposed.params,
+            "recipe": proposed.jobs[0].recipe,
+            "fingerprint": recipe.fingerprint(),
+            "draw": recipe.draw.fingerprint(),
+            "seeds": [seed for job in proposed.jobs for seed in job.seeds],
+            "jobs": [{"recipe": job.recipe, "seeds": list(job.seeds)} for job in proposed.jobs],
+            "state": "complete" if done else "fail",
+            "error": None if isinstance(event, TrialFinished) else event.error,
+            "invalid": event.invalid,
+            "gap": event.gap if isinstance(event, TrialFinished) else None,
+            "mixture_gap": event.mixture_gap if isinstance(event, TrialFinished) else None,
+            "value": event.value if isinstance(event, TrialFinished) else None,
+            "images_total": self._images[event.cls],
+            "seconds": event.seconds,
+        }
+
+
+def mixtures_json(state: RunState) -> dict[str, Any]:
+    """The mixtures that the last verdicts are of."""
+    judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
+    return {"schema": 1, "classes": {name: e.result.mixture for name, e in judged.items()}}
+
+
+def state_json(state: RunState) -> dict[str, Any]:
+    """Where the run stands."""
+    value: dict[str, Any] = {
+        "id": state.run,
+        "started": state.started,
+        "stage": state.stage,
+        "seconds_used": state.used,
+        "budget_seconds": state.budget,
+        "images": state.images,
+        "classes": {name: _class_json(state.of(name)) for name in state.names},
+        "camera": None if state.camera is None else state.camera.camera,
+    }
+    if state.finished is not None:
+        value["stopped_because"] = stopped_because(state)
+    return value
+
+
+def _class_json(cls: ClassState) -> dict[str, Any]:
+    progress, floor = cls.progress, cls.progress.floor
+    row: dict[str, Any] = {
+        "gap": progress.gap,
+        "ratio": None if progress.gap is None or not floor else progress.gap / floor,
+        "floor_p95": floor,
+        "trials": cls.trials,
+        "failed": cls.failed,
+        "images": cls.images,
+    }
+    if cls.judged is not None and cls.judged.verdict is not None:
+        verdict = cls.judged.verdict.model_dump(exclude={"fold", "q_value"})
+        if cls.trials > cls.judged.opened.trials:  # it has gone on since
+            verdict = {key: verdict[key] for key in ("effect", "closed", "confirmed")}
+        row |= verdict
+    return row
+
+
+def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
+    """gap.json, schema 1; of a run that has not ended, without what is found at the end."""
+    config = rundir.config()
+    found: dict[str, Any] = {} if state.finished is None else dict(state.finished.findings)
+    own: dict[str, dict[str, Any]] = found.pop("rows", {})
+    judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
+    rows = []
+    for name, row in judge({name: e.result for name, e in judged.items()}).items():
+        extra = dict(own.get(name, {}))
+        row = replace(row, stored=extra.pop("stored", None))
+        thought = judged[name].result.mixture["gap_tune"]
+        optimism = None if thought is None else (row.gap - thought) / max(row.floor_p95, 1e-9)
+        rows.append(row.to_json() | {"optimism": optimism} | extra)
+    stopped = {name: _stopped(state, name) for name in state.names}
+    none = "no image of it was made"
+    return {
+        "schema": 1,
+        "embedder": config.embedder,
+        "judge": config.judge,
+        "confounds": found.pop("confounds", []),
+        "equalized": False,
+        "camera": None if state.camera is None else state.camera.camera,
+        "classes": sorted(rows, key=effect_sort_key, reverse=True),
+        "clusters": found.pop("clusters", []),
+        **state.left_out,
+        "skipped": [
+            {"class": name, "why": stopped_text(stopped[name]) if state.of(name).trials else none}
+            for name in state.names
+            if name not in judged
+        ],
+        "stopped": {name: stopped_text(why) for name, why in stopped.items()},
+        "stop_reasons": {name: str(why.reason) for name, why in stopped.items()},
+        **found,
+    }
+
+
+def _stopped(state: RunState, name: str) -> Stopped:
+    if state.finished is not None:
+        return state.finished.stopped[name]
+    evaluation = state.of(name).evaluation
+    confirmed = evaluation is not None and evaluation.confirmed
+    return Stopped(reason=StopReason.CONFIRMED if confirmed else StopReason.INTERRUPTED)
+
+
+def stopped_because(state: RunState) -> str:
+    """Why a run ended, in a few words."""
+    judged = {name: state.of(name).judged for name in state.names}
+    left = [name for name, e in judged.items() if e is None or not e.confirmed]
+    if not left:
+        return _ALL_CLOSED
+    return in_short({name: stopped_text(_stopped(state, name)) for name in left})

@@ -1,0 +1,368 @@
+"""Events: the lines of a run's journal, one frozen model a kind.
+
+The loop appends them, `state` folds them, `Searches` replays them, and reporters are told the same
+ones, with the notices of this file that are for reporters alone. They hold facts: reasons are
+enums, and what a person reads is made of them in `report`. A newer version may add fields; a
+reader ignores those that it does not know.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+__all__ = [
+    "CameraChosen",
+    "ClassVerdict",
+    "ConfirmationFailed",
+    "Event",
+    "FoldEvaluated",
+    "FoldOpened",
+    "Job",
+    "PhotosListed",
+    "Progress",
+    "PromptsPrioritized",
+    "RoundStarted",
+    "RunFinished",
+    "RunStarted",
+    "SessionStarted",
+    "StopReason",
+    "Stopped",
+    "TrialFailed",
+    "TrialFinished",
+    "TrialProposed",
+    "VerdictsReached",
+    "read_event",
+]
+
+
+class StopReason(StrEnum):
+    """Why a class gets no more trials."""
+
+    CONFIRMED = "confirmed"
+    CLOSED_FROM_START = "closed_from_start"
+    CLOSED_ON_TUNE_SPLIT = "closed_on_tune_split"
+    BASELINE_KEPT = "baseline_kept"
+    FAILURES = "failures"
+    CONFIRMATION_FAILED = "confirmation_failed"
+    LIMIT = "limit"
+    NO_PHOTOS_LEFT = "no_photos_left"
+    NO_FOLDS_LEFT = "no_folds_left"
+    INTERRUPTED = "interrupted"
+    OUT_OF_BUDGET = "out_of_budget"
+    TOO_LITTLE_TIME = "too_little_time"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Stopped(_Model):
+    """Why a class stopped; `detail` is the message of the error that stopped it."""
+
+    reason: StopReason
+    detail: str | None = None
+
+
+class Job(_Model):
+    """A recipe, and the seeds that it is drawn with."""
+
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+
+
+class Progress(_Model):
+    """Where the search of a class stands after an event; gaps are squared MMD to the tune split.
+
+    Attributes:
+        floor: `floor_p95` at the size of a confirmation.
+        baseline_gap: Of trial 0; None before.
+        gap: Of the mixture, on images that it was not fitted to.
+        expected: What is believed of it before fresh images have told.
+        since_gain: Trials since the gap fell.
+        evidence: How many times the mixture was fitted or scored anew.
+        closed_from_start: Whether the baseline has no gap.
+        closed: Whether the mixture has none.
+        opened: Whether the first prompts have been tried.
+        pending: Whether a prioritized prompt is still to be tried.
+        winner: The settings that the class has chosen.
+    """
+
+    floor: float | None = None
+    baseline_gap: float | None = None
+    gap: float | None = None
+    expected: float | None = None
+    since_gain: int = 0
+    evidence: int = 0
+    closed_from_start: bool = False
+    closed: bool = False
+    opened: bool = False
+    pending: bool = False
+    winner: dict[str, Any] | None = None
+
+
+class _Event(_Model):
+    """What every line has.
+
+    Attributes:
+        at: Unix time in seconds.
+        used: Seconds of the budget that all sessions have used.
+    """
+
+    at: float = 0.0
+    used: float = 0.0
+
+
+class RunStarted(_Event):
+    """The first line; `run` names the run's Optuna studies."""
+
+    kind: Literal["run_started"] = "run_started"
+    run: str
+
+
+class SessionStarted(_Event):
+    """A process has begun to work on the run.
+
+    Attributes:
+        classes: Of the run, in its order.
+        budget: Of all sessions, in seconds.
+        probe: Seconds of `probe()`.
+    """
+
+    kind: Literal["session_started"] = "session_started"
+    classes: tuple[str, ...]
+    budget: float | None = None
+    probe: float | None = None
+
+
+class PhotosListed(_Event):
+    """The real images as they are from now on.
+
+    Attributes:
+        tune: By class, the photos of the tune split, by content.
+        cuts: By class, which of its cuts is not the first.
+        left_out: What is not scored, as gap.json has it.
+    """
+
+    kind: Literal["photos_listed"] = "photos_listed"
+    tune: dict[str, tuple[str, ...]]
+    cuts: dict[str, int] = Field(default_factory=dict)
+    left_out: dict[str, Any] = Field(default_factory=dict)
+
+
+class RoundStarted(_Event):
+    """A round of search and confirmation begins.
+
+    Attributes:
+        due: Classes to search and then to confirm.
+        reopened: Of them, those that failed their last confirmation, with the gap it saw.
+        reset: Of them, those whose failures are forgotten.
+        halfway: Seconds left when half of the round's search time is used.
+    """
+
+    kind: Literal["round_started"] = "round_started"
+    due: tuple[str, ...]
+    reopened: dict[str, float] = Field(default_factory=dict)
+    reset: tuple[str, ...] = ()
+    halfway: float | None = None
+
+
+class PromptsPrioritized(_Event):
+    """What a person tagged puts these prompts first; `reset` forgets the class's failures."""
+
+    kind: Literal["prompts_prioritized"] = "prompts_prioritized"
+    cls: str
+    prompts: tuple[dict[str, str], ...]
+    reset: bool = False
+
+
+class CameraChosen(_Event):
+    """The run's camera; the search of each class stands elsewhere under it.
+
+    Attributes:
+        camera: As `Camera.to_json`.
+        turn: The class whose trial comes next.
+        progress: By class.
+    """
+
+    kind: Literal["camera_chosen"] = "camera_chosen"
+    camera: dict[str, Any]
+    turn: str
+    progress: dict[str, Progress]
+
+
+class TrialProposed(_Event):
+    """A trial is about to be run: its number, recipes and seeds stand before any work is done."""
+
+    kind: Literal["trial_proposed"] = "trial_proposed"
+    cls: str
+    number: int
+    stage: str
+    params: dict[str, Any]
+    jobs: tuple[Job, ...]
+
+
+class TrialFinished(_Event):
+    """A trial's images are scored.
+
+    Attributes:
+        gap: Of its own images.
+        value: What the Optuna study is told.
+        mixture_gap: Of the best mixture after it.
+        invalid: Images that could not be scored.
+        images: Generated for it.
+        seconds: That it took.
+        probe: Seconds of `probe()`, where it was asked.
+    """
+
+    kind: Literal["trial_finished"] = "trial_finished"
+    cls: str
+    number: int
+    gap: float | None
+    value: float | None
+    mixture_gap: float | None
+    invalid: int
+    images: int
+    seconds: float
+    progress: Progress
+    probe: float | None = None
+
+
+class TrialFailed(_Event):
+    """A trial has no score; fields as in `TrialFinished`."""
+
+    kind: Literal["trial_failed"] = "trial_failed"
+    cls: str
+    number: int
+    error: str
+    invalid: int
+    images: int
+    seconds: float
+    progress: Progress
+    probe: float | None = None
+
+
+class FoldOpened(_Event):
+    """A fold of the confirm split is about to judge a mixture, and from now on no other.
+
+    Attributes:
+        fold: Its number.
+        photos: Of the fold, by content.
+        mixture: As in mixtures.json.
+        trials: Of the class so far.
+        evidence: `Progress.evidence`.
+        spends: False for the mere baseline, which has told no search anything: the same fold may
+            judge the first mixture.
+        early: Whether others are still searched.
+    """
+
+    kind: Literal["fold_opened"] = "fold_opened"
+    cls: str
+    fold: int
+    photos: tuple[str, ...]
+    mixture: dict[str, Any]
+    trials: int
+    evidence: int
+    spends: bool
+    early: bool = False
+
+
+class FoldEvaluated(_Event):
+    """What a fold says of a class; nothing is decided before all classes are judged together.
+
+    Attributes:
+        mixture: That is kept: the fold's, or the baseline where that did no better.
+        before: Row of gap.json of the baseline, with q-values of the class alone.
+        after: Row of the mixture.
+        agreement: Share of the fold's photos that are read as the class.
+        drawn: Fingerprint of a draw, first seed and count of seeds of what was generated.
+        images: Generated for it.
+        seconds: That it took.
+        probe: Seconds of `probe()`.
+    """
+
+    kind: Literal["fold_evaluated"] = "fold_evaluated"
+    cls: str
+    fold: int
+    mixture: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    agreement: float | None
+    drawn: tuple[tuple[str, int, int], ...]
+    images: int
+    seconds: float
+    probe: float | None = None
+
+
+class ConfirmationFailed(_Event):
+    """A fold could not be evaluated."""
+
+    kind: Literal["confirmation_failed"] = "confirmation_failed"
+    cls: str
+    fold: int
+    error: str
+
+
+class ClassVerdict(_Model):
+    """What became of a class; figures as in gap.json."""
+
+    fold: int
+    gap: float
+    ratio: float | None
+    floor_p95: float
+    effect: float | None
+    q_value: float
+    closed: bool | None
+    confirmed: bool
+
+
+class VerdictsReached(_Event):
+    """All classes that were evaluated are judged together, for their q-values are."""
+
+    kind: Literal["verdicts_reached"] = "verdicts_reached"
+    verdicts: dict[str, ClassVerdict]
+
+
+class RunFinished(_Event):
+    """Nothing is worth another trial.
+
+    Attributes:
+        stopped: By class.
+        findings: What gap.json has besides its rows: clusters, confounds, shares ...
+    """
+
+    kind: Literal["run_finished"] = "run_finished"
+    stopped: dict[str, Stopped]
+    findings: dict[str, Any] = Field(default_factory=dict)
+
+
+Event = Annotated[
+    RunStarted
+    | SessionStarted
+    | PhotosListed
+    | RoundStarted
+    | PromptsPrioritized
+    | CameraChosen
+    | TrialProposed
+    | TrialFinished
+    | TrialFailed
+    | FoldOpened
+    | FoldEvaluated
+    | ConfirmationFailed
+    | VerdictsReached
+    | RunFinished,
+    Field(discriminator="kind"),
+]
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def read_event(line: bytes | str) -> Event:
+    """Read one line of a journal.
+
+    Raises:
+        ValueError: It is no event.
+    """
+    return _EVENT.validate_json(line)

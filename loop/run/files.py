@@ -1,0 +1,214 @@
+"""Files: how anything of ours is written, so that a crash loses nothing and tears nothing.
+
+A file is replaced whole or appended to line by line, and is on the disk when the call returns.
+What the system refuses is an `UnwritableError` that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+__all__ = [
+    "REMEDIES",
+    "RunDamagedError",
+    "UnwritableError",
+    "append_line",
+    "cut_torn_line",
+    "damaged_line",
+    "is_machines_fault",
+    "kept",
+    "plain",
+    "read_lines",
+    "remove",
+    "sync_folder",
+    "to_json",
+    "write_bytes",
+    "write_text",
+]
+
+
+class RunDamagedError(ValueError):
+    """A file of the run folder cannot be read; the message names it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UnwritableError(OSError):
+    """A file of ours cannot be written: make room, then the same command goes on.
+
+    It says nothing of a recipe, so no trial fails for it. Made as any OSError is.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """One line with the file, the reason and the remedy."""
+        remedy = REMEDIES.get(self.errno or 0, "make it writable")
+        said = f"{self.filename}: cannot be written: {self.strerror}"
+        return f"{said}; {remedy}, then the same command goes on"
+
+
+# Of what is no fault of the place that somebody chose.
+REMEDIES: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EIO: "look at the disk",
+}
+
+
+def is_machines_fault(error: BaseException) -> bool:
+    """Whether a full or failing disk is to blame, and no recipe and no generator."""
+    return isinstance(error, OSError) and (
+        isinstance(error, UnwritableError) or error.errno in REMEDIES
+    )
+
+
+@contextlib.contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Raises UnwritableError, naming `path`, where the system refuses what is written to it."""
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces a file whole: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UnwritableError: The system does not let it be written; the old one is as it was.
+    """
+    with kept(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line; when this returns, it survives a power cut.
+
+    Raises:
+        UnwritableError: It cannot be written; `cut_torn_line` takes away what there is of it.
+    """
+    with kept(path):
+        fresh = not path.exists()
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if fresh:
+            sync_folder(path.parent)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, a line each; none where there is no file.
+
+    A line counts once its newline is there; what follows the last one is torn.
+
+    Raises:
+        RunDamagedError: A line is no JSON object.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            row = None
+        if not isinstance(row, dict):
+            raise damaged_line(path, number)
+        rows.append(row)
+    return rows
+
+
+def damaged_line(path: Path, number: int) -> RunDamagedError:
+    """The error of a line that cannot be read."""
+    return RunDamagedError(
+        f"{path}, line {number}: is damaged; restore the file from a copy, or start anew with "
+        "--out"
+    )
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    path.unlink(missing_ok=True)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Take away what a killed writer left of a line."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """`plain` as JSON text."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say: numpy scalars and arrays become lists, paths text, non-finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(below) for below in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,56 @@
+"""Verdicts: what the evaluations of all classes say together, a pure function of the journal.
+
+Nothing is decided before all classes are in, for their q-values are of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gapclose.analysis.class_gap import ClassGap, jointly
+from gapclose.analysis.criteria import confirmed
+from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, VerdictsReached
+from gapclose.loop.run.state import RunState
+
+
+def judge(evaluations: Mapping[str, FoldEvaluated]) -> dict[str, ClassGap]:
+    """Judge all evaluated classes together.
+
+    Args:
+        evaluations: By class, in the run's order.
+
+    Returns:
+        Rows of gap.json with q-values over all of them, `confirmed` and `before` set.
+    """
+    befores = jointly([ClassGap.from_json(e.before) for e in evaluations.values()])
+    afters = jointly([ClassGap.from_json(e.after) for e in evaluations.values()])
+    pairs = zip(evaluations.values(), befores, afters, strict=True)
+    return {
+        evaluation.cls: replace(confirmed(after, agreement=evaluation.agreement), before=before)
+        for evaluation, before, after in pairs
+    }
+
+
+def verdicts_of(state: RunState) -> VerdictsReached:
+    """The verdicts over all classes that have been evaluated."""
+    evaluations = {
+        name: evaluation.result
+        for name in state.names
+        if (evaluation := state.of(name).evaluation) is not None
+    }
+    return VerdictsReached(
+        verdicts={
+            name: ClassVerdict(
+                fold=evaluations[name].fold,
+                gap=row.gap,
+                ratio=row.ratio,
+                floor_p95=row.floor_p95,
+                effect=row.effect,
+                q_value=row.p_value if row.q_value is None else row.q_value,
+                closed=row.closed,
+                confirmed=bool(row.confirmed),
+            )
+            for name, row in judge(evaluations).items()
+        }
+    )

@@ -1,0 +1,113 @@
+"""The searches of all classes: what is too expensive to fold from the journal in its state.
+
+They live beside `RunState`, and the same events bring them where they stand: the loop applies
+each as it appends it, and a session that resumes replays the journal with the images it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from gapclose.generators.recipe import Camera
+from gapclose.loop.run.events import (
+    CameraChosen,
+    Event,
+    PromptsPrioritized,
+    RoundStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+)
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.trial import Images, Proposal
+
+
+class Searches(Mapping[str, ClassSearch]):
+    """A search for each class."""
+
+    def __init__(
+        self,
+        searches: Mapping[str, ClassSearch],
+        *,
+        trial_images: Callable[[str, int], Images],
+        camera_images: Callable[[str], Images],
+    ) -> None:
+        """Take new searches; `apply` and `replay` bring them where the run stands.
+
+        Args:
+            searches: By class.
+            trial_images: What a class's trial brought, by its number.
+            camera_images: All images of a class's bank under the run's camera.
+        """
+        self._searches = dict(searches)
+        self._trial_images = trial_images
+        self._camera_images = camera_images
+
+    def __getitem__(self, name: str) -> ClassSearch:
+        """The search of a class."""
+        return self._searches[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The classes in the run's order."""
+        return iter(self._searches)
+
+    def __len__(self) -> int:
+        """Number of classes."""
+        return len(self._searches)
+
+    def apply(self, event: Event) -> None:
+        """Follow an event, but for trials: whoever runs one has had it absorbed."""
+        match event:
+            case RoundStarted():
+                for name in event.reset:
+                    self[name].reset_failures()
+                for name, gap in event.reopened.items():
+                    self[name].reopen(unseen_gap=gap)
+            case PromptsPrioritized():
+                search = self[event.cls]
+                if event.reset:
+                    search.reset_failures()
+                search.prioritize(event.prompts)
+                search.reopen()
+            case CameraChosen():
+                camera = Camera.from_json(event.camera)
+                for name, search in self.items():
+                    if not search.imaged:  # else whoever chose it has done so
+                        search.change_camera(camera, self._camera_images(name))
+            case _:
+                pass
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Follow the events of earlier sessions, trials included.
+
+        Args:
+            events: Of the whole journal, in order.
+        """
+        proposed: dict[str, TrialProposed] = {}
+        for event in events:
+            match event:
+                case TrialProposed():
+                    proposed[event.cls] = event
+                case TrialFinished():
+                    proposal = proposal_of(proposed.pop(event.cls))
+                    search = self[event.cls]
+                    search.images += event.images
+                    search.absorb(proposal, self._trial_images(event.cls, event.number))
+                case TrialFailed():
+                    search = self[event.cls]
+                    search.images += event.images
+                    search.absorb_failure(proposal_of(proposed.pop(event.cls)))
+                case _:
+                    self.apply(event)
+
+
+def proposal_of(event: TrialProposed) -> Proposal:
+    """The trial that an event proposes."""
+    row: dict[str, Any] = {
+        "number": event.number,
+        "stage": event.stage,
+        "params": event.params,
+        "jobs": [{"recipe": job.recipe, "seeds": job.seeds} for job in event.jobs],
+    }
+    return Proposal.from_row(row)

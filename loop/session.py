@@ -1,0 +1,355 @@
+"""A session: one process at work on a run. Decide, execute, append; then report.
+
+What an event names is on disk before the event is appended, so a kill loses at most what is under
+way.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from gapclose.analysis.attributes import DEFAULT_WORDS
+from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.embedding import make_embedder
+from gapclose.generators.registry import make_generator
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.report.projections import Projections
+from gapclose.loop.run.events import (
+    Event,
+    PhotosListed,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    SessionStarted,
+)
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.reporter import Reporter
+from gapclose.loop.run.state import RunState, apply
+from gapclose.loop.run.verdicts import verdicts_of
+from gapclose.loop.schedule.budget import BASELINE_IMAGES, ClassLimits, Limits
+from gapclose.loop.schedule.cost_model import probe
+from gapclose.loop.schedule.decide import (
+    Action,
+    ChooseCamera,
+    EvaluateFold,
+    Finish,
+    Judge,
+    RunTrial,
+    StartRound,
+    View,
+    decide,
+)
+from gapclose.loop.search.optuna_record import Storage, StudyRecords
+from gapclose.loop.work.confirmation import Confirmation
+from gapclose.loop.work.diagnostics import Diagnostics
+from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.real_data import ClassReference, check_drawn
+from gapclose.loop.work.synthesis import Synthesis
+from gapclose.loop.work.tagged import prioritize, said, selections
+from gapclose.loop.work.trials import Trials, make_searches
+
+NAMED: Final = 5  # classes that a warning names
+ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds of the budget that a run has used.
+
+    Attributes:
+        used_before: By earlier sessions.
+        now: The clock; monotonic seconds.
+    """
+
+    used_before: float = 0.0
+    now: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self._started = self.now()
+
+    @property
+    def used(self) -> float:
+        """Seconds used over all sessions."""
+        return self.used_before + self.now() - self._started
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One session of a run: its state, and the executors of what is decided.
+
+    Attributes:
+        state: Where the run stands.
+        limits: What it may use.
+        interrupted: Whether a person wants it to stop after what is under way.
+    """
+
+    config: RunConfig
+    rundir: RunDir
+    journal: Journal
+    state: RunState
+    limits: Limits
+    watch: Stopwatch
+    reporter: Reporter
+    synthesis: Synthesis
+    trials: Trials
+    confirmation: Confirmation
+    diagnostics: Diagnostics
+    projections: Projections
+    records: StudyRecords | None = None
+    interrupted: bool = False
+    _drawable: bool = False
+    _slow: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        rundir: RunDir,
+        journal: Journal,
+        state: RunState,
+        real: dict[str, ClassReference],
+        *,
+        watch: Stopwatch,
+        reporter: Reporter,
+    ) -> Session:
+        """Load the models, and bring the searches where the journal stands."""
+        embedder = make_embedder(config.embedder, device=config.device)
+        judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
+        synthesis = Synthesis(
+            generator=make_generator(config.generator.as_spec()),
+            embedder=embedder,
+            rundir=rundir,
+        )
+        evidence = Evidence(rundir)
+        searches = make_searches(config, real, embedder, evidence)
+        nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
+        groups = config.attributes or DEFAULT_WORDS
+        shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
+        worded: dict[str, Any] = {"config": config, "nouns": nouns, "groups": groups}
+        limits = Limits(
+            tune=config.tune,
+            confirm_images=config.confirm.images,
+            classes={
+                name: ClassLimits(floor=search.floor, folds=len(real[name].folds))
+                for name, search in searches.items()
+            },
+            cameras=any(search.space.cameras for search in searches.values()),
+        )
+        return cls(
+            config=config,
+            rundir=rundir,
+            journal=journal,
+            state=state,
+            limits=limits,
+            watch=watch,
+            reporter=reporter,
+            synthesis=synthesis,
+            trials=Trials(
+                **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
+            ),
+            confirmation=Confirmation(**shared, **worded, judge=judge),
+            diagnostics=Diagnostics(**shared, **worded, searches=searches),
+            projections=Projections(rundir),
+        )
+
+    def begin(self, listed: PhotosListed, storage: Storage | None) -> None:
+        """Take up the journal: what is expensive is rebuilt, what a kill tore is mended."""
+        if self.state.run:
+            self.trials.replay(lambda: read_journal(self.rundir.journal_path))
+        else:
+            self.append(RunStarted(run=secrets.token_hex(4)))
+        rows = self.projections.restore(self.state)
+        self.records = StudyRecords.open(
+            storage,
+            {name: search.space for name, search in self.trials.searches.items()},
+            path=self.rundir.study_path,
+            run=self.state.run,
+        )
+        self.records.repair(rows)
+        names = tuple(self.limits.classes)
+        self.append(SessionStarted(classes=names, budget=self.config.tune.budget, probe=probe()))
+        if not _same(listed, self.state.listed):
+            self.append(listed)
+        warn_of_few(self.config, self.trials.real, self.reporter)
+
+    def append(self, event: Event) -> None:
+        """Append an event, and have everything follow it that stands beside the journal."""
+        event = self.journal.append(event, used=self.watch.used)
+        self.state = apply(self.state, event)
+        self.trials.searches.apply(event)
+        row = self.projections.follow(event, self.state)
+        if row is not None:
+            assert self.records is not None, "no trial ends before the session has begun"
+            self.records.tell(row)
+        self.reporter.follow(event, self.state)
+
+    def run(self) -> None:
+        """Go on until nothing is worth another trial, then report.
+
+        Raises:
+            KeyboardInterrupt: A person ended it; what was under way is finished.
+        """
+        start, worked = time.perf_counter(), self.synthesis.seconds
+        with interruptible(self):
+            action = self.decide()
+            if isinstance(action, StartRound):
+                self.perform(action)
+            self._prioritize()
+            while not self.interrupted and not isinstance(action := self.decide(), Finish):
+                self.perform(action)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        assert isinstance(action, Finish)
+        spent = time.perf_counter() - start
+        overhead = spent - (self.synthesis.seconds - worked)
+        self.finish(action, tune_seconds=spent, loop_seconds=overhead)
+
+    def decide(self) -> Action:
+        """What comes next."""
+        return decide(self.state, limits=self.limits, now=self.watch.used)
+
+    def perform(self, action: Action) -> None:
+        """Do what was decided, and append what comes of it."""
+        for event in self.execute(action):
+            self.append(event)
+
+    def execute(self, action: Action) -> Iterator[Event]:
+        """Do what was decided; each event is appended before the next is made."""
+        match action:
+            case RunTrial():
+                proposed = self.state.of(action.cls).in_flight
+                if proposed is None:
+                    self._check_loaded()
+                    self._warn_of_small_baselines(action)
+                    proposed = self.trials.propose(action)
+                    yield proposed
+                yield self.trials.run(proposed)
+            case ChooseCamera():
+                yield self.trials.choose_camera(action)
+            case EvaluateFold():
+                search = self.trials.searches[action.cls]
+                opened = self.state.of(action.cls).opened
+                if opened is None:
+                    opened = self.confirmation.open(action, self.state.of(action.cls), search)
+                    yield opened
+                yield self.confirmation.evaluate(opened, search)
+            case Judge():
+                yield verdicts_of(self.state)
+            case StartRound():
+                yield RoundStarted(**asdict(action))
+
+    def close(self) -> None:
+        """Wait for what is written besides."""
+        if self.records is not None:
+            self.records.close()
+
+    def _check_loaded(self) -> None:
+        """Check the generator once more: what a hub's model takes is known once it is loaded."""
+        if self.synthesis.generated and not self._drawable:
+            check_drawn(self.config)
+            self._drawable = True
+
+    def _warn_of_small_baselines(self, action: RunTrial) -> None:
+        """Say, once a session, that the machine is too slow for whole baselines."""
+        if self._slow or action.baseline_images >= BASELINE_IMAGES:
+            return
+        self._slow = True
+        seconds = View(self.state, self.limits, self.watch.used).costs.baseline_image
+        message = (
+            f"at {seconds:.2g} s an image there is no time for whole baselines: some have fewer "
+            f"than {BASELINE_IMAGES} images, and the classes with the largest gaps come first; a "
+            "larger budget leaves time for all"
+        )
+        self.reporter.event("warning", message=message)
+
+    def _prioritize(self) -> None:
+        """Put what a person tagged `gap` first: its class, and the words that would mend it."""
+        for selection in selections(self.rundir, self.trials.real):
+            view = View(self.state, self.limits, self.watch.used)
+            search = self.trials.searches[selection.cls]
+            answer, event = prioritize(selection, view, search, self.synthesis.embedder)
+            if event is not None:
+                self.append(event)
+            self.reporter.event("tags", message=said(selection, answer))
+
+    def finish(self, action: Finish, *, tune_seconds: float, loop_seconds: float) -> None:
+        """Find what there is to find, and write the report.
+
+        Args:
+            action: Why each class stopped.
+            tune_seconds: That the loop of this session took.
+            loop_seconds: Of them, neither generating nor embedding.
+        """
+        self.reporter.event("stage", name="report")
+        findings = self.diagnostics.run(self.state)
+        findings["seconds"] = {
+            "generate": self.synthesis.generate_seconds,
+            "embed": self.synthesis.embed_seconds,
+            "trials": sum(row["seconds"] for row in self.rundir.trials()),
+            "tune": tune_seconds,
+            "loop": loop_seconds,
+            "all": self.watch.used,
+        }
+        self.append(RunFinished(stopped=action.stopped, findings=findings))
+        from gapclose.loop.report.page import write_report
+
+        page = write_report(self.rundir.path)
+        self.projections.write_state(self.state)  # whoever reads that it is done finds the page
+        if tune_seconds > 1.0:  # of less it says nothing
+            share = 100 * loop_seconds / tune_seconds
+            self.reporter.event("cost", message=f"overhead: {share:.1f} % of tuning time")
+        self.reporter.event("done", message=str(page))
+
+
+def _same(listed: PhotosListed, before: PhotosListed | None) -> bool:
+    """Whether the real images are as they were."""
+    when = {"at", "used"}
+    return before is not None and before.model_dump(exclude=when) == listed.model_dump(
+        exclude=when
+    )
+
+
+def warn_of_few(config: RunConfig, real: Mapping[str, ClassReference], reporter: Reporter) -> None:
+    """Say which classes can never be called closed, before a night is spent on them."""
+    few = [name for name, reference in real.items() if len(reference.folds[0]) < MIN_CLOSED]
+    if few:
+        named = ", ".join(few[:NAMED]) + (" ..." if len(few) > NAMED else "")
+        wanted = round(ROOM * MIN_CLOSED / config.real.confirm_share)
+        message = (
+            f"{named}: too few held-out images to declare a gap closed (under {MIN_CLOSED}); "
+            f"give about {wanted} photos a class"
+        )
+        reporter.event("warning", message=message)
+    if config.confirm.images < MIN_CLOSED:
+        message = f"confirm.images: under {MIN_CLOSED} images call no gap closed"
+        reporter.event("warning", message=message)
+
+
+@contextmanager
+def interruptible(session: Session) -> Iterator[None]:
+    """Ctrl-C lets the trial under way finish; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+        session.reporter.event("warning", message="finishing what is under way; again to stop now")
+
+    old: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)

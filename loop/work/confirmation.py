@@ -1,0 +1,190 @@
+"""Confirmation: what one fold says of one class.
+
+The executor of `EvaluateFold`: it generates, embeds and measures. What all classes' folds say
+together is judged by `gapclose.loop.run.verdicts`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gapclose.analysis.class_gap import ClassGap
+from gapclose.analysis.coverage import duplicates
+from gapclose.analysis.embedding import Embedder
+from gapclose.generators.base import GeneratorConfigError
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.events import (
+    ConfirmationFailed,
+    FoldEvaluated,
+    FoldOpened,
+)
+from gapclose.loop.run.files import is_machines_fault
+from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.cost_model import probe
+from gapclose.loop.schedule.decide import EvaluateFold
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.seeds import SeedBlocks
+from gapclose.loop.search.trial import Mixture
+from gapclose.loop.work.evaluation import label_agreement_of, measure
+from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.holdout import Holdout, evaluate_holdout
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.synthesis import Synthesis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Evaluates folds.
+
+    Attributes:
+        config: Of the run.
+        synthesis: Generates and embeds.
+        evidence: Where embeddings are kept.
+        real: By class.
+        judge: A second embedder, if any.
+        nouns: By class.
+        groups: Attribute groups and their words.
+    """
+
+    config: RunConfig
+    synthesis: Synthesis
+    evidence: Evidence
+    real: Mapping[str, ClassReference]
+    judge: Embedder | None
+    nouns: Mapping[str, str]
+    groups: Mapping[str, Any]
+
+    def open(self, action: EvaluateFold, cls: ClassState, search: ClassSearch) -> FoldOpened:
+        """Settle which mixture a fold judges."""
+        name = action.cls
+        return FoldOpened(
+            cls=name,
+            fold=action.fold,
+            photos=self.real[name].folds[action.fold].photos,
+            mixture=search.mixture().to_json(),
+            trials=cls.trials,
+            evidence=cls.progress.evidence,
+            spends=not cls.untried,
+            early=action.early,
+        )
+
+    def evaluate(
+        self, opened: FoldOpened, search: ClassSearch
+    ) -> FoldEvaluated | ConfirmationFailed:
+        """Measure the baseline and a mixture on a fold.
+
+        Raises:
+            GeneratorConfigError: The generator cannot be used as configured.
+            UnwritableError: The disk is full, or the like.
+        """
+        start, generated = time.perf_counter(), self.synthesis.generated
+        try:
+            before, after, drawn = self._generate(opened, search)
+            rows = self.measured(before), self.measured(after, copies=True)
+        except GeneratorConfigError:
+            raise
+        except Exception as error:
+            if is_machines_fault(error):
+                raise
+            self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed", error)
+            return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=str(error))
+        for holdout in (before, after):
+            self.evidence.keep_fold(opened.cls, opened.fold, holdout.stage, holdout.images)
+        return FoldEvaluated(
+            cls=opened.cls,
+            fold=opened.fold,
+            mixture=after.mixture.to_json(),
+            before=rows[0].to_json(),
+            after=rows[1].to_json(),
+            agreement=label_agreement_of(
+                self.real[opened.cls].folds[opened.fold].rows,
+                cls=opened.cls,
+                embedder=self.synthesis.embedder,
+                nouns=self.nouns,
+            ),
+            drawn=tuple(drawn),
+            images=self.synthesis.generated - generated,
+            seconds=time.perf_counter() - start,
+            probe=probe(),
+        )
+
+    def _generate(
+        self, opened: FoldOpened, search: ClassSearch
+    ) -> tuple[Holdout, Holdout, list[tuple[str, int, int]]]:
+        """The baseline's images, those of the mixture or of what is kept in its place.
+
+        Returns:
+            Both, and fingerprint, first seed and count of every draw.
+        """
+        name, mixture = opened.cls, Mixture.from_json(opened.mixture)
+        shared: dict[str, Any] = {
+            "real": self.real[name],
+            "fold": opened.fold,
+            "judge": self.judge,
+        }
+        baseline = Mixture(
+            recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
+        )
+        own = search.baseline_seeds
+        before = evaluate_holdout(
+            self.synthesis, mixture=baseline, stage="baseline", seeds=own, **shared
+        )
+        fresh = SeedBlocks(seed=self.config.tune.seed).fold(
+            opened.fold, self.config.confirm.images
+        )
+        plain = [(recipe,) for recipe in dict.fromkeys((search.plain, search.space.baseline))]
+        # The baseline was chosen by nobody, so its images of trial 0 serve once more, unless it
+        # was by them that it closed from the start.
+        seeds = own
+        if opened.spends and (search.closed_from_start or mixture.recipes not in plain):
+            seeds = fresh
+        after = evaluate_holdout(
+            self.synthesis, mixture=mixture, stage="tuned", seeds=seeds, **shared
+        )
+        drawn = mixture.jobs(seeds)
+        # No class may end worse than it began: what does not help is not kept. The baseline's
+        # images under the run's camera are tried before those under its own.
+        for recipes in plain:
+            if after.mixture.recipes == plain[-1] or after.gap() < before.gap():
+                break
+            kept = Mixture(recipes=recipes, weights=(1.0,), gap_tune=math.nan)
+            seeds = fresh if search.closed_from_start else own
+            after = evaluate_holdout(
+                self.synthesis, mixture=kept, stage="tuned", seeds=seeds, **shared
+            )
+            drawn += kept.jobs(seeds)
+            # Under another camera they are the same images.
+            self.synthesis.remember(name, recipes[0].draw.fingerprint(), seeds)
+        return (
+            before,
+            after,
+            [(recipe.draw.fingerprint(), block[0], len(block)) for recipe, block in drawn],
+        )
+
+    def measured(self, holdout: Holdout, *, copies: bool = False) -> ClassGap:
+        """A class's row of gap.json, q-values of the class alone.
+
+        Args:
+            holdout: Its images, and the fold.
+            copies: Look for near-copies among all real images: the search saw the tune split.
+        """
+        real = holdout.real
+        row = measure(
+            holdout.input(self.nouns[real.name], self.synthesis.rundir),
+            embedder=self.synthesis.embedder,
+            groups=self.groups,
+            nouns=self.nouns,
+            seed=self.config.tune.seed,
+            classes=len(self.real),
+        )
+        if not copies:
+            return row
+        everything = np.concatenate([real.tune.rows, *(fold.rows for fold in real.folds)])
+        found = duplicates(real=everything, synthetic=holdout.images.embeddings)
+        return replace(row, duplicates=found)

@@ -1,0 +1,85 @@
+"""The evidence: embeddings of generated images, which events of the journal name.
+
+It lies under RUN/embeddings, and is on disk before the event that names it. Whoever resumes a run
+rebuilds from it what the journal alone does not hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from gapclose.loop.run.files import RunDamagedError, write_bytes
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.trial import Images
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The embeddings of one run.
+
+    Attributes:
+        rundir: The run.
+    """
+
+    rundir: RunDir
+
+    def trial(self, cls: str, number: int) -> Images:
+        """What a trial brought."""
+        return self._load(_trial(cls, number))
+
+    def camera(self, cls: str) -> Images:
+        """All images of a class's bank under the run's camera."""
+        return self._load(f"{cls}-camera")
+
+    def fold(self, cls: str, fold: int, stage: str) -> Images:
+        """What was evaluated on a fold; `recipes` number those of the mixture."""
+        return self._load(f"{cls}-confirm-{fold}-{stage}")
+
+    def keep_trial(self, cls: str, number: int, images: Images) -> None:
+        """Write what a trial brought."""
+        self._save(_trial(cls, number), images)
+
+    def keep_camera(self, cls: str, images: Images) -> None:
+        """Write a class's images under the run's camera."""
+        self._save(f"{cls}-camera", images)
+
+    def keep_fold(self, cls: str, fold: int, stage: str, images: Images) -> None:
+        """Write what was evaluated on a fold."""
+        self._save(f"{cls}-confirm-{fold}-{stage}", images)
+
+    def _load(self, name: str) -> Images:
+        path = self.rundir.embeddings_path(name)
+        try:
+            arrays = load_file(path)
+            return Images(
+                embeddings=arrays["embeddings"],
+                recipes=tuple(arrays["recipes"].tolist()),
+                seeds=tuple(arrays["seeds"].tolist()),
+            )
+        except (OSError, KeyError, SafetensorError) as error:
+            raise _damaged(path, error) from None
+
+    def _save(self, name: str, images: Images) -> None:
+        arrays: dict[str, Any] = {
+            "embeddings": images.embeddings,
+            "recipes": np.asarray(images.recipes, dtype=np.int64),
+            "seeds": np.asarray(images.seeds, dtype=np.int64),
+        }
+        write_bytes(self.rundir.embeddings_path(name), save(arrays))
+
+
+def _trial(cls: str, number: int) -> str:
+    return f"{cls}-{number:05d}"
+
+
+def _damaged(path: Path, error: Exception) -> RunDamagedError:
+    what = "is gone" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+    return RunDamagedError(
+        f"{path}: {what}; restore the file from a copy, or start anew with --out"
+    )

@@ -1,0 +1,236 @@
+"""Trials: what a proposed trial brings, and the run's camera.
+
+The executor of `RunTrial` and `ChooseCamera`. Images and embeddings are on disk when it returns
+the event that names them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.gap import MIN_IMAGES
+from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.events import (
+    CameraChosen,
+    Event,
+    FoldEvaluated,
+    Job,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+)
+from gapclose.loop.run.files import is_machines_fault
+from gapclose.loop.schedule.budget import BASELINE_IMAGES
+from gapclose.loop.schedule.cost_model import probe
+from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.camera_choice import IMAGES, LEAST, choose_camera
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.prior import word_prior
+from gapclose.loop.search.searches import Searches, proposal_of
+from gapclose.loop.search.space import Space
+from gapclose.loop.search.trial import Images
+from gapclose.loop.work.camera_views import views_of
+from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.synthesis import Synthesis
+
+PROBED: Final = 8  # trials: so often it is measured how busy the machine is
+FLOOR_IMAGES: Final = 2000  # of a tune split: all pairs of more would not fit in memory
+HINTS: Final = 2  # settings of other classes that a settings stage begins with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trials:
+    """Runs trials.
+
+    Attributes:
+        synthesis: Generates and embeds.
+        evidence: Where embeddings are kept.
+        searches: Propose trials, and absorb what they bring.
+        real: By class.
+        seed: Of the run.
+        by_clock: Whether nothing but time ends the search.
+    """
+
+    synthesis: Synthesis
+    evidence: Evidence
+    searches: Searches
+    real: Mapping[str, ClassReference]
+    seed: int
+    by_clock: bool
+
+    def propose(self, action: RunTrial) -> TrialProposed:
+        """Settle a class's next trial: its number, recipes and seeds."""
+        search = self.searches[action.cls]
+        if not search.has_baseline:
+            search.size_baseline(action.baseline_images)
+        # A generator's faults are mostly the same in all classes. The first ones, so that what a
+        # stage tries first stays while other stages end; with the baseline's it begins anyhow.
+        baseline = search.space.baseline_settings()
+        hints = [dict(won) for won in action.hints if won != baseline][:HINTS]
+        proposal = search.propose(
+            settings_trials=action.settings_trials, hints=hints, batch=action.batch
+        )
+        return TrialProposed(
+            cls=action.cls,
+            number=proposal.number,
+            stage=proposal.stage,
+            params=proposal.params,
+            jobs=tuple(Job(recipe=r.to_json(), seeds=tuple(s)) for r, s in proposal.jobs),
+        )
+
+    def run(self, proposed: TrialProposed) -> TrialFinished | TrialFailed:
+        """Generate, embed and score a trial.
+
+        Raises:
+            GeneratorConfigError: Not even the baseline can be generated as configured.
+            UnwritableError: The disk is full, or the like; the trial is done again.
+        """
+        name, search = proposed.cls, self.searches[proposed.cls]
+        proposal = proposal_of(proposed)
+        baseline = proposal.stage == "baseline"
+        if baseline:
+            search.size_baseline(len(proposal.jobs[0][1]))
+        few = baseline and search.baseline_images < BASELINE_IMAGES
+        invalid = generated = 0
+        start = time.perf_counter()
+        result: dict[str, Any] = {"cls": name, "number": proposal.number}
+        try:
+            if self.by_clock and baseline and not self.synthesis.generated:
+                # Load the models by one image: the pace is that of those after it.
+                recipe, seeds = proposal.jobs[0]
+                generated += self.synthesis.generate(name, [(recipe, seeds[:1])]).generated
+                start = time.perf_counter()
+            batch = self.synthesis.generate(name, proposal.jobs, partly=True)
+            invalid, generated = batch.invalid, generated + batch.generated
+            search.images += generated
+            if len(batch.seeds) < (MIN_IMAGES if few else 2):
+                raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
+            images = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
+            finding = search.absorb(proposal, images)
+        except Exception as error:
+            if is_machines_fault(error):
+                raise  # a full disk says nothing of a recipe: the trial is done again
+            if isinstance(error, GeneratorConfigError) and not search.has_baseline:
+                raise  # not even the baseline can be generated: it is the config that is wrong
+            self.synthesis.rundir.log_error(f"trial {proposal.number} of {name} failed", error)
+            search.absorb_failure(proposal)
+            result["error"] = f"{type(error).__name__}: {error}"
+        else:
+            self.evidence.keep_trial(name, proposal.number, images)
+            self.remember(proposed)
+            result |= {
+                "gap": _finite(finding.gap),
+                "value": _finite(finding.value),
+                "mixture_gap": _finite(finding.mixture_gap),
+            }
+        result |= {"invalid": invalid, "images": generated}
+        result |= {"seconds": time.perf_counter() - start, "progress": search.progress()}
+        if proposal.number % PROBED == 0:
+            result["probe"] = probe()
+        return TrialFailed(**result) if "error" in result else TrialFinished(**result)
+
+    def replay(self, journal: Callable[[], Iterable[Event]]) -> None:
+        """Bring the searches where the journal stands, and have its images read back.
+
+        Args:
+            journal: Reads it from its beginning.
+        """
+        self.searches.replay(journal())
+        proposed: dict[str, TrialProposed] = {}
+        for event in journal():
+            match event:
+                case TrialProposed():
+                    proposed[event.cls] = event
+                case TrialFinished():
+                    self.remember(proposed[event.cls])
+                case FoldEvaluated():
+                    for draw, first, count in event.drawn:
+                        self.synthesis.remember(event.cls, draw, range(first, first + count))
+                case _:
+                    pass
+
+    def remember(self, proposed: TrialProposed) -> None:
+        """Have a finished trial's images read back from now on."""
+        for recipe, seeds in proposal_of(proposed).jobs:
+            self.synthesis.remember(proposed.cls, recipe.draw.fingerprint(), seeds)
+
+    def choose_camera(self, action: ChooseCamera) -> CameraChosen:
+        """Choose the camera on images that exist, for all classes have their baselines then."""
+        known = [name for name, search in self.searches.items() if search.has_baseline]
+        images = max(LEAST, IMAGES // len(known))
+        views = [
+            view
+            for name in known
+            for view in views_of(
+                self.searches[name], self.real[name], self.synthesis, images=images
+            )
+        ]
+        turn = self.searches[action.turn]
+        camera = choose_camera(
+            views, cameras=turn.space.cameras, start=turn.space.camera, seed=self.seed
+        )
+        progress = {}
+        for name, search in self.searches.items():
+            jobs = [(replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn()]
+            batch = self.synthesis.generate(name, jobs, partly=True)
+            taken = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
+            self.evidence.keep_camera(name, taken)
+            search.change_camera(camera, taken)
+            progress[name] = search.progress()
+        return CameraChosen(camera=camera.to_json(), turn=action.turn, progress=progress)
+
+
+def make_searches(
+    config: RunConfig,
+    real: Mapping[str, ClassReference],
+    embedder: Embedder,
+    evidence: Evidence,
+) -> Searches:
+    """A search for each class of a run, at its beginning.
+
+    Args:
+        config: Of the run.
+        real: By class.
+        embedder: Its text side orders the prompts.
+        evidence: What trials have brought.
+    """
+
+    def search(name: str) -> ClassSearch:
+        space, reference = Space.of(config, name), real[name]
+        return ClassSearch(
+            space=space,
+            bank=AtomBank(kernel=reference.kernel, real=reference.tune.rows),
+            prior=word_prior(space, reference.tune.rows, embedder),
+            floor_at=_floors(reference, seed=config.tune.seed),
+            images_per_trial=config.tune.images_per_trial,
+            confirm_images=config.confirm.images,
+            baseline_images=BASELINE_IMAGES,
+            seed=config.tune.seed,
+        )
+
+    return Searches(
+        {name: search(name) for name in real},
+        trial_images=evidence.trial,
+        camera_images=evidence.camera,
+    )
+
+
+def _floors(real: ClassReference, *, seed: int) -> Callable[[int], float]:
+    """`floor_p95` of the tune split by number of synthetic images; above 0, to be divided by."""
+    rows = real.tune.rows
+    few = rows[:: -(-len(rows) // FLOOR_IMAGES)]
+    fitted = Floor.fit(few, kernel=real.kernel, seed=seed)
+    return lambda n: max(fitted.floor_p95(n_real=len(rows), n_synthetic=n), 1e-9)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

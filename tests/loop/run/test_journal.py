@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from histories import AWKWARD, every_kind, tried
+
+from gapclose.loop.run.events import Event, RunStarted, TrialFinished, read_event
+from gapclose.loop.run.files import RunDamagedError, UnwritableError
+from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.state import fold
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+def written(path: Path, *events: Event) -> list[Event]:
+    journal = Journal(path)
+    return [journal.append(event, used=float(n)) for n, event in enumerate(events)]
+
+
+def test_what_is_appended_is_what_a_reader_gets_event_for_event(path: Path) -> None:
+    appended = written(path, *every_kind())
+    read = [*read_journal(path)]
+    assert read == appended
+    assert [event.kind for event in read] == [event.kind for event in every_kind()]
+    assert path.read_bytes().count(b"\n") == len(read)
+    timeless = {"at", "used"}
+    for before, after in zip(every_kind(), read, strict=True):
+        assert after.model_dump_json(exclude=timeless) == before.model_dump_json(exclude=timeless)
+
+
+def test_floats_are_kept_to_the_bit(path: Path) -> None:
+    numbers = {f"ship{n}": number for n, number in enumerate(AWKWARD)}
+    journal = Journal(path)
+    for number in AWKWARD:
+        event = journal.append(tried(gap=number, params=numbers), used=number)
+        assert isinstance(event, TrialFinished)
+        assert (event.gap, event.used) == (number, number)
+    assert [event.used.hex() for event in read_journal(path)] == [n.hex() for n in AWKWARD]
+
+
+def test_an_appended_event_comes_back_as_it_is_read_and_not_as_it_was_given(path: Path) -> None:
+    """Whoever goes on from it goes on as whoever resumes: what JSON cannot say is lost at once."""
+    given = tried(gap=float("nan"))
+    event = Journal(path).append(given, used=1.0)
+    assert isinstance(event, TrialFinished)
+    assert event.gap is None
+    assert [event] == [*read_journal(path)]
+    assert given.used == 0.0  # it is as it was
+
+
+def test_an_event_has_its_time_and_what_was_used_when_it_was_appended(path: Path) -> None:
+    before = time.time()
+    event = Journal(path).append(RunStarted(run="a", at=3.0, used=9.0), used=12.5)
+    assert before - 0.001 <= event.at <= time.time() + 0.001
+    assert event.used == 12.5
+
+
+def test_without_a_file_there_are_no_events_and_none_is_made(path: Path) -> None:
+    assert [*read_journal(path)] == []
+    Journal(path)
+    assert not path.exists()
+
+
+def test_of_a_torn_last_line_nothing_is_read_wherever_it_was_cut(path: Path) -> None:
+    first, last = written(path, RunStarted(run="\N{FROG FACE}"), tried(probe=1 / 3))
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1
+    for end in range(start, len(whole)):
+        path.write_bytes(whole[:end])
+        assert [*read_journal(path)] == [first], end
+        assert path.read_bytes() == whole[:end]  # a reader mends nothing
+    path.write_bytes(whole)
+    assert [*read_journal(path)] == [first, last]
+
+
+def test_a_writer_cuts_a_torn_last_line_wherever_it_was_cut(path: Path) -> None:
+    first, _ = written(path, RunStarted(run="\N{FROG FACE}"), tried(probe=1 / 3))
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1
+    with patch("os.fsync"):  # a hundred of them take their time
+        for end in range(start, len(whole)):
+            path.write_bytes(whole[:end])
+            journal = Journal(path)
+            assert path.read_bytes() == whole[:start], end
+            event = journal.append(tried(number=end), used=0.0)
+            assert [*read_journal(path)] == [first, event]
+
+
+def test_a_first_line_that_is_torn_leaves_an_empty_journal(path: Path) -> None:
+    path.write_bytes(b'{"kind": "run_st')
+    assert [*read_journal(path)] == []
+    Journal(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_whole_journal_is_left_as_it_is_by_whoever_opens_it(path: Path) -> None:
+    written(path, *every_kind())
+    whole = path.read_bytes()
+    Journal(path)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"", b"\xff", b'{"kind": "nobody"}', b'{"kind": "ru'])
+def test_a_damaged_line_in_the_middle_is_named(path: Path, damage: bytes) -> None:
+    """Behind it there may be anything: nothing is made of the rest."""
+    events = written(path, *every_kind()[:5])
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = damage
+    path.write_bytes(b"\n".join(lines))
+    reader = read_journal(path)
+    assert [next(reader), next(reader)] == events[:2]
+    with pytest.raises(RunDamagedError) as error:
+        next(reader)
+    assert str(error.value).startswith(f"{path}, line 3: is damaged; restore the file from a copy")
+    assert error.value.__cause__ is None  # one line, and no library's story
+    with pytest.raises(RunDamagedError):
+        fold(read_journal(path))
+    kept = path.read_bytes()
+    Journal(path)
+    assert path.read_bytes() == kept
+
+
+def test_what_a_newer_version_adds_to_a_line_is_ignored(path: Path) -> None:
+    event, *_ = written(path, RunStarted(run="a"))
+    line = path.read_bytes()
+    path.write_bytes(line.replace(b"{", b'{"seed": {"of": [1, 2]}, ', 1))
+    assert [*read_journal(path)] == [event]
+
+
+def test_what_cannot_be_written_is_told_and_cut_by_the_next_writer(path: Path) -> None:
+    first, *_ = written(path, RunStarted(run="a"))
+    whole = path.read_bytes()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with patch("os.fsync", side_effect=full), pytest.raises(UnwritableError, match=str(path)):
+        Journal(path).append(tried(), used=0.0)
+    # As a full disk leaves it: a part of the line.
+    path.write_bytes(whole + path.read_bytes()[len(whole) : -9])
+    Journal(path)
+    assert [*read_journal(path)] == [first]
+    assert path.read_bytes() == whole
+
+
+def test_a_line_is_on_the_disk_when_append_returns(path: Path) -> None:
+    synced: list[bytes] = []
+
+    def fsync(handle: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{handle}"):  # noqa: PTH112
+            synced.append(path.read_bytes())
+
+    with patch("os.fsync", fsync):
+        event = Journal(path).append(RunStarted(run="a"), used=0.0)
+    assert [read_event(line) for line in synced] == [event]

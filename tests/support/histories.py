@@ -1,0 +1,267 @@
+"""Events and states of runs, made up: what is not told is as in the middle of a night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gapclose.analysis.class_gap import ClassGap
+from gapclose.loop.config.schema import TuneConfig
+from gapclose.loop.run.events import (
+    CameraChosen,
+    ClassVerdict,
+    ConfirmationFailed,
+    Event,
+    FoldEvaluated,
+    FoldOpened,
+    Job,
+    PhotosListed,
+    Progress,
+    PromptsPrioritized,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    SessionStarted,
+    Stopped,
+    StopReason,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+    VerdictsReached,
+    read_event,
+)
+from gapclose.loop.run.state import ClassState, Evaluation, RunState
+from gapclose.loop.schedule.budget import ClassLimits, Limits
+
+# Floats whose shortest decimals are long, or that a careless writer rounds.
+AWKWARD = (0.1 + 0.2, 1 / 3, 5e-324, 2.0**-1074 * 3, 1.7976931348623157e308, -0.0, 1e-17, 2 / 7)
+
+CAMERA = {"noise": 0.03, "blur": 1 / 3}
+
+
+def as_read(event: Event) -> Event:
+    """The event as a reader of its line gets it."""
+    return read_event(event.model_dump_json())
+
+
+def progress(**facts: Any) -> Progress:
+    """Of a search that has its baseline and wants more."""
+    shown = {"floor": 0.1, "baseline_gap": 2.0, "gap": 0.2, "expected": 0.2, "evidence": 5}
+    return Progress(**shown | facts)
+
+
+def mixture(*fingerprints: str) -> dict[str, Any]:
+    """What of mixtures.json is asked of it."""
+    share = 1.0 / max(1, len(fingerprints))
+    recipes = [{"fingerprint": key, "weight": share} for key in fingerprints]
+    return {"recipes": recipes, "gap_tune": 0.01}
+
+
+def proposed(cls: str = "frog", number: int = 9, **facts: Any) -> TrialProposed:
+    images = facts.pop("images", 8)
+    jobs = (Job(recipe={"draw": {"prompt": cls}}, seeds=tuple(range(images))),)
+    shown = {"stage": "joint", "params": {}, "jobs": jobs}
+    return TrialProposed(cls=cls, number=number, **shown | facts)
+
+
+def tried(cls: str = "frog", number: int = 9, **facts: Any) -> TrialFinished:
+    shown: dict[str, Any] = {"gap": 0.3, "value": -0.1, "mixture_gap": 0.2, "invalid": 0}
+    shown |= {"images": 8, "seconds": 4.0, "progress": progress()}
+    return TrialFinished(cls=cls, number=number, **shown | facts)
+
+
+def failed(cls: str = "frog", number: int = 9, **facts: Any) -> TrialFailed:
+    shown: dict[str, Any] = {"error": "GenerationError: no frog today", "invalid": 8, "images": 8}
+    shown |= {"seconds": 4.0, "progress": progress()}
+    return TrialFailed(cls=cls, number=number, **shown | facts)
+
+
+def opened(cls: str = "frog", fold: int = 0, **facts: Any) -> FoldOpened:
+    shown: dict[str, Any] = {"photos": (f"{cls}-{fold}",), "mixture": mixture("mixed")}
+    shown |= {"trials": 9, "evidence": 5, "spends": True}
+    return FoldOpened(cls=cls, fold=fold, **shown | facts)
+
+
+def row(name: str = "frog", **facts: Any) -> ClassGap:
+    """A row of gap.json of 200 images a side, as one class alone has it."""
+    shown: dict[str, Any] = {"n_real": 200, "n_synthetic": 200, "gap": 0.5, "floor_p95": 0.1}
+    shown |= {"ratio": 5.0, "effect": 0.6, "detectable": 0.05, "p_value": 0.001}
+    return ClassGap(name=name, **shown | facts)
+
+
+def evaluated(cls: str = "frog", fold: int = 0, **facts: Any) -> FoldEvaluated:
+    shown: dict[str, Any] = {"mixture": mixture("mixed"), "before": row(cls, gap=2.0).to_json()}
+    shown |= {"after": row(cls).to_json(), "agreement": None, "drawn": (("draw", 15, 100),)}
+    shown |= {"images": 100, "seconds": 100.0}
+    return FoldEvaluated(cls=cls, fold=fold, **shown | facts)
+
+
+def verdict(**facts: Any) -> ClassVerdict:
+    shown: dict[str, Any] = {"fold": 0, "gap": 0.5, "ratio": 5.0, "floor_p95": 0.1}
+    shown |= {"effect": 0.6, "q_value": 0.001, "closed": False, "confirmed": False}
+    return ClassVerdict(**shown | facts)
+
+
+def evaluation(cls: str = "frog", *, gap: float = 0.5, **facts: Any) -> Evaluation:
+    """One that failed, of all there was after nine trials."""
+    parts: dict[str, Any] = {"confirmed": False, "fold": 0, "tagged": False, "judged": True}
+    parts |= {key: facts.pop(key) for key in [*parts] if key in facts}
+    kept = facts.pop("kept", ("mixed",))
+    return Evaluation(
+        opened=opened(cls, parts["fold"], **facts),
+        result=evaluated(
+            cls, parts["fold"], mixture=mixture(*kept), after=row(cls, gap=gap).to_json()
+        ),
+        verdict=verdict(fold=parts["fold"], gap=gap, confirmed=parts["confirmed"])
+        if parts["judged"]
+        else None,
+        tagged=parts["tagged"],
+    )
+
+
+def class_state(**facts: Any) -> ClassState:
+    """Of a search that stands still: nine trials, five of them with evidence, and wants more."""
+    known = {key: facts.pop(key) for key in [*facts] if key not in Progress.model_fields}
+    if "gap" in facts:
+        facts.setdefault("expected", facts["gap"])
+    shown: dict[str, Any] = {"trials": 9, "images": 200}
+    return ClassState(progress=progress(**facts), **shown | known)
+
+
+def new_class(**facts: Any) -> ClassState:
+    """Of a class that waits for its baseline."""
+    return ClassState(**{"progress": Progress(floor=0.1)} | facts)
+
+
+def limits(
+    classes: Iterable[str],
+    *,
+    floors: Mapping[str, float] | None = None,
+    folds: int | Mapping[str, int] = 3,
+    confirm_images: int = 100,
+    cameras: bool = False,
+    **tune: Any,
+) -> Limits:
+    """Of a run; by default trials end it.
+
+    Args:
+        classes: Their names.
+        floors: Of those that have another one than 0.1.
+        folds: Of each class, or of those that have not three.
+        confirm_images: As in `Limits`.
+        cameras: As in `Limits`.
+        tune: Keys of the config; where one of those that end the search is given, no other does.
+    """
+    ends = {"budget", "trials", "images"} & {*tune}
+    config = {"budget": None} | ({} if ends else {"trials": 100}) | tune
+    some = folds if isinstance(folds, Mapping) else dict.fromkeys(classes, folds)
+    return Limits(
+        tune=TuneConfig.model_validate(config),
+        confirm_images=confirm_images,
+        classes={
+            name: ClassLimits(floor=(floors or {}).get(name, 0.1), folds=some.get(name, 3))
+            for name in classes
+        },
+        cameras=cameras,
+    )
+
+
+def run_state(classes: Mapping[str, ClassState], **facts: Any) -> RunState:
+    """Of a run between two steps."""
+    return RunState(
+        **{"run": "abcd", "sessions": 1, "names": (*classes,), "classes": classes} | facts
+    )
+
+
+def every_kind() -> list[Event]:
+    """Two of each kind of event: what is optional left out, and everything said."""
+    a, b, c, d, e, f, g, h = AWKWARD
+    full = Progress(
+        floor=a,
+        baseline_gap=b,
+        gap=c,
+        expected=d,
+        since_gain=3,
+        evidence=7,
+        closed_from_start=True,
+        closed=True,
+        opened=True,
+        pending=True,
+        winner={"guidance_scale": h, "scheduler": "two", "steps": 4},
+    )
+    recipe = {"draw": {"prompt": 'ein Frosch \N{FROG FACE}\n\u2028"x"', "guidance_scale": g}}
+    whole_row = row(
+        "frog",
+        gap=a,
+        q_value=b,
+        closed=False,
+        judge={"gap": c, "floor_p95": d, "ratio": None, "effect": h, "p_value": g, "q_value": b},
+        guards={"precision": f},
+        witness={"real": ("a.png",), "synthetic": ()},
+        standard_error=e,
+        objections=("one", "two"),
+    ).to_json()
+    return [
+        RunStarted(run="0a1b2c3d"),
+        RunStarted(at=1.25, used=a, run=""),
+        SessionStarted(classes=()),
+        SessionStarted(classes=("frog", "ship"), budget=e, probe=b),
+        PhotosListed(tune={}),
+        PhotosListed(
+            tune={"frog": ("00ff", "11"), "ship": ()},
+            cuts={"frog": 2},
+            left_out={"unreadable": [{"path": "x/\N{FROG FACE}.png", "why": None}], "n": 1},
+        ),
+        RoundStarted(due=()),
+        RoundStarted(
+            due=("frog", "ship"), reopened={"ship": a, "frog": f}, reset=("frog",), halfway=b
+        ),
+        PromptsPrioritized(cls="frog", prompts=()),
+        PromptsPrioritized(cls="frog", prompts=({"color": "gray"}, {"color": ""}), reset=True),
+        CameraChosen(camera={}, turn="frog", progress={}),
+        CameraChosen(camera=CAMERA, turn="ship", progress={"frog": full, "ship": Progress()}),
+        TrialProposed(cls="frog", number=0, stage="baseline", params={}, jobs=()),
+        TrialProposed(
+            cls="frog",
+            number=4,
+            stage="mixture",
+            params={"guidance_scale": d, "color": "gray"},
+            jobs=(Job(recipe=recipe, seeds=(2_004_000, 2_004_001)), Job(recipe={}, seeds=())),
+        ),
+        tried(gap=None, value=None, mixture_gap=None),
+        tried(gap=a, value=f, mixture_gap=c, seconds=b, invalid=2, progress=full, probe=h),
+        failed(),
+        failed(error="x" * 300, seconds=g, progress=full, probe=d),
+        opened(),
+        opened("ship", 2, spends=False, early=True, mixture={"recipes": [], "gap_tune": None}),
+        evaluated(),
+        evaluated(
+            "ship",
+            2,
+            before=whole_row,
+            after=whole_row,
+            agreement=b,
+            drawn=(("0f", 15_000_000, 24), ("0e", 0, 100)),
+            seconds=h,
+            probe=g,
+        ),
+        ConfirmationFailed(cls="frog", fold=0, error=""),
+        ConfirmationFailed(cls="frog", fold=1, error="RuntimeError: \N{SNOWMAN}"),
+        VerdictsReached(verdicts={}),
+        VerdictsReached(
+            verdicts={
+                "frog": verdict(ratio=None, effect=None, closed=None),
+                "ship": verdict(
+                    fold=2, gap=f, ratio=a, effect=g, q_value=b, closed=True, confirmed=True
+                ),
+            }
+        ),
+        RunFinished(stopped={}),
+        RunFinished(
+            stopped={
+                "frog": Stopped(reason=StopReason.FAILURES, detail="E: x"),
+                "ship": Stopped(reason=StopReason.OUT_OF_BUDGET),
+            },
+            findings={"clusters": [{"id": 0, "share": b}], "rows": {"frog": {"stored": None}}},
+        ),
+    ]
