@@ -114,7 +114,7 @@ def test_a_session_takes_up_a_round_where_it_was_interrupted_and_none_where_the_
     assert "round" not in what(SessionStarted(classes=state.names), state)
     done = apply(state, RunFinished(stopped={}))
     told = what(SessionStarted(classes=state.names), done)
-    assert told == {"sessions": 2, "round": None, "finished": None}
+    assert told == {"sessions": 2, "round": None, "finished": None, "stage": "start"}
 
 
 def test_photos_are_listed_and_those_of_a_class_that_is_gone_are_kept() -> None:

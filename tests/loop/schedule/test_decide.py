@@ -160,8 +160,7 @@ def test_the_camera_is_chosen_once_the_class_whose_turn_it_is_has_had_its_first_
 
 def test_a_fold_that_was_opened_is_evaluated_for_its_own_mixture_before_the_next() -> None:
     """Whatever has joined the search since."""
-    frog = class_state(
-        trials=100, evidence=9, opened=opened(fold=1), evaluation=evaluation(evidence=3)
-    )
+    frog = class_state(trials=100, evidence=9, evaluation=evaluation(evidence=3))
+    frog = replace(frog, opened=opened(fold=1))
     view = standing_still({"frog": frog}, due=("frog",))
     assert decided(view) == EvaluateFold(cls="frog", fold=1, early=False)
