@@ -62,7 +62,7 @@ DEFAULT_WORDS: dict[str, tuple[str, ...]] = {
         "the sky",
         "a plain background",
     ),
-    "setting": ("indoors", "in a city", "in the wild", "in a synthesis", "at sea", "in the air"),
+    "setting": ("indoors", "in a city", "in the wild", "in a studio", "at sea", "in the air"),
     "viewpoint": ("the front", "the side", "behind", "above", "below"),
     "orientation": ("left", "right", "the camera", "away"),
     "distance": ("close-up", "medium-distance", "far-away"),

@@ -28,7 +28,7 @@ from gapclose.generators.registry import make_generator
 from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config.schema import ConfigError, FolderSpec, nearest
 from gapclose.loop.data_card import CardClass, data_card
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.projections import open_run, read_mixtures
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir, unwritable
 from gapclose.loop.run.tags import REJECT, pulled_tags
@@ -161,7 +161,7 @@ class _Plan:
 
 def _plans(run: RunDir, *, only_confirmed: bool, rejected: set[str]) -> list[_Plan]:
     gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
-    mixtures = run.read_json("mixtures.json")["classes"] if run.has("mixtures.json") else {}
+    mixtures = read_mixtures(run)["classes"]
     rows = {row["name"]: row for row in gap["classes"]}
     names = list(dict.fromkeys([*rows, *mixtures]))
     if not names:

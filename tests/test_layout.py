@@ -15,6 +15,14 @@ import pytest
 ROOMS = ("loop", "generators", "analysis", "configs")
 # The generators and the analysis never meet; the loop is above both.
 MAY_IMPORT = {"loop": {"generators", "analysis", "configs"}}
+# The rooms inside loop, in the order that arrows point: each may import those before it. What lies
+# in loop itself is above them all.
+CHAIN = ("config", "run", "search", "schedule", "work")
+# Beside the chain: these read what a run has written, and start no work.
+READERS = {"report": {"config", "run"}, "app": {"config", "run", "report"}}
+ROOMS_BELOW = {room: {*CHAIN[:n]} for n, room in enumerate(CHAIN)} | READERS
+# What breaks it today, and nothing else: a file and the rooms that it reaches up into.
+REACHING_UP = {"loop/config/starter_config.py": {"run", "work"}}
 # Who alone imports these: packages that are slow to import, or whose types must not spread.
 OWNERS = {
     "optuna": {
@@ -66,6 +74,58 @@ def test_arrows_point_one_way(root: Path) -> None:
                 assert parts[1] in MAY_IMPORT.get(room, set()), (
                     f"{file.relative_to(root)} imports {name}"
                 )
+
+
+def reaching_up(root: Path) -> dict[str, set[str]]:
+    """Files in loop's rooms with the rooms they import and must not; "top" is loop itself."""
+    found: dict[str, set[str]] = {}
+    for file in sorted((root / "loop").rglob("*.py")):
+        room = file.parent.name
+        if file.parent == root / "loop":
+            continue
+        for name in imports(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = name.split(".")
+            if parts[:2] != ["gapclose", "loop"]:
+                continue
+            other = parts[2] if len(parts) > 2 and (root / "loop" / parts[2]).is_dir() else "top"
+            if other not in ROOMS_BELOW[room] | {room}:
+                found.setdefault(file.relative_to(root).as_posix(), set()).add(other)
+    return found
+
+
+def test_arrows_inside_the_loop_point_one_way(root: Path) -> None:
+    folders = {file.parent.name for file in (root / "loop").glob("*/*.py")}
+    assert folders == {*ROOMS_BELOW}, "a room without a place in the order"
+    assert reaching_up(root) == REACHING_UP
+
+
+@pytest.mark.parametrize(
+    ("room", "line", "reached"),
+    [
+        ("config", "from gapclose.loop.run.files import kept", "run"),
+        ("run", "import gapclose.loop.search.space", "search"),
+        ("search", "from gapclose.loop import schedule", "schedule"),
+        ("schedule", "def f():\n    from gapclose.loop.work import trials", "work"),
+        ("work", "from gapclose.loop.report import text", "report"),
+        ("work", "from gapclose.loop.session import Session", "top"),
+        ("report", "from gapclose.loop.work.sides import Side", "work"),
+        ("report", "from gapclose.loop.search.trial import Mixture", "search"),
+        ("report", "from gapclose.loop.app import viewer", "app"),
+        ("app", "from gapclose.loop import cli", "top"),
+        ("work", "from gapclose.loop.schedule.decide import View", None),
+        ("app", "from gapclose.loop.report import text", None),
+        ("run", "from gapclose.loop.run import state", None),
+    ],
+)
+def test_an_arrow_that_points_up_is_seen(
+    tmp_path: Path, room: str, line: str, reached: str | None
+) -> None:
+    for name in ROOMS_BELOW:
+        (tmp_path / "loop" / name).mkdir(parents=True)
+    (tmp_path / "loop" / "session.py").touch()
+    (tmp_path / "loop" / room / "x.py").write_text(line)
+    expected = {} if reached is None else {f"loop/{room}/x.py": {reached}}
+    assert reaching_up(tmp_path) == expected
 
 
 def test_packages_with_one_owner_are_imported_there_only(root: Path) -> None:

@@ -23,6 +23,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
     VerdictsReached,
 )
+from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.run.folder import RunBusyError, RunDir
 from gapclose.loop.run.journal import read_journal
 from gapclose.loop.run.state import ClassState, RunState, fold
@@ -53,7 +54,8 @@ class Projections:
             The rows of trials.jsonl.
         """
         rows = [row for e in read_journal(self.rundir.journal_path) if (row := self._rows.of(e))]
-        self.rundir.write_lines(TRIALS, rows)
+        if rows or self.rundir.has(TRIALS):  # a run that is refused at its first trial holds none
+            self.rundir.write_lines(TRIALS, rows)
         self.write_verdicts(state)
         return rows
 
@@ -78,10 +80,11 @@ class Projections:
 
     def write_verdicts(self, state: RunState) -> None:
         """Write mixtures.json and gap.json, once there are verdicts or the run has ended."""
-        judged = any(state.of(name).judged is not None for name in state.names)
-        if judged:
-            self.rundir.write_json(MIXTURES, mixtures_json(state))
-        if judged or state.finished is not None:
+        due = files_of(state)
+        # The same mixtures stay: an export is outdated once they are younger than it is.
+        if MIXTURES in due and _stored(self.rundir) != (mixtures := mixtures_json(state)):
+            self.rundir.write_json(MIXTURES, mixtures)
+        if GAP in due:
             self.rundir.write_json(GAP, gap_json(state, self.rundir))
 
     def write_state(self, state: RunState) -> None:
@@ -101,26 +104,62 @@ def open_run(path: Path | str) -> RunDir:
     return run
 
 
+def read_mixtures(rundir: RunDir) -> dict[str, Any]:
+    """mixtures.json, or what the journal says where the file is lost and cannot be written."""
+    if rundir.has(MIXTURES):
+        value: dict[str, Any] = rundir.read_json(MIXTURES)
+        return value
+    return mixtures_json(fold(read_journal(rundir.journal_path)))
+
+
 def restore(rundir: RunDir) -> None:
     """Bring back the projections that a run lacks, if it has a journal and nobody writes it."""
-    names = [TRIALS, STATE, MIXTURES, GAP]
-    missing = [name for name in names if not rundir.has(name)]
-    if not missing or not rundir.journal_path.is_file():
-        return
-    state = fold(read_journal(rundir.journal_path))
-    if not state.sessions:
+    # A lock that is not needed might refuse whoever starts the run.
+    if not rundir.journal_path.is_file() or not _lost(rundir):
         return
     try:
         with rundir.lock():
+            lost = _lost(rundir)  # anew: who wrote it may just have ended
+            state = fold(read_journal(rundir.journal_path))
             projections = Projections(rundir)
-            if TRIALS in missing:
+            if TRIALS in lost:
                 projections.restore(state)
-            if {MIXTURES, GAP} & {*missing}:
+            if {MIXTURES, GAP} & {*lost}:
                 projections.write_verdicts(state)
-            if STATE in missing:
+            if STATE in lost:
                 projections.write_state(state)
     except (RunBusyError, OSError):  # the writer writes them; a read-only folder stays as it is
         return
+
+
+def _lost(rundir: RunDir) -> list[str]:
+    """The files that a run should have by now and does not."""
+    missing = [name for name in (TRIALS, STATE, MIXTURES, GAP) if not rundir.has(name)]
+    if not missing:
+        return []
+    due = files_of(fold(read_journal(rundir.journal_path)))
+    return [name for name in missing if name in due]
+
+
+def _stored(rundir: RunDir) -> Any:
+    """What mixtures.json holds; None where it is gone or damaged."""
+    try:
+        return rundir.read_json(MIXTURES)
+    except (FileNotFoundError, RunDamagedError):
+        return None
+
+
+def files_of(state: RunState) -> set[str]:
+    """The projections that a run has where it stands."""
+    judged = any(state.of(name).judged is not None for name in state.names)
+    files = {STATE} if state.sessions else set()
+    if any(cls.trials for cls in state.classes.values()):
+        files.add(TRIALS)
+    if judged:
+        files.add(MIXTURES)
+    if judged or state.finished is not None:
+        files.add(GAP)
+    return files
 
 
 @dataclass(slots=True)

@@ -338,6 +338,10 @@ def _(event: SessionStarted, state: RunState) -> RunState:
         )
         for name, cls in state.classes.items()
     }
+    current = None if state.finished is not None else state.round
+    if current is not None:  # what could not be confirmed, and classes that are new, join it
+        again = {name for name, cls in state.classes.items() if cls.confirmation_error is not None}
+        current = replace(current, due=current.due | again | {*event.classes} - {*state.names})
     return replace(
         state,
         classes=classes,
@@ -345,7 +349,7 @@ def _(event: SessionStarted, state: RunState) -> RunState:
         budget=event.budget,
         stage="start",
         sessions=state.sessions + 1,
-        round=None if state.finished is not None else state.round,
+        round=current,
         timings=state.timings.with_probe(event.probe),
         finished=None,
     )

@@ -7,7 +7,9 @@ each as it appends it, and a session that resumes replays the journal with the i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.events import (
@@ -21,6 +23,8 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.trial import Images, Proposal
+
+_NO_IMAGES: Final = Images(embeddings=np.empty((0, 0), np.float32), recipes=(), seeds=())
 
 
 class Searches(Mapping[str, ClassSearch]):
@@ -74,7 +78,9 @@ class Searches(Mapping[str, ClassSearch]):
                 camera = Camera.from_json(event.camera)
                 for name, search in self.items():
                     if not search.imaged:  # else whoever chose it has done so
-                        search.change_camera(camera, self._camera_images(name))
+                        known = name in event.progress  # else its class has joined since
+                        taken = self._camera_images(name) if known else _NO_IMAGES
+                        search.change_camera(camera, taken)
             case _:
                 pass
 
@@ -93,6 +99,8 @@ class Searches(Mapping[str, ClassSearch]):
                     proposal = proposal_of(proposed.pop(event.cls))
                     search = self[event.cls]
                     search.images += event.images
+                    if proposal.stage == "baseline":
+                        search.size_baseline(len(proposal.jobs[0][1]))
                     search.absorb(proposal, self._trial_images(event.cls, event.number))
                 case TrialFailed():
                     search = self[event.cls]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from prdc import compute_prdc
+from sphere import unit
 
 from gapclose.analysis import coverage as coverage_module
 from gapclose.analysis.coverage import (
@@ -16,14 +16,7 @@ from gapclose.analysis.coverage import (
     vendi_score,
 )
 
-Rows = NDArray[np.float32]
 KEYS = ("precision", "recall", "density", "coverage")
-
-
-def unit(n: int, width: int = 16, *, seed: int = 0, shift: float = 0.0) -> Rows:
-    points = np.random.default_rng(seed).normal(size=(n, width))
-    points[:, 0] += shift
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ def words(table: Table) -> None:
 
     from gapclose.analysis.attributes import compare_words, corrected_shares, name_group
 
-    bench = Bench("pond")
+    bench = Bench("pond", "pond", "pond-judge")
     groups = bench.config.attributes
     clip = bench.clip
     pairs, scenes, drawn = {}, {}, {}

@@ -1,29 +1,33 @@
 """A tiny run killed at every one of its file operations, against one that nothing disturbed.
 
-    python tests/benchmarks/kill_points.py [--every 1] [--pairs 200] [--only K ...]
+    python tests/benchmarks/kill_points.py [--every 1] [--pairs 200] [--real 50] [--jobs 2]
 
 The run has all phases: baseline, prompts, settings, mixture, a confirmation that fails; then, with
 more trials allowed, it is reopened, closed and confirmed on another fold, and reports. A wrapper
-counts its writes, fsyncs, renames and unlinks, and kills the process at the k-th, half of a write
-on the disk. Resumed, it must end with the mixtures, verdicts and folds of the undisturbed run, and
-no fold may have judged two mixtures. Then the same with two kills in a row, at random pairs.
+counts its writes, fsyncs, renames and unlinks. What a kill at the k-th would leave on the disk,
+half of a write included, is kept while nothing disturbs the run, and resumed afterwards: it must
+end with the mixtures, verdicts and folds of the undisturbed run, and no fold may have judged two
+mixtures. A SIGKILL at some random k shows that it leaves what was kept. Then two kills in a row at
+random pairs, the second a SIGKILL too.
 """
 
 from __future__ import annotations
 
 import argparse
 import builtins
+import hashlib
 import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +48,100 @@ FIRST, MORE = 3, 12  # trials of the first session, and of all
 PHOTOS = 420
 
 
+Files = dict[str, str]  # what a folder holds: sha256 of the content, by relative path
+
+
+class Snapshots:
+    """What a run folder held at each of its operations, content by its sha256."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.folder, self.store = folder, store
+        store.mkdir(exist_ok=True)
+        self._seen: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._before: Files = {}
+
+    def take(self, number: int, path: str = "", half: bytes = b"") -> None:
+        """Keep the folder as it is, with what half a write would have added to a file."""
+        while True:
+            files = self._files()
+            if files == self._files():  # SQLite writes from a thread of its own
+                break
+        if half:
+            name = str(Path(path).relative_to(self.folder))
+            files[name] = self._keep(Path(path).read_bytes() + half)
+        changed = {name: key for name, key in files.items() if self._before.get(name) != key}
+        gone = [name for name in self._before if name not in files]
+        self._before = files
+        row = {"number": number, "changed": changed, "gone": gone}
+        with (self.store / "index.jsonl").open("a") as index:
+            index.write(json.dumps(row) + "\n")
+
+    def _files(self) -> Files:
+        files: Files = {}
+        for place, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(place) / name
+                try:
+                    stat = path.stat()
+                    key = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                    known = self._seen.get(str(path))
+                    if known is None or known[0] != key:
+                        known = self._seen[str(path)] = (key, self._keep(path.read_bytes()))
+                except FileNotFoundError:  # SQLite's journal
+                    continue
+                files[str(path.relative_to(self.folder))] = known[1]
+        return files
+
+    def _keep(self, data: bytes) -> str:
+        key = hashlib.sha256(data).hexdigest()
+        if not (self.store / key).exists():
+            (self.store / key).write_bytes(data)
+        return key
+
+
+def read_snapshots(store: Path) -> list[Files]:
+    """The folder at operation 1, 2, ..."""
+    found: list[Files] = []
+    files: Files = {}
+    for line in (store / "index.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        files = {k: v for k, v in {**files, **row["changed"]}.items() if k not in row["gone"]}
+        found.append(files)
+    return found
+
+
+def lay_out(files: Files, store: Path, run: Path) -> None:
+    """Make a run folder what it was."""
+    shutil.rmtree(run, ignore_errors=True)
+    for name, key in files.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(store / key, run / name)
+
+
+def shape(names: Iterable[str]) -> list[str]:
+    """The files of a folder, whatever is random in the name of a temporary one."""
+    return sorted(re.sub(r"\.[a-z0-9_]{8}\.(tmp|part)$", r".\1", name) for name in names)
+
+
 class Count:
-    """Counts file operations under a folder, and kills this process at one of them."""
+    """Counts file operations under a folder; kills this process at one, or snapshots all."""
 
-    def __init__(self, folder: Path, kill_at: int | None) -> None:
+    def __init__(
+        self, folder: Path, kill_at: int | None, snapshots: Snapshots | None = None
+    ) -> None:
         self.folder, self.kill_at, self.done = str(folder), kill_at, 0
+        self._snapshots = snapshots
 
-    def step(self, *paths: Any, before: Callable[[], Any] = lambda: None) -> None:
-        """One operation on these paths; `before` is what of it still happens."""
+    def step(self, *paths: Any, half: bytes = b"", file: Any = None) -> None:
+        """One operation on these paths; of a write, half is on the disk before a kill."""
         if not any(str(path).startswith(self.folder) for path in paths):
             return
         self.done += 1
+        if self._snapshots is not None:
+            self._snapshots.take(self.done, str(paths[0]), half)
         if self.done == self.kill_at:
-            before()
+            if file is not None:
+                os.write(file.fileno(), half)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
@@ -101,13 +186,10 @@ class Counted:
         self._file, self._path, self._count, self._written = file, path, count, False
 
     def write(self, data: Any) -> Any:
-        def half() -> None:
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
-
         if not self._written:
             self._written = True
-            self._count.step(self._path, before=half)
+            raw = data.encode() if isinstance(data, str) else bytes(data)
+            self._count.step(self._path, half=raw[: len(raw) // 2], file=self._file)
         return self._file.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -124,31 +206,35 @@ class Counted:
         return iter(self._file)
 
 
-def session(config: Path, run: Path, *, kill_at: int | None, report: Path) -> int:
+def session(
+    config: Path, run: Path, *, said: Path, kill_at: int | None = None, store: Path | None = None
+) -> int:
     """Both sessions of the run in a process of its own; returns how it ended.
 
     Args:
         config: Of the run; the second session allows more trials.
         run: The run folder.
+        said: Is told how many operations there were, or what went wrong.
         kill_at: The operation that it dies at.
-        report: Is told how many operations there were.
+        store: Takes a snapshot at each.
     """
     child = os.fork()
     if child == 0:
         try:
             warnings.simplefilter("ignore")
             sys.stderr = sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-            count = Count(run, kill_at)
+            snapshots = None if store is None else Snapshots(run, store)
+            count = Count(run, kill_at, snapshots)
             count.install()
             state = fold(read_journal(run / "journal.jsonl"))
             trials = state.of("frog").trials
             if trials < FIRST or (trials == FIRST and state.of("frog").judged is None):
                 tune(load_config(config, [f"tune.trials={FIRST}"]), out=run)
             tune(load_config(config, [f"tune.trials={MORE}"]), out=run)
-            report.write_text(str(count.done))
+            said.write_text(str(count.done))
             os._exit(0)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
-            report.write_text(f"{type(error).__name__}: {error}")
+            said.write_text(f"{type(error).__name__}: {error}")
             os._exit(1)
     return os.waitpid(child, 0)[1]
 
@@ -215,56 +301,119 @@ def world(folder: Path) -> Path:
     )
 
 
+class Trial:
+    """Resumes what kills left in one folder, against the undisturbed run."""
+
+    def __init__(self, config: Path, folder: Path, store: Path, wanted: dict[str, Any]) -> None:
+        self.config, self.store, self.wanted = config, store, wanted
+        self.run, self.said = folder / "run", folder / "said"
+        folder.mkdir()
+
+    def kill(self, at: int) -> bool:
+        """Whether the run came so far; it died there."""
+        return session(self.config, self.run, said=self.said, kill_at=at) == signal.SIGKILL
+
+    def faults(self) -> list[str]:
+        """What of the resumed run is not as it was undisturbed."""
+        status = session(self.config, self.run, said=self.said)
+        if status != 0:
+            return [f"ended with {status}: {self.said.read_text()[:300]}"]
+        found = outcome(self.run)
+        faults = [key for key, value in self.wanted.items() if found[key] != value]
+        if any(len(mixtures) > 1 for mixtures in mixtures_by_fold(self.run).values()):
+            faults.append("a fold judged two mixtures")
+        return faults
+
+    def at(self, files: Files) -> list[str]:
+        """Faults after one kill."""
+        lay_out(files, self.store, self.run)
+        return self.faults()
+
+    def after_sigkill(self, k: int, files: Files) -> list[str]:
+        """Faults after a kill that was none of our making, what it left included."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        assert self.kill(k)
+        left = [str(p.relative_to(self.run)) for p in self.run.rglob("*") if p.is_file()]
+        mine = [name for name in shape(left) if not name.startswith("study.db")]
+        kept = [name for name in shape(files) if not name.startswith("study.db")]
+        other = sorted({*mine} ^ {*kept})
+        return (
+            [f"it left other files than were kept: {other[:9]}"] if other else []
+        ) + self.faults()
+
+    def at_pair(self, files: Files, second: int) -> list[str]:
+        """Faults after a kill and another in the session that resumes."""
+        lay_out(files, self.store, self.run)
+        self.kill(second)
+        return self.faults()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="take each n-th operation only")
     parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--only", type=int, nargs="*", help="these operations, and no pairs")
+    parser.add_argument("--real", type=int, default=50, help="SIGKILLs at random operations")
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         os.environ.setdefault("GAPCLOSE_CACHE", str(folder / "cache"))
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "support")
-        config, said = world(folder), folder / "said"
+        config, said, store = world(folder), folder / "said", folder / "store"
         # Warm: what is compiled and cached here is inherited by every fork.
         tune(load_config(config, [f"tune.trials={FIRST}"]), out=folder / "warm")
         run = folder / "undisturbed"
-        assert session(config, run, kill_at=None, report=said) == 0, said.read_text()
-        last, wanted = int(said.read_text()), outcome(run)
-        events = [event.kind for event in read_journal(run / "journal.jsonl")]
+        assert session(config, run, said=said, store=store) == 0, said.read_text()
+        wanted, kept = outcome(run), read_snapshots(store)
+        events = list(read_journal(run / "journal.jsonl"))
+        last = len(kept)
         verdicts = [
             verdict.confirmed
-            for event in read_journal(run / "journal.jsonl")
+            for event in events
             if event.kind == "verdicts_reached"
             for verdict in event.verdicts.values()
         ]
         print(f"{last} operations, {len(events)} events, confirmed: {verdicts}", flush=True)
         chance = random.Random(0)
-        points: list[tuple[int, ...]] = [(k,) for k in range(1, last + 1, options.every)]
-        pairs = [(chance.randint(1, last), chance.randint(1, last)) for _ in range(options.pairs)]
-        if options.only:
-            points, pairs = [(k,) for k in options.only], []
+        points = range(1, last + 1, options.every)
+        # What two operations leave alike is resumed once: the same files, the same process.
+        first_like: dict[str, int] = {}
+        for k in points:
+            first_like.setdefault(json.dumps(kept[k - 1], sort_keys=True), k)
+        cases: list[tuple[str, int, int]] = [("k", k, 0) for k in first_like.values()]
+        cases += [("SIGKILL", chance.randint(1, last), 0) for _ in range(options.real)]
+        for _ in range(options.pairs):
+            k = chance.randint(1, last)
+            cases.append(("pair", k, chance.randint(1, max(1, last - k))))
+        chance.shuffle(cases)
         bad, start = 0, time.perf_counter()
-        for number, kills in enumerate([*points, *pairs], start=1):
-            run = folder / "run"
-            shutil.rmtree(run, ignore_errors=True)
-            for kill_at in kills:
-                session(config, run, kill_at=kill_at, report=said)
-            status = session(config, run, kill_at=None, report=said)
-            faults = []
-            if status != 0:
-                faults.append(f"ended with {status}: {said.read_text()[:300]}")
-            else:
-                found = outcome(run)
-                faults += [key for key, value in wanted.items() if found[key] != value]
-                if any(len(mixtures) > 1 for mixtures in mixtures_by_fold(run).values()):
-                    faults.append("a fold judged two mixtures")
-            bad += bool(faults)
-            if faults:
-                print(f"killed at {kills}: {', '.join(faults)}", flush=True)
-            if number % 50 == 0:
-                print(f"{number} done, {time.perf_counter() - start:.0f} s", flush=True)
-        print(f"k = 1..{last} by {options.every}, {len(pairs)} pairs: {bad} faults")
+        workers = []
+        for job in range(options.jobs):
+            worker = os.fork()
+            if worker:
+                workers.append(worker)
+                continue
+            trial = Trial(config, folder / f"job{job}", store, wanted)
+            for number, (what, k, second) in enumerate(cases[job :: options.jobs], start=1):
+                files = kept[k - 1]
+                if what == "k":
+                    faults = trial.at(files)
+                elif what == "SIGKILL":
+                    faults = trial.after_sigkill(k, files)
+                else:
+                    faults = trial.at_pair(files, second)
+                bad += bool(faults)
+                if faults:
+                    print(f"{what} {k} {second or ''}: {', '.join(faults)}", flush=True)
+                if number % 50 == 0:
+                    spent = time.perf_counter() - start
+                    print(f"job {job}: {number} done, {bad} faults, {spent:.0f} s", flush=True)
+            os._exit(min(bad, 255))
+        bad = sum(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers)
+        print(
+            f"k = 1..{last} by {options.every} ({len(first_like)} states of the folder), "
+            f"{options.real} SIGKILLs, {options.pairs} pairs: {bad} faults"
+        )
     raise SystemExit(bad > 0)
 
 

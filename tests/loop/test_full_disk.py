@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_in_the_night_costs_the_night_and_no_more(
 def test_whatever_cannot_be_written_no_trial_fails_for_it(
     config: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    """An image, an embedding, a line, a look: each is done again by the next start."""
+    """An image, an embedding, a line, a fold: each is done again by the next start."""
     out = tmp_path / "run"
     full = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     hit: list[int] = []
@@ -111,7 +111,8 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
         calls: list[int] = []
 
         def write(of: Any, **options: Any) -> Any:
-            calls.extend([1] * (where in str(of)))
+            name = str(Path(f"/proc/self/fd/{of}").readlink() if isinstance(of, int) else of)
+            calls.extend([1] * (where in name))
             if len(calls) == at:
                 hit.append(at)
                 raise full
@@ -119,18 +120,27 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
 
         return write
 
+    def unsynced(at: int, where: str) -> tuple[str, Any]:
+        return "files.os.fsync", failing(at, os.fsync, where=where)
+
     for name, write in (
-        ("write_pngs", failing(3, write_pngs)),  # of a trial
-        ("os.fsync", failing(9, os.fsync)),
-        ("os.fsync", failing(20, os.fsync)),
-        ("write_pngs", failing(1, write_pngs, where="confirm")),  # of a look
+        ("folder.write_pngs", failing(3, write_pngs)),  # of a trial
+        unsynced(2, "/embeddings/"),
+        unsynced(7, "/journal.jsonl"),
+        unsynced(2, "/trials.jsonl"),
+        unsynced(4, "/.state.json"),
+        ("folder.write_pngs", failing(1, write_pngs, where="confirm")),  # of a fold
+        unsynced(2, "-confirm-0-"),
+        unsynced(1, "/.mixtures.json"),
+        unsynced(1, "/.gap.json"),
+        unsynced(1, "/.report.html"),
     ):
-        with patch(f"gapclose.loop.run.folder.{name}", write):
+        with patch(f"gapclose.loop.run.{name}", write):
             code, err = here("tune", config, "--out", out)
         assert code == 1, err
         assert "Disk quota exceeded; free some space" in one_line(err)
         assert {row["state"] for row in Run.open(out).trials} <= {"complete"}
-    assert len(hit) == 4
+    assert len(hit) == 10
     assert here("tune", config, "--out", out) == (0, "")
     assert counts(out) == counts(unbroken)
     assert (out / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from PIL import Image
 from rig import command, finished, here, written
-from slow_pond import _image
+from slow_pond import SlowPond, _image
 
 from gapclose.generators.base import GeneratorConfigError
 from gapclose.generators.pond.renderer import write_real
@@ -113,6 +113,25 @@ def test_what_the_generator_refuses_fails_a_trial_but_as_the_baseline_the_config
     assert "scheduler: two does not fit" in told
     code, err = here("tune", config, "--out", tmp_path / "b", SLOW_POND_REFUSES="one")
     assert (code, err.splitlines()[-1]) == (2, "error: scheduler: one does not fit")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_refused_at_its_first_trial_leaves_nothing(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Or its folder would refuse the config that mends it."""
+    config, out = written(tmp_path / "c.yaml", photos, classes=["frog"]), tmp_path / "run"
+    generate = SlowPond.generate
+
+    def refuses(self: SlowPond, draw: Draw, seeds: Any) -> Any:
+        if len(seeds) > 1:  # not the one image by which it is looked at before
+            raise GeneratorConfigError("guidance_scale: 3.0 does not fit")
+        return generate(self, draw, seeds)
+
+    with patch.object(SlowPond, "generate", refuses):
+        code, err = here("tune", config, "--out", out)
+    assert (code, err.splitlines()) == (2, ["error: guidance_scale: 3.0 does not fit"])
+    assert not out.exists()
 
 
 @pytest.mark.slow
@@ -285,6 +304,47 @@ def test_a_passing_fault_in_one_class_takes_no_verdict_away_while_another_moves_
         k: before[k] for k in before.keys() - together
     } | {"importances": after["importances"]}
     assert run.gap["skipped"] == []
+
+
+@pytest.mark.slow
+def test_a_confirmation_that_fails_is_told_and_done_again_on_its_fold(tmp_path: Path) -> None:
+    """The verdict of the fold before it stays until then, and so does its mixture."""
+    photos = tmp_path / "photos"
+    write_real(photos, per_class=420, classes=("frog", "ship"))  # of two folds
+    tune = {"budget": None, "trials": 3, "images_per_trial": 8}
+    config, out = written(tmp_path / "c.yaml", photos, tune=tune), tmp_path / "run"
+    assert here("tune", config, "--out", out)[0] == 0
+    before = {row["name"]: row for row in Run.open(out).gap["classes"]}
+    mixture = Run.open(out).mixtures["classes"]["ship"]
+
+    def generate(*args: Any, real: Any, **options: Any) -> Any:
+        if real.name == "ship":
+            raise RuntimeError("memory is out")
+        return evaluate_holdout(*args, real=real, **options)
+
+    more = ("tune", config, "--out", out, "--set", "tune.trials=8")
+    with patch("gapclose.loop.work.confirmation.evaluate_holdout", generate):
+        code, err = here(*more)
+    assert code == 0, err
+    run = Run.open(out)
+    assert [evaluation_of(out, name).opened.fold for name in ("frog", "ship")] == [1, 0]
+    after = {row["name"]: row for row in run.gap["classes"]}
+    assert after["frog"]["gap"] != before["frog"]["gap"]
+    measured = ("gap", "p_value", "n_real", "coverage", "duplicates", "confirmed")
+    for key in measured:
+        assert after["ship"][key] == before["ship"][key]
+    assert run.mixtures["classes"]["ship"] == mixture
+    assert run.gap["skipped"] == []
+    assert run.gap["stopped"]["ship"] == "its confirmation failed: memory is out"
+    assert run.gap["stop_reasons"]["ship"] == "confirmation_failed"
+    assert "ship: its confirmation failed: memory is out" in run.state["stopped_because"]
+    assert "memory is out" in (out / "errors.log").read_text()
+    assert here(*more)[0] == 0
+    frog, ship = (evaluation_of(out, name).opened for name in ("frog", "ship"))
+    assert (ship.fold, ship.trials) == (frog.fold, frog.trials) == (1, 8)
+    assert Run.open(out).gap["stop_reasons"]["ship"] != "confirmation_failed"
+    for name in ("frog", "ship"):  # one fold each for either mixture
+        assert len(folded(out).of(name).spent_folds) == 2
 
 
 @pytest.mark.slow

@@ -120,11 +120,16 @@ def evaluation(cls: str = "frog", *, gap: float = 0.5, **facts: Any) -> Evaluati
 
 
 def class_state(**facts: Any) -> ClassState:
-    """Of a search that stands still: nine trials, five of them with evidence, and wants more."""
+    """Of a search that stands still: nine trials, five of them with evidence, and wants more.
+
+    Args:
+        facts: Of its state or of its progress; `open_fold` is the state's `opened`.
+    """
+    open_fold = facts.pop("open_fold", None)
     known = {key: facts.pop(key) for key in [*facts] if key not in Progress.model_fields}
     if "gap" in facts:
         facts.setdefault("expected", facts["gap"])
-    shown: dict[str, Any] = {"trials": 9, "images": 200}
+    shown: dict[str, Any] = {"trials": 9, "images": 200, "opened": open_fold}
     return ClassState(progress=progress(**facts), **shown | known)
 
 

@@ -98,9 +98,9 @@ def begun_by() -> list[Event]:
 
 
 def test_a_session_brings_its_classes_its_budget_and_how_busy_the_machine_is() -> None:
-    event = SessionStarted(classes=("ship", "cat"), budget=60.0, probe=0.05)
+    event = SessionStarted(classes=("ship", "frog"), budget=60.0, probe=0.05)
     assert what(event, begun()) == {
-        "names": ("ship", "cat"),
+        "names": ("ship", "frog"),
         "budget": 60.0,
         "sessions": 2,
         "timings": Timings(probes=(0.05,)),
@@ -115,6 +115,22 @@ def test_a_session_takes_up_a_round_where_it_was_interrupted_and_none_where_the_
     done = apply(state, RunFinished(stopped={}))
     told = what(SessionStarted(classes=state.names), done)
     assert told == {"sessions": 2, "round": None, "finished": None, "stage": "start"}
+
+
+def test_a_class_whose_photos_came_since_joins_the_round() -> None:
+    """Else nothing would be kept back for it, and all others be searched until it has begun."""
+    state = begun(RoundStarted(due=("frog",), halfway=9.0))
+    joined = what(SessionStarted(classes=("frog", "ship", "cat")), state)
+    assert joined["round"] == Round(due=frozenset({"frog", "cat"}), halfway=9.0)
+    over = replace(state, round=replace(state.round, over=True))  # type: ignore[type-var]
+    assert apply(over, SessionStarted(classes=("frog", "cat"))).round.over  # type: ignore[union-attr]
+
+
+def test_what_could_not_be_confirmed_is_due_again_in_the_next_session() -> None:
+    error = ConfirmationFailed(cls="frog", fold=0, error="E: full")
+    state = begun(RoundStarted(due=("frog", "ship")), opened(), error)
+    assert state.due == {"ship"}
+    assert apply(state, SessionStarted(classes=state.names)).due == {"frog", "ship"}
 
 
 def test_photos_are_listed_and_those_of_a_class_that_is_gone_are_kept() -> None:
@@ -321,6 +337,7 @@ def test_folds_are_spent_in_their_order_each_once() -> None:
     assert state.of("frog").spent_folds == (("frog-0",), ("frog-1",), ("frog-2",))
     assert state.of("frog").next_fold() == 2  # opened again for the same mixture alone
     assert apply(state, evaluated(fold=2)).of("frog").next_fold() == 3
+    assert apply(state, opened(fold=2)) == state
 
 
 def test_a_fold_that_has_judged_the_mere_baseline_is_unspent() -> None:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, Final
 
+from histories import as_read, evaluated, failed, mixture, opened, proposed, row, tried, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.events import (
     CameraChosen,
-    ClassVerdict,
     ConfirmationFailed,
     Event,
-    FoldEvaluated,
-    FoldOpened,
-    Job,
     Progress,
+    PromptsPrioritized,
     RoundStarted,
     RunFinished,
     RunStarted,
     SessionStarted,
-    TrialFailed,
-    TrialFinished,
-    TrialProposed,
+    StopReason,
     VerdictsReached,
 )
-from gapclose.loop.run.state import RunState, apply, fold
+from gapclose.loop.run.state import FAILURES, RunState, apply, fold
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.schedule.decide import (
+    Action,
     ChooseCamera,
     EvaluateFold,
     Finish,
@@ -40,196 +39,365 @@ from gapclose.loop.schedule.decide import (
     decide,
 )
 
-MOST_ACTIONS = 3000
-FLOOR = 0.01
+MOST_ACTIONS: Final = 3000
+MOST_SESSIONS: Final = 6
+FLOOR: Final = 0.1
+NAMES: Final = ("frog", "ship", "cat", "dog")
+OUT_OF_TIME: Final = (StopReason.OUT_OF_BUDGET, StopReason.TOO_LITTLE_TIME)
 
 
-def mixture(name: str, evidence: int) -> dict[str, Any]:
-    return {"recipes": [{"fingerprint": f"{name}-{evidence}"}], "gap_tune": 0.01}
+class Killed(Exception):  # noqa: N818 - it is no error
+    """The process is gone; what it has appended is there."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """How things go: shares are of 1.
+
+    Attributes:
+        fails: Trials and confirmations that fail.
+        killed: Steps that a process dies in.
+        closes: Trials that close their class.
+        confirms: Evaluations that are confirmed.
+        tags: Classes that are tagged before a session.
+        pace: Seconds of a trial at most.
+    """
+
+    fails: float
+    killed: float
+    closes: float
+    confirms: float
+    tags: float
+    pace: float
+
+
+@dataclass(kw_only=True)
 class Night:
-    """A run whose outcomes are drawn by hypothesis; keeps every event and checks each action."""
+    """A run of which everything but the decisions is made up."""
 
-    def __init__(self, data: st.DataObject) -> None:
-        self.data = data
-        names = ["frog", "ship", "cat"][: data.draw(st.integers(1, 3), "classes")]
-        ends = data.draw(st.sampled_from(["budget", "trials", "images"]), "ends by")
-        limit = {"budget": 4000.0, "trials": 12, "images": 400}[ends]
-        tune = {"budget": None, "trials": None, "images": None} | {ends: limit}
-        self.limits = Limits(
-            tune=TuneConfig(**tune),
-            confirm_images=100,
-            classes={
-                n: ClassLimits(floor=FLOOR, folds=data.draw(st.integers(1, 3))) for n in names
-            },
-            cameras=data.draw(st.booleans(), "cameras"),
-        )
-        self.state, self.events, self.now = RunState(), [], 0.0
-        self.judged: dict[tuple[str, int], set[str]] = {}
-        self.tell(RunStarted(run="r"))
+    world: World
+    limits: Limits
+    rng: Random
+    folds: Mapping[str, int]
+    now: float = 0.0
+    sessions: int = 0
+    acted: int = 0
+    state: RunState = field(default_factory=RunState)
+    events: list[Event] = field(default_factory=list)
+    states: list[RunState] = field(default_factory=list)  # after each of them
+    decided: list[tuple[int, Limits, float, Action]] = field(default_factory=list)
+    judged: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)  # by class: fold, whose
 
     def tell(self, event: Event) -> None:
-        before = copy.deepcopy(self.state)
-        stamped = event.model_copy(update={"used": self.now})
-        after = apply(self.state, stamped)
-        assert self.state == before, "apply changes no state"
-        self.state = after
+        # As its reader gets it, so that a history is what its lines say.
+        stamped = as_read(event.model_copy(update={"used": self.now}))
+        self.state = apply(self.state, stamped)
         self.events.append(stamped)
+        self.states.append(self.state)
 
-    def begin(self) -> None:
-        self.tell(SessionStarted(classes=tuple(self.limits.classes), budget=None, probe=0.02))
+    def chance(self, share: float) -> bool:
+        return self.rng.random() < share
 
-    def progress(self, name: str, *, failed: bool) -> Progress:
-        old = self.state.of(name).progress
-        if failed:
-            return old
-        first = old.baseline_gap is None
-        gap = self.data.draw(st.sampled_from([0.001, 0.02, 0.3]))
-        closed = self.data.draw(st.integers(0, 5)) == 0
-        return Progress(
-            floor=FLOOR,
-            baseline_gap=gap if first else old.baseline_gap,
-            gap=gap,
-            expected=gap,
-            since_gain=self.data.draw(st.integers(0, 9)),
-            evidence=old.evidence + self.data.draw(st.integers(1 if first else 0, 1)),
-            closed_from_start=first and closed if first else old.closed_from_start,
-            closed=closed and not first,
-            opened=not first,
-        )
+    def maybe_killed(self) -> None:
+        if self.sessions < MOST_SESSIONS and self.chance(self.world.killed):
+            raise Killed
 
-    def step(self) -> bool:
-        """Decide and act; False once the run has ended."""
-        before = copy.deepcopy(self.state)
+    def decide(self) -> Action:
         action = decide(self.state, limits=self.limits, now=self.now)
         assert decide(self.state, limits=self.limits, now=self.now) == action
-        assert self.state == before, "decide changes no state"
+        self.decided.append((len(self.events), self.limits, self.now, action))
+        self.acted += 1
+        assert self.acted < MOST_ACTIONS, "it ends"
+        return action
+
+    # ------------------------------------------------------------------ a session
+
+    def session(self) -> None:
+        """As `Session.run`."""
+        self.sessions += 1
+        if not self.state.run:
+            self.tell(RunStarted(run="abcd"))
+        budget = self.limits.tune.budget
+        self.tell(SessionStarted(classes=(*self.limits.classes,), budget=budget, probe=0.02))
+        self.now += self.rng.random() * self.world.pace
+        if isinstance(action := self.decide(), StartRound):
+            self.perform(action)
+        for name in self.limits.classes:
+            if self.chance(self.world.tags):
+                self.tag(name)
+        while not isinstance(action := self.decide(), Finish):
+            self.maybe_killed()
+            self.perform(action)
+        self.finish(action)
+
+    def more(self) -> None:
+        """What a person may change between sessions: limits, classes, photos."""
+        tune, classes = self.limits.tune, dict(self.limits.classes)
+        if self.chance(0.5):
+            given = {"budget": tune.budget, "trials": tune.trials, "images": tune.images}
+            raised = {key: None if its is None else its + its // 2 for key, its in given.items()}
+            tune = tune.model_copy(update=raised)
+        if self.chance(0.3) and len(classes) < len(NAMES):
+            name = NAMES[len(classes)]
+            classes[name] = ClassLimits(floor=FLOOR, folds=self.folds[name])
+        self.limits = replace(self.limits, tune=tune, classes=classes)
+
+    def tag(self, name: str) -> None:
+        """As `prioritize` answers."""
+        view, cls = View(self.state, self.limits, self.now), self.state.of(name)
+        last = cls.evaluation
+        if (
+            (cls.failures >= FAILURES and not cls.retryable)
+            or not view.folds_left(cls, name)
+            or (last is not None and last.opened.fold + 1 == self.limits.classes[name].folds)
+            or self.limits.spent(cls)
+            or view.left <= view.reserve(view.standings({*self.state.due, name}))
+        ):
+            return
+        if last is not None:  # whoever tagged has seen what it was held against
+            self.judged.setdefault(name, []).append((last.opened.fold, "tags"))
+        reset = cls.retryable and cls.failures >= FAILURES
+        word = f"word {len(self.events)}"
+        self.tell(PromptsPrioritized(cls=name, prompts=({"color": word},), reset=reset))
+
+    def perform(self, action: Action) -> None:
         match action:
             case RunTrial():
                 self.trial(action)
             case ChooseCamera():
-                assert self.state.camera is None
-                kept = {n: self.state.of(n).progress for n in self.limits.classes}
-                self.tell(CameraChosen(camera={}, turn=action.turn, progress=kept))
+                self.choose_camera(action)
             case EvaluateFold():
                 self.evaluate(action)
             case Judge():
                 self.judge()
             case StartRound():
-                fields = {k: getattr(action, k) for k in ("due", "reopened", "reset", "halfway")}
-                self.tell(RoundStarted(**fields))
-            case Finish():
-                assert action.stopped.keys() == self.limits.classes.keys()
-                self.tell(RunFinished(stopped=action.stopped))
-                return False
-        return True
+                current = self.state.round
+                assert current is None or current.over
+                fields = ("due", "reopened", "reset", "halfway")
+                self.tell(RoundStarted(**{key: getattr(action, key) for key in fields}))
+
+    # ------------------------------------------------------------------- actions
 
     def trial(self, action: RunTrial) -> None:
-        name = action.cls
-        cls = self.state.of(name)
+        name, cls = action.cls, self.state.of(action.cls)
         if cls.in_flight is None:
-            view = View(self.state, self.limits, self.now)
-            if cls.has_baseline and self.state.turn is None:
-                assert view.left > view.reserve(), "kept-back time is not searched in"
-            confirmed = cls.evaluation is not None and cls.evaluation.confirmed
-            assert not confirmed, "no trial for a confirmed class"
-            assert not self.limits.spent(cls)
+            self.check_trial(name)
             stage = "joint" if cls.has_baseline else "baseline"
             images = 8 if cls.has_baseline else action.baseline_images
-            job = Job(recipe={}, seeds=tuple(range(images)))
-            self.tell(
-                TrialProposed(cls=name, number=cls.trials, stage=stage, params={}, jobs=(job,))
-            )
-            if self.data.draw(st.integers(0, 19)) == 0:
-                return  # killed: the next session finds it in flight
-        seconds = self.data.draw(st.sampled_from([1.0, 20.0, 200.0]))
+            assert 24 <= action.baseline_images <= 100
+            self.tell(proposed(name, cls.trials, stage=stage, images=images))
+            self.maybe_killed()
+        flying = self.state.of(name).in_flight
+        assert flying is not None
+        assert flying.number == cls.trials, "a trial in flight is finished under its number"
+        seconds = self.world.pace * max(0.01, self.rng.random())
         self.now += seconds
-        failed = self.data.draw(st.integers(0, 7)) == 0
-        told: dict[str, Any] = {"cls": name, "number": cls.trials, "invalid": 0, "images": 8}
-        told |= {"seconds": seconds, "progress": self.progress(name, failed=failed)}
-        if failed:
-            self.tell(TrialFailed(error="no", **told))
-        else:
-            self.tell(TrialFinished(gap=0.1, value=0.1, mixture_gap=0.1, **told))
+        told: dict[str, Any] = {"seconds": seconds, "probe": self.rng.choice((None, 0.01, 0.3))}
+        told["images"] = self.rng.choice((0, 8)) if cls.has_baseline else 100
+        make = failed if self.chance(self.world.fails) else tried
+        told["progress"] = self.progress(name, fails=make is failed)
+        self.tell(make(name, cls.trials, **told))
+
+    def check_trial(self, name: str) -> None:
+        view, cls = View(self.state, self.limits, self.now), self.state.of(name)
+        if self.state.turn is not None:
+            assert self.state.turn == name
+            return  # settled before the camera was chosen
+        assert name in self.state.due
+        assert not self.limits.spent(cls)
+        assert cls.stopped() is None
+        assert cls.next_fold() < self.limits.classes[name].folds, "it could not be confirmed"
+        if cls.has_baseline:
+            assert view.left > view.reserve(), "no kept-back time is searched in"
+            assert all(
+                other.has_baseline or other.stopped() or self.limits.spent(other)
+                for other in map(self.state.of, self.limits.classes)
+                if other is not cls
+            ), "baselines come first"
+        if cls.evaluation is not None and cls.evaluation.confirmed:
+            asked = cls.progress.evidence != cls.evaluation.opened.evidence
+            assert cls.prioritized, "none for a confirmed class unless a person asks for it"
+            assert cls.progress.pending or asked
+
+    def progress(self, name: str, *, fails: bool) -> Progress:
+        old = self.state.of(name).progress
+        tried_word = {"pending": old.pending and self.chance(0.3)}
+        if fails:
+            return old.model_copy(update=tried_word)
+        first, gap = not self.state.of(name).has_baseline, self.rng.random() - 0.1
+        more = first or self.chance(0.6)  # else it compared settings
+        closes = more and self.chance(self.world.closes)
+        return Progress(
+            floor=FLOOR,
+            baseline_gap=gap if first else old.baseline_gap,
+            gap=gap,
+            expected=self.rng.random() - 0.1,
+            since_gain=self.rng.randint(0, 5),
+            evidence=old.evidence + more,
+            closed_from_start=closes if first else old.closed_from_start,
+            closed=old.closed if not more else closes and not first,
+            opened=not first and (old.opened or self.chance(0.5)),
+            winner=old.winner or ({"steps": old.evidence} if self.chance(0.1) else None),
+            **tried_word,
+        )
+
+    def choose_camera(self, action: ChooseCamera) -> None:
+        assert self.limits.cameras
+        assert self.state.camera is None
+        assert all(
+            cls.has_baseline or cls.failures or self.limits.spent(cls)
+            for cls in map(self.state.of, self.limits.classes)
+        )
+        progress = {
+            name: self.state.of(name).progress.model_copy(update={"expected": self.rng.random()})
+            for name in self.limits.classes
+        }
+        self.now += self.rng.random() * self.world.pace
+        self.tell(CameraChosen(camera={"noise": 0.1}, turn=action.turn, progress=progress))
 
     def evaluate(self, action: EvaluateFold) -> None:
         name, cls = action.cls, self.state.of(action.cls)
-        assert cls.has_baseline
-        assert action.fold < self.limits.classes[name].folds
+        assert name in self.state.due
+        assert cls.has_baseline, "there is nothing to confirm"
+        assert cls.confirmation_error is None
+        if action.early:
+            assert self.limits.by_clock
+            assert cls.stopped() is not None
         if cls.opened is None:
-            opened = FoldOpened(
-                cls=name,
-                fold=action.fold,
-                photos=(f"{name}-{action.fold}",),
-                mixture=mixture(name, cls.progress.evidence),
-                trials=cls.trials,
-                evidence=cls.progress.evidence,
-                spends=not cls.untried,
-                early=action.early,
-            )
-            if opened.spends:
-                key = self.judged.setdefault((name, action.fold), set())
-                key.add(opened.mixture["recipes"][0]["fingerprint"])
-                assert len(key) == 1, "no fold judges two mixtures"
-            self.tell(opened)
-            if self.data.draw(st.integers(0, 9)) == 0:
-                return  # killed
-        self.now += self.data.draw(st.sampled_from([5.0, 100.0]))
-        if self.data.draw(st.integers(0, 9)) == 0:
-            self.tell(ConfirmationFailed(cls=name, fold=action.fold, error="no"))
+            assert action.fold < self.limits.classes[name].folds
+            taken = self.judged.setdefault(name, [])
+            assert action.fold not in {its for its, _ in taken}, "a fold is spent once"
+            if cls.evaluation is not None:
+                assert cls.evaluation.opened.evidence != cls.progress.evidence, "nothing is new"
+            spends = not cls.untried
+            chosen = mixture(f"{name}-{cls.progress.evidence}")
+            if spends:
+                taken.append((action.fold, chosen))
+            facts = {"trials": cls.trials, "evidence": cls.progress.evidence, "spends": spends}
+            self.tell(opened(name, action.fold, mixture=chosen, early=action.early, **facts))
+            self.maybe_killed()
+        judging = self.state.of(name).opened
+        assert judging is not None
+        assert judging.fold == action.fold
+        if judging.spends:
+            assert (judging.fold, judging.mixture) in self.judged[name], "its own mixture alone"
+        seconds = self.world.pace * 4 * self.rng.random()
+        self.now += seconds
+        if self.chance(self.world.fails / 2):
+            self.tell(ConfirmationFailed(cls=name, fold=action.fold, error="E: no frog"))
             return
-        opened_now = self.state.of(name).opened
-        assert opened_now is not None
-        self.tell(
-            FoldEvaluated(
-                cls=name,
-                fold=action.fold,
-                mixture=opened_now.mixture,
-                before={"gap": 0.3},
-                after={"gap": self.data.draw(st.sampled_from([0.0, 0.05]))},
-                agreement=None,
-                drawn=(),
-                images=100,
-                seconds=50.0,
-            )
-        )
+        kept = judging.mixture if self.chance(0.8) else mixture("baseline")
+        after = row(name, gap=self.rng.random() - 0.1).to_json()
+        figures = {"seconds": seconds, "images": self.rng.choice((0, 100)), "mixture": kept}
+        self.tell(evaluated(name, action.fold, after=after, **figures))
 
     def judge(self) -> None:
         assert self.state.unjudged
         verdicts = {}
         for name in self.limits.classes:
-            if (evaluation := self.state.of(name).evaluation) is not None:
-                old = evaluation.verdict
-                good = self.data.draw(st.booleans()) if old is None else old.confirmed
-                verdicts[name] = ClassVerdict(
-                    fold=evaluation.opened.fold,
-                    gap=evaluation.gap,
-                    ratio=1.0,
-                    floor_p95=FLOOR,
-                    effect=0.1,
-                    q_value=0.5,
-                    closed=good,
-                    confirmed=good,
-                )
+            if (last := self.state.of(name).evaluation) is not None:
+                # What was judged before may be judged otherwise now: q-values are of all.
+                confirmed = self.chance(self.world.confirms)
+                verdicts[name] = verdict(fold=last.opened.fold, confirmed=confirmed)
         self.tell(VerdictsReached(verdicts=verdicts))
 
+    def finish(self, action: Finish) -> None:
+        assert action.stopped.keys() == self.limits.classes.keys()
+        for name, why in action.stopped.items():
+            cls, said = self.state.of(name), why.reason
+            assert cls.has_baseline or cls.failures >= FAILURES or self.limits.spent(cls)
+            last = cls.evaluation
+            assert last is None or last.verdict is not None, "what was evaluated is judged"
+            assert said is not StopReason.INTERRUPTED
+            assert (said in OUT_OF_TIME) <= (self.limits.tune.budget is not None)
+            assert (why.detail is not None) == (
+                said in (StopReason.FAILURES, StopReason.CONFIRMATION_FAILED)
+            )
+            if said is StopReason.CONFIRMED:
+                assert last is not None
+                assert last.confirmed
+            if cls.has_baseline and cls.confirmation_error is None:
+                assert last is not None, "whoever has a baseline is confirmed"
+        self.now += self.rng.random()
+        self.maybe_killed()  # while its findings are made
+        self.tell(RunFinished(stopped=action.stopped))
 
-@settings(max_examples=150)
-@given(st.data())
-def test_whatever_happens_a_run_ends_and_keeps_its_promises(data: st.DataObject) -> None:
-    night, sessions = Night(data), data.draw(st.integers(1, 3), "sessions")
-    for _ in range(sessions):
-        night.begin()
-        stop_after = data.draw(st.one_of(st.just(MOST_ACTIONS), st.integers(1, 40)))
-        for taken in range(MOST_ACTIONS + 1):
-            assert taken < MOST_ACTIONS, "it ends"
-            if taken == stop_after or not night.step():
-                break
-    night.begin()
-    while night.step():
-        pass
-    for name in night.limits.classes:
-        cls = night.state.of(name)
-        assert cls.has_baseline or cls.failures >= 3 or night.limits.spent(cls)
-    assert fold(night.events) == night.state, "the journal tells all there is"
+    # --------------------------------------------------------------------- after
+
+    def check(self) -> None:
+        """The journal's lines tell all there is: nobody has changed a state since it was."""
+        state, n = RunState(), 0
+        for event, live in zip(self.events, self.states, strict=True):
+            state, n = apply(state, event), n + 1
+            assert state == live
+            for at, limits, now, action in self.decided_at(n):
+                assert at == n
+                assert decide(state, limits=limits, now=now) == action
+        assert fold(self.events) == self.state
+        for name, cls in self.state.classes.items():
+            taken = dict.fromkeys(its for its, _ in self.judged.get(name, []))
+            assert cls.spent_folds == tuple((f"{name}-{its}",) for its in taken)
+
+    def decided_at(self, events: int) -> list[tuple[int, Limits, float, Action]]:
+        found = []
+        while self.decided and self.decided[0][0] == events:
+            found.append(self.decided.pop(0))
+        return found
+
+
+ENDS: Final[tuple[dict[str, Any], ...]] = (
+    {"budget": 2000.0},
+    {"budget": 600.0},
+    {"budget": 1.0},
+    {"trials": 12},
+    {"trials": 40, "images": 300},
+    {"trials": 3},
+    {"images": 150},
+    {"images": 50},
+    {"budget": 2000.0, "trials": 20},
+    {"budget": 300.0, "images": 300},
+)
+
+
+def a_night(seed: int) -> Night:
+    """Any world, any limits."""
+    rng = Random(seed)
+    # Half of them end by the clock alone.
+    ends = rng.choice((*ENDS, *ENDS[:3], *ENDS[:3]))
+    pace = rng.choice((5.0, 20.0, 200.0))
+    world = World(
+        fails=rng.choice((0.0, 0.1, 0.1, 0.4, 1.0)),
+        killed=rng.choice((0.0, 0.02, 0.2)),
+        closes=rng.choice((0.0, 0.03, 0.1, 0.4)),
+        confirms=rng.choice((0.0, 0.4, 0.4, 1.0)),
+        tags=rng.choice((0.0, 0.3)),
+        # Two hundred trials or so of the budget are enough.
+        pace=max(pace, ends.get("budget", 0.0) / 100),
+    )
+    folds = {name: rng.randint(1, 3) for name in NAMES}
+    limits = Limits(
+        tune=TuneConfig.model_validate({"budget": None} | ends),
+        confirm_images=100,
+        classes={
+            name: ClassLimits(floor=FLOOR, folds=folds[name])
+            for name in NAMES[: rng.randint(1, 3)]
+        },
+        cameras=rng.random() < 0.5,
+    )
+    return Night(world=world, limits=limits, rng=rng, folds=folds)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
+    night = a_night(seed)
+    for _ in range(MOST_SESSIONS):
+        try:
+            night.session()
+        except Killed:
+            continue
+        finally:
+            night.more()
+        if night.chance(0.4):
+            break
+    night.check()

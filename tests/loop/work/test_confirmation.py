@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import modes
 import numpy as np
 import pytest
+from histories import as_read
 from modes import Blind, Reader
+from workshop import Workshop, open_workshop
 
 from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import confirmed
+from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.schema import parse_config
-from gapclose.loop.run.events import ConfirmationFailed, FoldOpened
-from gapclose.loop.run.files import UnwritableError
+from gapclose.loop.run.events import (
+    ConfirmationFailed,
+    FoldEvaluated,
+    FoldOpened,
+    TrialFinished,
+)
+from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.state import ClassState, Evaluation
+from gapclose.loop.schedule.decide import EvaluateFold, RunTrial
+from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.trial import Images, Mixture
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evaluation import label_agreement_of
@@ -158,39 +174,270 @@ def test_images_that_are_read_as_another_class_are_refused() -> None:
     assert (agreeing.confirmed, agreeing.objections) == (True, ())
 
 
-def opened(real: ClassReference) -> FoldOpened:
-    mixture = Mixture(recipes=(modes.make_space().baseline,), weights=(1.0,), gap_tune=0.0)
-    return FoldOpened(
-        cls="frog",
-        fold=0,
-        photos=real.folds[0].photos,
-        mixture=mixture.to_json(),
-        trials=3,
-        evidence=2,
-        spends=True,
+# --------------------------------------------------------------------- a fold from end to end
+
+
+def searched(path: Path, trials: int = 6, **options: Any) -> Workshop:
+    """A class whose baseline is far from its photos, and that so many trials were run of."""
+    shop = open_workshop(path, **options)
+    for _ in range(trials):
+        for name in shop.searches:
+            event = shop.trials.run(
+                shop.trials.propose(RunTrial(cls=name, settings_trials=4, baseline_images=100))
+            )
+            assert isinstance(event, TrialFinished)
+    shop.generator.asked.clear()
+    return shop
+
+
+def opened(shop: Workshop, *, fold: int = 0, early: bool = False, cls: str = "frog") -> FoldOpened:
+    """As the journal has it."""
+    search = shop.searches[cls]
+    state = ClassState(trials=search.number, progress=search.progress())
+    action = EvaluateFold(cls=cls, fold=fold, early=early)
+    event = as_read(shop.confirmation.open(action, state, search))
+    assert isinstance(event, FoldOpened)
+    return event
+
+
+def evaluated(shop: Workshop, event: FoldOpened) -> FoldEvaluated:
+    done = as_read(shop.confirmation.evaluate(event, shop.searches[event.cls]))
+    assert isinstance(done, FoldEvaluated)
+    return done
+
+
+def of_one(recipe: Recipe) -> dict[str, Any]:
+    return Mixture(recipes=(recipe,), weights=(1.0,), gap_tune=0.0).to_json()
+
+
+def recipe_of(shop: Workshop, color: str) -> Recipe:
+    return shop.searches["frog"].space.recipe({"color": color})
+
+
+def recipes(mixture: Mapping[str, Any]) -> list[Recipe]:
+    return [Recipe.from_json(row["recipe"]) for row in mixture["recipes"]]
+
+
+def asked(shop: Workshop) -> dict[str, set[int]]:
+    """The seeds that were drawn anew, by prompt."""
+    found: dict[str, set[int]] = {}
+    for draw, seeds in shop.generator.asked:
+        found.setdefault(draw.prompt, set()).update(seeds)
+    return found
+
+
+def figures(event: FoldEvaluated) -> dict[str, Any]:
+    return json.loads(event.model_dump_json(exclude={"seconds", "probe"}))  # type: ignore[no-any-return]
+
+
+def test_what_is_opened_says_which_mixture_a_fold_judges_and_what_that_rests_on(
+    tmp_path: Path,
+) -> None:
+    shop = searched(tmp_path)
+    search = shop.searches["frog"]
+    event = opened(shop, fold=1, early=True)
+    assert (event.cls, event.fold, event.early) == ("frog", 1, True)
+    assert event.photos == shop.real["frog"].folds[1].photos
+    assert event.photos != shop.real["frog"].folds[0].photos
+    assert event.mixture == search.mixture().to_json()
+    assert (event.trials, event.evidence) == (6, search.evidence)
+    assert event.spends
+    assert not opened(shop).early
+    assert shop.generator.asked == []
+
+
+def test_the_mixture_that_a_fold_was_opened_for_is_judged_and_no_later_one(
+    tmp_path: Path,
+) -> None:
+    shop = searched(tmp_path)
+    event = opened(shop)
+    pinned = recipes(event.mixture)
+    # The search goes elsewhere: what the fold judges is settled.
+    event = event.model_copy(update={"mixture": of_one(recipe_of(shop, "brown"))})
+    done = evaluated(shop, event)
+    assert recipes(done.mixture) == [recipe_of(shop, "brown")] != pinned
+    assert set(asked(shop)) == {"a brown frog"}
+
+
+def test_a_fold_sees_the_baselines_images_of_trial_0_and_fresh_ones_of_the_mixture(
+    tmp_path: Path,
+) -> None:
+    shop = searched(tmp_path)
+    event = opened(shop, fold=1)
+    done = evaluated(shop, event)
+    fresh = {*SeedBlocks(seed=0).fold(1, 100)}
+    drawn = asked(shop)
+    assert set().union(*drawn.values()) == fresh
+    assert "a plain frog" not in drawn
+    assert done.images == 100
+    assert (done.cls, done.fold) == ("frog", 1)
+    for stage, seeds in (("baseline", {*range(100)}), ("tuned", fresh)):
+        kept = shop.evidence.fold("frog", 1, stage)
+        assert {*kept.seeds} == seeds
+        folder = shop.rundir.confirm_path("frog", 1, stage, 0).parent  # type: ignore[arg-type]
+        assert {int(path.stem) for path in folder.iterdir()} == seeds
+    before, after = ClassGap.from_json(done.before), ClassGap.from_json(done.after)
+    part = shop.real["frog"].folds[1].rows
+    for row, stage in ((before, "baseline"), (after, "tuned")):
+        rows = shop.evidence.fold("frog", 1, stage).embeddings
+        gap = mmd2(real=part, synthetic=rows, kernel=shop.real["frog"].kernel)
+        assert row.gap == pytest.approx(gap, abs=1e-6)
+        assert (row.n_real, row.n_synthetic) == (120, 100)
+    assert before.closed is False
+    assert after.closed is True
+    assert done.mixture["gap_tune"] == pytest.approx(
+        mmd2(
+            real=shop.real["frog"].tune.rows,
+            synthetic=shop.evidence.fold("frog", 1, "tuned").embeddings,
+            kernel=shop.real["frog"].kernel,
+        ),
+        abs=1e-6,
     )
 
 
-def test_what_cannot_be_evaluated_is_told_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_session_that_resumes_reads_back_what_a_fold_has_drawn(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    event = opened(shop)
+    done = evaluated(shop, event)
+    told = {(draw, seed) for draw, first, n in done.drawn for seed in range(first, first + n)}
+    assert told == {(draw.fingerprint(), seed) for draw, its in shop.generator.asked
+                    for seed in its}  # fmt: skip
+    shop.reopen()
+    shop.trials.replay(lambda: [done])
+    mixture = Mixture.from_json(event.mixture)
+    jobs = mixture.jobs(SeedBlocks(seed=0).fold(0, 100))
+    assert shop.synthesis.generate("frog", jobs).generated == 0
+
+
+def test_what_was_cut_off_is_evaluated_again_to_the_same_figures(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    event = opened(shop)
+    first = evaluated(shop, event)
+    assert figures(evaluated(shop, event)) == figures(first)
+
+
+def test_where_the_mixture_does_no_better_the_baseline_is_kept(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    search = shop.searches["frog"]
+    event = opened(shop).model_copy(update={"mixture": of_one(recipe_of(shop, "red"))})
+    done = evaluated(shop, event)
+    assert recipes(done.mixture) == [search.space.baseline]
+    assert Evaluation(opened=event, result=done).kept_baseline
+    # It is the very baseline that it is compared with: the images of trial 0.
+    assert done.after["gap"] == done.before["gap"]
+    assert {*shop.evidence.fold("frog", 0, "tuned").seeds} == {*range(100)}
+    # What was drawn to no avail counts, and is not lost.
+    assert set(asked(shop)) == {"a red frog"}
+    assert done.images == 100
+    fingerprints = {
+        recipe_of(shop, "red").draw.fingerprint(),
+        search.space.baseline.draw.fingerprint(),
+    }
+    assert {draw for draw, _, _ in done.drawn} == fingerprints
+    better = opened(shop)
+    assert not Evaluation(opened=better, result=evaluated(shop, better)).kept_baseline
+
+
+def test_a_baseline_that_nothing_was_tried_besides_costs_no_image_and_spends_no_fold(
+    tmp_path: Path,
 ) -> None:
-    real = holdout(TRUTH).real
-    executor = confirmation(real)
-    executor.synthesis.rundir = RunDir(tmp_path)
-    search = modes.make_search(real.tune.rows)
-    module = "gapclose.loop.work.confirmation.evaluate_holdout"
+    shop = searched(tmp_path, trials=1)
+    event = opened(shop)
+    assert not event.spends
+    done = evaluated(shop, event)
+    assert shop.generator.asked == []
+    assert done.images == 0
+    assert recipes(done.mixture) == [shop.searches["frog"].space.baseline]
+    assert done.after["gap"] == done.before["gap"]
 
-    def failing(error: Exception) -> Any:
-        def fails(*_: Any, **__: Any) -> Any:
-            raise error
 
-        monkeypatch.setattr(module, fails)
-        return executor.evaluate(opened(real), search)
+def test_a_baseline_that_closed_by_its_images_is_judged_by_fresh_ones(tmp_path: Path) -> None:
+    shop = searched(tmp_path, trials=1, truth={"plain": 1.0})
+    search = shop.searches["frog"]
+    assert search.closed_from_start
+    event = opened(shop)
+    assert event.spends
+    done = evaluated(shop, event)
+    assert asked(shop) == {"a plain frog": {*SeedBlocks(seed=0).fold(0, 100)}}
+    assert recipes(done.mixture) == [search.space.baseline]
+    assert done.after["closed"] is True
+    assert done.after["gap"] != done.before["gap"]
 
-    event = failing(RuntimeError("memory is out"))
-    assert event == ConfirmationFailed(cls="frog", fold=0, error="memory is out")
-    assert "memory is out" in (tmp_path / "errors.log").read_text()
-    with pytest.raises(UnwritableError):  # a full disk says nothing of a mixture
-        failing(UnwritableError(28, "No space left on device", "x.png"))
-    with pytest.raises(GeneratorConfigError):
-        failing(GeneratorConfigError("scheduler: one does not fit"))
+
+@pytest.mark.parametrize("suits", [True, False])
+def test_the_baseline_is_kept_under_the_runs_camera_where_that_suits_it(
+    tmp_path: Path, suits: bool
+) -> None:
+    shop = searched(tmp_path, camera={"noise": [0.0, 0.1]})
+    if suits:  # the photos have the noise of the camera
+        for part in (shop.real["frog"].tune, *shop.real["frog"].folds):
+            part.rows[:, -1] += 5.0 * 0.08 * np.sqrt(2 / np.pi)
+            part.rows[:] /= np.linalg.norm(part.rows, axis=1, keepdims=True)
+    search = shop.searches["frog"]
+    baseline = search.space.baseline
+    camera = Camera(noise=0.08)
+    jobs = [(replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn()]
+    batch = shop.synthesis.generate("frog", jobs)
+    taken = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
+    search.change_camera(camera, taken)
+    assert search.plain == replace(baseline, camera=camera) != baseline
+    worst = replace(recipe_of(shop, "red"), camera=Camera())
+    event = opened(shop).model_copy(update={"mixture": of_one(worst)})
+    done = evaluated(shop, event)
+    assert recipes(done.mixture) == [search.plain if suits else baseline]
+    assert (done.after["gap"] < done.before["gap"]) == suits
+    assert set(asked(shop)) == {"a red frog"}  # under another camera they are the same images
+
+
+# ----------------------------------------------------------------------------------- what fails
+
+
+def test_what_cannot_be_evaluated_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    search = shop.searches["frog"]
+    event, before = opened(shop), search.progress()
+    shop.generator.fails = lambda _: GenerationError("no frog today")
+    told = shop.confirmation.evaluate(event, search)
+    assert told == ConfirmationFailed(cls="frog", fold=0, error="no frog today")
+    assert "frog could not be confirmed" in (shop.rundir.path / "errors.log").read_text()
+    for stage in ("baseline", "tuned"):
+        with pytest.raises(RunDamagedError):
+            shop.evidence.fold("frog", 0, stage)
+    with patch.object(type(shop.synthesis), "embed", side_effect=RuntimeError("memory is out")):
+        told = shop.confirmation.evaluate(event, search)
+    assert told == ConfirmationFailed(cls="frog", fold=0, error="memory is out")
+    assert search.progress() == before
+    shop.generator.fails = lambda _: None
+    assert evaluated(shop, event).after["closed"] is True
+
+
+def test_too_few_valid_images_are_no_evaluation(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    search = shop.searches["frog"]
+    shop.generator.spoils = lambda _, seed: seed % 100 >= 19
+    told = shop.confirmation.evaluate(opened(shop), search)
+    assert isinstance(told, ConfirmationFailed)
+    assert told.error == ("frog: 19 of 100 images are valid (81 not a number); a gap needs 20")
+    shop.generator.spoils = lambda _, seed: seed % 100 >= 20
+    done = evaluated(shop, opened(shop))
+    assert (done.after["n_synthetic"], done.after["invalid"]) == (20, 80)
+
+
+def test_faults_of_the_machine_and_of_the_config_are_raised(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    event, search = opened(shop), shop.searches["frog"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    # While images are written, while they are kept for a person, and with the embeddings.
+    for target in (
+        "gapclose.loop.run.folder.write_pngs",
+        "gapclose.loop.work.holdout.write_images",
+        "gapclose.loop.work.evidence.write_bytes",
+    ):
+        with patch(target, side_effect=full), pytest.raises(OSError, match="No space left"):
+            shop.confirmation.evaluate(event, search)
+    shop.generator.fails = lambda _: GeneratorConfigError("scheduler: one does not fit")
+    with pytest.raises(GeneratorConfigError, match="one does not fit"):
+        shop.confirmation.evaluate(event, search)
+    assert not (shop.rundir.path / "errors.log").exists()
+    shop.generator.fails = lambda _: None
+    assert evaluated(shop, event).after["closed"] is True

@@ -1,0 +1,126 @@
+"""Each criterion alone at its bound, and that a class must meet them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gapclose.analysis.class_gap import ClassGap
+from gapclose.analysis.criteria import (
+    CRITERIA,
+    Criterion,
+    FewInvalid,
+    GuardsPass,
+    JudgeAgrees,
+    LabelKept,
+    confirmed,
+    guard_objections,
+)
+
+
+def closed(**facts: Any) -> ClassGap:
+    """A class of 200 images a side that meets every criterion."""
+    shown: dict[str, Any] = {"n_real": 200, "n_synthetic": 200, "gap": 0.0, "floor_p95": 0.1}
+    shown |= {"ratio": 0.0, "effect": 0.0, "detectable": 0.05, "p_value": 0.5, "q_value": 0.5}
+    guards = {"precision": 1.0, "recall": 1.0, "density": 0.1, "coverage": 1.0}
+    shown |= {"guards": guards, "vendi_ratio": 1.0, "duplicates": 0, "label_agreement": 0.9}
+    return ClassGap(name="frog", closed=True, **shown | facts)
+
+
+def judge(q_value: float | None) -> dict[str, float | None]:
+    return {"gap": 0.1, "p_value": 0.01, "q_value": q_value}
+
+
+def guards(**shares: float) -> dict[str, float]:
+    return {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0} | shares
+
+
+# What each refuses at its bound, in words, and what it lets pass just beside.
+CASES: list[tuple[Criterion, dict[str, Any], tuple[str, ...]]] = [
+    (JudgeAgrees(), {"judge": None}, ()),
+    (JudgeAgrees(), {"judge": judge(None)}, ()),
+    (JudgeAgrees(), {"judge": judge(0.051)}, ()),
+    (
+        JudgeAgrees(),
+        {"judge": judge(0.05)},
+        ("the judge still sees a gap (q\N{NO-BREAK SPACE}0.050)",),
+    ),
+    (GuardsPass(), {"guards": guards(precision=0.8, recall=0.8, coverage=0.8, density=0.0)}, ()),
+    (
+        GuardsPass(),
+        {"guards": guards(precision=0.79)},
+        ("precision is 0.79 of that of real images",),
+    ),
+    (GuardsPass(), {"guards": guards(recall=0.5)}, ("recall is 0.50 of that of real images",)),
+    (GuardsPass(), {"guards": guards(coverage=0.0)}, ("coverage is 0.00 of that of real images",)),
+    (GuardsPass(), {"vendi_ratio": 0.8}, ()),
+    (GuardsPass(), {"vendi_ratio": 0.7}, ("diversity is 0.70 of that of real images",)),
+    (GuardsPass(), {"duplicates": 2}, ()),
+    (GuardsPass(), {"duplicates": 3}, ("3 of 200 images are near-copies of real ones",)),
+    (GuardsPass(), {"guards": None, "vendi_ratio": None, "duplicates": None}, ()),
+    (LabelKept(), {"label_agreement": None}, ()),
+    (LabelKept(), {"label_agreement": 0.8501}, ()),
+    (LabelKept(), {"label_agreement": 0.84}, ("84% are read as frog, of real images 90%",)),
+    (FewInvalid(), {"invalid": 10}, ()),  # of 210
+    (FewInvalid(), {"invalid": 11}, ("5% of its images are invalid",)),
+    (FewInvalid(), {"invalid": 200}, ("50% of its images are invalid",)),
+]
+
+
+@pytest.mark.parametrize(("criterion", "facts", "told"), CASES)
+def test_each_criterion_objects_at_its_bound(
+    criterion: Criterion, facts: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    row = closed(**facts)
+    assert tuple(criterion.objections(row, agreement=0.9)) == told
+    # The class fails for this alone, and no other criterion has anything to say.
+    done = confirmed(row, agreement=0.9)
+    assert done == replace(row, confirmed=not told, objections=told)
+
+
+def test_every_criterion_has_a_case_that_it_refuses_and_is_asked() -> None:
+    refusing = {type(criterion) for criterion, _, told in CASES if told}
+    assert refusing == {type(criterion) for criterion in CRITERIA}
+
+
+def test_without_a_text_side_for_the_photos_labels_say_nothing() -> None:
+    row = closed(label_agreement=0.1)
+    assert LabelKept().objections(row, agreement=None) == ()
+    assert confirmed(row, agreement=None).confirmed is True
+    assert confirmed(row, agreement=0.9).confirmed is False
+
+
+@pytest.mark.parametrize("state", [False, None])
+def test_what_is_not_closed_is_not_confirmed_whatever_the_criteria_say(state: bool | None) -> None:
+    row = closed(judge=judge(0.01), objections=("of an earlier fold",))
+    told = confirmed(replace(row, closed=state), agreement=None)
+    assert (told.confirmed, told.objections, told.closed) == (False, (), state)
+
+
+def test_all_objections_are_told_in_the_order_of_the_criteria() -> None:
+    row = closed(
+        judge=judge(0.001),
+        guards=guards(recall=0.1, precision=0.2),
+        vendi_ratio=0.3,
+        duplicates=200,
+        label_agreement=0.4,
+        invalid=200,
+    )
+    told = confirmed(row, agreement=0.9).objections
+    assert [words.split()[0] for words in told] == [
+        *("the", "precision", "recall", "diversity", "200", "40%", "50%")
+    ]
+    assert list(told[1:5]) == guard_objections(row)
+
+
+def test_what_objected_before_does_not_object_again() -> None:
+    row = closed(objections=("of an earlier fold",), confirmed=False)
+    assert confirmed(row, agreement=None).objections == ()
+    assert confirmed(row, agreement=None).confirmed is True
+
+
+def test_a_class_without_a_single_image_is_no_error() -> None:
+    row = closed(n_synthetic=0, invalid=0)
+    assert FewInvalid().objections(row, agreement=None) == ()

@@ -1,0 +1,301 @@
+"""What is written from the journal comes back when it is lost, and from the journal alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import optuna
+import pytest
+from rig import command, finished, here, written
+
+from gapclose.loop.export import drop_outdated
+from gapclose.loop.report import projections
+from gapclose.loop.report.projections import GAP, MIXTURES, STATE, TRIALS, open_run
+from gapclose.loop.report.run_view import Run
+from gapclose.loop.report.status import read_status
+from gapclose.loop.run.events import RunFinished, TrialFinished
+from gapclose.loop.run.files import RunDamagedError
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import read_journal
+from gapclose.loop.search.optuna_record import sqlite_url
+
+pytestmark = pytest.mark.slow
+
+PROJECTIONS = (TRIALS, STATE, MIXTURES, GAP)
+READERS = ("status", "report", "export")
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path) -> Path:
+    tune = {"budget": None, "trials": 5, "images_per_trial": 8}
+    return written(photos.parent / "projections.yaml", photos, tune=tune)
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    """A run that has ended."""
+    run = config.parent / "whole"
+    code, err = here("tune", config, "--out", run)
+    assert code == 0, err
+    return run
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """All that a person may lose of it."""
+    return {name: (run / name).read_bytes() for name in PROJECTIONS if (run / name).exists()}
+
+
+def read(reader: str, run: Path) -> tuple[int, str]:
+    """A command that reads a run."""
+    more = [run.parent / f"{run.name}-data", "--per-class", 1] if reader == "export" else []
+    return here(reader, run, *more)
+
+
+def trials_in(study_db: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """By study, what is told of its trials."""
+    text = sqlite_url(study_db).render_as_string()
+    return {
+        name: [
+            (trial.number, trial.state, trial.value, trial.params, trial.user_attrs)
+            for trial in optuna.load_study(study_name=name, storage=text).trials
+        ]
+        for name in optuna.get_all_study_names(text)
+    }
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The system refuses to open anything in it for writing; root may write wherever it lies."""
+    opened: Callable[..., int] = os.open
+
+    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and Path(os.fsdecode(path)).is_relative_to(folder):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fsdecode(path))
+        return opened(path, flags, *args, **options)
+
+    with patch.object(os, "open", refuse):
+        yield
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_what_is_deleted_comes_back_to_the_byte_by_whatever_reads_the_run_next(
+    name: str, reader: str, run: Path
+) -> None:
+    before = contents(run)
+    assert {*before} == {*PROJECTIONS}
+    (run / name).unlink()
+    code, err = read(reader, run)
+    assert code == 0, err
+    assert contents(run) == before
+
+
+def test_all_at_once_come_back_and_what_is_read_of_them_is_what_was(
+    run: Path, whole: Path
+) -> None:
+    before = contents(run)
+    for name in PROJECTIONS:
+        (run / name).unlink()
+    opened, same = Run.open(run), Run.open(whole)
+    assert contents(run) == before
+    assert (opened.gap, opened.mixtures) == (same.gap, same.mixtures)
+    assert (opened.trials, opened.state) == (same.trials, same.state)
+    assert read_status(run).stage == "done"
+
+
+def test_what_is_there_is_not_written_again_and_asks_for_no_lock(run: Path) -> None:
+    seen = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with patch.object(RunDir, "lock", side_effect=AssertionError("nothing is lost")):
+        open_run(run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == seen
+
+
+def test_a_lost_study_is_filled_by_the_next_start_with_the_trials_that_it_had(
+    config: Path, run: Path
+) -> None:
+    study, before = run / "study.db", contents(run)
+    told = trials_in(study)
+    assert sorted(map(len, told.values())) == [5, 5]
+    study.unlink()
+    for reader in READERS:
+        assert read(reader, run)[0] == 0
+    assert not study.exists()  # whoever reads needs none
+    code, err = here("tune", config, "--out", run)
+    assert code == 0, err
+    assert trials_in(study) == told
+    assert contents(run)[TRIALS] == before[TRIALS]
+
+
+def without_last(text: bytes) -> bytes:
+    return b"".join(text.splitlines(keepends=True)[:-1])
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "torn": lambda text: text[:-40],
+    "torn after a whole one": lambda text: text + b'{"class": "frog", "num',
+    "stale": without_last,
+    "ahead": lambda text: text + text.splitlines(keepends=True)[-1],
+    "edited": lambda text: text.replace(b'"complete"', b'"fail"'),
+    "no JSON": lambda text: b"what is this\n" + text,
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_became_of_the_trials_the_next_start_puts_them_right(
+    damage: str, config: Path, run: Path
+) -> None:
+    """They are never read back as facts: nothing is tried again, or forgotten."""
+    before = contents(run)
+    (run / TRIALS).write_bytes(DAMAGES[damage](before[TRIALS]))
+    assert contents(run) != before
+    assert here("status", run)[0] == 0
+    code, err = here("tune", config, "--out", run)
+    assert code == 0, err
+    after = contents(run)
+    assert after[TRIALS] == before[TRIALS]
+    assert after[MIXTURES] == before[MIXTURES]
+    assert json.loads(after[GAP])["classes"] == json.loads(before[GAP])["classes"]
+
+
+@pytest.mark.parametrize("name", [STATE, MIXTURES, GAP])
+def test_what_is_stale_of_the_others_is_put_right_as_well(
+    name: str, config: Path, run: Path
+) -> None:
+    before = json.loads((run / name).read_bytes())
+    (run / name).write_text('{"schema": 1, "classes": {}}\n')
+    code, err = here("tune", config, "--out", run)
+    assert code == 0, err
+    again = json.loads((run / name).read_bytes())
+    key = "seconds" if name == GAP else "seconds_used"  # a second session took its own
+    assert {**again, key: None} == {**before, key: None}
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_in_a_folder_that_cannot_be_written_nothing_crashes_and_nothing_changes(
+    name: str, run: Path
+) -> None:
+    (run / name).unlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with read_only(run):
+        assert open_run(run).path == run
+        assert here("status", run) == (0, "")
+        code, err = read("report", run)
+        assert (code in (1, 2), err.count("\n")) == (True, 1), err  # its page lies there
+        assert err.startswith("error: ")
+        code, err = read("export", run)
+        assert code == 0 or (err.count("\n") == 1 and err.startswith("error: ")), err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_while_somebody_writes_the_run_a_reader_leaves_it_to_them(name: str, run: Path) -> None:
+    before = contents(run)
+    (run / name).unlink()
+    with RunDir(run).lock():
+        assert here("status", run) == (0, "")
+        open_run(run)
+        assert contents(run) == {key: text for key, text in before.items() if key != name}
+    assert here("status", run) == (0, "")
+    assert contents(run) == before
+
+
+def test_an_export_holds_the_mixtures_even_where_their_file_cannot_be_written(
+    run: Path, tmp_path: Path
+) -> None:
+    def recipes(out: Path) -> list[str]:
+        assert here("export", run, out, "--per-class", 12)[0] == 0
+        lines = (out / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        return sorted(json.loads(line)["recipe_fingerprint"] for line in lines)
+
+    before = recipes(tmp_path / "before")
+    assert len({*before}) > 2  # more than the two baselines
+    (run / MIXTURES).unlink()
+    with RunDir(run).lock():
+        assert recipes(tmp_path / "while") == before
+    with read_only(run):
+        assert recipes(tmp_path / "read-only") == before
+    assert not (run / MIXTURES).exists()
+
+
+def test_a_start_that_changes_no_mixture_outdates_no_export(config: Path, run: Path) -> None:
+    data = run / "export"
+    assert here("export", run, data, "--per-class", 1)[0] == 0
+    assert here("tune", config, "--out", run)[0] == 0
+    (run / TRIALS).unlink()
+    assert here("status", run)[0] == 0
+    drop_outdated(run, data)
+    assert data.is_dir()
+
+
+def test_of_a_run_that_was_cut_off_no_verdict_is_made_up(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    death = "gapclose.loop.run.journal:append_line:after:10"
+    code, _ = finished(command("tune", config, "--out", out, KILL_AT=death))
+    assert code == -signal.SIGKILL
+    events = [*read_journal(out / "journal.jsonl")]
+    done = [event for event in events if isinstance(event, TrialFinished)]
+    for name in (TRIALS, STATE):
+        (out / name).unlink()
+    run = Run.open(out)
+    assert [(row["class"], row["number"]) for row in run.trials] == [
+        (event.cls, event.number) for event in done
+    ]
+    assert run.state["seconds_used"] == events[-1].used
+    assert "stopped_because" not in run.state
+    assert {*contents(out)} == {TRIALS, STATE}
+    # Whoever watches it takes no lock for what there is not yet: it would refuse the next start.
+    with patch.object(RunDir, "lock", side_effect=AssertionError("there is nothing to write")):
+        assert here("status", out)[0] == 0
+    code, err = here("tune", config, "--out", out)
+    assert code == 0, err
+    assert {*contents(out)} == {*PROJECTIONS}
+
+
+def test_a_lost_file_of_a_run_that_goes_on_is_written_as_it_stands_then(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may have ended between the reader's reading of the journal and its lock."""
+    before = contents(run)
+    lines = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert isinstance([*read_journal(run / "journal.jsonl")][-1], RunFinished)
+    (run / "journal.jsonl").write_bytes(b"".join(lines[:-1]))
+    (run / STATE).unlink()
+    lock = RunDir.lock
+
+    @contextmanager
+    def late(self: RunDir) -> Iterator[None]:
+        (run / "journal.jsonl").write_bytes(b"".join(lines))
+        with lock(self):
+            yield
+
+    monkeypatch.setattr(RunDir, "lock", late)
+    open_run(run)
+    assert contents(run) == before
+
+
+def test_a_damaged_journal_is_told_and_nothing_is_written_of_it(run: Path) -> None:
+    (run / STATE).unlink()
+    before = contents(run)
+    journal = run / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"trial_finished"', b'"trial_f', 1))
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl, line \d+: is damaged"):
+        projections.open_run(run)
+    code, err = here("status", run)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert contents(run) == before

@@ -1,0 +1,350 @@
+"""Searches that follow a run as it goes, and searches that are brought there by its journal."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import modes
+import numpy as np
+import pytest
+from histories import as_read, opened
+
+from gapclose.generators.recipe import Camera
+from gapclose.loop.run.events import (
+    CameraChosen,
+    Event,
+    Job,
+    PromptsPrioritized,
+    RoundStarted,
+    SessionStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+)
+from gapclose.loop.run.state import FAILURES, fold
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.searches import Searches, proposal_of
+from gapclose.loop.search.space import Space
+from gapclose.loop.search.trial import Images
+
+TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
+CLASSES = ("frog", "toad")
+CAMERA = Camera(noise=0.05)
+
+
+@dataclass
+class Told:
+    """A run that is told and kept: its journal, its evidence and its searches."""
+
+    space: Space
+    seed: int = 0
+    events: list[Event] = field(default_factory=list)
+    trials: dict[tuple[str, int], Images] = field(default_factory=dict)
+    cameras: dict[str, Images] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)  # classes whose camera's images were asked for
+    live: Searches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = self.begin()
+
+    def begin(self) -> Searches:
+        def camera_images(cls: str) -> Images:
+            self.read.append(cls)
+            return self.cameras[cls]
+
+        return Searches(
+            {
+                name: modes.make_search(
+                    modes.mixed(TRUTH, 100, np.random.default_rng([self.seed, number])),
+                    space=self.space,
+                    images_per_trial=8,
+                    seed=self.seed,
+                )
+                for number, name in enumerate(CLASSES)
+            },
+            trial_images=lambda cls, number: self.trials[cls, number],
+            camera_images=camera_images,
+        )
+
+    def resumed(self) -> Searches:
+        again = self.begin()
+        again.replay(iter(self.events))
+        return again
+
+    def append(self, event: Event) -> None:
+        event = as_read(event)
+        self.events.append(event)
+        self.live.apply(event)
+
+    def trial(self, cls: str, *, fails: bool = False, invalid: float = 0.0) -> None:
+        search = self.live[cls]
+        made = search.propose(settings_trials=4)
+        jobs = tuple(Job(recipe=r.to_json(), seeds=seeds) for r, seeds in made.jobs)
+        self.append(
+            TrialProposed(
+                cls=cls, number=made.number, stage=made.stage, params=made.params, jobs=jobs
+            )
+        )
+        (*_, proposed) = self.events
+        assert isinstance(proposed, TrialProposed)
+        proposal = proposal_of(proposed)
+        assert proposal == made
+        images = modes.generate(proposal)
+        rng = np.random.default_rng([made.number, 5])
+        keep = np.flatnonzero(rng.random(len(images.seeds)) >= invalid)
+        images = Images(
+            embeddings=images.embeddings[keep],
+            recipes=tuple(images.recipes[i] for i in keep),
+            seeds=tuple(images.seeds[i] for i in keep),
+        )
+        count = sum(len(seeds) for _, seeds in made.jobs)
+        shared: dict[str, Any] = {"cls": cls, "number": made.number, "seconds": 1.0}
+        shared |= {"invalid": count - len(keep), "images": count}
+        search.images += count
+        if fails or len(keep) < 2:
+            search.absorb_failure(proposal)
+            self.append(TrialFailed(**shared, error="no", progress=search.progress()))
+            return
+        search.absorb(proposal, images)
+        self.trials[cls, made.number] = images
+        self.append(
+            TrialFinished(
+                **shared, gap=0.1, value=0.1, mixture_gap=0.1, progress=search.progress()
+            )
+        )
+
+    def choose_camera(self) -> None:
+        progress = {}
+        for name, search in self.live.items():
+            jobs = search.drawn()
+            rows, recipes, seeds = [np.zeros((0, modes.WIDTH), np.float32)], [], []
+            for number, (recipe, wanted) in enumerate(jobs):
+                # The camera moves what an image shows a little.
+                noise = [np.random.default_rng([seed, 99]).normal(size=12) for seed in wanted]
+                row = modes.placed(modes.word_of(recipe), np.stack(noise))
+                row[:, -1] += 0.05
+                rows.append(row / np.linalg.norm(row, axis=1, keepdims=True))
+                recipes += [number] * len(wanted)
+                seeds += wanted
+            taken = Images(
+                embeddings=np.concatenate(rows), recipes=tuple(recipes), seeds=tuple(seeds)
+            )
+            self.cameras[name] = taken
+            search.change_camera(CAMERA, taken)
+            progress[name] = search.progress()
+        self.append(CameraChosen(camera=CAMERA.to_json(), turn="frog", progress=progress))
+
+
+def told_of(search: ClassSearch) -> dict[str, Any]:
+    """What a search knows, and what it would do next."""
+    known: dict[str, Any] = {
+        name: getattr(search, name)
+        for name in (
+            *("number", "images", "failures", "reopened", "unseen_gap", "prioritized", "imaged"),
+            *("winner", "baseline_images", "prior"),
+        )
+    }
+    known |= {"progress": search.progress(), "stopped": search.stopped()}
+    if search.has_baseline:
+        known["weights"] = search.weights.tobytes()
+        known["mixture"] = search.mixture().to_json()
+        known["drawn"] = search.drawn()
+    # Of a copy: what is proposed is run, and so a mixture that is proposed is held from then on.
+    known["next"] = deepcopy(search).propose(settings_trials=4)
+    return known
+
+
+def assert_same(one: Searches, other: Searches) -> None:
+    assert [*one] == [*other]
+    for name in one:
+        assert told_of(one[name]) == told_of(other[name]), name
+
+
+def space_of(kind: str) -> Space:
+    if kind == "settings":
+        return modes.make_space(guidance_scale=[1.0, 9.0])
+    return modes.make_space()
+
+
+def happen(told: Told, rng: np.random.Generator) -> str:
+    """One thing that may happen to a run, as `decide` or a person would have it."""
+    cls = str(rng.choice(CLASSES))
+    search = told.live[cls]
+    if search.failures >= FAILURES:
+        told.append(RoundStarted(due=CLASSES, reset=(cls,), reopened={cls: 0.2}))
+        return "reset"
+    if search.stopped() is not None:
+        told.append(RoundStarted(due=(cls,), reopened={cls: float(rng.random())}))
+        return "reopened"
+    dice = rng.random()
+    if search.has_baseline and dice < 0.3:
+        prompts = tuple(search.space.prompts()[int(rng.integers(5))] for _ in range(2))
+        if search.holds_untried(prompts):  # else there is nothing to put first
+            told.append(PromptsPrioritized(cls=cls, prompts=prompts, reset=dice < 0.1))
+            return "prioritized"
+    opened_all = all(search.opened for search in told.live.values())
+    if opened_all and not told.cameras and dice < 0.6:
+        told.choose_camera()
+        return "camera"
+    # What fails once fails again as a rule.
+    fails = rng.random() < (0.7 if search.failures else 0.2)
+    told.trial(cls, fails=fails, invalid=0.3 if dice > 0.9 else 0.0)
+    return "failed" if isinstance(told.events[-1], TrialFailed) else "finished"
+
+
+@pytest.mark.parametrize("kind", ["words", "settings"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_journal_brings_searches_where_those_are_that_ran(kind: str, seed: int) -> None:
+    told, rng = Told(space_of(kind), seed), np.random.default_rng([seed, 1])
+    wanted, seen = {"finished", "failed", "prioritized", "camera", "reset"}, set[str]()
+    while len(told.events) < 90 or not wanted <= seen:
+        seen.add(happen(told, rng))
+        assert len(told.events) < 400, wanted - seen
+        state = fold(told.events)
+        for name, search in told.live.items():  # the state of the run says the same of them
+            assert state.of(name).stopped() == search.stopped()
+            assert state.of(name).trials == search.number
+            assert state.of(name).images == search.images
+            assert state.of(name).failures == search.failures
+        if len(told.events) % 6 == 0:
+            assert_same(told.resumed(), told.live)
+    assert_same(told.resumed(), told.live)
+    # Resumed, it goes on as it would have.
+    again = told.resumed()
+    told_too = replace(told, events=[*told.events], trials={**told.trials})
+    told_too.live = again
+    for _ in range(5):
+        happen(told, np.random.default_rng(seed))
+        happen(told_too, np.random.default_rng(seed))
+        assert told_too.events == told.events
+    assert_same(again, told.live)
+
+
+def test_a_small_baseline_closes_no_class_on_resume_either_and_its_own_images_are_read_back() -> (
+    None
+):
+    told = Told(modes.make_space())
+    told.live["frog"].size_baseline(24)
+    told.trial("frog")
+    told.trial("toad")
+    small, whole = told.resumed().values()
+    assert (small.baseline_images, whole.baseline_images) == (24, 100)
+    assert small.baseline_floor == -np.inf < whole.baseline_floor
+    assert_same(told.resumed(), told.live)
+
+
+def test_a_trial_that_was_proposed_and_not_finished_has_taught_nothing() -> None:
+    told = Told(modes.make_space())
+    for _ in range(3):
+        told.trial("frog")
+    before = told.resumed()
+    told.trial("frog")
+    told.events.pop()
+    assert isinstance(told.events[-1], TrialProposed)
+    assert_same(told.resumed(), before)
+    # A session later it is run after all, without being proposed again.
+    told.events.append(SessionStarted(classes=CLASSES))
+    assert_same(told.resumed(), before)
+
+
+def test_trials_of_one_class_teach_no_other() -> None:
+    told = Told(modes.make_space())
+    fresh = told_of(told.live["toad"])
+    told.trial("frog")
+    told.trial("frog", fails=True)
+    assert told_of(told.live["toad"]) == fresh
+    assert told_of(told.resumed()["toad"]) == fresh
+    assert (told.live["frog"].number, told.live["frog"].failures) == (2, 1)
+
+
+def test_trials_may_be_proposed_in_two_classes_before_one_is_finished() -> None:
+    told = Told(modes.make_space())
+    for cls in ("frog", "frog", "toad"):  # a prompt of one, the baseline of the other
+        told.trial(cls)
+    (*before, frog, frogs, toad, toads) = told.events
+    told.events = [*before, frog, toad, frogs, toads]
+    assert_same(told.resumed(), told.live)
+
+
+def test_a_camera_is_applied_once_and_its_images_read_only_by_whoever_resumes() -> None:
+    told = Told(modes.make_space())
+    for _ in range(3):
+        told.trial("frog")
+    told.choose_camera()
+    assert told.read == []
+    told.live.apply(told.events[-1])
+    assert told.read == []
+    again = told.resumed()
+    assert told.read == [*CLASSES]
+    assert all(search.space.camera == CAMERA for search in again.values())
+    assert_same(again, told.live)
+
+
+def test_a_class_that_joins_after_the_camera_was_chosen_takes_it_over() -> None:
+    """Its photos came between two sessions: there is no image of it under any camera."""
+    told = Told(modes.make_space())
+    told.trial("frog")
+    told.choose_camera()
+    event = told.events[-1]
+    assert isinstance(event, CameraChosen)
+    frog = {"frog": event.progress["frog"]}
+    told.events[-1] = event.model_copy(update={"progress": frog})
+    del told.cameras["toad"]
+    resumed = told.resumed()
+    assert told.read == ["frog"]
+    for search in resumed.values():
+        assert (search.imaged, search.space.camera) == (True, CAMERA)
+    assert_same(resumed, told.live)
+
+
+def test_what_concerns_no_search_changes_none() -> None:
+    told = Told(modes.make_space())
+    told.trial("frog")
+    before = {name: told_of(search) for name, search in told.live.items()}
+    for event in (
+        *told.events,  # whoever ran a trial has had it absorbed
+        SessionStarted(classes=CLASSES),
+        RoundStarted(due=CLASSES),
+        opened("frog"),
+    ):
+        told.live.apply(event)
+    assert {name: told_of(search) for name, search in told.live.items()} == before
+
+
+def test_a_round_resets_before_it_reopens() -> None:
+    told = Told(modes.make_space())
+    told.trial("frog")
+    for _ in range(FAILURES):
+        told.trial("frog", fails=True)
+    told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}))
+    frog = told.live["frog"]
+    assert (frog.failures, frog.reopened) == (FAILURES, False)  # it cannot be
+    told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}, reset=("frog",)))
+    assert (frog.failures, frog.reopened, frog.unseen_gap) == (0, True, 0.25)
+    assert not told.live["toad"].reopened
+    assert_same(told.resumed(), told.live)
+
+
+def test_prompts_come_first_and_reopen_their_class() -> None:
+    told = Told(modes.make_space())
+    told.trial("frog")
+    told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}))
+    blue = ({"color": "blue", "noun": "frog", "prompt": "a {color} frog"},)
+    told.append(PromptsPrioritized(cls="frog", prompts=blue))
+    frog = told.live["frog"]
+    assert (frog.prioritized, frog.pending, frog.unseen_gap) == (blue, True, 0.0)
+    assert modes.word_of(frog.propose(settings_trials=4).jobs[0][0]) == "blue"
+    told.trial("frog")
+    assert not frog.pending
+    assert_same(told.resumed(), told.live)
+
+
+def test_they_are_a_mapping_in_the_runs_order() -> None:
+    live = Told(modes.make_space()).live
+    assert [*live] == [*live.keys()] == [*CLASSES]
+    assert len(live) == 2
+    assert live["toad"] is dict(live.items())["toad"]
+    with pytest.raises(KeyError):
+        live["cat"]

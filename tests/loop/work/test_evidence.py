@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from gapclose.loop.run.files import RunDamagedError, UnwritableError
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.trial import Images
+from gapclose.loop.work.evidence import Evidence
+
+# Of each kind: how it is kept, read, and named.
+KINDS: dict[str, tuple[Callable[[Evidence, Images], None], Callable[[Evidence], Images], str]] = {
+    "trial": (
+        lambda e, i: e.keep_trial("tree frog", 7, i),
+        lambda e: e.trial("tree frog", 7),
+        "tree frog-00007",
+    ),
+    "camera": (
+        lambda e, i: e.keep_camera("tree frog", i),
+        lambda e: e.camera("tree frog"),
+        "tree frog-camera",
+    ),
+    "fold": (
+        lambda e, i: e.keep_fold("tree frog", 2, "tuned", i),
+        lambda e: e.fold("tree frog", 2, "tuned"),
+        "tree frog-confirm-2-tuned",
+    ),
+}
+
+
+def images(n: int = 5, *, seed: int = 0) -> Images:
+    rows = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
+    return Images(
+        embeddings=rows,
+        recipes=tuple(i % 2 for i in range(n)),
+        seeds=tuple(15_000_000 + i for i in range(n)),
+    )
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    return Evidence(RunDir(tmp_path))
+
+
+def assert_same(one: Images, other: Images) -> None:
+    assert (one.recipes, one.seeds) == (other.recipes, other.seeds)
+    assert {type(seed) for seed in one.seeds} <= {int}
+    assert one.embeddings.dtype == np.float32
+    assert one.embeddings.tobytes() == other.embeddings.tobytes()
+    assert one.embeddings.shape == other.embeddings.shape
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [5, 1, 0])
+def test_what_is_kept_is_read_back_to_the_bit(evidence: Evidence, kind: str, n: int) -> None:
+    keep, read, name = KINDS[kind]
+    keep(evidence, images(n))
+    assert_same(read(evidence), images(n))
+    (file,) = (evidence.rundir.path / "embeddings").iterdir()
+    assert file.name == f"{name}.safetensors"
+    keep(evidence, images(n, seed=1))  # what was cut off is done again
+    assert_same(read(evidence), images(n, seed=1))
+
+
+def test_what_is_kept_of_one_thing_is_nothing_elses(evidence: Evidence) -> None:
+    names = [
+        *(f"{cls}-{number}" for cls in ("frog", "toad") for number in (0, 11)),
+        *("frog camera", "toad camera"),
+        *(f"frog {fold} {stage}" for fold in (0, 1) for stage in ("baseline", "tuned")),
+    ]
+    made = {name: images(seed=seed) for seed, name in enumerate(names)}
+    for cls in ("frog", "toad"):
+        for number in (0, 11):
+            evidence.keep_trial(cls, number, made[f"{cls}-{number}"])
+        evidence.keep_camera(cls, made[f"{cls} camera"])
+    for fold in (0, 1):
+        for stage in ("baseline", "tuned"):
+            evidence.keep_fold("frog", fold, stage, made[f"frog {fold} {stage}"])
+    assert len(list((evidence.rundir.path / "embeddings").iterdir())) == len(names)
+    assert_same(evidence.trial("toad", 11), made["toad-11"])
+    assert_same(evidence.trial("frog", 0), made["frog-0"])
+    assert_same(evidence.camera("frog"), made["frog camera"])
+    assert_same(evidence.fold("frog", 1, "baseline"), made["frog 1 baseline"])
+    assert_same(evidence.fold("frog", 0, "tuned"), made["frog 0 tuned"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_gone_or_damaged_is_named(evidence: Evidence, kind: str) -> None:
+    keep, read, name = KINDS[kind]
+    path = evidence.rundir.embeddings_path(name)
+    said = f"{path.name}: is gone; restore the file from a copy, or start anew with --out"
+    with pytest.raises(RunDamagedError) as told:
+        read(evidence)
+    assert str(told.value).endswith(said)
+    assert str(path) in str(told.value)
+    keep(evidence, images())
+    whole = path.read_bytes()
+    damaged = [whole[:n] for n in (0, 7, 8, 40, len(whole) - 1)] + [b"\xff" * len(whole)]
+    arrays = load_file(path)
+    for column in arrays:
+        damaged.append(save({key: value for key, value in arrays.items() if key != column}))
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(RunDamagedError, match=r"\.safetensors: is damaged \(") as told:
+            read(evidence)
+        assert str(path) in str(told.value)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunDamagedError, match="is damaged"):
+        read(evidence)
+
+
+def test_a_full_disk_leaves_what_was_kept_before(evidence: Evidence) -> None:
+    evidence.keep_trial("frog", 0, images())
+    with (
+        patch("os.fsync", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(UnwritableError, match=r"frog-00000\.safetensors: cannot be written"),
+    ):
+        evidence.keep_trial("frog", 0, images(seed=1))
+    assert_same(evidence.trial("frog", 0), images())
+
+
+def test_a_class_cannot_write_elsewhere(evidence: Evidence) -> None:
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        evidence.keep_trial("../x", 0, images())
+    assert not (evidence.rundir.path.parent / "x-00000.safetensors").exists()

@@ -1,0 +1,161 @@
+"""Fresh images of a mixture as they are kept: drawn, scored by nobody yet, and read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from workshop import SpellingReader, Workshop, open_workshop, spelt
+
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.gap import mmd2
+from gapclose.generators.base import GenerationError
+from gapclose.generators.camera import apply_camera
+from gapclose.generators.images import Pixels, write_png
+from gapclose.generators.recipe import Camera
+from gapclose.loop.run.files import RunDamagedError
+from gapclose.loop.search.trial import Mixture
+from gapclose.loop.work.holdout import Holdout, evaluate_holdout, read_holdout, sample_row
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return open_workshop(tmp_path)
+
+
+def mixture_of(shop: Workshop, **camera: Any) -> Mixture:
+    """Brown and gray, two to one."""
+    space = shop.searches["frog"].space
+    recipes = [space.recipe({"color": color}) for color in ("brown", "gray")]
+    return Mixture(
+        recipes=tuple(replace(recipe, camera=Camera(**camera)) for recipe in recipes),
+        weights=(2 / 3, 1 / 3),
+        gap_tune=0.5,
+    )
+
+
+def evaluate(shop: Workshop, mixture: Mixture, *, n: int = 40, **options: Any) -> Holdout:
+    shown: dict[str, Any] = {"stage": "tuned", "fold": 1, "judge": None}
+    return evaluate_holdout(
+        shop.synthesis,
+        real=shop.real["frog"],
+        mixture=mixture,
+        seeds=range(15_100_000, 15_100_000 + n),
+        **shown | options,
+    )
+
+
+def test_each_image_is_known_by_its_recipe_and_kept_as_a_person_sees_it(shop: Workshop) -> None:
+    mixture = mixture_of(shop, noise=0.02)
+    holdout = evaluate(shop, mixture)
+    jobs = mixture.jobs(range(15_100_000, 15_100_040))
+    by_seed = {seed: recipe for recipe, seeds in jobs for seed in seeds}
+    assert holdout.images.seeds == tuple(by_seed)
+    assert {*holdout.images.recipes} == {0, 1}
+    rows = holdout.rows(shop.rundir)
+    assert [row["seed"] for row in rows] == [*by_seed]
+    for row, path in zip(rows, holdout.paths(shop.rundir), strict=True):
+        recipe = by_seed[row["seed"]]
+        assert row["recipe"] == recipe.fingerprint()
+        assert row["prompt"] == recipe.draw.prompt
+        assert row["camera"] == recipe.camera.to_json()
+        assert (row["class"], row["side"], row["stage"]) == ("frog", "synthetic", "tuned")
+        assert shop.rundir.resolve(row["path"]) == path
+        drawn = shop.generator.generate(recipe.draw, [row["seed"]]).images[0]
+        np.testing.assert_array_equal(
+            read_rgb(path), apply_camera(recipe.camera, drawn, seed=row["seed"])
+        )
+    wanted = mmd2(
+        real=shop.real["frog"].tune.rows,
+        synthetic=holdout.images.embeddings,
+        kernel=shop.real["frog"].kernel,
+    )
+    assert holdout.mixture == replace(mixture, gap_tune=wanted)
+    assert holdout.gap() == mmd2(
+        real=shop.real["frog"].folds[1].rows,
+        synthetic=holdout.images.embeddings,
+        kernel=shop.real["frog"].kernel,
+    )
+
+
+def test_it_is_held_against_its_fold_and_no_other(shop: Workshop) -> None:
+    for number, fold in enumerate(shop.real["frog"].folds):
+        holdout = evaluate(shop, mixture_of(shop), fold=number)
+        e = holdout.input("brown", shop.rundir)
+        assert (e.cls, e.noun, e.invalid) == ("frog", "brown", 0)
+        np.testing.assert_array_equal(e.real, fold.rows)
+        assert e.real_paths == tuple(map(str, fold.paths))
+        np.testing.assert_array_equal(e.synthetic, holdout.images.embeddings)
+        assert e.synthetic_paths == tuple(row["path"] for row in holdout.rows(shop.rundir))
+        assert all(f"confirm-{number}/tuned" in path for path in e.synthetic_paths)
+        assert e.judge_real is e.judge_synthetic is None
+
+
+def test_what_was_evaluated_is_read_back_without_drawing(shop: Workshop) -> None:
+    holdout = evaluate(shop, mixture_of(shop))
+    options: dict[str, Any] = {
+        "real": shop.real["frog"],
+        "mixture": holdout.mixture,
+        "stage": "tuned",
+        "fold": 1,
+    }
+    with pytest.raises(RunDamagedError, match="frog-confirm-1-tuned"):
+        read_holdout(shop.evidence, **options)
+    shop.evidence.keep_fold("frog", 1, "tuned", holdout.images)
+    shop.generator.asked.clear()
+    again = read_holdout(shop.evidence, **options)
+    assert shop.generator.asked == []
+    assert again.rows(shop.rundir) == holdout.rows(shop.rundir)
+    assert again.gap() == holdout.gap()
+    assert again.spectra is None
+    assert again.judge_rows is None
+
+
+class Doubting(SpellingReader):
+    """A judge that has no finite row of some images."""
+
+    id = "doubting"
+
+    def embed(self, images: Any) -> Any:
+        rows = super().embed(images)
+        rows[:3] = np.nan
+        return rows
+
+
+def test_what_the_judge_cannot_see_counts_as_invalid_on_both_sides(shop: Workshop) -> None:
+    holdout = evaluate(shop, mixture_of(shop), judge=Doubting())
+    assert holdout.invalid == 3
+    assert len(holdout.images.seeds) == len(holdout.images.embeddings) == 37
+    assert holdout.judge_rows is not None
+    assert np.isfinite(holdout.judge_rows).all()
+    # Row by row the two encoders have seen the same images: here they are the same encoder.
+    np.testing.assert_array_equal(holdout.judge_rows, holdout.images.embeddings)
+    assert holdout.spectra is not None
+    assert len(holdout.spectra) == 37
+    assert len(list(holdout.paths(shop.rundir)[0].parent.iterdir())) == 37
+    with pytest.raises(GenerationError, match=r"19 of 22 images are valid \(3 without finite"):
+        evaluate(shop, mixture_of(shop), n=22, judge=Doubting())
+
+
+def test_frequencies_are_compared_between_images_of_one_size_alone(shop: Workshop) -> None:
+    assert evaluate(shop, mixture_of(shop)).spectra is not None
+    larger: Pixels = np.kron(spelt((1, 3)), np.ones((2, 2, 1), dtype=np.uint8))
+    write_png(shop.real["frog"].folds[1].paths[3], larger, source_type="digitalCreation")
+    assert evaluate(shop, mixture_of(shop)).spectra is None
+    assert evaluate(shop, mixture_of(shop), fold=0).spectra is not None
+
+
+def test_a_photo_has_no_recipe_in_its_row(shop: Workshop) -> None:
+    path = shop.real["frog"].folds[0].paths[0]
+    assert sample_row(shop.rundir, path, "frog", "real", None, None) == {
+        "path": str(path),
+        "class": "frog",
+        "side": "real",
+        "stage": "real",
+        "split": "confirm",
+        "recipe": None,
+        "seed": None,
+    }

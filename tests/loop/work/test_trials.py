@@ -1,0 +1,417 @@
+"""What a proposed trial brings: evidence on disk, an event, and a search that has followed it."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import modes
+import numpy as np
+import pytest
+from histories import as_read
+from workshop import Workshop, open_workshop
+
+from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.run.events import (
+    Event,
+    FoldEvaluated,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+)
+from gapclose.loop.run.files import RunDamagedError, UnwritableError
+from gapclose.loop.run.state import FAILURES, RunState, apply, fold
+from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
+from gapclose.loop.work.trials import HINTS, PROBED
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return open_workshop(tmp_path)
+
+
+def proposed(shop: Workshop, cls: str = "frog", **facts: Any) -> TrialProposed:
+    event = as_read(shop.trials.propose(RunTrial(cls=cls, settings_trials=4, **facts)))
+    assert isinstance(event, TrialProposed)
+    return event
+
+
+def ran(shop: Workshop, cls: str = "frog", **facts: Any) -> tuple[TrialProposed, Event]:
+    """The next trial, as the journal has it."""
+    event = proposed(shop, cls, **facts)
+    return event, as_read(shop.trials.run(event))
+
+
+def asked(shop: Workshop) -> list[tuple[str, tuple[int, ...]]]:
+    return [(draw.fingerprint(), seeds) for draw, seeds in shop.generator.asked]
+
+
+def jobs_of(event: TrialProposed) -> list[tuple[str, tuple[int, ...]]]:
+    return [(Recipe.from_json(job.recipe).draw.fingerprint(), job.seeds) for job in event.jobs]
+
+
+# ------------------------------------------------------------------------------------- proposing
+
+
+def test_what_is_proposed_is_what_is_run(shop: Workshop) -> None:
+    for number in range(6):
+        event = proposed(shop)
+        assert (event.cls, event.number) == ("frog", number)
+        shop.generator.asked.clear()
+        shop.trials.run(event)
+        assert asked(shop) == jobs_of(event)
+        kept = shop.evidence.trial("frog", number)
+        assert kept.seeds == tuple(seed for job in event.jobs for seed in job.seeds)
+
+
+def test_a_proposal_of_an_earlier_session_is_run_as_it_was_made(shop: Workshop) -> None:
+    ran(shop)
+    made = proposed(shop)
+    # In the meantime a person has put other prompts first: this trial is what it was.
+    shop.searches["frog"].prioritize([{"color": "blue"}])
+    assert jobs_of(proposed(shop)) != jobs_of(made)
+    shop.generator.asked.clear()
+    event = shop.trials.run(made)
+    assert isinstance(event, TrialFinished)
+    assert asked(shop) == jobs_of(made)
+
+
+def test_to_propose_changes_nothing(shop: Workshop) -> None:
+    ran(shop)
+    before = shop.searches["frog"].progress()
+    assert proposed(shop) == proposed(shop)
+    assert shop.searches["frog"].progress() == before
+    assert len(shop.generator.asked) == 1
+
+
+def test_a_baseline_has_the_images_that_it_is_given(shop: Workshop) -> None:
+    few, whole = proposed(shop, baseline_images=24), proposed(shop)
+    assert [len(job.seeds) for job in few.jobs] == [24]
+    assert [len(job.seeds) for job in whole.jobs] == [100]
+    event = shop.trials.run(few)  # however many the next would have had
+    assert isinstance(event, TrialFinished)
+    assert event.images == 24
+    assert shop.searches["frog"].baseline_images == 24
+    assert len(shop.searches["frog"].baseline_seeds) == 24
+
+
+def test_of_other_classes_settings_the_first_that_are_not_the_baselines_are_hints(
+    tmp_path: Path,
+) -> None:
+    shop = open_workshop(tmp_path, guidance_scale=[1.0, 9.0])
+    search = shop.searches["frog"]
+    given: list[dict[str, object]] = [{"guidance_scale": g} for g in (5.0, 2.0, 5.0, 7.0, 8.0)]
+    assert search.space.baseline_settings() == {"guidance_scale": 5.0}
+    with patch.object(
+        type(search), "propose", autospec=True, side_effect=type(search).propose
+    ) as p:
+        proposed(shop, hints=tuple(given), batch=9)
+    assert p.call_args.kwargs == {
+        "settings_trials": 4,
+        "hints": [{"guidance_scale": 2.0}, {"guidance_scale": 7.0}],
+        "batch": 9,
+    }
+    assert HINTS == 2
+
+
+# --------------------------------------------------------------------------------------- running
+
+
+def test_a_finished_trial_is_on_disk_read_back_and_told(shop: Workshop) -> None:
+    for number in range(5):
+        made, event = ran(shop)
+        assert isinstance(event, TrialFinished)
+        assert (event.number, event.invalid) == (number, 0)
+        assert event.images == sum(len(job.seeds) for job in made.jobs)
+        assert event.progress == shop.searches["frog"].progress()
+        assert event.mixture_gap == event.progress.gap
+        assert event.seconds > 0.0
+        kept = shop.evidence.trial("frog", number)
+        fresh = shop.synthesis.generate(
+            "frog", [(Recipe.from_json(job.recipe), job.seeds) for job in made.jobs]
+        )
+        assert fresh.generated == 0
+        assert fresh.embeddings.tobytes() == kept.embeddings.tobytes()
+        if number == 0:
+            assert event.gap == event.value == event.progress.baseline_gap
+    assert shop.searches["frog"].images == 100 + sum(
+        len(shop.evidence.trial("frog", n).seeds) for n in range(1, 5)
+    )
+
+
+def test_the_machine_is_probed_now_and_then(shop: Workshop) -> None:
+    told = [ran(shop)[1] for _ in range(PROBED + 2)]
+    probed = [event.number for event in told if event.probe is not None]  # type: ignore[union-attr]
+    assert probed == [0, PROBED]
+
+
+@pytest.mark.parametrize("stage", ["baseline", "joint"])
+def test_a_trial_that_fails_is_told_and_the_run_goes_on(shop: Workshop, stage: str) -> None:
+    if stage == "joint":
+        ran(shop)
+    search, before = shop.searches["frog"], len(shop.generator.asked)
+    shop.generator.fails = lambda _: GenerationError("no frog today")
+    made, event = ran(shop)
+    assert made.stage == stage
+    assert isinstance(event, TrialFailed)
+    assert event.error == "GenerationError: no frog today"
+    assert (event.invalid, event.images, event.number) == (0, 0, made.number)
+    assert event.progress == search.progress()
+    assert (search.failures, search.number) == (1, made.number + 1)
+    assert "no frog today" in (shop.rundir.path / "errors.log").read_text()
+    with pytest.raises(RunDamagedError):
+        shop.evidence.trial("frog", made.number)
+    assert len(shop.generator.asked) > before
+    shop.generator.fails = lambda _: None
+    again, event = ran(shop)
+    assert isinstance(event, TrialFinished)
+    assert again.number == made.number + 1
+    assert search.failures == 0
+    assert {*jobs_of(again)[0][1]}.isdisjoint(jobs_of(made)[0][1]) == (stage == "joint")
+
+
+def test_a_fault_of_the_embedder_fails_the_trial_too(shop: Workshop) -> None:
+    ran(shop)
+    with patch.object(type(shop.synthesis), "embed", side_effect=RuntimeError("memory is out")):
+        _, event = ran(shop)
+    assert isinstance(event, TrialFailed)
+    assert event.error == "RuntimeError: memory is out"
+    assert isinstance(ran(shop)[1], TrialFinished)
+
+
+def test_three_failures_stop_the_class_and_no_other(tmp_path: Path) -> None:
+    shop = open_workshop(tmp_path, classes=("frog", "toad"))
+    shop.generator.fails = lambda draw: (
+        GenerationError("no frog today") if "frog" in draw.prompt else None
+    )
+    for _ in range(FAILURES):
+        assert shop.searches["frog"].stopped() is None
+        assert isinstance(ran(shop)[1], TrialFailed)
+    assert shop.searches["frog"].stopped() is not None
+    assert isinstance(ran(shop, "toad")[1], TrialFinished)
+    assert shop.searches["toad"].stopped() is None
+
+
+def test_what_the_generator_refuses_is_the_configs_fault_only_as_the_baseline(
+    shop: Workshop,
+) -> None:
+    shop.generator.fails = lambda _: GeneratorConfigError("scheduler: one does not fit")
+    made = proposed(shop)
+    with pytest.raises(GeneratorConfigError, match="one does not fit"):
+        shop.trials.run(made)
+    assert shop.searches["frog"].number == 0
+    shop.generator.fails = lambda _: None
+    ran(shop)
+    shop.generator.fails = lambda _: GeneratorConfigError("scheduler: one does not fit")
+    _, event = ran(shop)
+    assert isinstance(event, TrialFailed)
+    assert event.error == "GeneratorConfigError: scheduler: one does not fit"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EFBIG])
+def test_a_full_disk_fails_no_trial_and_the_same_trial_is_run_again(
+    tmp_path: Path, error: int
+) -> None:
+    shop, other = open_workshop(tmp_path / "a"), open_workshop(tmp_path / "b")
+    for each in (shop, other):
+        ran(each)
+    made, before = proposed(shop), shop.searches["frog"].progress()
+    for target in (
+        "gapclose.loop.run.folder.write_pngs",
+        "gapclose.loop.work.evidence.write_bytes",
+    ):
+        with (
+            patch(target, side_effect=OSError(error, "the disk says no")),
+            pytest.raises(OSError, match="the disk says no") as told,
+        ):
+            shop.trials.run(made)
+        assert told.value.errno == error
+        if "png" in target:
+            assert isinstance(told.value, UnwritableError)
+            assert shop.searches["frog"].progress() == before
+            assert shop.searches["frog"].number == 1
+            assert not (shop.rundir.path / "errors.log").exists()
+    # Whoever starts the run again finds the trial in flight.
+    shop.reopen()
+    journal = [*first_of(shop), made]
+    shop.trials.replay(lambda: journal)
+    event, expected = shop.trials.run(made), other.trials.run(proposed(other))
+    assert timeless(event) == timeless(expected)
+
+
+def first_of(shop: Workshop) -> list[Event]:
+    """Trial 0 of a class as the journal has it, for a search that has not begun."""
+    made = proposed(shop)
+    kept = shop.evidence.trial("frog", 0)
+    finished = TrialFinished(
+        cls="frog",
+        number=0,
+        gap=0.0,
+        value=0.0,
+        mixture_gap=0.0,
+        invalid=0,
+        images=len(kept.seeds),
+        seconds=1.0,
+        progress=shop.searches["frog"].progress(),
+    )
+    return [made, finished]
+
+
+def timeless(event: Event) -> dict[str, Any]:
+    return json.loads(event.model_dump_json(exclude={"seconds", "probe", "at", "used"}))  # type: ignore[no-any-return]
+
+
+def test_a_few_invalid_images_are_counted_and_the_others_scored(shop: Workshop) -> None:
+    shop.generator.spoils = lambda _, seed: seed % 8 == 0
+    _, first = ran(shop)
+    assert isinstance(first, TrialFinished)
+    assert (first.invalid, first.images) == (13, 100)
+    made, event = ran(shop)
+    assert isinstance(event, TrialFinished)
+    assert (event.invalid, event.images) == (3, 24)
+    assert event.gap is not None
+    kept = shop.evidence.trial("frog", 1)
+    assert kept.seeds == tuple(seed for seed in made.jobs[0].seeds if seed % 8)
+    # An invalid image leaves no file: asked for again, it is drawn again.
+    recipe = Recipe.from_json(made.jobs[0].recipe)
+    assert shop.synthesis.generate("frog", [(recipe, made.jobs[0].seeds)]).generated == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "valid", "finished"),
+    [(100, 2, True), (100, 1, False), (24, 20, True), (24, 19, False)],
+)
+def test_a_baseline_needs_a_few_valid_images_and_a_small_one_all_that_a_gap_needs(
+    shop: Workshop, images: int, valid: int, finished: bool
+) -> None:
+    shop.generator.spoils = lambda _, seed: seed % 1_000 >= valid
+    _, event = ran(shop, baseline_images=images)
+    assert isinstance(event, TrialFinished if finished else TrialFailed)
+    assert (event.invalid, event.images) == (images - valid, images)
+    assert shop.searches["frog"].images == images
+    if isinstance(event, TrialFailed):
+        why = f"{images - valid} of its images are invalid ({images - valid} not a number)"
+        assert event.error == f"GenerationError: {why}"
+
+
+def test_by_the_clock_the_models_are_loaded_before_the_pace_is_taken(tmp_path: Path) -> None:
+    shop = open_workshop(tmp_path, by_clock=True, classes=("frog", "toad"))
+    made, event = ran(shop)
+    assert isinstance(event, TrialFinished)
+    ((draw, seeds),) = jobs_of(made)
+    assert asked(shop) == [(draw, seeds[:1]), (draw, seeds)]
+    assert event.images == 1 + len(seeds)
+    shop.generator.asked.clear()
+    toad, _ = ran(shop, "toad")
+    assert asked(shop) == jobs_of(toad)  # they are loaded
+
+
+# ---------------------------------------------------------------------------------- going on
+
+
+def test_a_session_that_resumes_draws_nothing_anew(shop: Workshop) -> None:
+    events: list[Event] = []
+    shop.generator.fails = lambda draw: (
+        GenerationError("no gray today") if "gray" in draw.prompt.split() else None
+    )
+    for _ in range(6):
+        events += ran(shop)
+    assert any(isinstance(event, TrialFailed) for event in events)
+    drawn = ("draw", 15_000_000, 3)
+    evaluated = FoldEvaluated(
+        cls="frog", fold=0, mixture={}, before={}, after={}, agreement=None, drawn=(drawn,),
+        images=3, seconds=1.0,
+    )  # fmt: skip
+    before, following = shop.searches["frog"].progress(), proposed(shop)
+    shop.reopen()
+    shop.generator.asked.clear()
+    shop.trials.replay(lambda: [*events, evaluated])
+    assert shop.searches["frog"].progress() == before
+    assert proposed(shop) == following
+    assert asked(shop) == []
+    for event in events:
+        if isinstance(event, TrialFinished):
+            made = next(e for e in events if isinstance(e, TrialProposed)
+                        and e.number == event.number)  # fmt: skip
+            for job in made.jobs:
+                draw = Recipe.from_json(job.recipe).draw.fingerprint()
+                assert {("frog", draw, seed) for seed in job.seeds} <= shop.synthesis._shelf
+    assert {("frog", "draw", 15_000_000 + i) for i in range(3)} <= shop.synthesis._shelf
+    assert ("frog", "draw", 15_000_003) not in shop.synthesis._shelf
+
+
+def test_what_a_trial_that_was_cut_off_drew_is_drawn_again(shop: Workshop) -> None:
+    events: list[Event] = [*ran(shop)]
+    made = proposed(shop)
+    whole = shop.trials.run(made)  # whose event never came to be written
+    shop.reopen()
+    shop.generator.asked.clear()
+    shop.trials.replay(lambda: [*events, made])
+    assert timeless(shop.trials.run(made)) == timeless(whole)
+    assert asked(shop) == jobs_of(made)
+
+
+def test_lost_evidence_is_named_when_a_run_goes_on(shop: Workshop) -> None:
+    events = [*ran(shop), *ran(shop)]
+    shop.rundir.embeddings_path("frog-00001").unlink()
+    shop.reopen()
+    with pytest.raises(RunDamagedError, match=r"frog-00001\.safetensors: is gone"):
+        shop.trials.replay(lambda: events)
+
+
+# ------------------------------------------------------------------------------------- the camera
+
+
+def with_camera(tmp_path: Path) -> Workshop:
+    shop = open_workshop(tmp_path, classes=("frog", "toad"), camera={"noise": [0.0, 0.1]})
+    for real in shop.real.values():  # what sensor noise of 0.05 makes of a row
+        for part in (real.tune, *real.folds):
+            part.rows[:, -1] += 5.0 * 0.05 * np.sqrt(2 / np.pi)
+            part.rows[:] /= np.linalg.norm(part.rows, axis=1, keepdims=True)
+    return shop
+
+
+def test_the_camera_is_chosen_on_images_that_exist_and_all_classes_take_it_over(
+    tmp_path: Path,
+) -> None:
+    shop = with_camera(tmp_path)
+    for cls in ("frog", "frog", "toad", "frog"):
+        ran(shop, cls)
+    state = fold([])
+    drawn = {name: search.drawn() for name, search in shop.searches.items()}
+    shop.generator.asked.clear()
+    event = as_read(shop.trials.choose_camera(ChooseCamera(turn="frog")))
+    assert asked(shop) == []
+    state = apply(state, event)
+    assert isinstance(state, RunState)
+    assert state.turn == "frog"
+    chosen = state.camera
+    assert chosen is not None
+    assert 0.02 < chosen.camera["noise"] < 0.08
+    for name, search in shop.searches.items():
+        assert search.imaged
+        assert search.space.camera.to_json() == chosen.camera
+        assert chosen.progress[name] == search.progress()
+        kept = shop.evidence.camera(name)
+        assert kept.seeds == tuple(seed for _, seeds in drawn[name] for seed in seeds)
+        # The baseline's gap, as it is told before and after, is under its own camera.
+        assert modes.word_of(search.plain) == "plain"
+        assert search.plain.camera.to_json() == chosen.camera
+
+
+def test_before_anything_else_a_class_without_a_baseline_takes_the_camera_over(
+    tmp_path: Path,
+) -> None:
+    shop = with_camera(tmp_path)
+    for _ in range(3):
+        ran(shop)
+    event = shop.trials.choose_camera(ChooseCamera(turn="frog"))
+    toad = shop.searches["toad"]
+    assert toad.space.camera.to_json() == event.camera
+    assert event.progress["toad"] == toad.progress()
+    assert shop.evidence.camera("toad").seeds == ()
+    assert isinstance(ran(shop, "toad")[1], TrialFinished)

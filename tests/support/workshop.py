@@ -1,0 +1,210 @@
+"""The executors of a run on the world of `modes`, drawn as pixels that an embedder reads back.
+
+An image's blocks of two greys spell its word, guidance and seed; its row is that of `modes`, and
+how far its pixels stray from the two greys, which a camera's noise does, is its last coordinate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modes import WIDTH, WORDS, Reader, Rows, mixed, placed
+
+from gapclose.analysis.kernel import Kernel
+from gapclose.generators.images import NAN, ImageBatch, Pixels, write_pngs
+from gapclose.generators.recipe import Draw
+from gapclose.loop.config.schema import RunConfig, parse_config
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.searches import Searches
+from gapclose.loop.work.confirmation import Confirmation
+from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.real_data import ClassReference, Fold
+from gapclose.loop.work.synthesis import Synthesis
+from gapclose.loop.work.trials import Trials, make_searches
+
+BLOCK, SIDE = 4, 8  # pixels of a block; blocks of a side
+DARK, LIGHT = 64, 192
+STRAY = 5.0  # of the last coordinate, per 255 that pixels stray
+TRUTH = {"brown": 0.6, "gray": 0.4}
+
+
+def spelt(*numbers: tuple[int, int]) -> Pixels:
+    """An image of numbers, each of so many bits."""
+    bits = [value >> i & 1 for value, length in numbers for i in range(length)]
+    bits += [1, 0] * ((SIDE * SIDE - len(bits)) // 2) + [1] * ((SIDE * SIDE - len(bits)) % 2)
+    grey = np.where(np.reshape(bits, (SIDE, SIDE)), LIGHT, DARK).astype(np.uint8)
+    blocks = np.kron(grey, np.ones((BLOCK, BLOCK), dtype=np.uint8))
+    return np.repeat(blocks[:, :, None], 3, axis=2)
+
+
+class Speller:
+    """A generator; what it was asked for it remembers.
+
+    Attributes:
+        fails: Given a draw, the error to raise, if any.
+        spoils: Whether an image of a draw and seed is invalid.
+    """
+
+    id = "speller"
+    revision: str | None = "1"
+    license: str | None = None
+    source_type = "digitalCreation"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Draw, tuple[int, ...]]] = []
+        self.fails: Callable[[Draw], Exception | None] = lambda _: None
+        self.spoils: Callable[[Draw, int], bool] = lambda *_: False
+
+    def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        self.asked.append((draw, tuple(seeds)))
+        if (error := self.fails(draw)) is not None:
+            raise error
+        word = next(i for i, w in enumerate(WORDS) if w in draw.prompt.split())
+        guidance = round(10 * (draw.guidance_scale or 0.0))
+        return ImageBatch(
+            images=tuple(spelt((word, 3), (guidance, 8), (seed, 30)) for seed in seeds),
+            seeds=tuple(seeds),
+            invalid=tuple(NAN if self.spoils(draw, seed) else None for seed in seeds),
+        )
+
+
+class SpellingReader(Reader):
+    """Reads what `Speller` spelt."""
+
+    id = "spelling-reader"
+
+    def embed(self, images: Sequence[Pixels]) -> Rows:
+        rows = np.zeros((len(images), WIDTH), dtype=np.float32)
+        for i, image in enumerate(images):
+            grey = image.astype(np.float64).mean(2)
+            blocks = grey.reshape(SIDE, BLOCK, SIDE, BLOCK).mean((1, 3))
+            bits = [int(b) for b in (blocks > (DARK + LIGHT) / 2).ravel()]
+
+            def number(start: int, length: int, bits: list[int] = bits) -> int:
+                return sum(bits[start + j] << j for j in range(length))
+
+            noise = np.random.default_rng([number(11, 30), 99]).normal(size=(1, WIDTH))
+            row = placed(WORDS[number(0, 3)], noise)[0]
+            row[-1] += 0.2 * abs(number(3, 8) / 10 - 5.0)
+            stray = np.where(image > (DARK + LIGHT) / 2, LIGHT, DARK) - image.astype(np.float64)
+            row[-1] += STRAY * np.abs(stray).mean() / 255
+            rows[i] = row / np.linalg.norm(row)
+        return rows
+
+
+@dataclass
+class Workshop:
+    """A run folder and everything that works in it."""
+
+    config: RunConfig
+    rundir: RunDir
+    generator: Speller
+    real: dict[str, ClassReference]
+    synthesis: Synthesis = field(init=False)
+    evidence: Evidence = field(init=False)
+    trials: Trials = field(init=False)
+    confirmation: Confirmation = field(init=False)
+    by_clock: bool = False
+
+    def __post_init__(self) -> None:
+        self.reopen()
+
+    def reopen(self) -> None:
+        """As another process opens it: its searches know nothing, and no image is remembered."""
+        eye = SpellingReader()
+        self.synthesis = Synthesis(generator=self.generator, embedder=eye, rundir=self.rundir)
+        self.evidence = Evidence(self.rundir)
+        shared: dict[str, Any] = {
+            "synthesis": self.synthesis,
+            "evidence": self.evidence,
+            "real": self.real,
+        }
+        self.trials = Trials(
+            **shared,
+            searches=make_searches(self.config, self.real, eye, self.evidence),
+            seed=self.config.tune.seed,
+            by_clock=self.by_clock,
+        )
+        nouns = dict.fromkeys(self.real, "brown")
+        self.confirmation = Confirmation(
+            **shared,
+            config=self.config,
+            judge=None,
+            nouns=nouns,
+            groups={"color": ["brown", "gray", "red"]},
+        )
+
+    @property
+    def searches(self) -> Searches:
+        return self.trials.searches
+
+
+def open_workshop(
+    path: Path,
+    *,
+    classes: Sequence[str] = ("frog",),
+    truth: Mapping[str, float] | None = None,
+    folds: int = 2,
+    photos: int = 120,
+    images_per_trial: int = 24,
+    confirm_images: int = 100,
+    by_clock: bool = False,
+    **space: Any,
+) -> Workshop:
+    """A new run with so many photos in the tune split and in each fold.
+
+    Args:
+        path: An empty folder.
+        classes: Of the run.
+        truth: Shares of the words among the photos.
+        folds: Of each class.
+        photos: Of each.
+        images_per_trial: As in the config.
+        confirm_images: As in the config.
+        by_clock: As in `Trials`.
+        space: What may be varied besides the words.
+    """
+    words = {"prompt": "a {color} {class}", "slots": {"color": list(WORDS)}}
+    config = parse_config(
+        {
+            "real": {"path": str(path / "photos")},
+            "classes": list(classes),
+            "generator": {"kind": "workshop:Speller"},
+            "embedder": "pond",
+            "space": words | space,
+            "baseline": {"prompt": "a plain {class}", "guidance_scale": 5.0},
+            "tune": {"images_per_trial": images_per_trial},
+            "confirm": {"images": confirm_images},
+        }
+    )
+    real: dict[str, ClassReference] = {}
+    for number, name in enumerate(classes):
+        rng = np.random.default_rng([number, 17])
+        parts = []
+        for part in range(folds + 1):
+            files = [path / "photos" / name / f"{part}-{i}.png" for i in range(photos)]
+            write_pngs(
+                {file: spelt((part, 3), (0, 8), (i, 30)) for i, file in enumerate(files)},
+                source_type="digitalCreation",
+            )
+            rows = mixed(truth or TRUTH, photos, rng)
+            photo_ids = tuple(f"{name}-{file.stem}" for file in files)
+            parts.append(Fold(paths=tuple(files), photos=photo_ids, rows=rows, judge_rows=None))
+        real[name] = ClassReference(
+            name=name,
+            tune=parts[0],
+            folds=tuple(parts[1:]),
+            kernel=Kernel.fit(parts[0].rows),
+            judge_kernel=None,
+        )
+    return Workshop(
+        config=config,
+        rundir=RunDir.create(path / "run", config),
+        generator=Speller(),
+        real=real,
+        by_clock=by_clock,
+    )
