@@ -1,6 +1,6 @@
 """A tiny run killed at every one of its file operations, against one that nothing disturbed.
 
-    python tests/benchmarks/kill_points.py [--every 1] [--pairs 200] [--real 50] [--jobs 2]
+    python tests/benchmarks/kill_points.py [--every 1] [--pairs 200] [--real 50] [--camera]
 
 The run has all phases: baseline, prompts, settings, mixture, a confirmation that fails; then, with
 more trials allowed, it is reopened, closed and confirmed on another fold, and reports. A wrapper
@@ -39,7 +39,7 @@ from slow_pond import SlowPond
 
 from gapclose.generators.images import write_pngs
 from gapclose.generators.recipe import Draw
-from gapclose.loop.config.schema import load_config
+from gapclose.loop.config.reading import load_config
 from gapclose.loop.run.journal import read_journal
 from gapclose.loop.run.state import fold
 from gapclose.loop.tuning import tune
@@ -226,9 +226,8 @@ def session(
             snapshots = None if store is None else Snapshots(run, store)
             count = Count(run, kill_at, snapshots)
             count.install()
-            state = fold(read_journal(run / "journal.jsonl"))
-            trials = state.of("frog").trials
-            if trials < FIRST or (trials == FIRST and state.of("frog").judged is None):
+            # More trials are allowed once the first session has ended, as if it had been left alone.
+            if all(event.kind != "run_finished" for event in read_journal(run / "journal.jsonl")):
                 tune(load_config(config, [f"tune.trials={FIRST}"]), out=run)
             tune(load_config(config, [f"tune.trials={MORE}"]), out=run)
             said.write_text(str(count.done))
@@ -268,7 +267,7 @@ def mixtures_by_fold(run: Path) -> dict[int, set[str]]:
     return judged
 
 
-def world(folder: Path) -> Path:
+def world(folder: Path, *, camera: bool = False) -> Path:
     """Photos that two words together draw, and a config whose baseline has one of them."""
     photos = folder / "photos" / "frog"
     for first, color in ((5_000_000, "green"), (6_000_000, "brown")):
@@ -288,7 +287,7 @@ def world(folder: Path) -> Path:
             "prompt": "a photo of a {color} frog",
             "slots": {"color": ["", "brown", "green"]},
             "guidance_scale": [1.0, 6.0],
-            "camera": {"noise": [0.0, 0.01]},
+            **({"camera": {"noise": [0.0, 0.01]}} if camera else {}),
         },
         baseline={
             "prompt": "a photo of a frog",
@@ -353,13 +352,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take each n-th operation only")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--real", type=int, default=50, help="SIGKILLs at random operations")
+    parser.add_argument("--camera", action="store_true", help="choose one too: twice the time")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         os.environ.setdefault("GAPCLOSE_CACHE", str(folder / "cache"))
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "support")
-        config, said, store = world(folder), folder / "said", folder / "store"
+        config, said, store = world(folder, camera=options.camera), folder / "said", folder / "store"
         # Warm: what is compiled and cached here is inherited by every fork.
         tune(load_config(config, [f"tune.trials={FIRST}"]), out=folder / "warm")
         run = folder / "undisturbed"

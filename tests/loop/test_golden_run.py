@@ -1,0 +1,91 @@
+"""A run folder that an earlier version made: it can be looked at, exported and opened, for good.
+
+`run-without-journal.zip` was tuned by the last version that kept no journal: frogs of the pond,
+six trials, one confirmation that failed. Its report.html is left out; it is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from apart import MONGOD, run_apart
+from rig import here
+
+from gapclose.loop.report.status import read_status
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "run-without-journal.zip"
+
+SCRIPT = """
+import json, sys
+from gapclose.loop.app.viewer import build_dataset
+dataset = build_dataset(sys.argv[1])
+print(json.dumps({"n": len(dataset), "sides": dataset.count_values("side")}))
+"""
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    with zipfile.ZipFile(GOLDEN) as packed:
+        packed.extractall(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+
+def test_its_report_is_made_anew_from_its_own_numbers(golden: Path) -> None:
+    before = contents(golden)
+    code, err = here("report", golden)
+    assert (code, err) == (0, "")
+    page = (golden / "report.html").read_text()
+    assert "frog" in page
+    assert page.count("data:image/") > 20  # thumbnails
+    after = contents(golden)
+    assert {name for name in before if before[name] != after[name]} == set()
+    assert {*after} - {*before} <= {"report.html", "lock"}
+
+
+def test_its_status_is_told(golden: Path) -> None:
+    assert here("status", golden)[0] == 0
+    [frog] = read_status(golden).to_json()["classes"]
+    assert (frog["name"], frog["trials"], frog["confirmed"]) == ("frog", 6, False)
+
+
+@pytest.mark.slow
+def test_its_mixture_is_exported_with_its_verdict(golden: Path, tmp_path: Path) -> None:
+    code, err = here("export", golden, tmp_path / "data", "--per-class", "6")
+    assert code == 0, err
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "data" / "metadata.jsonl").read_text().splitlines()
+    ]
+    assert len(rows) == 6
+    assert {row["confirmed"] for row in rows} == {False}
+    frog = json.loads((golden / "mixtures.json").read_text())["classes"]["frog"]
+    kept = {recipe["fingerprint"] for recipe in frog["recipes"]}
+    assert {row["recipe_fingerprint"] for row in rows} <= kept
+
+
+def test_tuning_it_further_is_refused_in_one_line(golden: Path) -> None:
+    before = contents(golden)
+    code, err = here("tune", golden / "config.yaml", "--out", golden)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "tuned by an earlier version, which kept no journal" in err
+    assert contents(golden) == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fiftyone_alone")
+@pytest.mark.skipif(not MONGOD.is_file(), reason="FiftyOne's mongod is not installed")
+def test_the_app_opens_it(golden: Path, tmp_path: Path) -> None:
+    said = run_apart(SCRIPT, str(golden), database=tmp_path / "db")
+    assert said["n"] == sum(said["sides"].values()) == len(samples_of(golden))
+    assert set(said["sides"]) == {"real", "synthetic"}
+
+
+def samples_of(run: Path) -> list[str]:
+    return (run / "samples.jsonl").read_text().splitlines()
