@@ -226,7 +226,7 @@ def session(
             snapshots = None if store is None else Snapshots(run, store)
             count = Count(run, kill_at, snapshots)
             count.install()
-            # More trials are allowed once the first session has ended, as if it had been left alone.
+            # As if left alone: more trials are allowed once the first session has ended.
             if all(event.kind != "run_finished" for event in read_journal(run / "journal.jsonl")):
                 tune(load_config(config, [f"tune.trials={FIRST}"]), out=run)
             tune(load_config(config, [f"tune.trials={MORE}"]), out=run)
@@ -359,7 +359,8 @@ def main() -> None:
         folder = Path(name).resolve()
         os.environ.setdefault("GAPCLOSE_CACHE", str(folder / "cache"))
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "support")
-        config, said, store = world(folder, camera=options.camera), folder / "said", folder / "store"
+        config, said = world(folder, camera=options.camera), folder / "said"
+        store = folder / "store"
         # Warm: what is compiled and cached here is inherited by every fork.
         tune(load_config(config, [f"tune.trials={FIRST}"]), out=folder / "warm")
         run = folder / "undisturbed"
