@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def _others_run() -> bool:
-    """Whether another process wants the cores just now, where the system tells."""
+    """Tell whether another process wants the cores just now, where the system says so."""
     try:
         for _ in range(3):  # what runs for a moment is no load
             running = Path("/proc/stat").read_text(encoding="ascii").split("procs_running ")[1]

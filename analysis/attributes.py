@@ -125,7 +125,7 @@ class AttributeGap:
         return cls(**{field.name: value[field.name] for field in fields(cls)})
 
     def to_json(self) -> dict[str, str | float]:
-        """The row as gap.json holds it."""
+        """Return the row as gap.json holds it."""
         return {
             "group": self.group,
             "word": self.word,
@@ -141,7 +141,7 @@ class AttributeGap:
 
 
 def prompt_for(group: str, word: str, noun: str) -> str:
-    """The sentence that stands for a word: the group's template, or "a photo of a NOUN, WORD"."""
+    """Word a sentence that stands for a word: the group's, or "a photo of a NOUN, WORD"."""
     sentence = TEMPLATES.get(group, _DEFAULT_TEMPLATE).format(word=word, noun=noun)
     sentence = " ".join(sentence.split())
     return re.sub(r"\ba (?=[aeiou])", "an ", sentence, flags=re.IGNORECASE)
@@ -154,7 +154,7 @@ def read_words(
     cls_noun: str,
     groups: Mapping[str, Sequence[str]],
 ) -> dict[str, NDArray[np.int64]]:
-    """For each group, which word fits each image best: (n,) indices into the group's words.
+    """Find the word of each group that fits each image best: (n,) indices into its words.
 
     Args:
         embeddings: (n, text.width) unit rows, from the embedder whose text side `text` is.
@@ -176,7 +176,7 @@ def corrected_shares(
     cls_noun: str,
     groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
 ) -> dict[str, dict[str, float]]:
-    """Shares of the words as they would have to be for the encoder to see what it sees.
+    """Correct shares of words for the encoder's own errors in reading them.
 
     Counting the best word adds the encoder's confusions to the rare words. Here every image
     votes with its softmax over the words, the votes are weighed by the shares, and the shares are
@@ -216,7 +216,7 @@ def _similarities(
     cls_noun: str,
     groups: Mapping[str, Sequence[str]],
 ) -> dict[str, NDArray[np.float32]]:
-    """Cosines (n, words) of every image with every word of each group."""
+    """Compute the cosines (n, words) of every image with every word of each group."""
     images = rows(embeddings)
     prompts: list[str] = []
     for group, words in groups.items():
@@ -250,7 +250,7 @@ def name_group(
     noun: str,
     groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
 ) -> str:
-    """A name for some images of a class: "green frog", by the words that set them apart.
+    """Name some images of a class by the words that set them apart: "green frog".
 
     Of the words whose share differs most from the class's other images (4/5 of the largest
     difference or more), the one of the first group: groups go from the plainest to see to the
@@ -296,7 +296,7 @@ def compare_words(
     noun: str,
     groups: Mapping[str, Sequence[str]] = DEFAULT_WORDS,
 ) -> list[AttributeGap]:
-    """Every word of every group, compared between the sides of one class.
+    """Compare every word of every group between the sides of one class.
 
     Words with q <= 0.05 come first, then by the size of the difference. `q_value` is over this
     class's words; `adjust` sets it over a run's.
@@ -341,20 +341,20 @@ def compare_words(
 
 
 def _variance(hits: int, n: int) -> float:
-    """Of a share, with a hit and a miss more: 0 of n is not certain (Agresti and Caffo 2000)."""
+    """Estimate a share's variance with a hit and a miss more (Agresti and Caffo 2000)."""
     share = (hits + 1) / (n + 2)
     return share * (1 - share) / (n + 2)
 
 
 def adjust(classes: Sequence[Sequence[AttributeGap]]) -> list[list[AttributeGap]]:
-    """The tables of a run's classes with q-values over all words together, each sorted anew."""
+    """Set q-values over all words of a run's classes together, and sort each table anew."""
     q_values = iter(benjamini_hochberg([row.p_value for table in classes for row in table]))
     tables = [[replace(row, q_value=next(q_values)) for row in table] for table in classes]
     return [sorted(table, key=_most_telling) for table in tables]
 
 
 def two_proportions(hits_real: int, n_real: int, hits_synthetic: int, n_synthetic: int) -> float:
-    """Two-sided p of equal shares: pooled z, or the exact test if an expected count is below 5.
+    """Test two shares for equality, two-sided: pooled z, or exact if a count is below 5.
 
     Raises:
         ValueError: no images on a side, or more hits than images.
@@ -375,7 +375,7 @@ def two_proportions(hits_real: int, n_real: int, hits_synthetic: int, n_syntheti
 
 
 def _fisher(hits_real: int, n_real: int, hits: int, n: int) -> float:
-    """Two-sided: the hypergeometric mass of every table at most as likely as the one seen."""
+    """Sum the hypergeometric mass of every table at most as likely as the one seen."""
 
     def log_choose(a: int, b: int) -> float:
         return math.lgamma(a + 1) - math.lgamma(b + 1) - math.lgamma(a - b + 1)

@@ -22,19 +22,9 @@ import platformdirs
 from numpy.typing import NDArray
 
 from gapclose.analysis.confounds import Form, equalize
-from gapclose.analysis.decode import (
-    InvalidImageError,
-    UnreadableImageError,
-    decoder_release,
-    read_rgb,
-)
-from gapclose.analysis.embedding import (
-    Embedder,
-    EmbedderError,
-    finite_rows,
-    identity,
-    make_embedder,
-)
+from gapclose.analysis.decode import decoder_release, read_rgb
+from gapclose.analysis.embedding import Embedder, finite_rows, identity, make_embedder
+from gapclose.analysis.errors import EmbedderError, InvalidImageError, UnreadableImageError
 from gapclose.analysis.image_folder import digest
 from gapclose.analysis.shards import Table
 
@@ -77,7 +67,7 @@ class Embedded:
 
 
 def cache_folder() -> Path:
-    """`$GAPCLOSE_CACHE`, or the platform's own cache folder."""
+    """Return `$GAPCLOSE_CACHE`, or the platform's own cache folder."""
     chosen = os.environ.get("GAPCLOSE_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("gapclose"))
 
@@ -110,50 +100,100 @@ def embed_files(
     folder = cache_folder()
     named = hashlib.sha256(identity(embedder_name).encode()).hexdigest()[:32]
     table = _table(folder / "embeddings" / named)
-    digests, gone = _digests(paths, folder)
-    keys = [_key(digests.get(path), form) for path in paths]
-    rows = table.rows(list({key for key in keys if key}))
-    notes = {key: why for key in keys if key and (why := _remembered(table, key))}
-    todo = {
-        key: path
-        for path, key in zip(paths, keys, strict=True)
-        if key and key not in rows and key not in notes
-    }
+    asked = _Request.of(paths, form, table, *_digests(paths, folder))
+    todo = asked.missing()
     if progress:
         progress(len(paths) - len(todo), len(paths))
+    if not todo:
+        return asked.answer(width=0, n_new=0)
     loaded = {} if loaded is None else loaded
-    if todo:
-        if embedder_name not in loaded:
-            loaded[embedder_name] = make_embedder(embedder_name, device=device)
-        embedder = loaded[embedder_name]
-        work = _Work(
-            embedder=embedder, form=form, batch_size=batch_size, table=table, total=len(paths)
-        )
-        for done in work.run(todo):
-            if progress:
-                progress(len(paths) - len(todo) + done, len(paths))
-        rows.update(work.rows)
-        notes.update(work.notes)
-    kept = [(path, rows[key]) for path, key in zip(paths, keys, strict=True) if key in rows]
-    lost = [
-        (path, ("damaged", gone[path]) if path in gone else notes[key or b""])
-        for path, key in zip(paths, keys, strict=True)
-        if key not in rows
-    ]
-    return Embedded(
-        embeddings=np.stack([row for _, row in kept]).astype(np.float32, copy=False)
-        if kept
-        else np.zeros((0, loaded[embedder_name].width if todo else 0), dtype=np.float32),
-        paths=tuple(path for path, _ in kept),
-        digests=tuple(digests[path] for path, _ in kept),
-        unreadable=tuple((path, why) for path, (fault, why) in lost if fault == "damaged"),
-        invalid=tuple((path, why) for path, (fault, why) in lost if fault == "invalid"),
-        n_new=len(work.rows) if todo else 0,
+    if embedder_name not in loaded:
+        loaded[embedder_name] = make_embedder(embedder_name, device=device)
+    embedder = loaded[embedder_name]
+    work = _Work(
+        embedder=embedder, form=form, batch_size=batch_size, table=table, total=len(paths)
     )
+    for done in work.run(todo):
+        if progress:
+            progress(len(paths) - len(todo) + done, len(paths))
+    asked.rows.update(work.rows)
+    asked.notes.update(work.notes)
+    return asked.answer(width=embedder.width, n_new=len(work.rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """The files of one call, and what is known of each.
+
+    Attributes:
+        paths: The files, in the order given.
+        digests: sha256 of those that could be read.
+        gone: Why there is none of the others.
+        keys: The cache's key of each path; None without a digest.
+        rows: Embeddings by key.
+        notes: Why an image has no row, by key.
+    """
+
+    paths: Sequence[Path]
+    digests: Mapping[Path, bytes]
+    gone: Mapping[Path, str]
+    keys: Sequence[bytes | None]
+    rows: dict[bytes, NDArray[np.float32]]
+    notes: dict[bytes, _Note]
+
+    @classmethod
+    def of(
+        cls,
+        paths: Sequence[Path],
+        form: Form | None,
+        table: Table,
+        digests: Mapping[Path, bytes],
+        gone: Mapping[Path, str],
+    ) -> _Request:
+        """Find what the cache has of some files in a form."""
+        keys = [_key(digests.get(path), form) for path in paths]
+        return cls(
+            paths=paths,
+            digests=digests,
+            gone=gone,
+            keys=keys,
+            rows=table.rows(list({key for key in keys if key})),
+            notes={key: why for key in keys if key and (why := _remembered(table, key))},
+        )
+
+    def missing(self) -> dict[bytes, Path]:
+        """Return a file of each key of which nothing is known yet."""
+        return {
+            key: path
+            for path, key in zip(self.paths, self.keys, strict=True)
+            if key and key not in self.rows and key not in self.notes
+        }
+
+    def answer(self, *, width: int, n_new: int) -> Embedded:
+        """Put together what is known; `width` is that of no rows."""
+        kept: list[tuple[Path, NDArray[np.float32]]] = []
+        lost: list[tuple[Path, _Note]] = []
+        for path, key in zip(self.paths, self.keys, strict=True):
+            if key in self.rows:
+                kept.append((path, self.rows[key]))
+            elif path in self.gone:
+                lost.append((path, ("damaged", self.gone[path])))
+            else:
+                lost.append((path, self.notes[key or b""]))
+        return Embedded(
+            embeddings=np.stack([row for _, row in kept]).astype(np.float32, copy=False)
+            if kept
+            else np.zeros((0, width), dtype=np.float32),
+            paths=tuple(path for path, _ in kept),
+            digests=tuple(self.digests[path] for path, _ in kept),
+            unreadable=tuple((path, why) for path, (fault, why) in lost if fault == "damaged"),
+            invalid=tuple((path, why) for path, (fault, why) in lost if fault == "invalid"),
+            n_new=n_new,
+        )
 
 
 class _Work:
-    """Embeds what the cache lacks and stores it as it goes."""
+    """The embedding of what the cache lacks, stored as it goes."""
 
     def __init__(
         self,
@@ -177,7 +217,7 @@ class _Work:
         self._unsaved_notes: dict[bytes, str] = {}
 
     def run(self, todo: Mapping[bytes, Path]) -> Iterator[int]:
-        """Embed all files, reading the next batch meanwhile; yields how many are done."""
+        """Embed all files, reading the next batch meanwhile; yield how many are done."""
         items = list(todo.items())
         done = 0
         with ThreadPoolExecutor(_READERS) as pool:
@@ -195,7 +235,7 @@ class _Work:
                 self._save()
 
     def _fitting(self, most: int) -> int:
-        """Images of the next batch: fewer where they are large, for two batches are in memory."""
+        """Size the next batch: smaller for large images, as two batches are in memory."""
         if not self._largest:
             return min(_FIRST, self._batch_size, most)
         return max(1, min(self._batch_size, _BATCH_BYTES // self._largest))
@@ -230,12 +270,13 @@ class _Work:
             self._save()
 
     def _check_finite(self) -> None:
-        """Of all images asked for: those that the cache has were finite."""
+        """Refuse an encoder that gives rows that are not finite for too many of the images."""
         bad = self._n_not_finite
         if bad > max(_FEW_NOT_FINITE, 0.05 * self._total):
             raise EmbedderError(
-                f"embedder {self._embedder.id!r}: returned non-finite features for {bad} of "
-                f"{self._total} images and more may follow; use another one, or another device"
+                f"returned non-finite features for {bad} of "
+                f"{self._total} images and more may follow; use another one, or another device",
+                name=self._embedder.id,
             )
 
     def _save(self) -> None:
@@ -254,12 +295,12 @@ def _pixels(path: Path, form: Form | None) -> NDArray[np.uint8]:
 
 
 def _passing(cause: BaseException | None) -> bool:
-    """Whether a file may be readable another time: no memory, a network drive ..."""
+    """Tell whether a file may be readable another time: no memory, a network drive ..."""
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and bool(cause.errno))
 
 
 def _remembered(table: Table, key: bytes) -> _Note | None:
-    """Why these decoders could not read an image; others try again."""
+    """Return why these decoders could not read an image; others try again."""
     release, _, told = (table.note(key) or "").partition(" ")
     fault, _, why = told.partition(" ")
     if release != decoder_release():
@@ -275,11 +316,11 @@ def _key(file_digest: bytes | None, form: Form | None) -> bytes | None:
 
 
 def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], dict[Path, str]]:
-    """sha256 of each file, and why there is none of the others.
+    """Hash each file by sha256, and say why there is no digest of the others.
 
-    As git does, a file whose place, size, times and inode are those of an earlier look is taken
+    As git does, a file whose place, size, times and inode are those of an earlier call is taken
     to be the same file and not read again (10,000 small files: 1 s), unless it had been written
-    so shortly before that look that a second write could bear the same time.
+    so shortly before that call that a second write could bear the same time.
     """
     table = _table(folder / "digests")
     stats: dict[Path, bytes] = {}
@@ -292,16 +333,16 @@ def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], di
         except OSError as error:
             gone[path] = _why(error)
             continue
-        look = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)  # noqa: PTH100
-        stats[path] = hashlib.sha256(repr((*look, stat.st_ino, stat.st_dev)).encode()).digest()
+        seen = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)  # noqa: PTH100
+        stats[path] = hashlib.sha256(repr((*seen, stat.st_ino, stat.st_dev)).encode()).digest()
         if max(stat.st_mtime_ns, stat.st_ctime_ns) < latest:
             settled.add(path)
     known = table.rows(list(set(stats.values())))
     digests: dict[Path, bytes] = {}
     fresh: dict[bytes, NDArray[np.uint8]] = {}
-    for path, look_key in stats.items():
-        if look_key in known:
-            digests[path] = known[look_key].tobytes()
+    for path, stat_key in stats.items():
+        if stat_key in known:
+            digests[path] = known[stat_key].tobytes()
             continue
         try:
             digests[path] = bytes.fromhex(digest(path))
@@ -309,7 +350,7 @@ def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], di
             gone[path] = _why(error)
             continue
         if path in settled:
-            fresh[look_key] = np.frombuffer(digests[path], dtype=np.uint8)
+            fresh[stat_key] = np.frombuffer(digests[path], dtype=np.uint8)
     _append(table, fresh, {})
     return digests, gone
 
@@ -328,7 +369,7 @@ def _append(table: Table, rows: Mapping[bytes, NDArray[Any]], notes: Mapping[byt
 
 
 def _table(folder: Path) -> Table:
-    """The table of a folder, as it is now; its index is kept for the next call."""
+    """Open the table of a folder as it is now; its index is kept for the next call."""
     if folder in _TABLES:
         _TABLES[folder].refresh()
     else:

@@ -32,7 +32,7 @@ class ClassGap:
         gap: unbiased MMD^2, may be slightly negative; lower is better.
         floor_p95: what the same estimator says of real against real at these sizes, 95th
             percentile.
-        ratio: gap / floor_p95, to look at, never a test. None where the floor is 0.
+        ratio: gap / floor_p95, for reading, never a test. None where the floor is 0.
         effect: gap / (1 - mean kernel of two real images). None where real is one point.
         detectable: the gap seen with 80 % power at these sizes.
         p_value: by permutation, several kernels together (`two_sample`).
@@ -105,7 +105,7 @@ class ClassGap:
     before: ClassGap | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON: plain numbers, None if missing or not finite, `before` only if set."""
+        """Return plain numbers, None if missing or not finite, `before` only if set."""
         out: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -131,7 +131,7 @@ class ClassGap:
         return cls(**read)
 
     def as_judge(self) -> dict[str, float | None]:
-        """What a row in the judge's embedding gives as `judge` of the tuning embedder's row."""
+        """Return, of a row in the judge's embedding, the `judge` of the tuning embedder's."""
         return {
             "gap": self.gap,
             "floor_p95": self.floor_p95,
@@ -143,7 +143,7 @@ class ClassGap:
 
 
 def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
-    """The rows of one run with `q_value` and `closed` set, in the order given."""
+    """Set `q_value` and `closed` in the rows of one run, in the order given."""
     q_values = benjamini_hochberg([row.p_value for row in gaps])
     return [
         replace(row, q_value=q, closed=_closed(q, row))
@@ -152,7 +152,7 @@ def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
 
 
 def jointly(gaps: Sequence[ClassGap]) -> list[ClassGap]:
-    """The rows of one run with every q-value over all of them, in the order given.
+    """Set every q-value of one run's rows over all of them, in the order given.
 
     Those of the gap, of the judge's and of the words each are a family of their own. Images most
     unlike the other side are named of a class that is open alone.

@@ -23,7 +23,7 @@ from open_clip.transform import (
 from PIL import Image
 from torch import Tensor
 
-from gapclose.analysis.embedding import EmbedderError
+from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
 from gapclose.analysis.weights import find_tag
 
@@ -56,7 +56,7 @@ class OpenClipEmbedder:
             if isinstance(error, EmbedderError):
                 raise
             why = " ".join(str(error).split())[:200]
-            raise EmbedderError(f"embedder {name!r}: cannot be loaded: {why}") from error
+            raise EmbedderError(f"cannot be loaded: {why}", name=name) from error
         self._model = at_rest(model, self._device)
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
         self._texts: dict[str, NDArray[np.float32]] = {}  # the same few hundred, asked again
@@ -106,7 +106,7 @@ class OpenClipEmbedder:
 
 
 def _load(name: str, target: str) -> tuple[Any, str]:
-    """The model and the name that its tokenizer goes by."""
+    """Load the model, and find the name that its tokenizer goes by."""
     if target.startswith("local-dir:"):
         path = Path(target.removeprefix("local-dir:")).expanduser()
         local = f"local-dir:{path}"

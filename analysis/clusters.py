@@ -5,7 +5,7 @@ both sides of a class without knowing which is which; a group is a branch of it 
 of one side than chance gives, where chance is the same tree with its labels dealt out again
 (a tree-based scan statistic, Kulldorff et al. 2003, doi 10.1111/1541-0420.00039). Finding and
 testing use the same images, so the test asks how high the *best* branch of the whole run would
-score by chance. An audit and confirmation call it; it never looks at a two-dimensional picture.
+score by chance. An audit and confirmation call it; it never sees a two-dimensional picture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Cluster", "find_clusters"]
 LEAST = 8  # images; fewer prove nothing against some hundred branches
 MOST = 8  # clusters a class and side, the most telling ones
 ODDS = 2.0  # by which a side is over-represented: the rest of a class that lost a group is not one
-WIDTH = 64  # principal directions that the tree looks at, at most
+WIDTH = 64  # principal directions that the tree is grown on, at most
 LEAVES = 600  # a class of more images is first gathered into so many small heaps
 MOST_LEAVES = 2_000  # up to here every image is a leaf
 _CHUNK = 64
@@ -79,7 +79,7 @@ def find_clusters(
     permutations: int = 999,
     seed: int = 0,
 ) -> list[Cluster]:
-    """The groups of every class in which one side is over-represented, most telling first.
+    """Find the groups of every class in which one side is over-represented, worst first.
 
     A branch of s images of which k are of its frequent side scores s KL(k / s || p), p being
     that side's share of the class: how much likelier the branch is if it has a rate of its own.
@@ -134,7 +134,7 @@ def find_clusters(
 
 
 def _apart(tree: _Tree, ranked: NDArray[np.int64]) -> list[int]:
-    """The branches in the order given, without those that share images with one before."""
+    """Drop branches that share images with one before, in the order given."""
     kept: list[int] = []
     for branch in ranked:
         start, stop = tree.start[branch], tree.stop[branch]
@@ -146,15 +146,15 @@ def _apart(tree: _Tree, ranked: NDArray[np.int64]) -> list[int]:
 def _permuted_best(
     tree: _Tree, permutations: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The best branch's score under each of so many random labellings."""
+    """Score the best branch under each of so many random labellings."""
     n = len(tree.order)
     best = np.zeros(permutations)
     if not len(tree.start):
         return best
     for start in range(0, permutations, _CHUNK):
         block = min(_CHUNK, permutations - start)
-        draws = random.random((block, n), dtype=np.float32)
-        chosen = np.argpartition(draws, tree.n_real - 1, axis=1)[:, tree.n_real :]
+        uniform = random.random((block, n), dtype=np.float32)
+        chosen = np.argpartition(uniform, tree.n_real - 1, axis=1)[:, tree.n_real :]
         labels = np.zeros((block, n), dtype=np.int32)
         np.put_along_axis(labels, chosen, 1, axis=1)
         best[start : start + block] = _scores(tree, labels)[0].max(axis=1)
@@ -164,7 +164,7 @@ def _permuted_best(
 def _scores(
     tree: _Tree, labels: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores (labellings, branches), and the odds of synthetic over its odds in the class.
+    """Score branches (labellings, branches), with synthetic's odds over those in the class.
 
     Args:
         tree: its branches.
@@ -185,7 +185,7 @@ def _scores(
 
 
 def _grow(points: NDArray[np.float32], n_real: int, *, seed: int) -> _Tree:
-    """Average-linkage tree over the images, or over heaps of them where they are many."""
+    """Grow an average-linkage tree over the images, or over heaps of them if there are many."""
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import pdist
 
@@ -229,7 +229,7 @@ def _grow(points: NDArray[np.float32], n_real: int, *, seed: int) -> _Tree:
 
 
 def _principal(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Coordinates along the directions of most variance, (n, at most WIDTH)."""
+    """Project on the directions of most variance: (n, at most WIDTH)."""
     centred: NDArray[np.float32] = points - points.mean(axis=0)
     if centred.shape[1] <= WIDTH:
         return np.asarray(centred)
@@ -238,7 +238,7 @@ def _principal(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _heaps(flat: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
-    """A heap (n,) for every image: k-means, numbered without gaps."""
+    """Assign every image a heap (n,) by k-means, numbered without gaps."""
     from sklearn.cluster import MiniBatchKMeans
 
     # Random starts: k-means++ takes longer than all the rest, for heaps that are joined anyway.

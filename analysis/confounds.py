@@ -23,7 +23,7 @@ from gapclose.analysis.decode import DAMAGED, open_image, orientation_of
 
 _HEADERS: Final = 200  # files a class and side whose headers are read to compare two sides
 LOSSLESS: Final = frozenset({"png", "bmp", "tiff", "gif", "ppm", "qoi"})
-LEVEL: Final = 0.01  # of calling two sides different that are not, over all that is compared
+_LEVEL: Final = 0.01  # of calling two sides different that are not, over all that is compared
 _SAME_QUALITY: Final = 2  # the quality is an estimate, by the mean of a rounded table
 _CHROMAS: Final = ("4:4:4", "4:2:2", "4:2:0")  # as Pillow numbers them
 _WORST: Final = 0.1  # the quality that nine in ten JPEGs of a side reach
@@ -46,12 +46,12 @@ class Form:
     chroma: str = "4:2:0"
 
     def fingerprint(self) -> str:
-        """Short text that names the form and its implementation, for cache keys."""
+        """Name the form and its implementation in a short text, for cache keys."""
         size = "x".join(map(str, self.size)) if self.size else "any"
         return f"form2:bicubic:{size}:jpeg{self.quality}:{self.chroma}"
 
     def __str__(self) -> str:
-        """The form as a person reads it: `32x32, JPEG quality 30`."""
+        """Describe the form to a person: `32x32, JPEG quality 30`."""
         size = [f"{self.size[1]}x{self.size[0]}"] if self.size else []
         jpeg = [] if self.quality is None else [f"JPEG quality {self.quality} {self.chroma}"]
         return ", ".join([*size, *jpeg])
@@ -76,11 +76,11 @@ class Confounds:
     chromas: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Codecs and size as a person reads them: `png 512x512`."""
+        """Describe codecs and size to a person: `png 512x512`."""
         return self.told()
 
     def told(self, differs: Sequence[Difference] = ()) -> str:
-        """The same with the JPEGs' quality and chroma where those differ: `jpeg quality 30`."""
+        """Describe the same with the JPEGs' quality and chroma where those differ."""
         words = ["/".join(codec for codec, _ in Counter(self.codecs).most_common(3))]
         if "quality" in differs and self.qualities:
             words.append(f"quality {int(np.median(self.qualities))}")
@@ -129,7 +129,7 @@ def read_confounds(paths: Sequence[Path]) -> Confounds:
 def differences(
     real: Confounds, synthetic: Confounds, *, compared: int = 1
 ) -> tuple[Difference, ...]:
-    """In what two sides are stored differently: codec, JPEG quality, chroma, size, aspect.
+    """List how two sides are stored differently: codec, JPEG quality, chroma, size, aspect.
 
     Two samples of one folder differ a little by chance, so a difference counts when it exceeds
     the two-sample Kolmogorov-Smirnov bound, at level 0.01 over all that is compared.
@@ -162,7 +162,7 @@ def differences(
         "chroma": (len(real.chromas), len(synthetic.chromas)),
     }
     both = len(real.codecs), len(synthetic.codecs)
-    level = LEVEL / (len(found) * compared)
+    level = _LEVEL / (len(found) * compared)
     return tuple(
         key for key, distance in found.items() if distance > _bound(*sizes.get(key, both), level)
     )
@@ -171,7 +171,7 @@ def differences(
 def describe_confounds(
     real: Mapping[str, Confounds], synthetic: Mapping[str, Confounds]
 ) -> list[str]:
-    """One line for each way in which classes are stored differently; nothing for none.
+    """Describe each way in which classes are stored differently, a line each.
 
     Args:
         real: By class.
@@ -194,7 +194,7 @@ def describe_confounds(
 
 
 def common_form(real: Confounds, synthetic: Confounds, *, compared: int = 1) -> Form | None:
-    """The form that removes what `differences` names; None if it names nothing.
+    """Choose the form that removes what `differences` names; None if it names nothing.
 
     The size is the smaller of both sides' median heights and widths, so that detail only one side
     has is removed and none is made up. The JPEG quality and chroma are those of the side that has
@@ -261,14 +261,14 @@ def resize(image: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray[np.uin
 
 
 def _bound(n: int, m: int, level: float) -> float:
-    """What the Kolmogorov-Smirnov distance of two samples of one distribution stays below."""
+    """Bound the Kolmogorov-Smirnov distance of two samples of one distribution."""
     if not n or not m:
         return 1.0
     return math.sqrt(-0.5 * math.log(level / 2) * (n + m) / (n * m))
 
 
 def _kind(codec: str) -> str:
-    """Codecs that lose nothing are as one: pixels do not tell them apart."""
+    """Name a codec; lossless ones count as one, for pixels do not tell them apart."""
     return "lossless" if codec in LOSSLESS else codec
 
 
@@ -290,7 +290,7 @@ def _ks_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def _jpeg_quality(image: Any) -> int:
-    """Quality that would have given an opened JPEG's luminance table, as libjpeg scales it."""
+    """Read the quality off an opened JPEG's luminance table, as libjpeg scales it."""
     table = next(iter(getattr(image, "quantization", {}).values()), None)
     if not table:
         return 90

@@ -45,12 +45,12 @@ class Coverage:
     coverage: float
 
     def to_json(self) -> dict[str, float]:
-        """Plain floats by name."""
+        """Return plain floats by name."""
         return asdict(self)
 
 
 def coverage(*, real: ArrayLike, synthetic: ArrayLike, k: int = 5) -> Coverage:
-    """Precision, recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797, eq. 5, 6).
+    """Compute precision, recall (arXiv 1904.06991), density, coverage (2002.09797, eq. 5, 6).
 
     A neighbourhood is the open ball around an image out to its k-th nearest neighbour on its own
     side, itself not counted. Each side needs more than k images. Memory stays at a few tiles
@@ -70,7 +70,7 @@ def coverage(*, real: ArrayLike, synthetic: ArrayLike, k: int = 5) -> Coverage:
 def coverage_and_duplicates(
     *, real: ArrayLike, synthetic: ArrayLike, k: int = 5
 ) -> tuple[Coverage, int]:
-    """`coverage` and `duplicates` from one pass over the distances, in little more than half.
+    """Compute `coverage` and `duplicates` in one pass over the distances, in half the time.
 
     Raises:
         ValueError: as `coverage`.
@@ -115,7 +115,7 @@ def relative_coverage(
     splits: int = 4,
     n_most: int = 2_000,
 ) -> Coverage:
-    """The four figures over those of real against real at the same n; 1 is as good as real.
+    """Divide the four figures by those of real against real at the same n; 1 is real's.
 
     The real images are halved at random; one half is measured against the other half, and against
     as many synthetic images. Means over the splits are divided by each other.
@@ -153,7 +153,7 @@ def relative_coverage(
 
 
 def vendi_score(embeddings: ArrayLike) -> float:
-    """Effective number of different images, in [1, n]: exp of the cosine kernel's entropy.
+    """Count effectively different images, in [1, n]: exp of the cosine kernel's entropy.
 
     arXiv 2210.02410, definition 3.1; rows are brought to unit length first (a zero row is left out
     of the sum). The smaller of the n x n and the d x d matrix is decomposed.
@@ -173,7 +173,7 @@ def vendi_score(embeddings: ArrayLike) -> float:
 def vendi_ratio(
     *, real: ArrayLike, synthetic: ArrayLike, seed: int = 0, n_most: int = 2_000
 ) -> float:
-    """Vendi score of synthetic over that of as many real images; under 1 is less diverse.
+    """Divide synthetic's Vendi score by that of as many real images; under 1 is less diverse.
 
     The score grows with n, so both sides are thinned to one size, at most `n_most`.
 
@@ -189,7 +189,7 @@ def vendi_ratio(
 
 
 def duplicates(*, real: ArrayLike, synthetic: ArrayLike) -> int:
-    """How many synthetic images are near-copies of a real one.
+    """Count the synthetic images that are near-copies of a real one.
 
     A synthetic image counts when it is closer to a real image than half the distance that only 1 %
     of real images come within of another real image. Each real image is held out against the
@@ -215,7 +215,7 @@ def duplicates(*, real: ArrayLike, synthetic: ArrayLike) -> int:
 def _copies(
     real: NDArray[np.float32], held_out: NDArray[np.float32], nearest: NDArray[np.float32]
 ) -> int:
-    """How many are too near, by the squared distances of real and of synthetic to real."""
+    """Count what is too near, by the squared distances of real and of synthetic to real."""
     apart = np.sqrt(held_out)
     rounding = 1e-3 * float(np.sqrt(np.einsum("ij,ij->i", real, real).max()))
     apart = apart[apart > rounding]
@@ -232,7 +232,7 @@ def _pair(
 
 
 def _squared_nearest(points: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Squared distances (n, k) from each row to its k nearest other rows, in no order."""
+    """Find squared distances (n, k) of each row to its k nearest other rows, in no order."""
     out = np.empty((len(points), k), dtype=np.float32)
     for i in range(0, len(points), _TILE):
         block = points[i : i + _TILE]

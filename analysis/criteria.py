@@ -25,7 +25,7 @@ class Criterion(Protocol):
     """One thing that a confirmed class must meet."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """What it says against a class without a gap, in words; empty where the class meets it.
+        """Say in words what is against a class without a gap; empty if it meets this.
 
         Args:
             row: Of the class, judged together with all others.
@@ -38,7 +38,7 @@ class JudgeAgrees:
     """The judge sees no gap either."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """As `Criterion.objections`."""
+        """See `Criterion.objections`."""
         q_value = None if row.judge is None else row.judge["q_value"]
         if q_value is None or q_value > LEVEL:
             return ()
@@ -50,7 +50,7 @@ class GuardsPass:
     """The images are no copies, and as varied as real ones."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """As `Criterion.objections`."""
+        """See `Criterion.objections`."""
         return guard_objections(row)
 
 
@@ -59,7 +59,7 @@ class LabelKept:
     """The images are read as their class as often as real ones are."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """As `Criterion.objections`."""
+        """See `Criterion.objections`."""
         own = row.label_agreement
         if agreement is None or own is None or own >= agreement - AGREEMENT_SLACK:
             return ()
@@ -71,7 +71,7 @@ class FewInvalid:
     """Next to all images show something."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """As `Criterion.objections`."""
+        """See `Criterion.objections`."""
         share = row.invalid / max(1, row.invalid + row.n_synthetic)
         return (f"{share:.0%} of its images are invalid",) if share > INVALID_SHARE else ()
 
@@ -80,7 +80,7 @@ CRITERIA: Final[tuple[Criterion, ...]] = (JudgeAgrees(), GuardsPass(), LabelKept
 
 
 def confirmed(row: ClassGap, *, agreement: float | None) -> ClassGap:
-    """The row with `confirmed` set: the class is closed, and no criterion objects.
+    """Set `confirmed` in a row: the class is closed, and no criterion objects.
 
     Args:
         row: Of the class, judged together with all others.
@@ -97,7 +97,7 @@ def confirmed(row: ClassGap, *, agreement: float | None) -> ClassGap:
 
 
 def guard_objections(gap: ClassGap) -> list[str]:
-    """What guards say against a class without a gap, such as one that copies real images.
+    """List what guards say against a class without a gap, as of one that copies real images.
 
     Precision, recall, coverage and the Vendi ratio (diversity) must be at least 0.8 of what real
     images reach at the same n, and near-copies at most 1 % of the synthetic images. Nothing where

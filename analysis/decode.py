@@ -25,12 +25,12 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from gapclose.analysis.errors import InvalidImageError, UnreadableImageError
+
 __all__ = [
     "DAMAGED",
     "FORMATS",
     "PREFIX",
-    "InvalidImageError",
-    "UnreadableImageError",
     "decoder_release",
     "open_image",
     "orientation_of",
@@ -83,28 +83,9 @@ DAMAGED: Final = (
 )
 
 
-class UnreadableImageError(ValueError):
-    """One file is no image that can be read; it is listed and skipped.
-
-    Attributes:
-        path: The file.
-        why: The reason, in a few words and without the path.
-    """
-
-    def __init__(self, path: Path, why: str) -> None:
-        """Remember the file and the reason."""
-        super().__init__(f"{path}: {why}")
-        self.path = path
-        self.why = why
-
-
-class InvalidImageError(UnreadableImageError):
-    """One file can be read and shows nothing: it is counted, listed and never scored."""
-
-
 @cache
 def decoder_release() -> str:
-    """Which decoders there are, in one word: what they cannot read, others may."""
+    """Name the decoders in one word: what they cannot read, others may."""
     heif = f"+heif{version('pillow-heif')}" if "HEIF" in _openers() else ""
     return f"{PIL.__version__}{heif}"
 
@@ -172,7 +153,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none, or a damaged one."""
+    """Read the EXIF orientation, 1 to 8; 1 where there is none, or a damaged one."""
     try:
         turn = image.getexif().get(_ORIENTATION, 1)
     except DAMAGED:
@@ -182,7 +163,7 @@ def orientation_of(image: Image.Image) -> int:
 
 @cache
 def _openers() -> dict[str, tuple[Any, Any]]:
-    """Of each format that can be decoded here, what opens a file and what knows its prefix."""
+    """List, of each format decoded here, what opens a file and what knows its prefix."""
     Image.init()
     with suppress(ImportError):
         import pillow_heif
@@ -260,7 +241,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB; None where the profile is sRGB already, or is none for such pixels."""
+    """Build the transform to sRGB; None if the profile is sRGB or not of such pixels."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
@@ -278,7 +259,7 @@ def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image
 
 
 def _grey8(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey of more than 8 bits, scaled to 0..255 by its type's range."""
+    """Scale grey of more than 8 bits to 0..255 by its type's range."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("pixels that are not numbers")

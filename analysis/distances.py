@@ -27,7 +27,7 @@ _Tile = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]
 
 
 def kid(*, real: ArrayLike, synthetic: ArrayLike) -> float:
-    """Kernel inception distance: unbiased MMD^2 with (x'y / d + 1)^3 (arXiv 1801.01401, eq. 4).
+    """Compute the kernel distance: unbiased MMD^2, (x'y / d + 1)^3 (arXiv 1801.01401, eq. 4).
 
     Over all images as one subset, where other tools average over random subsets of 1,000.
 
@@ -55,7 +55,7 @@ def kid(*, real: ArrayLike, synthetic: ArrayLike) -> float:
 
 
 def cmmd(*, real: ArrayLike, synthetic: ArrayLike) -> float:
-    """CLIP MMD as its reference code has it (arXiv 2401.09603): biased, sigma 10, times 1,000.
+    """Compute CMMD as its reference code does (arXiv 2401.09603): biased, sigma 10, x 1,000.
 
     Meant for rows of unit length; the paper says unbiased, its code keeps the diagonal.
 
@@ -82,7 +82,7 @@ def cmmd(*, real: ArrayLike, synthetic: ArrayLike) -> float:
 
 
 def frechet_distance(*, real: ArrayLike, synthetic: ArrayLike) -> float:
-    """Frechet distance of the Gaussians with the sides' moments (arXiv 1706.08500, eq. 6).
+    """Compute the Frechet distance of the sides' Gaussians (arXiv 1706.08500, eq. 6).
 
     With Inception features this is FID. Below n = d the covariances are singular and the figure
     says more about n than about the images.
@@ -103,7 +103,7 @@ def frechet_distance(*, real: ArrayLike, synthetic: ArrayLike) -> float:
 
 
 def reference_distances(*, real: ArrayLike, synthetic: ArrayLike) -> dict[str, float]:
-    """All three by name, as gap.json holds them."""
+    """Compute all three, by name, as gap.json holds them."""
     return {
         "kid": kid(real=real, synthetic=synthetic),
         "fid": frechet_distance(real=real, synthetic=synthetic),
@@ -133,7 +133,7 @@ def _mmd2(
 
 
 def _within(side: NDArray[np.float32], tile: _Tile, *, unbiased: bool) -> float:
-    """Mean of a side's kernel; the tiles below the diagonal are those above it, mirrored."""
+    """Average a side's kernel; tiles below the diagonal are those above it, mirrored."""
     n, total = len(side), 0.0
     for i in range(0, n, _TILE):
         own = side[i : i + _TILE]

@@ -24,13 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis import weights
-from gapclose.analysis.weights import EmbedderError
+from gapclose.analysis.errors import EmbedderError
 
 __all__ = [
     "EMBEDDERS",
     "SHIPPED",
     "Embedder",
-    "EmbedderError",
     "TextEmbedder",
     "check_embedder",
     "check_embedders",
@@ -66,7 +65,7 @@ _FORMS: Final = (
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Turns images into points whose distances mean something.
+    """What turns images into points whose distances mean something.
 
     Attributes:
         id: The name it was made from.
@@ -117,7 +116,7 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
 
 
 def check_embedders(*names: str | None) -> None:
-    """`check_embedder` of each that is given."""
+    """Run `check_embedder` on each name that is given."""
     for name in names:
         if name is not None:
             check_embedder(name)
@@ -134,7 +133,7 @@ def check_embedder(name: str) -> None:
 
 
 def identity(name: str) -> str:
-    """What an embedder's rows depend on, without loading it; the cache is keyed by it.
+    """Name what an embedder's rows depend on, without loading it; the cache is keyed by it.
 
     Kind, transform version, the wrapping package's version, and sha256 of the weights and the
     configuration, preprocessing included; not the path they lie at. Not the device: rows differ
@@ -157,7 +156,7 @@ def identity(name: str) -> str:
 
 
 def is_code(name: str) -> bool:
-    """Whether a name asks for code of the user's own, which needs trust.
+    """Tell whether a name asks for code of the user's own, which needs trust.
 
     It is written `pkg.mod:Class` or `file.py:Class`.
     """
@@ -177,12 +176,12 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def finite_rows(rows: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Of which rows every number is finite: the images of the others are not scored."""
+    """Tell which rows are finite throughout: the images of the others are not scored."""
     return np.atleast_1d(np.isfinite(rows).all(axis=1))
 
 
 def _parse(name: str) -> tuple[str, str]:
-    """(kind, target); kind is a key of EMBEDDERS or `code`."""
+    """Split a name into (kind, target); kind is a key of EMBEDDERS or `code`."""
     full = SHIPPED.get(name, name)
     kind, colon, target = full.partition(":")
     if is_code(full):
@@ -191,10 +190,10 @@ def _parse(name: str) -> tuple[str, str]:
         return kind, target
     if kind in EMBEDDERS:
         example = next(form for form in _FORMS.split(", ") if form.startswith(kind))
-        raise EmbedderError(f"embedder {name!r}: names no model; write {example}")
+        raise EmbedderError(f"names no model; write {example}", name=name)
     path = Path(name).expanduser()
     if path.suffix == ".onnx":
-        raise EmbedderError(f"embedder {name!r}: unknown; did you mean 'onnx:{name}'?")
+        raise EmbedderError(f"unknown; did you mean 'onnx:{name}'?", name=name)
     if (path / "open_clip_config.json").is_file():
         near = f"open_clip:local-dir:{name}"
     elif (path / "config.json").is_file():
@@ -202,15 +201,16 @@ def _parse(name: str) -> tuple[str, str]:
     else:
         (match,) = get_close_matches(kind, [*SHIPPED, *EMBEDDERS], n=1, cutoff=0.0)
         near = f"{match}:{target}" if match in EMBEDDERS and colon else match
-    raise EmbedderError(f"embedder {name!r}: unknown; did you mean {near!r}? Known: {_FORMS}")
+    raise EmbedderError(f"unknown; did you mean {near!r}? Known: {_FORMS}", name=name)
 
 
 def _sources(name: str) -> tuple[weights.Source, ...]:
     kind, target = _parse(name)
     if name in SHIPPED and not Path(target.removeprefix("local-dir:")).is_dir():
         raise EmbedderError(
-            f"embedder {name!r}: its shipped weights are missing; install gapclose again, or "
-            "train them with `make pond`"
+            "its shipped weights are missing; install gapclose again, or "
+            "train them with `make pond`",
+            name=name,
         )
     if kind == "code":
         return (_code_source(target),)
@@ -225,7 +225,7 @@ def _sources(name: str) -> tuple[weights.Source, ...]:
 
 
 def _own(name: str, device: str) -> Embedder:
-    """An embedder of the user's own; whatever its code raises is one line."""
+    """Load an embedder of the user's own; whatever its code raises becomes one line."""
     module, _, attribute = name.rpartition(":")
     try:
         factory = getattr(_import(module), attribute, None)
@@ -235,13 +235,14 @@ def _own(name: str, device: str) -> Embedder:
         raise
     except Exception as error:
         raise EmbedderError(
-            f"embedder {name!r}: cannot be loaded: {type(error).__name__}: {error}"
+            f"cannot be loaded: {type(error).__name__}: {error}",
+            name=name,
         ) from error
-    raise EmbedderError(f"embedder {name!r}: module {module} has no {attribute}")
+    raise EmbedderError(f"module {module} has no {attribute}", name=name)
 
 
 def _import(module: str) -> ModuleType:
-    """A module by its name, or by its file: under a name that no other module, or text, has."""
+    """Import a module by its name, or by its file under a name that nothing else has."""
     if not module.endswith(".py"):
         return importlib.import_module(module)
     content = module.encode() + Path(module).read_bytes()
@@ -252,7 +253,7 @@ def _import(module: str) -> ModuleType:
     assert spec is not None  # it ends in .py
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made  # dataclasses and pickles look a class's module up
+    sys.modules[name] = made  # dataclasses find a class's module here
     try:
         spec.loader.exec_module(made)
     except BaseException:
@@ -265,7 +266,7 @@ def _code_source(target: str) -> weights.Source:
     module = target.rpartition(":")[0]
     if module.endswith(".py"):  # known by its content and the class, not by its place
         if not Path(module).is_file():
-            raise EmbedderError(f"embedder {target!r}: there is no file {module}")
+            raise EmbedderError(f"there is no file {module}", name=target)
         named = f"{Path(module).name}:{target.rpartition(':')[2]}"
         return weights.Source(path=Path(module), etag=hashlib.sha256(named.encode()).hexdigest())
     try:
@@ -274,8 +275,9 @@ def _code_source(target: str) -> weights.Source:
         spec = None
     if spec is None or not spec.origin:
         raise EmbedderError(
-            f"embedder {target!r}: no module {module}, neither installed nor in the folder of the "
-            "config file; put it there, set code_folder, or write ./file.py:Class"
+            f"no module {module}, neither installed nor in the folder of the "
+            "config file; put it there, set code_folder, or write ./file.py:Class",
+            name=target,
         )
     release = "none"
     with suppress(PackageNotFoundError):  # a module beside the config is of no distribution

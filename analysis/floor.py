@@ -1,6 +1,6 @@
 """The floor: what the gap's estimator says of real images against real images.
 
-A gap is told in floors, to look at; `two_sample` decides.
+A gap is reported in floors, for reading; `two_sample` decides.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Floor:
 
     @classmethod
     def of_gram(cls, gram: NDArray[np.float64], *, splits: int = 200, seed: int = 0) -> Floor:
-        """As `fit`, from the Gram matrix (n, n) of real images, which is not changed.
+        """Do as `fit`, from the Gram matrix (n, n) of real images, which is not changed.
 
         Raises:
             ValueError: n < 4.
@@ -86,16 +86,16 @@ class Floor:
         )
 
     def floor_p95(self, *, n_real: int, n_synthetic: int) -> float:
-        """The floor at these sizes: p95 times (1/n_real + 1/n_synthetic) / (2/h)."""
+        """Rescale the floor to these sizes: p95 times (1/n_real + 1/n_synthetic) / (2/h)."""
         return self.p95 * self._scale(n_real, n_synthetic)
 
     def ratio(self, gap: float, *, n_real: int, n_synthetic: int) -> float | None:
-        """Gap over floor; None where the floor is not above 0 (real is one point)."""
+        """Divide a gap by the floor; None where the floor is not above 0 (real is one point)."""
         floor = self.floor_p95(n_real=n_real, n_synthetic=n_synthetic)
         return gap / floor if floor > 0 else None
 
     def detectable(self, *, n_real: int, n_synthetic: int) -> float:
-        """The gap that a test of it at level 0.05 sees with 80 % power, d = floor + 0.84 sd(d).
+        """Find the gap that a test at level 0.05 sees with 80 % power, d = floor + 0.84 sd(d).
 
         `two_sample` has more than this one statistic to go by and mostly sees less.
 
@@ -117,7 +117,7 @@ class Floor:
 def floor_p95(
     real: ArrayLike, *, n_synthetic: int, kernel: Kernel, splits: int = 200, seed: int = 0
 ) -> float:
-    """95th percentile of the gap over half-splits of real, rescaled to (n_real, n_synthetic).
+    """Estimate the floor: 95th percentile over half-splits of real, rescaled to both sizes.
 
     Raises:
         ValueError: fewer than 4 real images, or NaN.
@@ -128,7 +128,7 @@ def floor_p95(
 
 
 def _largest_eigenvalue(gram: NDArray[np.float64], random: np.random.Generator) -> float:
-    """Of the centred Gram matrix over n, by 30 products of power iteration, good to a percent."""
+    """Find that of the centred Gram matrix over n by 30 power iterations, good to a percent."""
     n = len(gram)
     vector = random.normal(size=n)
     value = 0.0

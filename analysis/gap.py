@@ -21,23 +21,20 @@ from gapclose.analysis.coverage import (
     vendi_ratio,
 )
 from gapclose.analysis.distances import reference_distances
+from gapclose.analysis.errors import TooFewError
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel, pair
 from gapclose.analysis.probe import linear_auc
 from gapclose.analysis.two_sample import permutation_p_value
 
-__all__ = ["MIN_IMAGES", "TooFewError", "audit_embeddings", "mmd2"]
+__all__ = ["MIN_IMAGES", "audit_embeddings", "mmd2"]
 
 MIN_IMAGES = 20
 _ONE_POINT = 1e-6  # of 1 - the mean kernel: rounding alone reaches 1e-7
 
 
-class TooFewError(ValueError):
-    """A side has too few images to be scored: add images, or report the class as skipped."""
-
-
 def mmd2(*, real: ArrayLike, synthetic: ArrayLike, kernel: Kernel) -> float:
-    """Unbiased MMD^2 (JMLR 13:723, eq. 3): 0 in expectation for equal sides, may be negative.
+    """Compute the unbiased MMD^2 (JMLR 13:723, eq. 3): 0 in expectation for equal sides.
 
     Args:
         real: (n_real, d), n_real >= 2.
@@ -67,11 +64,10 @@ def audit_embeddings(
     label_agreement: float | None = None,
     invalid: int = 0,
 ) -> ClassGap:
-    """Everything that one class's embeddings say about its gap.
+    """Measure one class's gap, test it, and guard it by what else can be wrong.
 
-    At most `n_test` images a side, chosen by `seed`, enter the gap, its floor and its test; the
-    guards look at all. `q_value` and `closed` are those of a run of this class alone; `with_q`
-    sets them for a run of several.
+    At most `n_test` images a side, chosen by `seed`, enter the gap, its floor and its test, and
+    all of them the guards. `q_value` is that of the class alone; `with_q` sets it for several.
 
     Args:
         real: (n_real, d).
@@ -93,11 +89,42 @@ def audit_embeddings(
     """
     _check_enough(real, synthetic, name)
     left, right = pair(real, synthetic, least=MIN_IMAGES)
-    kernel = Kernel.fit(left) if kernel is None else kernel
     random = np.random.default_rng(seed)
     tested_real, tested_synthetic = _thin(left, n_test, random), _thin(right, n_test, random)
-    n_real, n_synthetic = len(tested_real), len(tested_synthetic)
-    gram = kernel.gram(np.concatenate([tested_real, tested_synthetic]))
+    row = replace(
+        _tested(
+            real=tested_real,
+            synthetic=tested_synthetic,
+            name=name,
+            kernel=Kernel.fit(left) if kernel is None else kernel,
+            seed=seed,
+            permutations=permutations,
+            splits=splits,
+        ),
+        n_real=len(left),
+        n_synthetic=len(right),
+        label_agreement=label_agreement,
+        invalid=invalid,
+    )
+    if guards:
+        auc = linear_auc(real=tested_real, synthetic=tested_synthetic, seed=seed)
+        row = _guarded(replace(row, auc=auc), real=left, synthetic=right, seed=seed)
+    return with_q([row])[0]
+
+
+def _tested(
+    *,
+    real: NDArray[np.float32],
+    synthetic: NDArray[np.float32],
+    name: str,
+    kernel: Kernel,
+    seed: int,
+    permutations: int,
+    splits: int,
+) -> ClassGap:
+    """Measure the gap, its floor and its test, all from one Gram matrix."""
+    n_real, n_synthetic = len(real), len(synthetic)
+    gram = kernel.gram(np.concatenate([real, synthetic]))
     within = gram[:n_real, :n_real]
     mean_real = (within.sum() - n_real) / (n_real * (n_real - 1))
     mean_synthetic = (gram[n_real:, n_real:].sum() - n_synthetic) / (
@@ -106,42 +133,42 @@ def audit_embeddings(
     gap = float(mean_real + mean_synthetic - 2.0 * gram[:n_real, n_real:].mean())
     floor = Floor.of_gram(within, splits=splits, seed=seed)
     spread = float(1.0 - mean_real)
-    p_value = permutation_p_value(
-        real=tested_real, synthetic=tested_synthetic, permutations=permutations, seed=seed
-    )
-    row = ClassGap(
+    return ClassGap(
         name=name,
-        n_real=len(left),
-        n_synthetic=len(right),
+        n_real=n_real,
+        n_synthetic=n_synthetic,
         gap=gap,
         floor_p95=floor.floor_p95(n_real=n_real, n_synthetic=n_synthetic),
         ratio=floor.ratio(gap, n_real=n_real, n_synthetic=n_synthetic),
         effect=gap / spread if spread > _ONE_POINT else None,
         detectable=floor.detectable(n_real=n_real, n_synthetic=n_synthetic),
-        p_value=p_value,
+        p_value=permutation_p_value(
+            real=real, synthetic=synthetic, permutations=permutations, seed=seed
+        ),
         standard_error=_standard_error(gram, n_real),
-        label_agreement=label_agreement,
-        invalid=invalid,
     )
-    if guards:
-        figures, copies = coverage_and_duplicates(real=left, synthetic=right)
-        row = replace(
-            row,
-            auc=linear_auc(real=tested_real, synthetic=tested_synthetic, seed=seed),
-            precision=figures.precision,
-            recall=figures.recall,
-            density=figures.density,
-            coverage=figures.coverage,
-            vendi_ratio=vendi_ratio(real=left, synthetic=right, seed=seed),
-            duplicates=copies,
-            guards=relative_coverage(real=left, synthetic=right, seed=seed).to_json(),
-            reference=reference_distances(real=left, synthetic=right),
-        )
-    return with_q([row])[0]
+
+
+def _guarded(
+    row: ClassGap, *, real: NDArray[np.float32], synthetic: NDArray[np.float32], seed: int
+) -> ClassGap:
+    """Add coverage, diversity, duplicates and reference distances, over all images."""
+    figures, copies = coverage_and_duplicates(real=real, synthetic=synthetic)
+    return replace(
+        row,
+        precision=figures.precision,
+        recall=figures.recall,
+        density=figures.density,
+        coverage=figures.coverage,
+        vendi_ratio=vendi_ratio(real=real, synthetic=synthetic, seed=seed),
+        duplicates=copies,
+        guards=relative_coverage(real=real, synthetic=synthetic, seed=seed).to_json(),
+        reference=reference_distances(real=real, synthetic=synthetic),
+    )
 
 
 def _standard_error(gram: NDArray[np.float64], n_real: int) -> float:
-    """Of the unbiased MMD^2 by the delete-one jackknife of each side (Efron & Stein 1981).
+    """Estimate that of the unbiased MMD^2 by each side's jackknife (Efron & Stein 1981).
 
     It errs to the safe side: where there is no gap, it is up to twice the variance.
 
@@ -172,7 +199,4 @@ def _check_enough(real: ArrayLike, synthetic: ArrayLike, name: str) -> None:
     for what, side in (("real", real), ("synthetic", synthetic)):
         n = len(np.asarray(side))
         if n < MIN_IMAGES:
-            raise TooFewError(
-                f"class {name}: too few, {n} {what} images where {MIN_IMAGES} are needed; "
-                "add images"
-            )
+            raise TooFewError(name, what, n, MIN_IMAGES)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gapclose.analysis.decode import PREFIX, sniff
+from gapclose.analysis.errors import RealDataError
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp"}
@@ -49,10 +50,6 @@ _IMAGES: Final = frozenset({"images", "image", "imgs", "jpegimages"})
 _BOXES: Final = frozenset({"labels", "label", "annotations", "annotation"})
 
 Layout = Literal["classes", "flat", "cifake"]
-
-
-class RealDataError(ValueError):
-    """A folder of images cannot be used: fix the folder (exit code 2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +95,11 @@ class ImageSet:
         return tuple(sorted({file.cls for file in self.files}))
 
     def of(self, cls: str) -> tuple[Path, ...]:
-        """Files of one class, sorted; empty for a class that is not there."""
+        """Return the files of one class, sorted; empty for a class that is not there."""
         return tuple(file.path for file in self.files if file.cls == cls)
 
     def groups(self) -> dict[Path, str]:
-        """What belongs together, of the files that a `metadata.jsonl` names a group for."""
+        """Return the group of each file that a `metadata.jsonl` names one for."""
         return {file.path: file.group for file in self.files if file.group is not None}
 
 
@@ -121,15 +118,18 @@ def scan(folder: Path) -> ImageSet:
     """
     folder = folder.expanduser()
     if not folder.exists():
-        raise RealDataError(f"{folder}: no such folder; give a folder of class folders of images")
+        raise RealDataError(
+            "no such folder; give a folder of class folders of images", path=folder
+        )
     if not folder.is_dir():
-        raise RealDataError(f"{folder}: a file; give the folder that holds the images")
+        raise RealDataError("a file; give the folder that holds the images", path=folder)
     try:
         top = _Listing.of(folder)
         below = {path.name: list(_walk(path, (folder.resolve(),))) for path in top.folders}
     except OSError as error:
         raise RealDataError(
-            f"{error.filename or folder}: {error.strerror}; make the folder readable"
+            f"{error.strerror}; make the folder readable",
+            path=error.filename or folder,
         ) from error
     _check_layout(folder, below)
     listings = [top, *(listing for listings in below.values() for listing in listings)]
@@ -152,7 +152,7 @@ def scan(folder: Path) -> ImageSet:
         files = [_image_file(path, _flat_class(path, layout), told) for path in top.images]
     if not files:
         seen = f"; {others[0].path.name}: {others[0].why}" if others else ""
-        raise RealDataError(f"{folder}: no image in it{seen}; put images into class folders")
+        raise RealDataError(f"no image in it{seen}; put images into class folders", path=folder)
     files.sort(key=lambda file: (file.cls, str(file.path)))
     for file in files:
         if _is_mangled(name := str(file.path)):
@@ -172,13 +172,15 @@ def _image_file(path: Path, cls: str, told: Mapping[Path, Mapping[str, Any]]) ->
 
 
 def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
-    """What each image's line says; a name that leads out of the folder names no image."""
+    """Read what each image's line says; a name that leads out of the folder is ignored."""
     told: dict[Path, dict[str, Any]] = {}
     for file in files:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise RealDataError(f"{file}: cannot be read ({error}); mend or remove it") from None
+            raise RealDataError(
+                f"cannot be read ({error}); mend or remove it", path=file
+            ) from None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -192,8 +194,9 @@ def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
                     raise TypeError
             except (ValueError, TypeError, AttributeError, RecursionError):
                 raise RealDataError(
-                    f"{file}, line {number}: no JSON object whose file_name, class and group are "
-                    "text; mend or remove it"
+                    "no JSON object whose file_name, class and group are text; mend or remove it",
+                    path=file,
+                    line=number,
                 ) from None
             if name is not None:  # other tools name other files: image_file_name ...
                 told[Path(os.path.normpath(file.parent / name))] = row
@@ -210,9 +213,10 @@ def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None
     pictures = [name for name in below if name.casefold() in _IMAGES and _n_images(below[name])]
     if boxes and pictures and not any(_n_images(below[name]) for name in boxes):
         raise RealDataError(
-            f"{folder}: looks like a detection data set ({pictures[0]}/ beside {boxes[0]}/), and "
+            f"looks like a detection data set ({pictures[0]}/ beside {boxes[0]}/), and "
             "gaps are per class of whole images: cut the objects out into class folders, and give "
-            "the folder of those"
+            "the folder of those",
+            path=folder,
         )
     classes = [name for name in below if _n_images(below[name])]
     splits = [name for name in classes if is_split(name)]
@@ -224,13 +228,14 @@ def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None
     if shared or one or (len(splits) > 1 and len(splits) == len(classes)):
         said = f"{', '.join(sorted(splits)[:-1])} and {max(splits)}" if splits[1:] else splits[0]
         raise RealDataError(
-            f"{folder}: looks like a data set with splits ({said}), not class folders; give one "
-            f"of them, such as {folder / _first_split(splits)}, or rename them if they are classes"
+            f"looks like a data set with splits ({said}), not class folders; give one of them, "
+            f"such as {folder / _first_split(splits)}, or rename them if they are classes",
+            path=folder,
         )
 
 
 def is_split(name: str) -> bool:
-    """Whether a folder is called as data sets call their splits."""
+    """Tell whether a folder is called as data sets call their splits."""
     return name.casefold().rstrip("0123456789_-") in _SPLITS  # COCO has train2017
 
 
@@ -243,7 +248,7 @@ def _n_images(listings: Sequence[_Listing]) -> int:
 
 
 def _class_folders(folder: Path, listings: Sequence[_Listing]) -> set[str]:
-    """Names of the folders directly in one that hold images at any depth."""
+    """Name the folders directly in one that hold images at any depth."""
     depth = len(folder.parts)
     return {
         listing.folder.parts[depth]
@@ -253,7 +258,7 @@ def _class_folders(folder: Path, listings: Sequence[_Listing]) -> set[str]:
 
 
 def _is_mangled(name: str) -> bool:
-    """Whether a file's name holds bytes that are no text: no JSON or page could name it."""
+    """Tell whether a name holds bytes that are no text: no JSON or page could name it."""
     return any("\udc80" <= character <= "\udcff" for character in name)
 
 
@@ -273,7 +278,7 @@ def scan_sides(*, real: Path, synthetic: Path) -> tuple[ImageSet, ImageSet]:
 
 
 def one_class(images: ImageSet) -> ImageSet:
-    """The same files as one class, `all`."""
+    """Return the same files as one class, `all`."""
     files = sorted(images.files, key=lambda file: str(file.path))
     return replace(
         images, files=tuple(replace(file, cls=ONE_CLASS) for file in files), layout="flat"
@@ -292,7 +297,7 @@ class _Listing:
 
     @classmethod
     def of(cls, folder: Path) -> _Listing:
-        """Look at every entry, and at the first bytes of every file."""
+        """Read every entry, and the first bytes of every file."""
         found = cls(folder=folder, images=[], folders=[], metadata=[], others=[])
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -319,7 +324,7 @@ class _Listing:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file is an image, or calls itself one: why that cannot be read is told later."""
+    """Tell whether a file is an image or named as one; why it cannot be read is said later."""
     if os.path.splitext(path.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
         return True
     try:
@@ -330,7 +335,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _walk(folder: Path, parents: tuple[Path, ...]) -> Iterator[_Listing]:
-    """A folder and those below it at any depth; a link back to a parent is passed over."""
+    """Walk a folder and those below it at any depth; a link back to a parent is skipped."""
     here = folder.resolve()
     if here in parents:
         return
@@ -354,7 +359,7 @@ def _flat_class(path: Path, layout: Layout) -> str:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file's bytes, 64 hex digits."""
+    """Hash a file's bytes by sha256: 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -380,7 +385,7 @@ def split(
     tune: list[Path] = []
     confirm: list[Path] = []
     for path in paths:
-        drawn = hashlib.sha256(f"{seed}:{digest(path)}".encode()).digest()
-        uniform = int.from_bytes(drawn[:8], "big") / 2**64
+        uniform_bytes = hashlib.sha256(f"{seed}:{digest(path)}".encode()).digest()
+        uniform = int.from_bytes(uniform_bytes[:8], "big") / 2**64
         (confirm if uniform < confirm_share else tune).append(path)
     return tuple(tune), tuple(confirm)

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gapclose.analysis.embedding import EmbedderError, unit_rows
+from gapclose.analysis.embedding import unit_rows
+from gapclose.analysis.errors import EmbedderError
 
 BATCH: Final = 64  # images at once: beyond it two CPU cores gain nothing and memory grows
 _CONVOLUTIONS: Final = 4  # a transformer has one, for its patches; a conv net has many
@@ -23,7 +24,7 @@ Item = TypeVar("Item")
 
 
 def pick_device(name: str) -> torch.device:
-    """Auto is CUDA where there is one, else the CPU.
+    """Return a device; auto is CUDA where there is one, else the CPU.
 
     Raises:
         EmbedderError: If the name is unknown or this machine has no such device.
@@ -39,7 +40,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def at_rest(network: Network, device: torch.device) -> Network:
-    """Evaluation mode, no gradients, on the device; conv nets in channels-last order."""
+    """Set evaluation mode, no gradients, the device; conv nets in channels-last order."""
     network.eval().requires_grad_(False).to(device)
     if is_convolutional(network):
         network.to(memory_format=torch.channels_last)
@@ -47,7 +48,7 @@ def at_rest(network: Network, device: torch.device) -> Network:
 
 
 def is_convolutional(network: nn.Module) -> bool:
-    """Whether most of the work is convolutions."""
+    """Tell whether most of the work is convolutions."""
     return sum(isinstance(part, nn.Conv2d) for part in network.modules()) >= _CONVOLUTIONS
 
 

@@ -23,7 +23,7 @@ _TILE_COLUMNS = 4_096
 
 
 def rows(values: ArrayLike, what: str = "embeddings") -> NDArray[np.float32]:
-    """Embeddings as a finite (n, d) float32 array; n >= 1.
+    """Check that embeddings are a finite (n, d) array, n >= 1, and return it in float32.
 
     Raises:
         ValueError: not two-dimensional, empty, or holding NaN or infinity; the message names
@@ -49,7 +49,7 @@ def rows(values: ArrayLike, what: str = "embeddings") -> NDArray[np.float32]:
 def squared_distances(
     a: NDArray[np.float32], b: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Squared Euclidean distances (n_a, n_b) between rows; without `b`, of `a` to itself.
+    """Compute squared distances (n_a, n_b) between rows; without `b`, of `a` to itself.
 
     One float32 matrix product. Rows should be near the origin (unit rows are): the rounding error
     is about 1e-7 of the larger squared norm. The diagonal of `a` to itself is exactly 0.
@@ -70,7 +70,7 @@ def squared_distances(
 def pair(
     real: ArrayLike, synthetic: ArrayLike, *, least: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both sides as finite float32 arrays of one width, each with `least` rows or more.
+    """Check that both sides are finite, of one width, each with `least` rows or more.
 
     Raises:
         ValueError: too few images on a side, two widths, or NaN.
@@ -90,7 +90,7 @@ def pair(
 def hollow(
     gram: NDArray[np.floating],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
-    """The matrix with an empty diagonal and its mean taken out, its row sums and their sum.
+    """Empty a matrix's diagonal and take its mean out; return it, its row sums, their sum.
 
     A constant off the diagonal cancels in every unbiased MMD^2; without it float32 keeps more
     digits of the rest.
@@ -104,7 +104,7 @@ def hollow(
 
 
 def quadratic(matrix: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float64]:
-    """V'Mv for each column v: the product in float32, the sums in float64."""
+    """Compute v'Mv for each column v: the product in float32, the sums in float64."""
     product = matrix @ columns
     product *= columns
     sums: NDArray[np.float64] = product.sum(axis=0, dtype=np.float64)
@@ -115,7 +115,7 @@ def quadratic(matrix: NDArray[np.float32], columns: NDArray[np.float32]) -> NDAr
 class Kernel:
     """Mean of Gaussian kernels exp(-d^2 / (2 s^2)), one per bandwidth s; so k(x, x) = 1.
 
-    Every Gaussian comes from the one squared-distance matrix: for a test that looks at bandwidths
+    Every Gaussian comes from the one squared-distance matrix: for a test that compares bandwidths
     apart, call `squared_distances` once and `Kernel(bandwidths=(s,)).of_squared(d2)` per
     bandwidth.
 
@@ -136,7 +136,7 @@ class Kernel:
 
     @classmethod
     def fit(cls, real: ArrayLike) -> Kernel:
-        """Bandwidths 1/4, 1/2, 1 and 2 times the median distance between two real images.
+        """Set bandwidths to 1/4, 1/2, 1 and 2 times the median distance of two real images.
 
         The small ones see fine structure and copies, the large ones shifts of the whole class.
         More than 2,000 images are thinned to 2,000 by a fixed seed. Where most images are copies
@@ -166,7 +166,7 @@ class Kernel:
         return cls(bandwidths=tuple(multiple * scale for multiple in MULTIPLES))
 
     def of_squared(self, squared: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Kernel values of squared distances, same shape."""
+        """Return the kernel's values at squared distances, same shape."""
         out = np.zeros_like(squared)
         term = np.empty_like(squared)
         for bandwidth in self.bandwidths:
@@ -177,7 +177,7 @@ class Kernel:
         return out
 
     def gram(self, a: ArrayLike, b: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Kernel matrix (n_a, n_b); without `b`, of `a` with itself, with ones on the diagonal.
+        """Compute the matrix (n_a, n_b); without `b`, of `a` with itself, its diagonal ones.
 
         Computed in float32 tiles (values agree with float64 to about 1e-6), returned as float64.
         """
@@ -188,7 +188,7 @@ class Kernel:
         return out
 
     def mean_rows(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-        """Mean of k(a_i, b_j) over j: (n_a,). Memory does not grow with n_a x n_b."""
+        """Average k(a_i, b_j) over j: (n_a,). Memory does not grow with n_a x n_b."""
         left, right = self._pair(a, b)
         sums = np.zeros(len(left), dtype=np.float64)
         for i, _, tile in self._tiles(left, right):
@@ -196,11 +196,11 @@ class Kernel:
         return sums / len(left if right is None else right)
 
     def mean(self, a: ArrayLike, b: ArrayLike) -> float:
-        """Mean of k(a_i, b_j) over all pairs. Memory does not grow with n_a x n_b."""
+        """Average k(a_i, b_j) over all pairs. Memory does not grow with n_a x n_b."""
         return float(self.mean_rows(a, b).mean())
 
     def mean_distinct(self, a: ArrayLike) -> float:
-        """Mean of k(a_i, a_j) over i != j: unbiased for two independent images. Needs n >= 2.
+        """Average k(a_i, a_j) over i != j: unbiased for two independent images. Needs n >= 2.
 
         Raises:
             ValueError: fewer than two rows, or NaN.

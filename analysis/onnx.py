@@ -16,7 +16,8 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from gapclose.analysis.confounds import resize
-from gapclose.analysis.embedding import EmbedderError, unit_rows
+from gapclose.analysis.embedding import unit_rows
+from gapclose.analysis.errors import EmbedderError
 
 _BATCH: Final = 64
 _DEFAULT_SIZE: Final = 224  # of a graph that takes any size; one size keeps rows comparable
@@ -55,14 +56,15 @@ class OnnxEmbedder:
             )
         except Exception as error:  # its errors share no narrower base class
             why = " ".join(str(error).split())[:200]
-            raise EmbedderError(f"embedder {name!r}: not an ONNX graph: {why}") from error
+            raise EmbedderError(f"not an ONNX graph: {why}", name=name) from error
         inputs = {node.name: node.shape for node in self._session.get_inputs()}
         outputs = [node.name for node in self._session.get_outputs()]
         shape = inputs.get("pixels", [])
         if list(inputs) != ["pixels"] or "features" not in outputs or len(shape) != 4:
             raise EmbedderError(
-                f"embedder {name!r}: takes {sorted(inputs)} and gives {outputs}; export it with "
-                "one input `pixels` (n,3,h,w) in [0,1] and an output `features`"
+                f"takes {sorted(inputs)} and gives {outputs}; export it with "
+                "one input `pixels` (n,3,h,w) in [0,1] and an output `features`",
+                name=name,
             )
         self._rows = shape[0] if isinstance(shape[0], int) else None
         height, width = (d if isinstance(d, int) else _DEFAULT_SIZE for d in shape[2:])

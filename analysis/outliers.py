@@ -22,7 +22,7 @@ _FEWEST: Final = 20
 
 
 def find_outliers(embeddings: ArrayLike) -> list[tuple[int, float]]:
-    """The images of one class that are far out of it.
+    """Find the images of one class that are far out of it.
 
     An image's distance is that to its fifth nearest other; far out is what lies beyond the third
     quartile by more than three interquartile ranges (Tukey 1977, "Exploratory Data Analysis", 2C).

@@ -11,7 +11,7 @@ __all__ = ["linear_auc"]
 
 
 def linear_auc(*, real: ArrayLike, synthetic: ArrayLike, folds: int = 5, seed: int = 0) -> float:
-    """Area under the ROC curve of a ridge probe for synthetic, mean over held-out folds.
+    """Average a ridge probe's area under the ROC curve for synthetic over held-out folds.
 
     0.5 is what equal distributions give in expectation; each fold is ranked apart, because ranking
     across folds is biased below 0.5. The ridge is a tenth of the mean squared coordinate, which

@@ -1,4 +1,4 @@
-"""Projection: the two-dimensional map that a person looks at.
+"""Projection: the two-dimensional map that a person reads.
 
 The controller fits it once over real, baseline and tuned images and stores the coordinates; the
 report and the App only draw them. Nothing is ever scored in two dimensions: the map makes groups
@@ -25,7 +25,7 @@ _FEW = 4096  # as many as UMAP itself compares all with all; compiling its own w
 
 
 def fit_umap(embeddings: ArrayLike, *, seed: int = 0) -> NDArray[np.float32]:
-    """UMAP coordinates (n, 2) by cosine distance, the same for the same rows on one machine.
+    """Fit UMAP coordinates (n, 2) by cosine distance, repeatable on one machine.
 
     Fewer than five images have no neighbourhoods to keep, and identical ones none to tell apart:
     they are laid out by their two principal axes. Importing UMAP takes seconds, so it happens

@@ -29,11 +29,11 @@ Thumbnails = Callable[[Sequence[int]], NDArray[np.float32]]
 
 EDGE: Final = 32
 """Pixels of a thumbnail's side."""
-# Embeddings choose which pairs are looked at: of 1,000 CIFAR-10 photos of a class a quarter have
+# Embeddings choose which pairs are compared: of 1,000 CIFAR-10 photos of a class a quarter have
 # another within this share of the median distance, and nine in ten crops that are shifted by up
 # to two pixels have a sibling there.
 _NEAR: Final = 0.4
-_MANY: Final = 0.01  # of the images; above that all of them are looked at
+_MANY: Final = 0.01  # of the images; above that all of them are compared
 _NEIGHBORS: Final = 5  # of each image, at most: chains do the rest
 # Gradients that correlate so much are of one photo: among those pairs of different CIFAR-10 photos
 # 1 % reach 0.4 to 0.6, shifted crops 0.95, JPEGs of quality 30 0.85, crops of nine tenths 0.75.
@@ -126,7 +126,7 @@ def _repeat(kind: Kind, kept: int, members: Sequence[int]) -> Repeat:
 
 
 def _components(links: Sequence[tuple[int, int]], n: int) -> list[list[int]]:
-    """What hangs together among n things, single ones too."""
+    """Find the connected components of n things, single ones too."""
     ends = np.asarray(links, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(ends.shape[1], dtype=bool), (ends[0], ends[1])), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
@@ -135,13 +135,13 @@ def _components(links: Sequence[tuple[int, int]], n: int) -> list[list[int]]:
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey levels of an (h, w, 3) image at one small size, (EDGE, EDGE)."""
+    """Reduce an (h, w, 3) image to grey levels at one small size, (EDGE, EDGE)."""
     small = Image.fromarray(image).convert("L").resize((EDGE, EDGE), Image.Resampling.BICUBIC)
     return np.asarray(small, dtype=np.float32)
 
 
 def alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Correlation of the gradients of two thumbnails at their best shift, mirrored or not.
+    """Correlate the gradients of two thumbnails at their best shift, mirrored or not.
 
     The shift is that of the largest cross-correlation (of up to six pixels), and the correlation
     is taken where both overlap.
@@ -163,7 +163,7 @@ def alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]
 
 
 def signatures(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows that stay nearly the same when a picture is shifted or mirrored.
+    """Compute rows that stay nearly the same when a picture is shifted or mirrored.
 
     Magnitudes of the windowed Fourier transform, which do not know where things are, of low and
     middle frequencies, damped by a square root. Of 1,000 CIFAR-10 photos of a class, shifted by up
@@ -190,7 +190,7 @@ def signatures(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _near_pairs(points: NDArray[np.float32], thumbnails: Thumbnails) -> list[tuple[int, int]]:
-    """Pairs of near repeats, enough of them to chain each repeat together."""
+    """Find pairs of near repeats, enough of them to chain each repeat together."""
     if len(points) < 2:
         return []
     found = _alike_pairs(_candidates(points, within=_NEAR), thumbnails)
@@ -206,7 +206,7 @@ def _near_pairs(points: NDArray[np.float32], thumbnails: Thumbnails) -> list[tup
 
 
 def _limit(points: NDArray[np.float32], thumbnails: Thumbnails) -> float:
-    """How much two images of the class must be alike to be one: far more than others are.
+    """Set how alike two images must be to be one: far more than others of the class are.
 
     Others are the pairs that are farther apart than most, of which few are repeats even where
     a class is a handful of clips.
@@ -229,7 +229,7 @@ def _limit(points: NDArray[np.float32], thumbnails: Thumbnails) -> float:
 def _alike_pairs(
     pairs: Sequence[tuple[int, int]], thumbnails: Thumbnails
 ) -> list[tuple[int, int, float]]:
-    """Those that look the same enough to be looked at once more, with how much."""
+    """Find pairs alike enough to be compared pixel by pixel, with how much."""
     if not pairs:
         return []
     wanted = sorted({i for pair in pairs for i in pair})
@@ -251,7 +251,7 @@ def _alike_pairs(
 def _candidates(
     points: NDArray[np.float32], *, within: float | None = None
 ) -> list[tuple[int, int]]:
-    """Each row with its nearest few, within a share of the median distance if one is given."""
+    """Pair each row with its nearest few, within a share of the median distance if given."""
     nearest = NearestNeighbors(n_neighbors=min(_NEIGHBORS, len(points) - 1), algorithm="brute")
     distances, others = nearest.fit(points).kneighbors()
     limit = np.inf
@@ -265,7 +265,7 @@ def _candidates(
 
 
 def _gradients(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, EDGE, EDGE) -> (n, 2, EDGE, EDGE)."""
+    """Compute gradients: (n, EDGE, EDGE) -> (n, 2, EDGE, EDGE)."""
     down, right = np.gradient(images, axis=(1, 2))
     return np.stack([down, right], axis=1)
 
@@ -277,7 +277,7 @@ def _spectra(gradients: NDArray[np.float32]) -> NDArray[np.complex64]:
 def _overlapping(
     a: NDArray[np.float32], b: NDArray[np.float32], cross: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Correlation where both overlap, at the shift of the largest cross-correlation."""
+    """Correlate where both overlap, at the shift of the largest cross-correlation."""
     around = np.arange(-_SHIFT, _SHIFT + 1)
     near = cross[:, around[:, None], around[None, :]].reshape(len(a), -1)
     best = near.argmax(axis=1)

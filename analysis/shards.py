@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from gapclose.analysis.errors import ShardGoneError
+
 log = logging.getLogger(__name__)
 
 KEY_BYTES: Final = 32
@@ -37,7 +39,7 @@ class _Shard:
 
 
 class Table:
-    """One folder of shards, indexed in memory as far as it has been looked at.
+    """One folder of shards, indexed in memory as far as it has been read.
 
     Attributes:
         folder: Where the shards lie; made on the first append.
@@ -64,18 +66,18 @@ class Table:
                 self._take_up(name)
 
     def note(self, key: bytes) -> str | None:
-        """Why there is no row for a key, if that is known."""
+        """Return why there is no row for a key, if that is known."""
         return self._notes.get(key)
 
     def __contains__(self, key: bytes) -> bool:
-        """Whether there is a row or a note."""
+        """Tell whether there is a row or a note."""
         return key in self._at or key in self._notes
 
     def rows(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[Any]]:
-        """Rows of those keys that have one."""
+        """Return the rows of those keys that have one."""
         try:
             return self._rows_of(keys)
-        except _GoneError:  # merged or deleted by another process since it was indexed
+        except ShardGoneError:  # merged or deleted by another process since it was indexed
             self.refresh()
             return self._rows_of(keys)
 
@@ -110,7 +112,7 @@ class Table:
         for name, places in wanted.items():
             shard = _read(self.folder / name)
             if shard is None:
-                raise _GoneError(name)
+                raise ShardGoneError(name)
             found.update((key, shard.values[row]) for key, row in places)
         return found
 
@@ -127,7 +129,7 @@ class Table:
         self._rows[name] = len(shard.keys)
 
     def _merge(self, names: Sequence[str]) -> None:
-        """Write several shards as one, then delete them; a reader that held one looks again."""
+        """Write several shards as one, then delete them; a reader that held one indexes anew."""
         shards = [(name, _read(self.folder / name)) for name in names]
         present = [(name, shard) for name, shard in shards if shard is not None]
         filled = [shard for _, shard in present if len(shard.keys)]
@@ -142,10 +144,6 @@ class Table:
         for name, _ in present:
             (self.folder / name).unlink(missing_ok=True)
         self.refresh()
-
-
-class _GoneError(Exception):
-    """A shard that was indexed is no longer there, or no longer whole."""
 
 
 def _is_shard(name: str) -> bool:
@@ -181,7 +179,7 @@ def _write(folder: Path, shard: _Shard) -> str:
 
 
 def _read(path: Path) -> _Shard | None:
-    """A whole shard; None, and the file deleted, if it is damaged; None if it is gone."""
+    """Read a whole shard; None, and the file deleted, if it is damaged; None if it is gone."""
     try:
         with safe_open(path, framework="numpy") as stored:
             metadata = stored.metadata() or {}

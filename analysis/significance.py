@@ -13,7 +13,7 @@ LEVEL: Final = 0.05
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """False discovery rate q-values in the order given, by the step-up rule.
+    """Compute false discovery rate q-values in the order given, by the step-up rule.
 
     Raises:
         ValueError: a p-value outside [0, 1].

@@ -21,7 +21,7 @@ __all__ = ["SPECTRUM", "Spectrum", "SpectrumGap", "compare_spectra"]
 SPECTRUM = "gapclose.analysis.spectrum:Spectrum"
 BINS = 23  # of 1/32 cycle per pixel, out to the corners of the Fourier plane at 0.71
 PER_CYCLE = 32
-CROP = 256  # pixels: of larger images the middle is looked at, at their own resolution
+CROP = 256  # pixels: of larger images the middle is taken, at their own resolution
 # The variance that rounding to whole grey levels adds: below it there is nothing to measure.
 ROUNDING = 1.0 / 12.0
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)
@@ -39,10 +39,10 @@ class Spectrum:
     width = BINS
 
     def __init__(self, *, device: str = "auto") -> None:
-        """Needs no device; takes one as every embedder does."""
+        """Take a device as every embedder does; none is needed."""
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """One row (23,) per (h, w, 3) image of any size; rows are not of unit length."""
+        """Make one row (23,) per (h, w, 3) image of any size; not of unit length."""
         rows = [self._row(image) for image in images]
         return np.stack(rows) if rows else np.zeros((0, BINS), dtype=np.float32)
 
@@ -71,7 +71,7 @@ class SpectrumGap:
 
     Attributes:
         gap: root mean square difference of the mean log spectra over the 95th percentile of the
-            same between random halves of the real images, at these sizes. To look at: 1 in 20
+            same between random halves of the real images, at these sizes. For reading: 1 in 20
             equal sides is above 1.
         frequency: (23,) middle of each bin, cycles per pixel.
         real: (23,) mean log10 power.

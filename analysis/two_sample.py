@@ -2,7 +2,7 @@
 
 The gap's p-value, for the tuning embedder and the judge. One kernel cannot see everything: small
 bandwidths see lost diversity and miss a tenth of wrong images, large ones the other way round. So
-several kernels look at the same permutations and the most alarmed of them decides (MMDAgg,
+several kernels share the same permutations, and the smallest p-value of them decides (MMDAgg,
 arXiv 2110.15073; here aggregated by the studentized maximum). It estimates no size: that is
 `gap.mmd2`.
 """
@@ -28,7 +28,7 @@ _TIE = 1e-6
 def permutation_p_value(
     *, real: ArrayLike, synthetic: ArrayLike, permutations: int = 999, seed: int = 0
 ) -> float:
-    """(1 + #{permuted statistic >= statistic}) / (1 + B): valid at any size, any dimension.
+    """Compute (1 + #{permuted statistic >= statistic}) / (1 + B), valid at any size.
 
     The statistic is the largest, over six kernels, of the unbiased MMD^2 in standard deviations
     of its own permutations. The kernels are fitted on both sides together and so do not know
@@ -67,22 +67,22 @@ def permutation_p_value(
 
 
 def permutations_for(n_classes: int) -> int:
-    """B for a run of so many classes: fewer could not reach q <= 0.05 for one class among them."""
+    """Choose B for so many classes: fewer could not reach q <= 0.05 for one among them."""
     return max(999, 40 * n_classes)
 
 
 def memberships(
     n_real: int, n_synthetic: int, *, permutations: int, seed: int = 0
 ) -> NDArray[np.float32]:
-    """(n, 1 + B) indicators of the real side: the labels as they are, then random relabellings."""
+    """Mark the real side (n, 1 + B): the labels as they are, then random relabellings."""
     n = n_real + n_synthetic
     random = np.random.default_rng(seed)
     members = np.zeros((n, 1 + permutations), dtype=np.float32)
     members[:n_real, 0] = 1.0
     for start in range(1, 1 + permutations, _CHUNK):
         block = members[:, start : start + _CHUNK]
-        draws = random.random((block.shape[1], n), dtype=np.float32)
-        chosen = np.argpartition(draws, n_real - 1, axis=1)[:, :n_real]
+        uniform = random.random((block.shape[1], n), dtype=np.float32)
+        chosen = np.argpartition(uniform, n_real - 1, axis=1)[:, :n_real]
         np.put_along_axis(block, chosen.T, 1.0, axis=0)
     return members
 
@@ -90,7 +90,7 @@ def memberships(
 def permuted_gaps(
     gram: NDArray[np.floating], members: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], float]:
-    """Unbiased MMD^2 of every labelling, and by how much rounding may part two that are equal.
+    """Compute every labelling's unbiased MMD^2, and how far rounding may part equal ones.
 
     Args:
         gram: (n, n) kernel values of both sides together; not changed.
@@ -118,7 +118,7 @@ def permuted_gaps(
 
 
 def _grams(points: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """The kernel matrices (n, n), one at a time; the rows come in random order."""
+    """Yield the kernel matrices (n, n), one at a time; the rows come in random order."""
     points = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
     squared = squared_distances(points)
     for bandwidth in Kernel.fit(points).bandwidths:
@@ -134,7 +134,7 @@ def _grams(points: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 def _whitened(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows whose covariance, shrunk, is the identity (n and d may be in any proportion)."""
+    """Whiten rows by their shrunk covariance (n and d may be in any proportion)."""
     n, width = points.shape
     covariance = (points.T @ points).astype(np.float64) / n
     middle = float(np.trace(covariance)) / width

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
 from transformers.utils import logging
 
-from gapclose.analysis.embedding import EmbedderError
+from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
 
 
@@ -68,7 +68,7 @@ class TransformersEmbedder:
             )
         except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
             why = " ".join(str(error).split())[:200]
-            raise EmbedderError(f"embedder {name!r}: cannot be loaded: {why}") from error
+            raise EmbedderError(f"cannot be loaded: {why}", name=name) from error
         finally:
             if shown:
                 bars.enable_progress_bar()
@@ -79,8 +79,9 @@ class TransformersEmbedder:
         lacking += [str(key) for key in loading.get("mismatched_keys", ())]
         if lacking:
             raise EmbedderError(
-                f"embedder {name!r}: its weights lack {len(lacking)} tensors ({lacking[0]} ...); "
-                "download the model again"
+                f"its weights lack {len(lacking)} tensors ({lacking[0]} ...); "
+                "download the model again",
+                name=name,
             )
         self._model: Any = at_rest(model, self._device)
         self._conv = is_convolutional(model)
@@ -104,7 +105,7 @@ class TransformersEmbedder:
 
 
 def _whole(output: Any, *, pooled: bool) -> Tensor:
-    """One row per image from a model's output."""
+    """Reduce a model's output to one row per image."""
     if isinstance(output, Tensor):
         return output.flatten(1)
     row = getattr(output, "pooler_output", None)

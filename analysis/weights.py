@@ -19,15 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from gapclose.analysis.errors import EmbedderError
+
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 _HUB_ID: Final = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(?:@[\w./-]+)?")
 # open_clip prefers these two over any pickle that lies beside them (factory.py).
 _CLIP_WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _SECONDS: Final = 10.0  # to wait for the hub
-
-
-class EmbedderError(ValueError):
-    """The name or the files of an embedder are wrong: fix them (exit code 2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class Source:
 
 
 def fingerprint(sources: Sequence[Source]) -> str:
-    """sha256 over the contents of all sources, 64 hex digits."""
+    """Hash the contents of all sources by sha256: 64 hex digits."""
     total = hashlib.sha256()
     for source in sources:
         total.update((source.etag or "").encode())
@@ -58,7 +56,7 @@ def fingerprint(sources: Sequence[Source]) -> str:
 
 @cache
 def _sha256(path: Path, size_bytes: int, changed_ns: int) -> str:
-    """Hash of a file; size and time only make the memory of it forget a changed file."""
+    """Hash a file; size and time only make the memory of it forget a changed file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -67,29 +65,30 @@ def _sha256(path: Path, size_bytes: int, changed_ns: int) -> str:
 
 
 def onnx_sources(name: str, path: Path) -> tuple[Source, ...]:
-    """An ONNX graph and the external data beside it."""
+    """List an ONNX graph and the external data beside it."""
     if path.is_dir() or not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise EmbedderError(f"embedder {name!r}: {path} {what}; give the path of an .onnx file")
+        raise EmbedderError(f"{path} {what}; give the path of an .onnx file", name=name)
     if path.stat().st_size == 0:
-        raise EmbedderError(f"embedder {name!r}: {path} is empty; export the model again")
+        raise EmbedderError(f"{path} is empty; export the model again", name=name)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         missing = [word for word in ("pixels", "features") if raw.find(word.encode()) < 0]
     if missing:
         raise EmbedderError(
-            f"embedder {name!r}: {path} names no {' and no '.join(missing)}; export it with an "
-            "input `pixels` (n,3,h,w) in [0,1] and an output `features`"
+            f"{path} names no {' and no '.join(missing)}; export it with an "
+            "input `pixels` (n,3,h,w) in [0,1] and an output `features`",
+            name=name,
         )
     beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
     return tuple(Source(path=file) for file in [path, *beside] if file.is_file())
 
 
 def open_clip_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
-    """Configuration and weights of a folder in open_clip's own format."""
+    """List configuration and weights of a folder in open_clip's own format."""
     _need_folder(name, folder)
     config = folder / "open_clip_config.json"
     if "model_cfg" not in _read_json(name, config):
-        raise EmbedderError(f"embedder {name!r}: {config} has no model_cfg; save the model again")
+        raise EmbedderError(f"{config} has no model_cfg; save the model again", name=name)
     return Source(path=config), Source(path=_clip_weights(name, folder))
 
 
@@ -101,14 +100,15 @@ def _clip_weights(name: str, folder: Path) -> Path:
     if pickled or len(safe) != 1:
         found = ", ".join(path.name for path in [*safe, *pickled]) or "none"
         raise EmbedderError(
-            f"embedder {name!r}: {folder} needs its weights as {_CLIP_WEIGHTS[0]} "
-            f"(found: {found}; pickled weights are refused)"
+            f"{folder} needs its weights as {_CLIP_WEIGHTS[0]} "
+            f"(found: {found}; pickled weights are refused)",
+            name=name,
         )
     return safe[0]
 
 
 def transformers_sources(name: str, target: str) -> tuple[Source, ...]:
-    """Configuration, preprocessing and weights of a local folder or of a hub model."""
+    """List configuration, preprocessing and weights of a local folder or a hub model."""
     folder = Path(target).expanduser()
     if folder.exists() or not _HUB_ID.fullmatch(target):
         return _transformers_folder_sources(name, folder)
@@ -127,15 +127,16 @@ def _transformers_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
     processors = [path for path in processors if path.is_file()]
     if not processors:
         raise EmbedderError(
-            f"embedder {name!r}: {folder} has no preprocessor_config.json; save its image "
-            "processor there"
+            f"{folder} has no preprocessor_config.json; save its image processor there",
+            name=name,
         )
     safe = sorted(folder.glob("model*.safetensors"))
     if not safe:
         found = ", ".join(path.name for path in _pickles(folder)) or "none"
         raise EmbedderError(
-            f"embedder {name!r}: {folder} needs its weights as model.safetensors (found: {found}; "
-            "pickled weights are refused)"
+            f"{folder} needs its weights as model.safetensors (found: {found}; "
+            "pickled weights are refused)",
+            name=name,
         )
     return tuple(Source(path=path) for path in [folder / "config.json", *processors, *safe])
 
@@ -143,7 +144,7 @@ def _transformers_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
 def _need_folder(name: str, folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise EmbedderError(f"embedder {name!r}: {folder} {what}; give the model's folder")
+        raise EmbedderError(f"{folder} {what}; give the model's folder", name=name)
 
 
 def _read_json(name: str, path: Path) -> Mapping[str, Any]:
@@ -151,12 +152,13 @@ def _read_json(name: str, path: Path) -> Mapping[str, Any]:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise EmbedderError(
-            f"embedder {name!r}: {path.parent} has no {path.name}; give the folder of a "
-            "saved model"
+            f"{path.parent} has no {path.name}; give the folder of a saved model",
+            name=name,
         ) from error
     except ValueError as error:
         raise EmbedderError(
-            f"embedder {name!r}: {path} is damaged; save the model again"
+            f"{path} is damaged; save the model again",
+            name=name,
         ) from error
     return read if isinstance(read, dict) else {}
 
@@ -185,7 +187,7 @@ class Hub:
     remedy: str
 
     def find(self, *filenames: str) -> Source:
-        """The first of several files that is in the local cache or, failing that, on the hub.
+        """Find the first of several files that is in the local cache, or else on the hub.
 
         Raises:
             EmbedderError: If there is none, or the hub cannot be reached.
@@ -202,8 +204,9 @@ class Hub:
             if etag is not None:
                 return Source(path=None, etag=etag)
         raise EmbedderError(
-            f"embedder {self.name!r}: {self.repo} has no {' or '.join(filenames)} on the model "
-            "hub (pickled weights are refused)"
+            f"{self.repo} has no {' or '.join(filenames)} on the model "
+            "hub (pickled weights are refused)",
+            name=self.name,
         )
 
     def download(self, filename: str) -> Path:
@@ -213,7 +216,7 @@ class Hub:
         return Path(hf_hub_download(self.repo, filename, revision=self.revision))
 
     def _ask(self, filename: str) -> str | None:
-        """A file's etag; None if the repository lacks it."""
+        """Ask for a file's etag; None if the repository lacks it."""
         from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
         # The hub client's network errors come from a library it has changed before.
@@ -263,13 +266,13 @@ class Tagged:
 
 
 def open_clip_tag_sources(name: str, target: str) -> tuple[Source, ...]:
-    """Weights of `NAME/TAG` from open_clip's table."""
+    """List the weights of `NAME/TAG` from open_clip's table."""
     tagged = find_tag(name, target)
     return (tagged.hub.find(tagged.filename),)
 
 
 def find_tag(name: str, target: str) -> Tagged:
-    """Look `NAME/TAG` up in open_clip's table.
+    """Find `NAME/TAG` in open_clip's table.
 
     Raises:
         EmbedderError: If either is unknown (the nearest is named) or the weights are pickled only.
@@ -280,22 +283,25 @@ def find_tag(name: str, target: str) -> Tagged:
         (near,) = get_close_matches(architecture or tag, table, n=1, cutoff=0.0)
         known = next(iter(table[near]))
         raise EmbedderError(
-            f"embedder {name!r}: open_clip has no weights for {architecture or tag!r}; did you "
-            f"mean 'open_clip:{near}/{known}'? A folder is open_clip:local-dir:PATH"
+            f"open_clip has no weights for {architecture or tag!r}; did you "
+            f"mean 'open_clip:{near}/{known}'? A folder is open_clip:local-dir:PATH",
+            name=name,
         )
     entry = table[architecture].get(tag.lower().replace("-", "_"))
     if entry is None:
         (near,) = get_close_matches(tag, table[architecture], n=1, cutoff=0.0)
         raise EmbedderError(
-            f"embedder {name!r}: open_clip has no weights {tag!r} of {architecture}; did you mean "
-            f"'open_clip:{architecture}/{near}'?"
+            f"open_clip has no weights {tag!r} of {architecture}; did you mean "
+            f"'open_clip:{architecture}/{near}'?",
+            name=name,
         )
     repo, _, filename = entry.get("hf_hub", "").rpartition("/")
     filename = re.sub(r"\.(bin|pth)$", ".safetensors", filename) or _CLIP_WEIGHTS[0]
     if not repo or not filename.endswith(".safetensors"):
         raise EmbedderError(
-            f"embedder {name!r}: these weights exist only pickled, which is refused; convert them "
-            "to safetensors and give open_clip:local-dir:PATH"
+            "these weights exist only pickled, which is refused; convert them "
+            "to safetensors and give open_clip:local-dir:PATH",
+            name=name,
         )
     remedy = "download it elsewhere and give its folder, open_clip:local-dir:PATH"
     hub = Hub(name=name, repo=repo, revision=None, remedy=remedy)
@@ -304,7 +310,7 @@ def find_tag(name: str, target: str) -> Tagged:
 
 @cache
 def _open_clip_table() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """open_clip's table of weights, without importing open_clip (10 s, and torch with it).
+    """Read open_clip's table of weights without importing it (10 s, and torch with it).
 
     Only the table's own statements of `open_clip/pretrained.py` are run: assignments, the small
     functions that fill in defaults, and the loop that adds the quickgelu names.

@@ -21,7 +21,7 @@ _MOST: Final = 2_000  # images of a side that the others are held against
 def witness(
     *, real: ArrayLike, synthetic: ArrayLike, kernel: Kernel
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Value the kernel's witness function at every image (JMLR 13:723, section 2.3).
+    """Evaluate the kernel's witness function at every image (JMLR 13:723, section 2.3).
 
     An image's value is its mean kernel with its own side, itself left out, less that with the
     other side: high where its own side is dense and the other is not.
@@ -54,7 +54,7 @@ def _some(points: NDArray[np.float32]) -> NDArray[np.float32]:
 def _own(
     kernel: Kernel, points: NDArray[np.float32], some: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Mean kernel with the others of one side; of a thinned side, each is taken for another."""
+    """Average the kernel with one side's others; of a thinned side, each is another."""
     n = len(some)
     means = kernel.mean_rows(points, some)
     return (n * means - 1.0) / (n - 1) if some is points else means

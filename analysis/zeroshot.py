@@ -40,7 +40,7 @@ class ZeroShot:
     counts: Mapping[str, tuple[int, int, int]]
 
     def to_json(self) -> dict[str, Any]:
-        """As gap.json holds it."""
+        """Return it as gap.json holds it."""
         counts = {label: list(bands) for label, bands in self.counts.items()}
         return {"agreement": self.agreement, "counts": counts}
 
@@ -78,7 +78,7 @@ def zero_shot(
 def read_labels(
     embeddings: ArrayLike, text: TextEmbedder, *, nouns: Mapping[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What each image is read as, and how surely.
+    """Read each image as a class, and say how surely.
 
     Args:
         embeddings: (n, text.width) unit rows.

@@ -14,6 +14,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from gapclose.generators.errors import ContractError, GenerationError, GeneratorConfigError
 from gapclose.generators.images import ONE_COLOUR, SOURCE_TYPES, ImageBatch, is_one_colour
 from gapclose.generators.recipe import Draw
 
@@ -27,21 +28,9 @@ _RETURN: Final = (
 )
 
 
-class GenerationError(RuntimeError):
-    """No images came out: this trial fails and the run goes on."""
-
-
-class GeneratorConfigError(ValueError):
-    """The config asks a generator for what it cannot do: fix the config (exit 2)."""
-
-
-class _ContractError(GenerationError):
-    """The generator's code is wrong: it raised what it should not, or returned no batch."""
-
-
 @runtime_checkable
 class Generator(Protocol):
-    """Turns draws into images; the contract that every kind is tested against.
+    """What turns draws into images; `gapclose.generators.testing` holds each kind to it.
 
     The same draw and seed give the same pixels: to the bit in batches of the same size, within
     1/255 in others. Global random state is neither read nor changed. Images that must not be
@@ -50,11 +39,11 @@ class Generator(Protocol):
 
     @property
     def id(self) -> str:
-        """Stable name of what draws, e.g. "diffusers:CompVis/stable-diffusion-v1-4"."""
+        """Stable name of the generator, e.g. "diffusers:CompVis/stable-diffusion-v1-4"."""
 
     @property
     def revision(self) -> str | None:
-        """Which version of it: a commit, or a digest of its files; None if nobody knows."""
+        """Which version of it: a commit, or a digest of its files; None if it is not known."""
 
     @property
     def license(self) -> str | None:
@@ -65,7 +54,7 @@ class Generator(Protocol):
         """IPTC's word for its images: "trainedAlgorithmicMedia" or "digitalCreation"."""
 
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
-        """One image per seed, in their order.
+        """Generate one image per seed, in their order.
 
         Raises:
             ValueError: If the seeds are not distinct integers in [0, 2**63).
@@ -76,10 +65,10 @@ class Generator(Protocol):
 
 @runtime_checkable
 class BatchingGenerator(Generator, Protocol):
-    """A generator that is faster when it draws for several prompts in one batch."""
+    """A generator that is faster with several prompts in one batch."""
 
     def generate_all(self, jobs: Sequence[tuple[Draw, Sequence[int]]]) -> list[ImageBatch]:
-        """One batch per job, in their order; each as `generate` gives it, within 1/255.
+        """Generate one batch per job, in their order; each is `generate`'s within 1/255.
 
         Raises:
             ValueError, GeneratorConfigError, GenerationError: As `generate`, for all jobs at once.
@@ -89,9 +78,9 @@ class BatchingGenerator(Generator, Protocol):
 def generate_all(
     generator: Generator, jobs: Sequence[tuple[Draw, Sequence[int]]]
 ) -> list[ImageBatch]:
-    """The images of several draws, in one batch where the generator can.
+    """Generate the images of several draws, in one batch where the generator can.
 
-    Everybody draws through here: what a generator returns is checked, and an image of one colour
+    All images are generated through here: what comes back is checked, and an image of one colour
     that it left unmarked is marked.
 
     Raises:
@@ -109,11 +98,12 @@ def generate_all(
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             raise  # the machine's trouble, not the draw's
-        raise _ContractError(_raised(generator, error)) from error
+        raise ContractError(_name(generator), _raised(generator, error)) from error
     if not isinstance(batches, list | tuple) or len(batches) != len(jobs):
-        raise _ContractError(
-            f"{_name(generator)}: generate_all must return one ImageBatch per job, {len(jobs)} "
-            f"here; got {_shown(batches)}"
+        raise ContractError(
+            _name(generator),
+            f"generate_all must return one ImageBatch per job, {len(jobs)} here; got "
+            f"{_describe(batches)}",
         )
     return [
         _checked(generator, batch, checked_seeds(seeds))
@@ -122,7 +112,7 @@ def generate_all(
 
 
 def try_out(generator: Generator, draw: Draw) -> None:
-    """Draw one image, so that a custom generator that breaks the contract is found early.
+    """Generate one image, so that a custom generator that breaks the contract is found early.
 
     Raises:
         GeneratorConfigError: It lacks an attribute, raises anything but GenerationError, or
@@ -135,24 +125,26 @@ def try_out(generator: Generator, draw: Draw) -> None:
     ]
     if lacking:
         raise GeneratorConfigError(
-            f"generator.kind: {type(generator).__name__} has no {lacking[0]}; a generator has id, "
-            "revision, license, source_type and generate(draw, seeds)"
+            f"{type(generator).__name__} has no {lacking[0]}; a generator has id, "
+            "revision, license, source_type and generate(draw, seeds)",
+            key="generator.kind",
         )
     if generator.source_type not in SOURCE_TYPES:
         raise GeneratorConfigError(
-            f"generator.kind: {type(generator).__name__}.source_type is "
-            f"{generator.source_type!r}; say one of {', '.join(SOURCE_TYPES)}"
+            f"{type(generator).__name__}.source_type is "
+            f"{generator.source_type!r}; say one of {', '.join(SOURCE_TYPES)}",
+            key="generator.kind",
         )
     try:
         generate_all(generator, [(draw, [0])])
-    except _ContractError as error:
-        raise GeneratorConfigError(f"generator.kind: {error}") from error.__cause__
+    except ContractError as error:
+        raise GeneratorConfigError(f"{error}", key="generator.kind") from error.__cause__
     except GenerationError:  # as the contract has it: this draw fails, others need not
         return
 
 
 def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds as plain integers.
+    """Check seeds, and return them as plain integers.
 
     Raises:
         ValueError: If one is no integer, negative, 2**63 or more, or there twice: two images of
@@ -170,21 +162,21 @@ def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked(generator: Generator, batch: object, seeds: tuple[int, ...]) -> ImageBatch:
-    """A batch of these seeds, its images of one colour marked.
+    """Check that it is a batch of these seeds, and mark its images of one colour.
 
     Raises:
-        GenerationError: It is none; in words that say what to return.
+        GenerationError: If it is none; in words that say what to return.
     """
-    wrong = f"{_name(generator)}: {_RETURN}; got"
+    name, wrong = _name(generator), f"{_RETURN}; got"
     if not isinstance(batch, ImageBatch):
-        raise _ContractError(f"{wrong} {_shown(batch)}")
+        raise ContractError(name, f"{wrong} {_describe(batch)}")
     if tuple(batch.seeds) != seeds:
         given = f"{len(batch)} images for {len(seeds)} seeds"
         if len(batch) == len(seeds):
             given = f"seeds {_few(batch.seeds)} for {_few(seeds)}"
-        raise _ContractError(f"{wrong} {given}")
+        raise ContractError(name, f"{wrong} {given}")
     if any(image.size == 0 for image in batch.images):
-        raise _ContractError(f"{wrong} an image without pixels")
+        raise ContractError(name, f"{wrong} an image without pixels")
     marks = tuple(
         why or (ONE_COLOUR if is_one_colour(image) else None)
         for image, why in zip(batch.images, batch.invalid, strict=True)
@@ -197,16 +189,16 @@ def _name(generator: Generator) -> str:
 
 
 def _raised(generator: Generator, error: Exception) -> str:
-    """What a generator raised, and where in its own file."""
+    """Say what a generator raised, and where in its own file."""
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules.get(type(generator).__module__), "__file__", None)
     at = [frame for frame in frames if frame.filename == file] or frames
     said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     where = f"{Path(at[-1].filename).name}, line {at[-1].lineno}"
-    return f"{_name(generator)}: generate raised {said} ({where}); {_RETURN}"
+    return f"generate raised {said} ({where}); {_RETURN}"
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, list | tuple) and value:
         return f"a {type(value).__name__} of {len(value)} {type(value[0]).__name__}"
     return type(value).__name__ if value is not None else "None"

@@ -1,7 +1,7 @@
 """The camera: resize, saturation, sensor noise and JPEG, in the order of a real one.
 
-The controller and the exporter put it on drawn images, so that both sides went through the same
-imaging. It reads nothing from disk and never generates.
+The controller and the exporter put it on generated images, so that both sides went through the
+same imaging. It reads nothing from disk and never generates.
 """
 
 from __future__ import annotations
@@ -16,15 +16,6 @@ from PIL.Image import Resampling
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
 
-# Pillow widens every kernel but nearest to the scale of a reduction: antialiased, unlike the
-# resizers that clean-fid warns of (arXiv 2104.11222).
-_KERNELS: Final = {
-    "nearest": Resampling.NEAREST,
-    "area": Resampling.BOX,
-    "bilinear": Resampling.BILINEAR,
-    "bicubic": Resampling.BICUBIC,
-    "lanczos": Resampling.LANCZOS,
-}
 _NOISE_STREAM: Final = 0xCA3E7A  # keeps sensor noise apart from other uses of an image's seed
 
 
@@ -44,7 +35,7 @@ def apply_camera(camera: Camera, image: Pixels, *, seed: int) -> Pixels:
         return image
     photo = Image.fromarray(image)
     if camera.resize is not None:
-        photo = _resize(photo, camera.resize, _KERNELS[camera.kernel])
+        photo = _resize(photo, camera.resize, camera.kernel)
     if camera.saturation != 1.0:
         photo = ImageEnhance.Color(photo).enhance(camera.saturation)
     if camera.noise > 0.0:
@@ -56,10 +47,14 @@ def apply_camera(camera: Camera, image: Pixels, *, seed: int) -> Pixels:
     return np.array(photo, dtype=np.uint8)
 
 
-def _resize(photo: Image.Image, shorter: int, kernel: Resampling) -> Image.Image:
+def _resize(photo: Image.Image, shorter: int, kernel: str) -> Image.Image:
     scale = shorter / min(photo.size)
     width, height = (max(1, round(side * scale)) for side in photo.size)
-    return photo if (width, height) == photo.size else photo.resize((width, height), kernel)
+    if (width, height) == photo.size:
+        return photo
+    # Pillow widens every kernel but nearest to the scale of a reduction: antialiased, unlike the
+    # resizers that clean-fid warns of (arXiv 2104.11222). Its name for "area" is box.
+    return photo.resize((width, height), Resampling["BOX" if kernel == "area" else kernel.upper()])
 
 
 def _expose(photo: Image.Image, noise: float, seed: int) -> Image.Image:

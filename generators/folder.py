@@ -1,7 +1,7 @@
 """A folder of images that exist already, as a generator: each seed is one file.
 
 `registry` makes it, for image sets whose generator is out of reach (somebody else's GAN, a
-finished render). It reads; it never draws, resizes or writes.
+finished render). It reads; it never resizes or writes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gapclose.generators.base import GenerationError, GeneratorConfigError, checked_seeds
-from gapclose.generators.images import ONE_COLOUR, ImageBatch, Pixels, is_one_colour
+from gapclose.generators.base import checked_seeds
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.images import (
+    ONE_COLOUR,
+    SOURCE_TYPES,
+    ImageBatch,
+    Pixels,
+    is_one_colour,
+)
 from gapclose.generators.recipe import Draw
 
 _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -49,23 +56,24 @@ class FolderGenerator:
         nouns: Mapping[str, Sequence[str]] | None = None,
         source_type: str = "trainedAlgorithmicMedia",
     ) -> None:
-        """Look that there are images; which, is asked at the first draw."""
-        if source_type not in ("trainedAlgorithmicMedia", "digitalCreation"):
-            raise GeneratorConfigError(f"generator.source_type: unknown {source_type!r}")
+        """Check that there are images; they are listed at the first call of `generate`."""
+        if source_type not in SOURCE_TYPES:
+            raise GeneratorConfigError(f"unknown {source_type!r}", key="generator.source_type")
         self._root = Path(path).expanduser()
         if not self._root.is_dir():
             raise GeneratorConfigError(
-                f"generator.path: no folder {self._root}; name one that holds a folder per class"
+                f"no folder {self._root}; name one that holds a folder per class",
+                key="generator.path",
             )
         if not any(_is_image(p) for p in self._root.rglob("*")):
-            raise GeneratorConfigError(f"generator.path: {self._root} holds no images")
+            raise GeneratorConfigError(f"{self._root} holds no images", key="generator.path")
         self._nouns = dict(nouns or {})
         self.source_type = source_type
         self.license = None
 
     @property
     def id(self) -> str:
-        """`folder:` and the folder's name; its place is nobody's."""
+        """`folder:` and the folder's name; the path is omitted for privacy."""
         return f"folder:{self._root.resolve().name}"
 
     @cached_property
@@ -78,7 +86,7 @@ class FolderGenerator:
         return f"sha256:{content.hexdigest()[:16]}"
 
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
-        """The files of the class that the prompt names.
+        """Read the files of the class that the prompt names.
 
         Raises:
             ValueError: If the seeds are not distinct integers in [0, 2**63).
@@ -119,14 +127,15 @@ class FolderGenerator:
                     matches.append((-len(words), at, name))
         if not matches:
             raise GeneratorConfigError(
-                f"prompt: {prompt!r} names no class folder of {self._root} "
-                f"({', '.join(self._classes)}); name one, or give `nouns`"
+                f"{prompt!r} names no class folder of {self._root} "
+                f"({', '.join(self._classes)}); name one, or give `nouns`",
+                key="prompt",
             )
         return min(matches)[2]
 
 
 def _spoken(text: str) -> str:
-    """Lower-case words between single spaces, so that finding is finding whole words."""
+    """Put lower-case words between single spaces, so that whole words are found."""
     return f" {' '.join(_WORDS.findall(text.casefold()))} "
 
 

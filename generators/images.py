@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,11 +71,11 @@ class ImageBatch:
                 raise ValueError(f"not a uint8 RGB image: {image.dtype} {image.shape}")
 
     def __len__(self) -> int:
-        """How many images, valid or not."""
+        """Count the images, valid or not."""
         return len(self.images)
 
     def valid(self) -> ImageBatch:
-        """The batch without its invalid images."""
+        """Return the batch without its invalid images."""
         keep = [i for i, why in enumerate(self.invalid) if why is None]
         return ImageBatch(
             images=tuple(self.images[i] for i in keep),
@@ -84,15 +84,38 @@ class ImageBatch:
         )
 
 
+def to_pixels(
+    images: NDArray[np.floating[Any]], *, flagged: Sequence[bool]
+) -> tuple[list[Pixels], list[str | None]]:
+    """Round images (n, h, w, 3) in [0, 1] to uint8, and say why each must not be scored.
+
+    Args:
+        images: As a pipeline decodes them; one that is not finite becomes black.
+        flagged: Which of them a safety checker has flagged.
+
+    Returns:
+        The images, and "nan", "one colour", "safety" or None of each.
+    """
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    whole = np.rint(np.nan_to_num(images, posinf=1.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    pixels: list[Pixels] = []
+    invalid: list[str | None] = []
+    for image, is_finite, is_flagged in zip(whole, finite, flagged, strict=True):
+        why = SAFETY if is_flagged else None if is_finite else NAN
+        pixels.append(np.zeros_like(image) if why == NAN else image)
+        invalid.append(why or (ONE_COLOUR if is_one_colour(image) else None))
+    return pixels, invalid
+
+
 def is_one_colour(image: Pixels) -> bool:
-    """Whether no channel of an image (h, w, 3) varies by more than 2/255."""
+    """Tell whether no channel of an image (h, w, 3) varies by more than 2/255."""
     flat = image.reshape(-1, 3)
     spread = flat.max(axis=0).astype(np.int16) - flat.min(axis=0)
     return bool((spread <= _FLAT).all())
 
 
 def write_pngs(images: Mapping[Path, Pixels], *, source_type: str | None = None) -> None:
-    """`write_png` of several, large ones on all cores: a GPU draws them nearly as fast."""
+    """Write several images, large ones on all cores: a GPU generates nearly as fast."""
     large = sum(image.nbytes for image in images.values()) >= _WORTH_THREADS
     with ThreadPoolExecutor(None if large else 1) as pool:
         jobs = [

@@ -1,7 +1,7 @@
 """Draws, cameras and recipes: the immutable settings that an image is made from.
 
 The search space makes them, generators and `camera` read them, run folders store them. They hold
-values, check them and name them by a fingerprint; they load nothing and draw nothing.
+values, check them and name them by a fingerprint; they load nothing and generate nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from typing import Any, Final, Self
 
 KERNELS: Final = ("nearest", "area", "bilinear", "bicubic", "lanczos")
-_ALIASES: Final = {"box": "area"}
+KERNEL_ALIASES: Final = {"box": "area"}  # other names of them
 
 # The article and the word after it. A hyphen or apostrophe before it makes it part of a word.
 _ARTICLE: Final = re.compile(r"(?<![\w'\u2019-])(a|an|A|An) (?=([^\W\d_]+))")
@@ -59,7 +59,7 @@ class Draw:
     """What the generator sees; two equal draws with equal seeds make equal images.
 
     Attributes:
-        prompt: Stored as `normalize_prompt` gives it, so that what is drawn is what is named.
+        prompt: Stored as `normalize_prompt` gives it, so that what is generated is what is named.
         negative_prompt: Words to steer away from; white space is collapsed.
         guidance_scale: Classifier-free guidance, >= 0; 1 and below is no guidance.
         num_inference_steps: Denoising steps, >= 1.
@@ -91,17 +91,17 @@ class Draw:
         _put(self, "size", _size(self.size))
 
     def fingerprint(self) -> str:
-        """64 hex digits: the sha256 of the canonical JSON."""
+        """Hash the canonical JSON by sha256: 64 hex digits."""
         return _fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
+        """Return plain values, ready for `json.dumps`."""
         plain = asdict(self)
         return {**plain, "size": list(self.size)} if isinstance(self.size, tuple) else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; keys that are missing take their defaults.
+        """Invert `to_json`; keys that are missing take their defaults.
 
         Raises:
             ValueError: If a key is unknown or a value out of range.
@@ -111,7 +111,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """The imaging pipeline that is put on a drawn image; by default it changes nothing.
+    """The imaging pipeline that is put on a generated image; by default it changes nothing.
 
     Attributes:
         resize: Pixels of the shorter side afterwards; None keeps the size.
@@ -132,7 +132,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         """Canonicalise, so that equality and fingerprints agree."""
-        kernel = _ALIASES.get(self.kernel, self.kernel)
+        kernel = KERNEL_ALIASES.get(self.kernel, self.kernel)
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {self.kernel!r}")
         _put(self, "kernel", kernel)
@@ -149,16 +149,16 @@ class Camera:
         return self == Camera(kernel=self.kernel)
 
     def fingerprint(self) -> str:
-        """64 hex digits: the sha256 of the canonical JSON."""
+        """Hash the canonical JSON by sha256: 64 hex digits."""
         return _fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
+        """Return plain values, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; keys that are missing take their defaults.
+        """Invert `to_json`; keys that are missing take their defaults.
 
         Raises:
             ValueError: If a key is unknown or a value out of range.
@@ -174,16 +174,16 @@ class Recipe:
     camera: Camera
 
     def fingerprint(self) -> str:
-        """64 hex digits: the sha256 of the canonical JSON."""
+        """Hash the canonical JSON by sha256: 64 hex digits."""
         return _fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """`{"draw": {..}, "camera": {..}}`, ready for `json.dumps`."""
+        """Return `{"draw": {..}, "camera": {..}}`, ready for `json.dumps`."""
         return {"draw": self.draw.to_json(), "camera": self.camera.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; a missing camera is the one that changes nothing.
+        """Invert `to_json`; a missing camera is the one that changes nothing.
 
         Raises:
             ValueError: If a key is unknown or missing, or a value out of range.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +87,13 @@ def check_scheduler(name: str) -> None:
             or (difflib.get_close_matches(name.lower(), SCHEDULERS, n=1, cutoff=0.0)[0])
         )
         raise GeneratorConfigError(
-            f"scheduler: unknown {name!r}; did you mean {near!r}? ({', '.join(SCHEDULERS)})"
+            f"unknown {name!r}; did you mean {near!r}? ({', '.join(SCHEDULERS)})",
+            key="scheduler",
         )
 
 
 def build_scheduler(name: str | None, original: Any) -> Any:
-    """A fresh scheduler for one call of a pipeline.
+    """Build a fresh scheduler for one call of a pipeline.
 
     Args:
         name: Short name; None is the pipeline's own class.
@@ -112,16 +113,18 @@ def build_scheduler(name: str | None, original: Any) -> Any:
     if spec.name not in fitting:
         usable = sorted(key for key, other in SCHEDULERS.items() if other.name in fitting)
         raise GeneratorConfigError(
-            f"scheduler: {name!r} does not fit a pipeline made for {own.__name__}; "
-            f"usable: {', '.join(usable) or 'only its own (null)'}"
+            f"{name!r} does not fit a pipeline made for {own.__name__}; "
+            f"usable: {', '.join(usable) or 'only its own (null)'}",
+            key="scheduler",
         )
     if spec.bounded and _ends_in_pure_noise(original):
         usable = [
             k for k, other in SCHEDULERS.items() if other.name in fitting and not other.bounded
         ]
         raise GeneratorConfigError(
-            f"scheduler: {name!r} does not work on a noise schedule that ends in pure noise; "
-            f"usable: {', '.join(usable)}"
+            f"{name!r} does not work on a noise schedule that ends in pure noise; "
+            f"usable: {', '.join(usable)}",
+            key="scheduler",
         )
     import diffusers
 
@@ -132,7 +135,7 @@ def build_scheduler(name: str | None, original: Any) -> Any:
 
 
 def _ends_in_pure_noise(original: Any) -> bool:
-    """Whether next to no signal is left at the last step (Stable Diffusion v1 keeps 0.5 %)."""
+    """Tell whether hardly any signal is left at the last step (0.5 % in Stable Diffusion v1)."""
     signal = getattr(original, "alphas_cumprod", None)
     return signal is not None and float(signal[-1]) < 1e-6
 

@@ -1,6 +1,6 @@
-"""The controller and what a person drives: `tune`, `audit` and `Run` for notebooks.
+"""The loop, and its Python interface: `tune`, `audit` and `Run` for notebooks.
 
-They are looked up on first use, so that importing this package stays cheap.
+They are imported on first use, so that importing this package stays cheap.
 """
 
 from __future__ import annotations

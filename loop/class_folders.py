@@ -38,7 +38,7 @@ _WORD: Final = re.compile(
 
 
 def class_folders(classes: Collection[str]) -> dict[str, str]:
-    """A folder name for each class: the class itself, unless that is not safe everywhere.
+    """Name a folder for each class: the class itself, unless that is not safe everywhere.
 
     No two are equal where case and Unicode normal form do not count (macOS, Windows). Of such
     twins ("Cat", "cat") all but a plain lower-case one are escaped. A name that is too long is cut
@@ -49,7 +49,7 @@ def class_folders(classes: Collection[str]) -> dict[str, str]:
 
 
 def _caseless(name: str) -> str:
-    """Equal for what some file system holds to be one name (Unicode, D145)."""
+    """Return a key, equal for what some file system holds to be one name (Unicode, D145)."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -63,5 +63,5 @@ def _folder(name: str, *, twin: bool) -> str:
 
 
 def _escape_last(found: re.Match[str]) -> str:
-    """The match, its last character percent-encoded as in a URL: no separator follows a word."""
+    """Percent-encode the last character of the match: no separator follows a word."""
     return found[0][:-1] + "".join(f"%{byte:02X}" for byte in found[0][-1].encode())

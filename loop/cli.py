@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import shlex
 import sys
 import time
@@ -20,31 +19,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from gapclose.loop.errors import OUR_ERRORS, ConfigError, UnwritableError
 
-    from gapclose.loop.report.progress import JsonReporter, TerminalReporter
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gapclose.loop.progress.line_reporter import LineReporter
+    from gapclose.loop.progress.live_table import LiveTable
     from gapclose.loop.report.status import Status
-    from gapclose.loop.run.reporter import Reporter, SilentReporter
 
 __all__ = ["app", "main"]
 
-# An error of the loop's that the user can mend says `exit_code = 2` itself. The rooms below know
-# nothing of exit codes, and importing their errors here would cost `--help` numpy: by name.
-_USER_ERRORS = frozenset(
-    {"EmbedderError", "GeneratorConfigError", "RealDataError", "UnreadableImageError"}
-)
-_FAILURES = frozenset({"GenerationError"})  # nothing of the config: exit 1, and no traceback
-# A library's own writing, of what a file system only ever says to who writes.
+# Of a library's own writes: errors that a file system raises for nothing else.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _RESUMABLE = ("tune", "demo", "audit")
+_LOG_WIDTH = 120
 
 
 class _Commands(TyperGroup):
-    """Turns what a command raises into an exit code."""
+    """Commands whose exceptions become an exit code and one line."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command, then says in one line what the user can mend."""
+        """Run the command, then say in one line what the user can fix."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -55,12 +51,11 @@ class _Commands(TyperGroup):
             typer.echo(line, err=True)
             raise typer.Exit(130) from None
         except Exception as error:
-            error = _told(error)
-            code = _exit_code(error)
-            if code is None:
+            ours = _as_ours(error)
+            if not isinstance(ours, OUR_ERRORS):
                 raise
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(code) from None
+            typer.echo(f"error: {' '.join(str(ours).split())}", err=True)
+            raise typer.Exit(ours.exit_code) from None
 
 
 app = typer.Typer(
@@ -77,14 +72,14 @@ app = typer.Typer(
 
 
 def _path(value: Path | None) -> Path | None:
-    """A path as a shell reads it: none does so in `--out=~/x`."""
-    from gapclose.loop.config.schema import expanded
+    """Read a path as a shell would: none does so in `--out=~/x`."""
+    from gapclose.loop.config.paths import expanded
 
     return None if value is None else Path(expanded(str(value)))
 
 
 def _embedder(value: str | None) -> str | None:
-    from gapclose.loop.config.schema import local_embedder
+    from gapclose.loop.config.paths import local_embedder
 
     return None if value is None else local_embedder(value)
 
@@ -106,6 +101,23 @@ _Set = Annotated[
 _Trust = Annotated[
     bool, typer.Option("--trust", help="let a run made elsewhere import the code it names")
 ]
+_Json = Annotated[
+    bool,
+    typer.Option("--json", help="events as JSON lines on stdout, and nothing else there"),
+]
+_Embedder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="E",
+        help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ... "
+        "[the config's, or open_clip:ViT-B-32/laion2b_s34b_b79k]",
+        callback=_embedder,
+    ),
+]
+_Judge = Annotated[
+    str | None,
+    typer.Option(metavar="E", help="a second embedder, to confirm", callback=_embedder),
+]
 
 
 @app.command()
@@ -114,25 +126,26 @@ def demo(
         "runs/pond"
     ),
     budget: _Budget = None,
+    as_json: _Json = False,
 ) -> None:
     """Do the whole job on the embedded world, offline."""
-    from gapclose.loop.config.schema import load_config
+    from gapclose.loop.config.reading import load_config
 
     config = load_config("pond", _overrides(None, budget))
-    with _reporter() as reporter:
+    data = out / "export"
+    with _reporter(as_json) as reporter:
         from gapclose.loop.export import drop_outdated
         from gapclose.loop.export import export as export_
         from gapclose.loop.tuning import tune as tune_
 
         tune_(config, out=out, reporter=reporter)
         page = _report(out)
-        data = out / "export"
         drop_outdated(out, data)
         if not data.exists():
-            reporter.event("stage", name="export")
-            export_(out, data, per_class=20, progress=_exporting(reporter))
-    _summary(out, page)
-    _say("export", data)
+            export_(out, data, per_class=20, reporter=reporter)
+    _summary(out, page, as_json=as_json)
+    if not as_json:
+        typer.echo(f"export: {data}")
 
 
 @app.command()
@@ -148,7 +161,7 @@ def init(
     ] = Path("config.yaml"),
 ) -> None:
     """Write a starter config for a folder of photos."""
-    from gapclose.loop.config.starter_config import write_starter_config
+    from gapclose.loop.init_config import write_starter_config
 
     typer.echo(f"{write_starter_config(real_dir, out)}: look it over, then gapclose tune {out}")
 
@@ -165,57 +178,53 @@ def audit(
     synthetic: Annotated[
         Path | None, typer.Option(metavar="DIR", help="synthetic images", callback=_path)
     ] = None,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="E",
-            help="pond, open_clip:NAME/TAG, onnx:PATH, transformers:ID ... "
-            "[the config's, or open_clip:ViT-B-32/laion2b_s34b_b79k]",
-            callback=_embedder,
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(metavar="E", help="a second embedder, to confirm", callback=_embedder),
-    ] = None,
+    embedder: _Embedder = None,
+    judge: _Judge = None,
     out: _Out = None,
+    as_json: _Json = False,
 ) -> None:
     """Report the gap of each class, and tune nothing.
 
     Of images that exist (--real DIR --synthetic DIR), or of a config's baseline (CONFIG).
     """
-    from gapclose.loop.config.schema import ConfigError, load_config
-
     if config is not None:
         if real or synthetic:
             raise ConfigError("audit: give a CONFIG, or --real and --synthetic, not both")
-        words = {"embedder": embedder, "judge": judge}
-        changes = [f"{key}={json.dumps(word)}" for key, word in words.items() if word]
-        loaded = load_config(config, changes)
-        out = out or Path("runs") / config.stem
-        with _reporter() as reporter:
-            from gapclose.loop.auditing import audit_config
+        _audit_config(config, embedder, judge, out or Path("runs") / config.stem, as_json=as_json)
+        return
+    if real is None or synthetic is None:
+        missing = "--real" if real is None else "--synthetic"
+        raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
+    out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
+    with _reporter(as_json) as reporter:
+        from gapclose.loop.auditing import EMBEDDER, audit_folders
 
-            audit_config(loaded, out=out, reporter=reporter)
-            page = _report(out)
-    else:
-        if real is None or synthetic is None:
-            missing = "--real" if real is None else "--synthetic"
-            raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
-        out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
-        with _reporter() as reporter:
-            from gapclose.loop.auditing import EMBEDDER, audit_folders
+        audit_folders(
+            real=real,
+            synthetic=synthetic,
+            embedder=embedder or EMBEDDER,
+            judge=judge,
+            out=out,
+            reporter=reporter,
+        )
+        page = _report(out)
+    _summary(out, page, as_json=as_json)
 
-            audit_folders(
-                real=real,
-                synthetic=synthetic,
-                embedder=embedder or EMBEDDER,
-                judge=judge,
-                out=out,
-                reporter=reporter,
-            )
-            page = _report(out)
-    _summary(out, page)
+
+def _audit_config(
+    config: Path, embedder: str | None, judge: str | None, out: Path, *, as_json: bool
+) -> None:
+    from gapclose.loop.config.reading import load_config
+
+    words = {"embedder": embedder, "judge": judge}
+    changes = [f"{key}={json.dumps(word)}" for key, word in words.items() if word]
+    loaded = load_config(config, changes)
+    with _reporter(as_json) as reporter:
+        from gapclose.loop.auditing import audit_config
+
+        audit_config(loaded, out=out, reporter=reporter)
+        page = _report(out)
+    _summary(out, page, as_json=as_json)
 
 
 @app.command()
@@ -230,19 +239,20 @@ def tune(
     budget: _Budget = None,
     set_: _Set = None,
     trust: _Trust = False,
+    as_json: _Json = False,
 ) -> None:
     """Close the gap overnight; the same again resumes."""
-    from gapclose.loop.config.schema import load_config
+    from gapclose.loop.config.reading import load_config
 
-    # A mistake is told at once: the controller brings packages that take seconds to import.
+    # Mistakes are reported at once: the session's imports take seconds.
     loaded = load_config(config, _overrides(set_, budget))
     out = out or Path("runs") / config.stem
-    with _reporter() as reporter:
+    with _reporter(as_json) as reporter:
         from gapclose.loop.tuning import tune as tune_
 
         run = tune_(loaded, out=out, trust=trust, reporter=reporter)
         page = _report(out)
-    _summary(out, page)
+    _summary(out, page, as_json=as_json)
     if not run.gap["classes"]:
         typer.echo(f"error: no class could be scored: {run.state['stopped_because']}", err=True)
         raise SystemExit(1)
@@ -280,8 +290,8 @@ def status(
 
 
 def _wait_for(run: Path) -> None:
-    """Until there is a run: whoever has just started one need not time its first second."""
-    from gapclose.loop.run.folder import appears
+    """Wait until there is a run, which may have been started only just now."""
+    from gapclose.loop.run.joining import appears
 
     said = False
     while not appears(run):
@@ -292,9 +302,9 @@ def _wait_for(run: Path) -> None:
 
 
 def _watched(run: Path) -> Iterator[Status]:
-    """A run's status every second, until two in a row say that it does not go on.
+    """Yield a run's status every second, until two in a row say that it does not go on.
 
-    A run that is being made has nobody at work on it for a moment.
+    A run that is being made is held by no process for a moment.
     """
     from gapclose.loop.report.status import read_status
 
@@ -308,17 +318,23 @@ def _watched(run: Path) -> Iterator[Status]:
 
 
 @app.command()
-def report(run: _Run, trust: _Trust = False) -> None:
+def report(run: _Run, trust: _Trust = False, as_json: _Json = False) -> None:
     """Rebuild report.html, and gap.json if it is not there, from the run folder."""
-    from gapclose.loop.report.page import write_report
-    from gapclose.loop.report.projections import open_run
+    with _reporter(as_json) as reporter:
+        from gapclose.loop.report.page import write_report
+        from gapclose.loop.report.projections import open_run
+        from gapclose.loop.run.notices import ReportWritten, Task, TaskStarted
 
-    if not open_run(run).has("gap.json"):
-        with _reporter() as reporter:
+        if not open_run(run).has("gap.json"):
             from gapclose.loop.remeasure import remeasure
 
             remeasure(run, trust=trust, reporter=reporter)
-    typer.echo(str(write_report(run)))
+        reporter.tell(TaskStarted(task=Task.REPORTING))
+        page = str(write_report(run))
+        if as_json:
+            reporter.tell(ReportWritten(path=page))
+    if not as_json:
+        typer.echo(page)
 
 
 @app.command()
@@ -333,9 +349,10 @@ def export(
         bool, typer.Option("--only-confirmed", help="leave out classes that are not confirmed")
     ] = False,
     trust: _Trust = False,
+    as_json: _Json = False,
 ) -> None:
     """Write the improved data set, with provenance."""
-    with _reporter() as reporter:
+    with _reporter(as_json) as reporter:
         from gapclose.loop.export import export as export_
 
         export_(
@@ -345,9 +362,10 @@ def export(
             image_format=image_format,
             only_confirmed=only_confirmed,
             trust=trust,
-            progress=_exporting(reporter),
+            reporter=reporter,
         )
-    _say("export", out)
+    if not as_json:
+        typer.echo(f"export: {out}")
 
 
 @app.command(name="app")
@@ -362,7 +380,7 @@ def app_(
     from gapclose.loop.app.viewer import open_app
     from gapclose.loop.run.folder import RunDir
 
-    RunDir.open(run)  # a wrong path is told first
+    RunDir.open(run)  # a wrong path is reported first
     typer.echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
     open_app(run, port=port, address=address)
 
@@ -377,27 +395,14 @@ def doctor() -> None:
 
 
 def main() -> NoReturn:
-    """Runs the command line and exits; anything that is no user error shows its traceback."""
+    """Run the command line and exit; anything that is no user error shows its traceback."""
     app(prog_name="gapclose")
     raise SystemExit(0)
 
 
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that the user can mend, or None."""
-    ours = [kind for kind in type(error).__mro__ if kind.__module__.startswith("gapclose.")]
-    if any(kind.__name__ in _USER_ERRORS for kind in ours):
-        return 2
-    if any(kind.__name__ in _FAILURES for kind in ours):
-        return 1
-    code = getattr(error, "exit_code", None)
-    return code if ours and isinstance(code, int) else None
-
-
-def _told(error: Exception) -> Exception:
-    """An error of ours in place of a library's that could not write."""
+def _as_ours(error: Exception) -> Exception:
+    """Return an error of ours in place of a library's that could not write."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        from gapclose.loop.run.files import UnwritableError
-
         where = error.filename or "a file"
         return UnwritableError(error.errno, error.strerror, str(where))
     return error
@@ -408,46 +413,21 @@ def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def _reporter() -> Iterator[SilentReporter | JsonReporter | TerminalReporter]:
-    """The reporter of this process, which is also told what the rooms below load."""
-    from gapclose.loop.report.progress import make_reporter
+def _reporter(as_json: bool) -> Iterator[LineReporter | LiveTable]:
+    """Open the reporter of this process, which receives what libraries log as well."""
+    from gapclose.loop.progress.log_capture import captured_logs
+    from gapclose.loop.progress.reporters import make_reporter
+    from gapclose.loop.run.notices import Task, TaskStarted
 
-    log = logging.getLogger("gapclose")
-    before = log.level, log.propagate
-    with make_reporter() as reporter:
-        handler = _Loading(reporter)
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False  # some library gives the root a handler, and all would be said twice
-        reporter.event("stage", name="loading packages")
-        try:
-            yield reporter
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(before[0])
-            log.propagate = before[1]
-
-
-class _Loading(logging.Handler):
-    """Shows what is said at INFO: what takes long. The rest goes where it went without it."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        super().__init__()
-        self._reporter = reporter
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:
-            self._reporter.event("start", message=record.getMessage())
-        elif logging.lastResort is not None:
-            logging.lastResort.handle(record)
-
-
-def _exporting(reporter: Reporter) -> Callable[[int, int], None]:
-    return lambda done, total: reporter.event("progress", what="exported", done=done, total=total)
+    # A generator of the user's own may print: into JSON lines it must not.
+    errors = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with make_reporter(as_json=as_json) as reporter, errors, captured_logs(reporter):
+        reporter.tell(TaskStarted(task=Task.LOADING_PACKAGES))
+        yield reporter
 
 
 def _report(run: Path) -> Path:
-    """The run's page, built anew unless the run has just done so."""
+    """Return the run's page, built anew unless the run has just done so."""
     from gapclose.loop.report.page import write_report
 
     page, gap = run / "report.html", run / "gap.json"
@@ -455,40 +435,18 @@ def _report(run: Path) -> Path:
     return page if fresh else write_report(run)
 
 
-def _summary(run: Path, page: Path) -> None:
-    """What came out: a table on a terminal, else one line per class; then what was found."""
-    from gapclose.loop.report.findings import findings
-    from gapclose.loop.report.text import verdict, was_tuned
-    from gapclose.loop.run.folder import RunDir
+def _summary(run: Path, page: Path, *, as_json: bool) -> None:
+    """Print the result: a table and sentences, or the last JSON line."""
+    from rich.console import Console
 
-    gap = RunDir.open(run).read_json("gap.json")
-    state = RunDir.open(run).read_json("state.json")
-    if sys.stdout.isatty():
-        from rich.console import Console
+    from gapclose.loop.progress.reporters import make_reporter
+    from gapclose.loop.report.summary import Summary
 
-        from gapclose.loop.report.status import gap_table
-
-        Console().print(gap_table(gap))
-    else:
-        keys = ("ratio", "optimism", "effect", "q_value", "closed", "confirmed")
-        for row in gap["classes"]:
-            line = {"event": "gap", "class": row["name"], **{key: row.get(key) for key in keys}}
-            line["verdict"] = verdict(row, tuned=was_tuned(gap["classes"]))
-            typer.echo(json.dumps(line, ensure_ascii=False))
-    for sentence in findings(gap):
-        told = json.dumps({"event": "finding", "message": sentence}, ensure_ascii=False)
-        typer.echo(f"- {sentence}" if sys.stdout.isatty() else told)
-    if why := state.get("stopped_because"):
-        _say("stopped", why, event="stopped")
-    _say("report", page)
-
-
-def _say(what: str, words: object, *, event: str = "written") -> None:
-    """Where something lies, or why: words on a terminal, else a JSON line."""
-    if sys.stdout.isatty():
-        typer.echo(f"{what}: {words}")
-    else:
-        typer.echo(json.dumps({"event": event, what: str(words)}, ensure_ascii=False))
+    summary = Summary.of(run, page)
+    if as_json:
+        make_reporter(as_json=True).tell(summary.notice())
+    else:  # a log is no terminal to be fitted into
+        summary.print(Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH))
 
 
 if __name__ == "__main__":

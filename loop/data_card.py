@@ -59,12 +59,12 @@ def data_card(
     generator: Generator,
     config: RunConfig,
 ) -> str:
-    """The card's text.
+    """Return the card's text.
 
     Args:
         classes: In the table's order.
         examples: Lines of metadata.jsonl that show every key and every type of value in it.
-        generator: What drew the images.
+        generator: What generated the images.
         config: The run's.
     """
     licence = generator.license or "unknown: look it up before you share these images"
@@ -114,7 +114,7 @@ def data_card(
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of a line or a table."""
+    """Escape text so that it cannot break out of a line or a table."""
     return " ".join(re.sub(r"[\\`*_\[\]<>|]", lambda m: f"\\{m[0]}", text).split())
 
 
@@ -160,7 +160,7 @@ def _head(
 
 
 def _type(values: Sequence[Any]) -> dict[str, Any]:
-    """The feature of `datasets`, as its YAML spells it, that holds all these values of a key."""
+    """Return the feature of `datasets`, as its YAML spells it, for all these values of a key."""
     values = [value for value in values if value is not None]
     kinds = {type(value) for value in values}
     if kinds == {dict}:

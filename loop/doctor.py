@@ -1,7 +1,7 @@
-"""What this machine has and lacks: one line per thing, with the remedy.
+"""Checks of this machine: what it has and lacks, one line each, with the remedy.
 
-`gapclose doctor` prints it, and the set-up asks it for mongod. It changes nothing and never
-fails: what is missing may not be needed.
+`gapclose doctor` prints them, and the set-up uses the one for mongod. They change nothing and
+never fail: what is missing may not be needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing looked at; `remedy` is empty where all is well."""
+    """The result of one check; `remedy` is empty where all is well."""
 
     name: str
     ok: bool
@@ -33,13 +33,13 @@ class Check:
     remedy: str = ""
 
     def line(self) -> str:
-        """`ok       GPU: none` or `missing  mongod: ...; remedy`."""
+        """Return `ok       GPU: none` or `missing  mongod: ...; remedy`."""
         head = f"{'ok' if self.ok else 'missing':8} {self.name}: {self.found}"
         return f"{head}; {self.remedy}" if self.remedy else head
 
 
 def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
-    """Looks at everything a run needs.
+    """Check everything that a run needs.
 
     Args:
         runs: where runs will be written (for the free space); default the current folder.
@@ -64,7 +64,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
 
 
 def find_mongod() -> Path | str | None:
-    """The MongoDB that the App would use: a URI of the user's, fiftyone's own, or one on PATH."""
+    """Find the MongoDB that the App would use: the user's URI, fiftyone's own, or one on PATH."""
     uri = os.environ.get("FIFTYONE_DATABASE_URI")
     if uri:
         return uri
@@ -119,7 +119,7 @@ def _weights() -> Iterator[Check]:
 
 
 def _map() -> Check:
-    """Whether UMAP can be imported: numba compiles it then, and wants a place to keep that."""
+    """Check whether UMAP can be imported: numba compiles it then, and needs a cache folder."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

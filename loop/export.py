@@ -1,9 +1,9 @@
 """Export: a run's mixtures -> a data set on disk, every image with what made it.
 
 `gapclose export` calls it. First come the images that confirmed a mixture, which the App shows,
-less those that a person tagged `reject` there; then images drawn anew, with seeds that nothing
+less those that a person tagged `reject` there; then newly generated ones, with seeds that nothing
 used. All are written with their provenance. It reads the run folder only, and refuses to import
-code that a run from elsewhere names unless it is told to trust it.
+code that a run from elsewhere names unless `trust` is set.
 """
 
 from __future__ import annotations
@@ -14,25 +14,32 @@ import logging
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from gapclose.analysis.decode import UnreadableImageError, read_rgb
-from gapclose.generators.base import GenerationError, Generator, generate_all
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.errors import UnreadableImageError
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.class_folders import class_folders
-from gapclose.loop.config.schema import ConfigError, FolderSpec, nearest
+from gapclose.loop.config.hints import nearest
+from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.data_card import CardClass, data_card
-from gapclose.loop.report.projections import open_run, read_mixtures
+from gapclose.loop.errors import ConfigError, unwritable
+from gapclose.loop.export_plan import ClassPlan, class_plans, seeds_in
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.run.files import kept
-from gapclose.loop.run.folder import RunDir, unwritable
-from gapclose.loop.run.tags import REJECT, pulled_tags
-from gapclose.loop.search.atom_bank import allot
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.notices import DataExported, Task, TaskStarted
+from gapclose.loop.run.reporter import Reporter, SilentReporter
+from gapclose.loop.run.trust import check_trust
+from gapclose.loop.search.mixture_weights import allot
 
 __all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds"]
 
@@ -43,7 +50,8 @@ FORMATS: Final = ("imagefolder",)
 _SEED_BLOCK: Final = 100_000_000  # far above the blocks that searching and confirming count in
 _MAKEUP_SEEDS: Final = 1_100_000_000  # beyond what the first block can start with
 _CHUNK: Final = 64  # images per call of the generator: bounds the memory, not the batch
-_TRIES: Final = 4  # draws per image asked for, before the generator counts as broken
+_EXPORTING: Final = TaskStarted(task=Task.EXPORTING)
+_TRIES: Final = 4  # seeds per image asked for, before the generator counts as broken
 
 
 def export(
@@ -54,43 +62,46 @@ def export(
     image_format: str = "imagefolder",
     only_confirmed: bool = False,
     trust: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter | None = None,
 ) -> Path:
-    """Draws a data set from a run's mixtures: OUT/<class>/<nnnnn>.png and OUT/metadata.jsonl.
+    """Generate a data set from a run's mixtures: OUT/<class>/<nnnnn>.png, OUT/metadata.jsonl.
 
     Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
-    without a mixture is drawn with its baseline. A class that is no good folder name lies in one
-    that `class_folders` gives it. OUT appears whole or not at all.
+    without a mixture is generated with its baseline. A class that is no good folder name lies in
+    one that `class_folders` gives it. OUT appears whole or not at all.
 
     Args:
-        run: a run folder in which the classes were measured.
-        out: where to; must be missing or an empty folder.
-        per_class: images per class, at least 1.
-        image_format: a word of `FORMATS`.
-        only_confirmed: leave out the classes that are not confirmed.
-        trust: allow a config that names code ("pkg.mod:Class") to import it.
-        progress: told (images done, images in all).
+        run: A run folder in which the classes were measured.
+        out: Where to; must be missing or an empty folder.
+        per_class: Images per class, at least 1.
+        image_format: A word of `FORMATS`.
+        only_confirmed: Leave out the classes that are not confirmed.
+        trust: Allow a config that names code ("pkg.mod:Class") to import it.
+        reporter: Receives the progress.
 
     Returns:
         `out`.
 
     Raises:
-        ConfigError: If there is nothing to export, or nowhere to, or an argument is wrong.
-        GeneratorConfigError: If the run's generator cannot be made here.
-        GenerationError: If the generator keeps giving images that cannot be used.
+        ConfigError: There is nothing to export, or nowhere to, or an argument is wrong.
+        GeneratorConfigError: The run's generator cannot be made here.
+        GenerationError: The generator keeps giving images that cannot be used.
     """
+    reporter = reporter or SilentReporter()
+    reporter.tell(_EXPORTING)
     folder = open_run(run)
     if per_class < 1:
-        raise ConfigError(f"--per-class: got {per_class}, expected at least 1")
+        raise ConfigError(f"got {per_class}, expected at least 1", where="--per-class")
     if image_format not in FORMATS:
-        raise ConfigError(f"--format: unknown {image_format!r}; {nearest(image_format, FORMATS)}")
+        raise ConfigError(
+            f"unknown {image_format!r}; {nearest(image_format, FORMATS)}", where="--format"
+        )
     out = _to_be_made(out)
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
-        raise ConfigError(f"{folder.path}: an audit of two folders has nothing to export; tune")
-    folder.check_trust(config, trust=trust)
-    rejected = pulled_tags(folder, REJECT)[REJECT]
-    plans = _plans(folder, only_confirmed=only_confirmed, rejected=rejected)
+        raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
+    check_trust(folder, config, trust=trust)
+    plans = class_plans(folder, only_confirmed=only_confirmed)
     for plan in plans:
         if not plan.confirmed:
             logger.warning(
@@ -98,6 +109,15 @@ def export(
                 plan.name,
             )
     generator = make_generator(config.generator.as_spec())
+    with _appearing(out) as building:
+        _fill(folder, building, plans, generator, per_class=per_class, reporter=reporter)
+    reporter.tell(DataExported(path=str(out)))
+    return out
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes its place once it is whole, and is deleted otherwise."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
@@ -105,7 +125,7 @@ def export(
         raise unwritable(out, error, "name another folder") from None
     try:
         with kept(out):
-            _fill(folder, building, plans, generator, per_class=per_class, progress=progress)
+            yield building
         building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group
         if out.is_dir():
             out.rmdir()
@@ -113,21 +133,20 @@ def export(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return out
 
 
 def _to_be_made(out: Path) -> Path:
-    """The folder, links followed, if one that is filled elsewhere can take its place."""
+    """Resolve the folder, and check that one that is filled elsewhere can take its place."""
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: exists and is not empty; name a new folder")
+        raise ConfigError("exists and is not empty; name a new folder", where=out)
     if out == Path.cwd() or out.is_mount():
-        raise ConfigError(f"{out}: cannot be replaced as a whole; name a new folder in it")
+        raise ConfigError("cannot be replaced as a whole; name a new folder in it", where=out)
     return out
 
 
 def drop_outdated(run: Path, out: Path) -> None:
-    """Removes an export that is older than the run's mixtures; another folder it leaves alone."""
+    """Remove an export that is older than the run's mixtures; another folder it leaves alone."""
     out = out.resolve()
     card, made = out / "README.md", run / "mixtures.json"
     if not all(path.is_file() for path in (card, out / "metadata.jsonl", made)):
@@ -139,114 +158,20 @@ def drop_outdated(run: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-# -------------------------------------------------------------------------------- what to draw
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A class to export: its recipes with weights, and what the run says of it.
-
-    Attributes:
-        shown: By a recipe's fingerprint, the images of it that confirmed the class: seed and file,
-            None for one that a person rejected or that is not the run's.
-    """
-
-    name: str
-    recipes: tuple[Recipe, ...]
-    weights: tuple[float, ...]
-    confirmed: bool
-    row: Mapping[str, Any]
-    shown: Mapping[str, Sequence[tuple[int, Path | None]]]
-
-
-def _plans(run: RunDir, *, only_confirmed: bool, rejected: set[str]) -> list[_Plan]:
-    gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
-    mixtures = read_mixtures(run)["classes"]
-    rows = {row["name"]: row for row in gap["classes"]}
-    names = list(dict.fromkeys([*rows, *mixtures]))
-    if not names:
-        raise ConfigError(
-            f"{run.path}: has no classes to export yet; let `gapclose tune` finish first"
-        )
-    plans = []
-    shown = _shown(run, rejected)
-    for name in names:
-        confirmed = rows.get(name, {}).get("confirmed") is True
-        if only_confirmed and not confirmed:
-            continue
-        recipes, weights = _mixture(run, name, mixtures.get(name))
-        plans.append(
-            _Plan(
-                name=name,
-                recipes=recipes,
-                weights=weights,
-                confirmed=confirmed,
-                row=rows.get(name, {}),
-                shown=shown.get(name, {}),
-            )
-        )
-    if not plans:
-        raise ConfigError(f"{run.path}: no class is confirmed; export without --only-confirmed")
-    return plans
-
-
-def _shown(run: RunDir, rejected: set[str]) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
-    """By class and recipe what confirmed the mixtures, but for what a trial had drawn already."""
-    tried: dict[str, set[int]] = {}
-    for trial in run.trials():
-        tried.setdefault(trial["class"], set()).update(_seeds_in(trial))
-    shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
-    for row in run.samples():
-        cls = row["class"]
-        if row["stage"] == "tuned" and row["seed"] not in tried.get(cls, ()):
-            path = None if row["path"] in rejected else _own_image(run, row["path"])
-            shown.setdefault(cls, {}).setdefault(row["recipe"], []).append((row["seed"], path))
-    return shown
-
-
-def _own_image(run: RunDir, name: str) -> Path | None:
-    """A file of the run's own images; a run from elsewhere may name others, or link to them."""
-    path = (run.path / name).resolve()
-    return path if path.is_relative_to((run.path / "images").resolve()) else None
-
-
-def _mixture(
-    run: RunDir, name: str, mixture: Mapping[str, Any] | None
-) -> tuple[tuple[Recipe, ...], tuple[float, ...]]:
-    rows = [row for row in (mixture or {}).get("recipes", ()) if row["weight"] > 0]
-    if rows:
-        recipes = tuple(Recipe.from_json(row["recipe"]) for row in rows)
-        return recipes, tuple(float(row["weight"]) for row in rows)
-    return (_baseline(run, name),), (1.0,)
-
-
-def _baseline(run: RunDir, name: str) -> Recipe:
-    """The recipe of trial 0, or what the config says trial 0 would have been."""
-    for trial in run.trials():
-        if trial["class"] == name and trial["stage"] == "baseline":
-            if "recipe" in trial:
-                return Recipe.from_json(trial["recipe"])
-            if trial.get("jobs"):
-                return Recipe.from_json(trial["jobs"][0]["recipe"])
-    from gapclose.loop.search.space import Space
-
-    return Space.of(run.config(), name).baseline
-
-
-# ------------------------------------------------------------------------------------- drawing
+# ---------------------------------------------------------------------------------- generating
 
 
 def unused_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
-    """Seeds for a class, without end: the same at every call, and none that the run has used.
+    """Yield seeds for a class without end: the same at every call, none that the run has used.
 
     Args:
         run: A run folder.
         name: The class.
         block: 0 or 1, which have no seed in common.
     """
-    used = {seed for trial in run.trials() for seed in _seeds_in(trial)}
+    used = {seed for trial in run.trials() for seed in seeds_in(trial)}
     used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
-    # What a cut-off trial or a confirmation drew is in no list, but its file bears the seed.
+    # What a cut-off trial or a confirmation generated is in no list, but its file bears the seed.
     used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
     text = f"export/{run.config().tune.seed}/{name}"
     start = _SEED_BLOCK + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
@@ -258,27 +183,14 @@ def unused_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
         seed += 1
 
 
-def _seeds_in(value: Any) -> Iterator[int]:
-    """Every seed of a trial's line, whichever shape its lists have."""
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            if key == "seeds":
-                yield from below
-            else:
-                yield from _seeds_in(below)
-    elif isinstance(value, list):
-        for below in value:
-            yield from _seeds_in(below)
-
-
 def _fill(
     run: RunDir,
     out: Path,
-    plans: Sequence[_Plan],
+    plans: Sequence[ClassPlan],
     generator: Generator,
     *,
     per_class: int,
-    progress: Callable[[int, int], None] | None,
+    reporter: Reporter,
 ) -> None:
     done, total = 0, per_class * len(plans)
     folders = class_folders([plan.name for plan in plans])
@@ -312,8 +224,7 @@ def _fill(
                     write_png(out / name, image, source_type=generator.source_type)
                     rows[slots[slot]] = _metadata(name, plan, recipe, seed, generator)
                     done += 1
-                    if progress is not None:
-                        progress(done, total)
+                    reporter.tell(_EXPORTING.advanced(done, total))
             for row in rows:
                 if examples.setdefault(row["recipe_fingerprint"], row) is not row:
                     rest.write(_line(row))
@@ -328,7 +239,7 @@ def _fill(
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """A line of JSON, also for a reader that takes U+2028 in a class's name for its end."""
+    """Write a line of JSON, also for readers that take U+2028 in a class's name for its end."""
     text = json.dumps(row, ensure_ascii=False)
     return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
@@ -341,7 +252,7 @@ def _images(
     makeup: Iterator[int],
     n: int,
 ) -> Iterator[tuple[int, int, Pixels]]:
-    """A recipe's images after its camera, as (slot of n, seed, pixels).
+    """Yield a recipe's images after its camera, as (slot of n, seed, pixels).
 
     First those that are shown already, then fresh ones; what is missing of the first is made up
     for last.
@@ -354,24 +265,24 @@ def _images(
         else:
             yield slot, seed, image
     rest = range(min(n, len(shown)), n)
-    for slot, drawn in zip(rest, _draw(generator, recipe, seeds, len(rest)), strict=True):
+    for slot, drawn in zip(rest, _usable(generator, recipe, seeds, len(rest)), strict=True):
         yield slot, *drawn
-    for slot, drawn in zip(holes, _draw(generator, recipe, makeup, len(holes)), strict=True):
+    for slot, drawn in zip(holes, _usable(generator, recipe, makeup, len(holes)), strict=True):
         yield slot, *drawn
 
 
 def _read(path: Path | None) -> Pixels | None:
-    """An image that is shown; None if it is not, or not any more, to be had."""
+    """Read an image that is shown; None if it is missing or cannot be read."""
     try:
         return None if path is None else read_rgb(path)
     except UnreadableImageError:
         return None
 
 
-def _draw(
+def _usable(
     generator: Generator, recipe: Recipe, seeds: Iterator[int], n: int
 ) -> Iterator[tuple[int, Pixels]]:
-    """Usable images of a recipe after its camera; an invalid one makes way for another seed."""
+    """Yield usable images of a recipe after its camera; another seed replaces an invalid one."""
     wanted, spent = n, 0
     while wanted:
         if spent >= _TRIES * n + _CHUNK:
@@ -388,7 +299,7 @@ def _draw(
 
 
 def _metadata(
-    file_name: str, plan: _Plan, recipe: Recipe, seed: int, generator: Generator
+    file_name: str, plan: ClassPlan, recipe: Recipe, seed: int, generator: Generator
 ) -> dict[str, Any]:
     return {
         "file_name": file_name,

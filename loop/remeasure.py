@@ -1,4 +1,4 @@
-"""Remeasure: gap.json once more, where a run folder has lost it.
+"""Remeasuring: gap.json once more, where a run folder has lost it.
 
 `gapclose report` calls it. Of a tuned run it is written from the journal; an audit is measured
 anew, and its images are generated again only where they are lost as well.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gapclose.loop.auditing import audit_config
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.projections import open_run, read_gap
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.reporter import Reporter
+from gapclose.loop.run.trust import check_trust
 
 
 def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = None) -> Run:
@@ -20,11 +21,12 @@ def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = No
     Args:
         path: The run folder.
         trust: Let an audit that was made elsewhere import the code its config names.
-        reporter: Told what happens.
+        reporter: Receives what happens.
 
     Raises:
         ConfigError: There is no run, it has confirmed nothing yet, or it was made elsewhere and
             names code.
+        UnwritableError: The folder cannot be written.
         RunBusyError: Another process is writing it.
     """
     run = open_run(path)
@@ -32,7 +34,8 @@ def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = No
         return Run(run.path)
     state = run.read_json("state.json") if run.has("state.json") else {}
     if state.get("kind") != "audit":
-        raise run.unmeasured()
+        read_gap(run)
+        return Run(run.path)
     config = run.config()
-    run.check_trust(config, trust=trust)
+    check_trust(run, config, trust=trust)
     return audit_config(config, out=run.path, reporter=reporter)

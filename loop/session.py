@@ -19,6 +19,7 @@ from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.embedding import make_embedder
 from gapclose.generators.registry import make_generator
+from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.report.projections import Projections
 from gapclose.loop.run.events import (
@@ -31,6 +32,17 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.notices import (
+    BaselinesCut,
+    ImagesTooFew,
+    InterruptNoted,
+    OverheadMeasured,
+    PhotosTooFew,
+    ReportWritten,
+    TagsRead,
+    Task,
+    TaskStarted,
+)
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.run.state import RunState, apply
 from gapclose.loop.run.verdicts import verdicts_of
@@ -53,10 +65,9 @@ from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, check_drawn
 from gapclose.loop.work.synthesis import Synthesis
-from gapclose.loop.work.tagged import prioritize, said, selections
+from gapclose.loop.work.tagged import prioritize, selections
 from gapclose.loop.work.trials import Trials, make_searches
 
-NAMED: Final = 5  # classes that a warning names
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 
 
@@ -130,6 +141,7 @@ class Session:
             embedder=embedder,
             rundir=rundir,
         )
+        reporter.tell(TaskStarted(task=Task.FLOORS))
         evidence = Evidence(rundir)
         searches = make_searches(config, real, embedder, evidence)
         nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
@@ -163,9 +175,10 @@ class Session:
         )
 
     def begin(self, listed: PhotosListed, storage: Storage | None) -> None:
-        """Take up the journal: what is expensive is rebuilt, what a kill tore is mended."""
+        """Replay the journal: rebuild what is expensive, repair what a kill tore."""
         if self.state.run:
-            self.trials.replay(lambda: read_journal(self.rundir.journal_path))
+            self.reporter.tell(TaskStarted(task=Task.REPLAYING))
+            self.trials.replay(read_journal(self.rundir.journal_path))
         else:
             self.append(RunStarted(run=secrets.token_hex(4)))
         rows = self.projections.restore(self.state)
@@ -215,7 +228,7 @@ class Session:
         self.finish(action, tune_seconds=spent, loop_seconds=overhead)
 
     def decide(self) -> Action:
-        """What comes next."""
+        """Return what comes next."""
         return decide(self.state, limits=self.limits, now=self.watch.used)
 
     def perform(self, action: Action) -> None:
@@ -233,8 +246,12 @@ class Session:
                     self._warn_of_small_baselines(action)
                     proposed = self.trials.propose(action)
                     yield proposed
+                else:
+                    number = proposed.number
+                    self.reporter.tell(TaskStarted(task=Task.TRIAL, cls=action.cls, number=number))
                 yield self.trials.run(proposed)
             case ChooseCamera():
+                self.reporter.tell(TaskStarted(task=Task.CAMERA))
                 yield self.trials.choose_camera(action)
             case EvaluateFold():
                 search = self.trials.searches[action.cls]
@@ -242,6 +259,10 @@ class Session:
                 if opened is None:
                     opened = self.confirmation.open(action, self.state.of(action.cls), search)
                     yield opened
+                else:
+                    fold = opened.fold
+                    task = TaskStarted(task=Task.CONFIRMING, cls=action.cls, number=fold)
+                    self.reporter.tell(task)
                 yield self.confirmation.evaluate(opened, search)
             case Judge():
                 yield verdicts_of(self.state)
@@ -265,22 +286,19 @@ class Session:
             return
         self._slow = True
         seconds = View(self.state, self.limits, self.watch.used).costs.baseline_image
-        message = (
-            f"at {seconds:.2g} s an image there is no time for whole baselines: some have fewer "
-            f"than {BASELINE_IMAGES} images, and the classes with the largest gaps come first; a "
-            "larger budget leaves time for all"
-        )
-        self.reporter.event("warning", message=message)
+        assert seconds is not None, "only what an image takes makes a baseline smaller"
+        self.reporter.tell(BaselinesCut(image_seconds=seconds, whole=BASELINE_IMAGES))
 
     def _prioritize(self) -> None:
-        """Put what a person tagged `gap` first: its class, and the words that would mend it."""
+        """Put what a person tagged `gap` first: its class, and the words that would close it."""
+        refresh_tags(self.rundir)
         for selection in selections(self.rundir, self.trials.real):
             view = View(self.state, self.limits, self.watch.used)
             search = self.trials.searches[selection.cls]
             answer, event = prioritize(selection, view, search, self.synthesis.embedder)
             if event is not None:
                 self.append(event)
-            self.reporter.event("tags", message=said(selection, answer))
+            self.reporter.tell(TagsRead(cls=selection.cls, images=selection.images, answer=answer))
 
     def finish(self, action: Finish, *, tune_seconds: float, loop_seconds: float) -> None:
         """Find what there is to find, and write the report.
@@ -290,7 +308,7 @@ class Session:
             tune_seconds: That the loop of this session took.
             loop_seconds: Of them, neither generating nor embedding.
         """
-        self.reporter.event("stage", name="report")
+        self.reporter.tell(TaskStarted(task=Task.DIAGNOSING))
         findings = self.diagnostics.run(self.state)
         findings["seconds"] = {
             "generate": self.synthesis.generate_seconds,
@@ -301,18 +319,19 @@ class Session:
             "all": self.watch.used,
         }
         self.append(RunFinished(stopped=action.stopped, findings=findings))
+        self.reporter.tell(TaskStarted(task=Task.REPORTING))
         from gapclose.loop.report.page import write_report
 
         page = write_report(self.rundir.path)
-        self.projections.write_state(self.state)  # whoever reads that it is done finds the page
+        self.projections.write_state(self.state)  # "done" promises the page
         if tune_seconds > 1.0:  # of less it says nothing
-            share = 100 * loop_seconds / tune_seconds
-            self.reporter.event("cost", message=f"overhead: {share:.1f} % of tuning time")
-        self.reporter.event("done", message=str(page))
+            share = loop_seconds / tune_seconds
+            self.reporter.tell(OverheadMeasured(share=share))
+        self.reporter.tell(ReportWritten(path=str(page)))
 
 
 def _same(listed: PhotosListed, before: PhotosListed | None) -> bool:
-    """Whether the real images are as they were."""
+    """Return whether the real images are as they were."""
     when = {"at", "used"}
     return before is not None and before.model_dump(exclude=when) == listed.model_dump(
         exclude=when
@@ -323,21 +342,15 @@ def warn_of_few(config: RunConfig, real: Mapping[str, ClassReference], reporter:
     """Say which classes can never be called closed, before a night is spent on them."""
     few = [name for name, reference in real.items() if len(reference.folds[0]) < MIN_CLOSED]
     if few:
-        named = ", ".join(few[:NAMED]) + (" ..." if len(few) > NAMED else "")
         wanted = round(ROOM * MIN_CLOSED / config.real.confirm_share)
-        message = (
-            f"{named}: too few held-out images to declare a gap closed (under {MIN_CLOSED}); "
-            f"give about {wanted} photos a class"
-        )
-        reporter.event("warning", message=message)
+        reporter.tell(PhotosTooFew(classes=tuple(few), least=MIN_CLOSED, wanted=wanted))
     if config.confirm.images < MIN_CLOSED:
-        message = f"confirm.images: under {MIN_CLOSED} images call no gap closed"
-        reporter.event("warning", message=message)
+        reporter.tell(ImagesTooFew(least=MIN_CLOSED))
 
 
 @contextmanager
 def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C lets the trial under way finish; a second one does not wait."""
+    """Let the trial under way finish on Ctrl-C; a second one does not wait."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -346,7 +359,7 @@ def interruptible(session: Session) -> Iterator[None]:
         if session.interrupted:
             raise KeyboardInterrupt
         session.interrupted = True
-        session.reporter.event("warning", message="finishing what is under way; again to stop now")
+        session.reporter.tell(InterruptNoted())
 
     old: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, stop)
     try:

@@ -1,7 +1,7 @@
 """Tuning: what is checked before a run may go on, and its session.
 
-`tune` is what the command line and notebooks call. Whatever a person can have got wrong is told
-here, before anything is written.
+`tune` is what the command line and notebooks call. Whatever a person can have got wrong is
+reported here, before anything is written.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from gapclose.analysis.embedding import check_embedders
-from gapclose.loop.config.schema import ConfigError, PondReal, RunConfig
+from gapclose.loop.config.identity import fingerprint
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.photos import Photos
 from gapclose.loop.report.findings import left_out as left_out_text
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.events import PhotosListed
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import check_config, check_version, joined_run
 from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.state import RunState, fold
+from gapclose.loop.run.trust import check_trust
 from gapclose.loop.search.optuna_record import open_storage
 from gapclose.loop.session import Session, Stopwatch
-from gapclose.loop.work.real_data import (
-    check_device,
-    check_drawn,
-    check_real,
-    compare_photos,
-    open_real_data,
-    rendered_pond,
-)
+from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
 from gapclose.loop.work.sides import left_out
 
 __all__ = ["tune"]
@@ -49,7 +47,7 @@ def tune(
         config: What to tune.
         out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
-        reporter: Told what happens.
+        reporter: Receives what happens.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -57,50 +55,22 @@ def tune(
         RunBusyError, RunMismatchError: The folder is in use, or is another config's.
     """
     reporter = reporter or SilentReporter()
-    out = Path("runs") / f"tune-{config.fingerprint()[:8]}" if out is None else Path(out)
+    out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
     before = RunDir(out)
-    before.check_trust(config, trust=trust)
-    before.check_version()
-    reporter.event("stage", name="reading the photo folder")
-    images, classes = check_real(config)
-    reporter.event("stage", name="checking encoders and generator")
-    check_embedders(config.embedder, config.judge)
-    check_device(config)
-    check_drawn(config, () if before.holds_images else classes)
+    check_trust(before, config, trust=trust)
+    check_version(before)
+    photos = Photos.check(config, before, reporter)
     if before.config_path.is_file():
-        before.check_config(config)
-        _check_classes(before, fold(read_journal(before.journal_path)), classes)
+        check_config(before, config)
+        _check_classes(before, fold(read_journal(before.journal_path)), photos.classes)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
-    rundir = RunDir.create(out, config)
-    with rundir.writing():
+    with joined_run(out, config) as rundir:
         journal = Journal(rundir.journal_path)
         state = fold(read_journal(rundir.journal_path))
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
-        if images is None:
-            assert isinstance(config.real, PondReal)
-            reporter.event("stage", name="render")
-            images = rendered_pond(rundir, config.real, classes)
-        reporter.event("stage", name="embed")
-        real, side, cuts = open_real_data(
-            images,
-            classes,
-            config=config,
-            reporter=reporter,
-            spent={name: cls.spent_folds for name, cls in state.classes.items()},
-            cuts=state.cuts,
-            tuned=state.photos,
-        )
-        missing = left_out([side], relative=rundir.relative)
-        for said in [*left_out_text(missing), *compare_photos(real, state.photos)]:
-            reporter.event("warning", message=said)
-        listed = PhotosListed(
-            tune={name: reference.tune.photos for name, reference in real.items()},
-            cuts=cuts,
-            left_out=missing,
-        )
-        reporter.event("stage", name="loading the encoders")
+        real, listed = _open(photos, config, rundir, state, reporter)
         # A trial's matrices are small: threads that wait for each other over them cost ten times
         # what they gain where another process wants the cores.
         with threadpool_limits(1, user_api="blas"):
@@ -115,6 +85,30 @@ def tune(
     return Run(rundir.path)
 
 
+def _open(
+    photos: Photos, config: RunConfig, rundir: RunDir, state: RunState, reporter: Reporter
+) -> tuple[dict[str, ClassReference], PhotosListed]:
+    """Split and embed the photos, and say what of them is left out or has changed."""
+    real, side, cuts = open_real_data(
+        photos.ready(config, rundir, reporter),
+        photos.classes,
+        config=config,
+        reporter=reporter,
+        spent={name: cls.spent_folds for name, cls in state.classes.items()},
+        cuts=state.cuts,
+        tuned=state.photos,
+    )
+    missing = left_out([side], relative=rundir.relative)
+    for said in [*left_out_text(missing), *compare_photos(real, state.photos)]:
+        reporter.tell(WarningRaised(message=said))
+    listed = PhotosListed(
+        tune={name: reference.tune.photos for name, reference in real.items()},
+        cuts=cuts,
+        left_out=missing,
+    )
+    return real, listed
+
+
 def _check_classes(rundir: RunDir, state: RunState, classes: tuple[str, ...]) -> None:
     """Refuse to resume a run without the images of a class that it has tried.
 
@@ -124,6 +118,7 @@ def _check_classes(rundir: RunDir, state: RunState, classes: tuple[str, ...]) ->
     tried = {name for name, cls in state.classes.items() if cls.trials}
     if gone := sorted(tried - {*classes}):
         raise ConfigError(
-            f"{rundir.path}: the run has tried class {gone[0]}, which has no images now: put its "
-            "folder back, or start a new run with --out"
+            f"the run has tried class {gone[0]}, which has no images now: put its "
+            "folder back, or start a new run with --out",
+            where=rundir.path,
         )

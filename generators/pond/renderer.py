@@ -1,8 +1,8 @@
-"""The pond: ten CIFAR-10 classes drawn as 32x32 scenes, the embedded world's "reality".
+"""The pond: ten CIFAR-10 classes rendered as 32x32 scenes, the embedded world's "reality".
 
-`rundir` and the tests render real photos from it; `pond_trainer` renders captioned scenes from it.
+Runs and the tests render real photos from it, `trainer` captioned scenes.
 A scene is a class, a colour word and a background word; everything else (pose, light, shadow,
-texture, sensor noise) follows from one integer seed. It draws; it never trains or embeds.
+texture, sensor noise) follows from one integer seed. It renders; it never trains or embeds.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Habitat:
     backgrounds: Shares
 
     def sample(self, cls: str, rng: np.random.Generator) -> Scene:
-        """Draw one scene of the class."""
+        """Sample one scene of the class."""
         color = rng.choice(list(self.colors), p=_normal(self.colors))
         background = rng.choice(list(self.backgrounds), p=_normal(self.backgrounds))
         return Scene(cls=cls, color=str(color), background=str(background))
@@ -238,7 +238,7 @@ def _background(word: str, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def render(scene: Scene, seed: int) -> NDArray[np.float64]:
-    """Draw a scene without sensor noise.
+    """Render a scene without sensor noise.
 
     Args:
         scene: What is in it.
@@ -298,7 +298,7 @@ def render(scene: Scene, seed: int) -> NDArray[np.float64]:
 
 
 def photograph(scene: Scene, seed: int) -> NDArray[np.uint8]:
-    """A real pond photo: the rendered scene behind a sensor with Gaussian noise.
+    """Take a real pond photo: the rendered scene behind a sensor with Gaussian noise.
 
     Returns:
         (32, 32, 3) RGB, 8 bit.
@@ -313,7 +313,7 @@ def quantize(image: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def real_scene(cls: str, seed: int) -> Scene:
-    """The truth of the class's real photo number `seed`: its colour and background words."""
+    """Return the colour and background words of the class's real photo number `seed`."""
     rng = np.random.default_rng([seed, CLASSES.index(cls), 0x7EA1])
     return REAL[cls].sample(cls, rng)
 
@@ -321,7 +321,7 @@ def real_scene(cls: str, seed: int) -> Scene:
 def real_photos(
     cls: str, seeds: Iterator[int] | range
 ) -> Iterator[tuple[Scene, NDArray[np.uint8]]]:
-    """Real photos of a class with their truth, one per seed."""
+    """Yield real photos of a class with their truth, one per seed."""
     for seed in seeds:
         scene = real_scene(cls, seed)
         yield scene, photograph(scene, _pixel_seed(cls, seed))

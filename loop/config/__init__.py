@@ -1,1 +1,1 @@
-"""What a person writes: the schema of a config, its YAML, and a starter for a folder of photos."""
+"""What a person writes: the schema of a config, its YAML, and what is wrong with it."""

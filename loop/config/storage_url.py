@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def masked(url: str) -> str:
-    """A database's URL without its password: a page is there to be passed on."""
+    """Return a database's URL without its password: a page is there to be passed on."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

@@ -37,7 +37,7 @@ _KINDS: Final = {
 
 
 def findings(gap: Row) -> list[str]:
-    """Every sentence, what changes the reading of the numbers first.
+    """Write every sentence, what changes the reading of the numbers first.
 
     Args:
         gap: the parsed gap.json.
@@ -47,12 +47,12 @@ def findings(gap: Row) -> list[str]:
 
 
 def warnings(gap: Row) -> list[str]:
-    """Notes about the whole run, and what sets the sides apart but is not in the picture."""
+    """Note what concerns the whole run, and what differs between the sides as files."""
     return [*(gap.get("notes") or ()), *_stored(gap)]
 
 
 def left_out(gap: Row) -> list[str]:
-    """Which files were not used or not scored, and which images repeat others."""
+    """Say which files were not used or not scored, and which images repeat others."""
     return [*_other_files(gap), *_unreadable(gap), *_invalid(gap), *_repeats(gap)]
 
 
@@ -60,7 +60,7 @@ def left_out(gap: Row) -> list[str]:
 
 
 def stored_words(stored: Row) -> str:
-    """What a class's two sides differ in as files, and what that does to its gap."""
+    """Say what a class's two sides differ in as files, and what that does to its gap."""
     return (
         f"Stored differently{_aspects(stored)}: real {stored['real']}, synthetic "
         f"{stored['synthetic']}; as stored {ratio(stored.get('ratio_as_stored'))} floors, both as "
@@ -74,7 +74,7 @@ def _aspects(stored: Row) -> str:
 
 
 def _stored(gap: Row) -> list[str]:
-    """One sentence for all classes that are stored alike, a few at most."""
+    """Write one sentence for all classes that are stored alike, a few at most."""
     rows = [row for row in gap["classes"] if row.get("stored")]
     equalized = gap.get("equalized", True)
     if not rows:
@@ -137,7 +137,7 @@ def _span(values: Iterable[float | None]) -> str:
 
 
 def _odd_verdicts(rows: Sequence[Row]) -> list[str]:
-    """What the verdicts mean that a ratio does not explain: below its floor, cannot be told."""
+    """Explain the verdicts that a ratio does not: below its floor, cannot be told."""
     tuned = was_tuned(rows)
     said: dict[str, list[str]] = {}
     for row in rows:
@@ -157,7 +157,7 @@ def _skipped(gap: Row) -> list[str]:
 
 
 def _other_files(gap: Row) -> list[str]:
-    """What lies in the folders and is in no class: no image, or beside the class folders."""
+    """Say what lies in the folders and is in no class: no image, or beside the class folders."""
     said = []
     for side in ("real", "synthetic"):
         files = [row for row in gap.get("other_files") or () if row["side"] == side]
@@ -201,7 +201,7 @@ def _invalid(gap: Row) -> list[str]:
 
 
 def _repeats(gap: Row) -> list[str]:
-    """One sentence for each kind of repeat on each side, the largest groups by name."""
+    """Write one sentence for each kind of repeat on each side, the largest groups by name."""
     alike: dict[tuple[str, str, bool], list[Row]] = {}
     for row in gap.get("repeats") or ():
         key = (row["side"], row["kind"], bool(row.get("counted")))
@@ -225,17 +225,17 @@ def _repeats(gap: Row) -> list[str]:
 
 
 def largest(groups: Iterable[Row]) -> list[Row]:
-    """Groups of repeats, those of the most copies first."""
+    """Sort groups of repeats, those of the most copies first."""
     return sorted(groups, key=lambda row: -len(row["copies"]))
 
 
 def group_name(row: Row) -> str:
-    """A group of repeats by the image that stands for it."""
+    """Name a group of repeats by the image that stands for it."""
     return f"{_name(row, row['kept'])} (and {count(len(row['copies']))} like it)"
 
 
 def repeat_word(row: Row) -> str:
-    """What the images of a group of repeats are to each other."""
+    """Say what the images of a group of repeats are to each other."""
     return _KINDS[row["kind"]][0]
 
 
@@ -243,13 +243,13 @@ def repeat_word(row: Row) -> str:
 
 
 def _name(row: Row, path: str) -> str:
-    """A file as a sentence names it: with its class, or else the folder that it lies in."""
+    """Name a file as a sentence does: with its class, or else the folder that it lies in."""
     parts = PurePath(path).parts[-2:]
     return "/".join([row["class"], *parts[-1:]] if row.get("class") else parts)
 
 
 def _by_reason(files: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Short names by why, the commonest reason first."""
+    """Group short names by reason, the commonest first."""
     found: dict[str, list[str]] = {}
     for row in files:
         found.setdefault(str(row["why"]), []).append(_name(row, row["path"]))

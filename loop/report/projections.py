@@ -7,11 +7,13 @@ with `Projections`; readers open a run by `open_run`, which restores what is mis
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.errors import ConfigError, RunBusyError, RunDamagedError
 from gapclose.loop.report.text import effect_sort_key, in_short, stopped_text
 from gapclose.loop.run.events import (
     Event,
@@ -23,11 +25,10 @@ from gapclose.loop.run.events import (
     TrialProposed,
     VerdictsReached,
 )
-from gapclose.loop.run.files import RunDamagedError
-from gapclose.loop.run.folder import RunBusyError, RunDir
-from gapclose.loop.run.journal import read_journal
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import holds, read_journal
+from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import ClassState, RunState, fold
-from gapclose.loop.run.verdicts import judge
 
 TRIALS: Final = "trials.jsonl"
 STATE: Final = "state.json"
@@ -38,7 +39,7 @@ _ALL_CLOSED: Final = "every class is closed and confirmed"
 
 @dataclass(slots=True)
 class Projections:
-    """Follows the journal of a run whose lock is held.
+    """The projections of a run whose lock is held; they follow its journal.
 
     Attributes:
         rundir: The run.
@@ -54,7 +55,7 @@ class Projections:
             The rows of trials.jsonl.
         """
         rows = [row for e in read_journal(self.rundir.journal_path) if (row := self._rows.of(e))]
-        if rows or self.rundir.has(TRIALS):  # a run that is refused at its first trial holds none
+        if _stored_rows(self.rundir) != rows:
             self.rundir.write_lines(TRIALS, rows)
         self.write_verdicts(state)
         return rows
@@ -105,44 +106,79 @@ def open_run(path: Path | str) -> RunDir:
 
 
 def read_mixtures(rundir: RunDir) -> dict[str, Any]:
-    """mixtures.json, or what the journal says where the file is lost and cannot be written."""
+    """Read mixtures.json, or the journal where the file is lost and cannot be written."""
     if rundir.has(MIXTURES):
         value: dict[str, Any] = rundir.read_json(MIXTURES)
         return value
     return mixtures_json(fold(read_journal(rundir.journal_path)))
 
 
+def read_gap(rundir: RunDir) -> dict[str, Any]:
+    """Read gap.json.
+
+    Raises:
+        ConfigError: Nothing was measured yet.
+        UnwritableError: It is lost, and the folder is read-only.
+        RunBusyError: It is lost, and another process is writing the run.
+    """
+    if not rundir.has(GAP):
+        _write_lost(rundir)  # what prevents that is raised
+    if not rundir.has(GAP):
+        raise ConfigError(
+            "nothing was measured yet (no gap.json); let `gapclose tune` go on, or look at "
+            "`gapclose status`",
+            where=rundir.path,
+        )
+    value: dict[str, Any] = rundir.read_json(GAP)
+    return value
+
+
 def restore(rundir: RunDir) -> None:
     """Bring back the projections that a run lacks, if it has a journal and nobody writes it."""
+    # The writer writes them; a read-only folder stays as it is.
+    with contextlib.suppress(RunBusyError, OSError):
+        _write_lost(rundir)
+
+
+def _write_lost(rundir: RunDir) -> None:
     # A lock that is not needed might refuse whoever starts the run.
     if not rundir.journal_path.is_file() or not _lost(rundir):
         return
-    try:
-        with rundir.lock():
-            lost = _lost(rundir)  # anew: who wrote it may just have ended
-            state = fold(read_journal(rundir.journal_path))
-            projections = Projections(rundir)
-            if TRIALS in lost:
-                projections.restore(state)
-            if {MIXTURES, GAP} & {*lost}:
-                projections.write_verdicts(state)
-            if STATE in lost:
-                projections.write_state(state)
-    except (RunBusyError, OSError):  # the writer writes them; a read-only folder stays as it is
-        return
+    with lock(rundir):
+        lost = _lost(rundir)  # anew: who wrote it may just have ended
+        state = fold(read_journal(rundir.journal_path))
+        projections = Projections(rundir)
+        if TRIALS in lost:
+            projections.restore(state)
+        if {MIXTURES, GAP} & {*lost}:
+            projections.write_verdicts(state)
+        if STATE in lost:
+            projections.write_state(state)
 
 
 def _lost(rundir: RunDir) -> list[str]:
-    """The files that a run should have by now and does not."""
+    """Return the files that a run should have by now and does not."""
     missing = [name for name in (TRIALS, STATE, MIXTURES, GAP) if not rundir.has(name)]
-    if not missing:
-        return []
+    if (
+        STATE not in missing
+        and TRIALS not in missing
+        and not holds(rundir.journal_path, VerdictsReached, RunFinished)
+    ):
+        return []  # what is missing is not due before one of these
     due = files_of(fold(read_journal(rundir.journal_path)))
     return [name for name in missing if name in due]
 
 
+def _stored_rows(rundir: RunDir) -> list[dict[str, Any]] | None:
+    """Read trials.jsonl: no rows where it is missing, None where it is damaged."""
+    try:
+        return rundir.trials()
+    except RunDamagedError:
+        return None
+
+
 def _stored(rundir: RunDir) -> Any:
-    """What mixtures.json holds; None where it is gone or damaged."""
+    """Read mixtures.json; None where it is gone or damaged."""
     try:
         return rundir.read_json(MIXTURES)
     except (FileNotFoundError, RunDamagedError):
@@ -150,7 +186,7 @@ def _stored(rundir: RunDir) -> Any:
 
 
 def files_of(state: RunState) -> set[str]:
-    """The projections that a run has where it stands."""
+    """Return the projections that a run has where it stands."""
     judged = any(state.of(name).judged is not None for name in state.names)
     files = {STATE} if state.sessions else set()
     if any(cls.trials for cls in state.classes.values()):
@@ -164,13 +200,13 @@ def files_of(state: RunState) -> set[str]:
 
 @dataclass(slots=True)
 class TrialRows:
-    """Makes the rows of trials.jsonl of the events of a journal, in their order."""
+    """The rows of trials.jsonl, made from the events of a journal in their order."""
 
     _proposed: dict[str, TrialProposed] = field(default_factory=dict)
     _images: dict[str, int] = field(default_factory=dict)
 
     def of(self, event: Event) -> dict[str, Any] | None:
-        """The row that an event completes."""
+        """Return the row that an event completes."""
         if isinstance(event, TrialProposed):
             self._proposed[event.cls] = event
         if not isinstance(event, TrialFinished | TrialFailed):
@@ -200,13 +236,13 @@ class TrialRows:
 
 
 def mixtures_json(state: RunState) -> dict[str, Any]:
-    """The mixtures that the last verdicts are of."""
+    """Return mixtures.json: the mixtures that the last verdicts are of."""
     judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
     return {"schema": 1, "classes": {name: e.result.mixture for name, e in judged.items()}}
 
 
 def state_json(state: RunState) -> dict[str, Any]:
-    """Where the run stands."""
+    """Return state.json: where the run stands."""
     value: dict[str, Any] = {
         "id": state.run,
         "started": state.started,
@@ -241,7 +277,9 @@ def _class_json(cls: ClassState) -> dict[str, Any]:
 
 
 def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
-    """gap.json, schema 1; of a run that has not ended, without what is found at the end."""
+    """Return gap.json, schema 1; of a run that has not ended, without the diagnostics."""
+    from gapclose.loop.run.verdicts import judge  # scipy, which `status` need not wait for
+
     config = rundir.config()
     found: dict[str, Any] = {} if state.finished is None else dict(state.finished.findings)
     own: dict[str, dict[str, Any]] = found.pop("rows", {})
@@ -285,7 +323,7 @@ def _stopped(state: RunState, name: str) -> Stopped:
 
 
 def stopped_because(state: RunState) -> str:
-    """Why a run ended, in a few words."""
+    """Say why a run ended, in a few words."""
     judged = {name: state.of(name).judged for name in state.names}
     left = [name for name, e in judged.items() if e is None or not e.confirmed]
     if not left:

@@ -1,4 +1,4 @@
-"""Where a run stands, read from its folder alone, while it runs or long after.
+"""Status: where a run stands, read from its folder alone, while it runs or long after.
 
 `gapclose status` shows it. It loads no model and reads state.json, of a finished run gap.json too,
 so a run in another process is never disturbed.
@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapclose.loop.report.progress import class_table, spoken_seconds
+from gapclose.loop.report.class_table import class_table
 from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.spoken_time import spoken_seconds
 from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.run.folder import RunDir
 
@@ -55,7 +56,7 @@ class Status:
     Attributes:
         kind: tune or audit: the command that made it.
         stage: baseline, tune, confirm, report, done; `new` before the first.
-        running: whether a process holds the run; None where the system does not tell.
+        running: whether a process holds the run; None where the system does not say.
         seconds_used: over all sessions.
         seconds_left: of the budget, running time since the last write taken off; None without one.
     """
@@ -75,12 +76,12 @@ class Status:
         return self.stage != "done" and self.running is not False
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return {**asdict(self), "path": str(self.path)}
 
 
 def read_status(path: Path | str) -> Status:
-    """Reads a run's status.
+    """Read a run's status.
 
     Raises:
         ConfigError: If there is no run.
@@ -88,11 +89,11 @@ def read_status(path: Path | str) -> Status:
     """
     run = open_run(path)
     state = run.read_json("state.json") if run.has("state.json") else {}
-    told: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
+    facts: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
     tuned = state.get("kind") != "audit"
     if state.get("stage") == "done" and run.has("gap.json"):
         rows = run.read_json("gap.json")["classes"]
-        told |= {row["name"]: told.get(row["name"], {}) | row for row in rows}
+        facts |= {row["name"]: facts.get(row["name"], {}) | row for row in rows}
         tuned = was_tuned(rows)
     counts = {} if run.journal_path.is_file() else _counts(run)
     running = _is_running(run.path / "lock")
@@ -106,14 +107,14 @@ def read_status(path: Path | str) -> Status:
         seconds_left=_seconds_left(run, state, used, running=bool(running)),
         stopped_because=state.get("stopped_because"),
         classes=tuple(
-            _class_status(name, told.get(name, {}), counts.get(name, {}), tuned=tuned)
-            for name in dict.fromkeys((*told, *counts))
+            _class_status(name, facts.get(name, {}), counts.get(name, {}), tuned=tuned)
+            for name in dict.fromkeys((*facts, *counts))
         ),
     )
 
 
 def _counts(run: RunDir) -> dict[str, dict[str, Any]]:
-    """By class, trials and images of a run whose state.json does not count them."""
+    """Count by class the trials and images of a run whose state.json does not."""
     counts: dict[str, dict[str, Any]] = {}
     for trial in run.trials():
         count = counts.setdefault(str(trial["class"]), {"trials": 0, "failed": 0, "images": 0})
@@ -126,7 +127,7 @@ def _counts(run: RunDir) -> dict[str, dict[str, Any]]:
 
 
 def render_status(status: Status) -> RenderableType:
-    """The status as a rich table with a line above it."""
+    """Lay out the status as a rich table with a line above it."""
     from rich.console import Group
     from rich.text import Text
 
@@ -150,7 +151,7 @@ def render_status(status: Status) -> RenderableType:
 
 
 def gap_table(gap: Mapping[str, Any]) -> RenderableType:
-    """gap.json as a table for the terminal, largest effect first.
+    """Lay out gap.json as a table for the terminal, largest effect first.
 
     Args:
         gap: the parsed file, schema 1.
@@ -180,19 +181,19 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
 
 
 def _class_status(
-    name: str, told: Mapping[str, Any], count: Mapping[str, Any], *, tuned: bool
+    name: str, facts: Mapping[str, Any], count: Mapping[str, Any], *, tuned: bool
 ) -> ClassStatus:
     return ClassStatus(
         name=name,
-        gap=_float(told.get("gap", count.get("gap"))),
-        ratio=_float(told.get("ratio")),
-        floor_p95=_float(told.get("floor_p95")),
-        trials=int(count.get("trials", told.get("trials") or 0)),
-        failed=int(count.get("failed", told.get("failed") or 0)),
-        images=max(int(count.get("images", 0)), int(told.get("images") or 0)),
-        closed=told.get("closed"),
-        confirmed=told.get("confirmed"),
-        verdict=verdict(told, tuned=tuned),
+        gap=_float(facts.get("gap", count.get("gap"))),
+        ratio=_float(facts.get("ratio")),
+        floor_p95=_float(facts.get("floor_p95")),
+        trials=int(count.get("trials", facts.get("trials") or 0)),
+        failed=int(count.get("failed", facts.get("failed") or 0)),
+        images=max(int(count.get("images", 0)), int(facts.get("images") or 0)),
+        closed=facts.get("closed"),
+        confirmed=facts.get("confirmed"),
+        verdict=verdict(facts, tuned=tuned),
     )
 
 
@@ -207,7 +208,7 @@ def _seconds_left(
 
 
 def _is_running(lock: Path) -> bool | None:
-    """Whether somebody holds the lock, seen without touching it (Linux; else None)."""
+    """Return whether somebody holds the lock, seen without touching it (Linux; else None)."""
     try:
         held = Path("/proc/locks").read_text()
         inode = lock.stat().st_ino

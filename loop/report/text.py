@@ -1,4 +1,4 @@
-"""Wording: a run's figures in words that somebody can repeat, and numbers as they are shown.
+"""Report text: a run's figures in plain words, and numbers as they are shown.
 
 The report's first sentence and its verdicts are written here, from the rows of gap.json. It
 rounds and it names; it never decides what is open or closed.
@@ -68,7 +68,7 @@ TITLES: Final = {
     "num_inference_steps": "steps",
 }
 
-COPIES: Final = 0.01  # of the synthetic images; more are told, as after tuning they object
+COPIES: Final = 0.01  # of the synthetic images; more are reported, as after tuning they object
 NAMED: Final = 5  # classes that a reason for stopping names
 _STOPPED: Final = {
     StopReason.CONFIRMED: "confirmed",
@@ -89,12 +89,12 @@ _STOPPED: Final = {
 
 
 def stopped_text(stopped: Stopped) -> str:
-    """Why a class gets no more trials."""
+    """Say why a class gets no more trials."""
     return _STOPPED[stopped.reason].format(detail=stopped.detail)
 
 
 def in_short(reasons: Mapping[str, str]) -> str:
-    """Why several classes get no more trials, each reason once.
+    """Say why several classes get no more trials, each reason once.
 
     Args:
         reasons: By class, in words.
@@ -110,7 +110,7 @@ def in_short(reasons: Mapping[str, str]) -> str:
 
 
 def state_of(row: Row, *, tuned: bool) -> str:
-    """What became of a class of gap.json: a key of the legend (open, closed, confirmed ...)."""
+    """Return what became of a class: a key of the legend (open, closed, confirmed ...)."""
     closed, confirmed = row.get("closed"), row.get("confirmed")
     if closed is False:
         return "open"
@@ -123,13 +123,13 @@ def state_of(row: Row, *, tuned: bool) -> str:
 
 
 def below_floor(row: Row) -> bool:
-    """Whether a class is open although its gap is no larger than its floor."""
+    """Return whether a class is open although its gap is no larger than its floor."""
     value = row.get("ratio")
     return row.get("closed") is False and value is not None and value <= 1
 
 
 def verdict(row: Row, *, tuned: bool) -> str:
-    """The word for what became of a class, the same wherever it is told.
+    """Return the word for what became of a class, the same wherever it is reported.
 
     Nothing while it is not known: a row has no "closed" before its class is tested.
     """
@@ -139,19 +139,19 @@ def verdict(row: Row, *, tuned: bool) -> str:
 
 
 def meaning(row: Row, *, tuned: bool) -> str:
-    """What a verdict means, in a sentence without its first capital and its full stop."""
+    """Say what a verdict means, in a sentence without its first capital and its full stop."""
     return _BELOW[1] if below_floor(row) else STATES[state_of(row, tuned=tuned)][1]
 
 
 def was_tuned(rows: Sequence[Row]) -> bool:
-    """Whether the classes of gap.json are those of a tuned run, not of an audit."""
+    """Return whether the classes of gap.json are those of a tuned run, not of an audit."""
     return any(row.get("before") for row in rows)
 
 
 def first_sentence(
     rows: Sequence[Row], *, tuned: bool, tried: bool = True, skipped: int = 0
 ) -> str:
-    """The finding, for somebody who reads one sentence only.
+    """Write the finding, for somebody who reads one sentence only.
 
     Args:
         rows: the classes of gap.json.
@@ -238,7 +238,7 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
 
 
 def _copied(rows: Sequence[Row]) -> str:
-    """Of an audit: a folder of copies has no gap, and is no synthetic data."""
+    """Write an audit's clause on copies: a folder of them has no gap, and is no synthetic data."""
     counts = [(row.get("duplicates") or 0, row.get("n_synthetic") or 0, row) for row in rows]
     most, of, row = max(counts, key=lambda count: count[0] / max(count[1], 1))
     if most <= COPIES * of:
@@ -264,13 +264,13 @@ def _others(states: Sequence[str], *, first: str) -> str:
         return f"; so are all {n} classes"
     if n_confirmed == n - 1 and first != "confirmed":
         return "; the other class is confirmed" if n == 2 else "; the other classes are confirmed"
-    told = (
+    counts = (
         (n_confirmed, "confirmed"),
         (states.count("unconfirmed") + states.count("closed"), "closed but not confirmed"),
         (states.count("unknown"), "too few to tell"),
         (states.count("open"), "still open"),
     )
-    parts = [f"{k} {_are(k)} {what}" for k, what in told if k]
+    parts = [f"{k} {_are(k)} {what}" for k, what in counts if k]
     if n_same := states.count("untold"):
         parts.append(f"{n_same} cannot be told")
     return f". Of {n} classes " + ", ".join(parts)
@@ -300,15 +300,15 @@ def _times(row: Row) -> str:
 
 
 def mattered(importances: Mapping[str, float]) -> str:
-    """Importances in words, the largest first: "color 61 %, guidance 22 %"; small ones counted."""
+    """Name importances, the largest first: "color 61 %, guidance 22 %"; small ones counted."""
     rows = sorted(importances.items(), key=lambda pair: -pair[1])
-    told = [f"{TITLES.get(name, name)} {percent(share)}" for name, share in rows if share >= 0.01]
-    rest = f"{len(rows) - len(told)} more under {percent(0.01)}"
-    return ", ".join(told) + (f" and {rest}" if len(told) < len(rows) else "")
+    named = [f"{TITLES.get(name, name)} {percent(share)}" for name, share in rows if share >= 0.01]
+    rest = f"{len(rows) - len(named)} more under {percent(0.01)}"
+    return ", ".join(named) + (f" and {rest}" if len(named) < len(rows) else "")
 
 
 def effect_sort_key(row: Row) -> float:
-    """What the table is sorted by: the effect that the user came with."""
+    """Return what the table is sorted by: the effect that the user came with."""
     source = row.get("before") or row
     value = source.get("effect")
     return -math.inf if value is None else float(value)
@@ -318,7 +318,7 @@ def effect_sort_key(row: Row) -> float:
 
 
 def ratio(value: float | None) -> str:
-    """A multiple of the floor: 0.7, 9.4, 88, 1 200; what is not above 0 is no gap at all."""
+    """Format a multiple of the floor: 0.7, 9.4, 88, 1 200; what is not above 0 is no gap."""
     if value is None:
         return "\N{EN DASH}"
     if value <= 0:
@@ -327,7 +327,7 @@ def ratio(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A fixed number of decimals, without a minus before zero."""
+    """Format to a fixed number of decimals, without a minus before zero."""
     if value is None:
         return "\N{EN DASH}"
     text = f"{value:.{digits}f}"
@@ -335,31 +335,31 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def spread(mean: float, deviation: float) -> str:
-    """A mean and a standard deviation, as 2.1 ± 0.4; one value alone as 7.5 or 30."""
+    """Format a mean and a standard deviation, as 2.1 ± 0.4; one value alone as 7.5 or 30."""
     if deviation < 0.05:
         return number(mean, 1).removesuffix(".0")
     return f"{number(mean, 1)} ± {number(deviation, 1)}"
 
 
 def signed(value: float | None) -> str:
-    """A difference in floors, as +1.2 or -0.3; a dash for None."""
+    """Format a difference in floors, as +1.2 or -0.3; a dash for None."""
     return ("+" if value is not None and value >= 0.05 else "") + number(value, 1)
 
 
 def effect(value: float | None) -> str:
-    """Three decimals while they say something."""
+    """Format an effect: three decimals while they say something."""
     return number(value, 3) if value is None or abs(value) < 0.995 else number(value, 2)
 
 
 def chance(value: float | None) -> str:
-    """A q-value."""
+    """Format a q-value."""
     if value is None:
         return "\N{EN DASH}"
     return "<\N{THIN SPACE}0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:
-    """A share in whole percent; what is above 0 never reads 0."""
+    """Format a share in whole percent; what is above 0 never reads 0."""
     if value is None:
         return "\N{EN DASH}"
     if 0 < value < 0.01:
@@ -368,7 +368,7 @@ def percent(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time span: 41 s, 3 min 41 s, 7 h 12 min."""
+    """Format a time span: 41 s, 3 min 41 s, 7 h 12 min."""
     if value is None:
         return "\N{EN DASH}"
     whole = round(value)
@@ -380,5 +380,5 @@ def seconds(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number, in groups of three."""
+    """Format a whole number, in groups of three."""
     return "\N{EN DASH}" if value is None else f"{value:,.0f}".replace(",", "\N{THIN SPACE}")

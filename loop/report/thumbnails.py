@@ -36,8 +36,9 @@ Row = Mapping[str, Any]
 
 
 def read_thumbnail(path: Path, *, edge: int = SHEET_EDGE) -> Cell:
-    """Reads an image as RGB, its longer edge at most `edge` pixels; None if it cannot be read."""
-    from gapclose.analysis.decode import UnreadableImageError, read_rgb
+    """Read an image as RGB, its longer edge at most `edge` pixels; None if it cannot be read."""
+    from gapclose.analysis.decode import read_rgb
+    from gapclose.analysis.errors import UnreadableImageError
 
     try:
         image = Image.fromarray(read_rgb(path))
@@ -49,7 +50,7 @@ def read_thumbnail(path: Path, *, edge: int = SHEET_EDGE) -> Cell:
 
 
 def to_uri(image: Image.Image, *, quality: int | None = None) -> str:
-    """A WebP data URI; lossless if `quality` is None and the image is small."""
+    """Encode as a WebP data URI; lossless if `quality` is None and the image is small."""
     stream = io.BytesIO()
     lossless = quality is None and max(image.size) <= _LOSSLESS_EDGE
     if lossless:
@@ -60,7 +61,7 @@ def to_uri(image: Image.Image, *, quality: int | None = None) -> str:
 
 
 def sprite(cells: Sequence[Cell], *, edge: int, quality: int) -> dict[str, object]:
-    """Lays thumbnails out in one image, row by row, each centred in an `edge` x `edge` cell.
+    """Lay thumbnails out in one image, row by row, each centred in an `edge` x `edge` cell.
 
     Returns:
         `src` (data URI), `columns`, `rows`; cell i is at column i % columns, row i // columns.
@@ -93,7 +94,7 @@ class Samples:
 
     @classmethod
     def read(cls, run: RunDir) -> Samples:
-        """Reads samples.jsonl and the map, if the map is one of these samples."""
+        """Read samples.jsonl and the map, if the map is one of these samples."""
         rows = run.samples()
         xy = _read_map(run, len(rows))
         groups: dict[tuple[str, str], list[int]] = {}
@@ -108,7 +109,7 @@ class Samples:
         return self.xy is not None
 
     def _chosen(self, name: str, stage: str, n: int) -> list[int]:
-        """At most n of a class and stage, at random but the same on every call."""
+        """Choose at most n of a class and stage, at random but the same on every call."""
         members = self.groups.get((name, stage), [])
         if len(members) <= n:
             return members
@@ -124,7 +125,7 @@ class Samples:
             return None
 
     def strip(self, paths: Sequence[str], *, small: bool) -> list[dict[str, Any]]:
-        """Images by their path, as data URIs; those that cannot be read any more are left out."""
+        """Return images by path, as data URIs; those that cannot be read any more are left out."""
         cells = [(path, self._read(path, 64 if small else 96)) for path in paths]
         return [
             {
@@ -137,7 +138,7 @@ class Samples:
         ]
 
     def sheets(self, name: str, n: int, *, small: bool, tuned: bool) -> list[dict[str, Any]]:
-        """Per stage the images that stand side by side, as data URIs with what made them."""
+        """Return the images that stand side by side, per stage, with what made them."""
         titles = {
             "real": "Real",
             "baseline": "Before" if tuned else "Synthetic",
@@ -174,7 +175,7 @@ class Samples:
         return sheets
 
     def points(self, name: str) -> dict[str, Any] | None:
-        """A class on the map: coordinates, stage codes, captions, and one sprite of thumbnails."""
+        """Place a class on the map: coordinates, stage codes, captions, a sprite of thumbnails."""
         if self.xy is None:
             return None
         share = min(1.0, MAX_POINTS / max(1, len(self.rows)))
@@ -203,7 +204,7 @@ class Samples:
         }
 
     def outliers(self, n: int) -> list[dict[str, Any]]:
-        """Real images that are far out of their class, the farthest first, at most n."""
+        """Return real images that are outliers of their class, the farthest first, at most n."""
         rows = [row for row in self.rows if row.get("outlier")]
         found: list[dict[str, Any]] = []
         for row in sorted(rows, key=lambda row: -row["outlier"]):

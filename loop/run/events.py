@@ -1,7 +1,7 @@
 """Events: the lines of a run's journal, one frozen model a kind.
 
-The loop appends them, `state` folds them, `Searches` replays them, and reporters are told the same
-ones, with the notices of this file that are for reporters alone. They hold facts: reasons are
+The loop appends them, `state` folds them, `Searches` replays them, and reporters receive the same
+ones, beside the notices of `notices` that no journal keeps. They hold facts: reasons are
 enums, and what a person reads is made of them in `report`. A newer version may add fields; a
 reader ignores those that it does not know.
 """
@@ -67,7 +67,7 @@ class Stopped(_Model):
 
 
 class Job(_Model):
-    """A recipe, and the seeds that it is drawn with."""
+    """A recipe, and the seeds that it is generated with."""
 
     recipe: dict[str, Any]
     seeds: tuple[int, ...]
@@ -80,7 +80,7 @@ class Progress(_Model):
         floor: `floor_p95` at the size of a confirmation.
         baseline_gap: Of trial 0; None before.
         gap: Of the mixture, on images that it was not fitted to.
-        expected: What is believed of it before fresh images have told.
+        expected: Its estimate before fresh images were scored.
         since_gain: Trials since the gap fell.
         evidence: How many times the mixture was fitted or scored anew.
         closed_from_start: Whether the baseline has no gap.
@@ -209,7 +209,7 @@ class TrialFinished(_Event):
 
     Attributes:
         gap: Of its own images.
-        value: What the Optuna study is told.
+        value: What the Optuna study records.
         mixture_gap: Of the best mixture after it.
         invalid: Images that could not be scored.
         images: Generated for it.
@@ -253,7 +253,7 @@ class FoldOpened(_Event):
         mixture: As in mixtures.json.
         trials: Of the class so far.
         evidence: `Progress.evidence`.
-        spends: False for the mere baseline, which has told no search anything: the same fold may
+        spends: False for the mere baseline, from which no search has learned: the same fold may
             judge the first mixture.
         early: Whether others are still searched.
     """
@@ -277,7 +277,7 @@ class FoldEvaluated(_Event):
         before: Row of gap.json of the baseline, with q-values of the class alone.
         after: Row of the mixture.
         agreement: Share of the fold's photos that are read as the class.
-        drawn: Fingerprint of a draw, first seed and count of seeds of what was generated.
+        drawn: Of what was generated: fingerprint of the draw, first seed, count of seeds.
         images: Generated for it.
         seconds: That it took.
         probe: Seconds of `probe()`.

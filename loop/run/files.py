@@ -7,23 +7,20 @@ What the system refuses is an `UnwritableError` that names the file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, BinaryIO
+
+from gapclose.loop.errors import RunDamagedError, UnwritableError
 
 __all__ = [
-    "REMEDIES",
-    "RunDamagedError",
-    "UnwritableError",
     "append_line",
     "cut_torn_line",
     "damaged_line",
-    "is_machines_fault",
     "kept",
     "plain",
     "read_lines",
@@ -35,46 +32,9 @@ __all__ = [
 ]
 
 
-class RunDamagedError(ValueError):
-    """A file of the run folder cannot be read; the message names it."""
-
-    exit_code: ClassVar[int] = 2
-
-
-class UnwritableError(OSError):
-    """A file of ours cannot be written: make room, then the same command goes on.
-
-    It says nothing of a recipe, so no trial fails for it. Made as any OSError is.
-    """
-
-    exit_code: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        """One line with the file, the reason and the remedy."""
-        remedy = REMEDIES.get(self.errno or 0, "make it writable")
-        said = f"{self.filename}: cannot be written: {self.strerror}"
-        return f"{said}; {remedy}, then the same command goes on"
-
-
-# Of what is no fault of the place that somebody chose.
-REMEDIES: Final = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
-    errno.EIO: "look at the disk",
-}
-
-
-def is_machines_fault(error: BaseException) -> bool:
-    """Whether a full or failing disk is to blame, and no recipe and no generator."""
-    return isinstance(error, OSError) and (
-        isinstance(error, UnwritableError) or error.errno in REMEDIES
-    )
-
-
 @contextlib.contextmanager
 def kept(path: Path) -> Iterator[None]:
-    """Raises UnwritableError, naming `path`, where the system refuses what is written to it."""
+    """Raise UnwritableError, naming `path`, where the system refuses what is written to it."""
     try:
         yield
     except UnwritableError:
@@ -84,7 +44,7 @@ def kept(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file whole: a reader sees the old one or the new one, never a part.
+    """Replace a file whole: a reader sees the old one or the new one, never a part.
 
     Raises:
         UnwritableError: The system does not let it be written; the old one is as it was.
@@ -94,7 +54,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with _opened(handle) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,8 +66,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def _opened(handle: int) -> BinaryIO:
+    """Open a descriptor as a file that closes it; close it at once where that fails."""
+    try:
+        return os.fdopen(handle, "wb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8."""
+    """Replace a file by UTF-8 text, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
@@ -128,7 +97,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, a line each; none where there is no file.
+    """Read the JSON objects of a file, a line each; none where there is no file.
 
     A line counts once its newline is there; what follows the last one is torn.
 
@@ -152,11 +121,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def damaged_line(path: Path, number: int) -> RunDamagedError:
-    """The error of a line that cannot be read."""
-    return RunDamagedError(
-        f"{path}, line {number}: is damaged; restore the file from a copy, or start anew with "
-        "--out"
-    )
+    """Return the error of a line that cannot be read."""
+    said = "is damaged; restore the file from a copy, or start anew with --out"
+    return RunDamagedError(path, said, line=number)
 
 
 def remove(path: Path) -> None:
@@ -178,12 +145,12 @@ def cut_torn_line(path: Path) -> None:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """`plain` as JSON text."""
+    """Write `plain` of a value as JSON text."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say: numpy scalars and arrays become lists, paths text, non-finite null."""
+    """Return what JSON can say: numpy values become lists, paths text, non-finite numbers null."""
     if isinstance(value, Mapping):
         return {str(key): plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

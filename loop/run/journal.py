@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from gapclose.loop.run.events import Event, read_event
 from gapclose.loop.run.files import append_line, cut_torn_line, damaged_line
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "holds", "read_journal"]
 
 
 class Journal:
@@ -36,8 +38,8 @@ class Journal:
             used: Seconds of the budget used so far.
 
         Returns:
-            The event as a reader of the line gets it, so that whoever goes on from it goes on as
-            whoever resumes.
+            The event as a reader of the line gets it, so that this session goes on exactly as a
+            resumed one would.
 
         Raises:
             UnwritableError: It cannot be written; the next writer cuts what there is of the line.
@@ -49,7 +51,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events of a journal in their order; none where there is no file.
+    """Yield the events of a journal in their order; none where there is no file.
 
     Raises:
         RunDamagedError: A line is no event.
@@ -66,3 +68,14 @@ def read_journal(path: Path) -> Iterator[Event]:
                 yield read_event(line)
             except ValueError:
                 raise damaged_line(path, number) from None
+
+
+def holds(path: Path, *kinds: type[BaseModel]) -> bool:
+    """Return whether a journal may have an event of one of some kinds.
+
+    It is searched for their names, which takes 0.02 s of 20,000 events; to read them takes 1 s. A
+    name may stand elsewhere, so True is to be verified.
+    """
+    data = path.read_bytes()
+    names = (kind.model_fields["kind"].default for kind in kinds)
+    return any(f'"{name}"'.encode() in data for name in names)

@@ -1,14 +1,15 @@
-"""The reporter: whoever is told what a run does, while it does it.
+"""The reporter: what receives the events and notices of a run while it works.
 
 It keeps no truth: what matters is in the journal. Those that show something are in
-`gapclose.loop.report.progress`.
+`gapclose.loop.report`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from gapclose.loop.run.events import Event
+from gapclose.loop.run.notices import Notice
 from gapclose.loop.run.state import RunState
 
 __all__ = ["Reporter", "SilentReporter"]
@@ -16,37 +17,27 @@ __all__ = ["Reporter", "SilentReporter"]
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Receives events.
-
-    Kinds and fields that the terminal knows (others are shown as text, and logged alike):
-        `stage`: name ("render", "embed", "baseline", "tune", "confirm", "report", "export")
-        `class`: cls, and any of gap, ratio, floor_p95, trials, images, closed, confirmed
-        `trial`: cls, number, and the fields of `class`; images is the class's total so far
-        `progress`: done, total, what, within a stage
-        `budget`: seconds_used, budget_seconds
-        `warning`: message
-        `done`: message
-    """
-
-    def event(self, kind: str, **fields: Any) -> None:
-        """Tells one event; cheap enough to call per batch."""
+    """The receiver of a journal's events, and of notices that no journal keeps."""
 
     def follow(self, event: Event, state: RunState) -> None:
-        """Tells an event of the journal, and where the run stands after it."""
+        """Take an event that was appended, and where the run stands after it."""
+
+    def tell(self, notice: Notice) -> None:
+        """Take a notice; cheap enough to call per image."""
 
 
 class SilentReporter:
-    """Says nothing: the default in Python."""
-
-    def event(self, kind: str, **fields: Any) -> None:
-        """Drops the event."""
+    """A reporter that says nothing: the default in Python."""
 
     def follow(self, event: Event, state: RunState) -> None:
-        """Drops the event."""
+        """Drop the event."""
+
+    def tell(self, notice: Notice) -> None:
+        """Drop the notice."""
 
     def __enter__(self) -> Self:
-        """Nothing to open."""
+        """Open nothing."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to close."""
+        """Close nothing."""

@@ -35,7 +35,7 @@ from gapclose.loop.run.events import (
 __all__ = ["ClassState", "Evaluation", "Round", "RunState", "Timings", "apply", "fold"]
 
 FAILURES: Final = 3  # in a row stop a class
-_RECENT_TRIALS: Final = 50  # that a class's pace is read from: machines grow slower and faster
+_RECENT_TRIALS: Final = 50  # for a class's seconds per trial: machines grow slower and faster
 _RECENT_EVALUATIONS: Final = 50
 _RECENT_PROBES: Final = 5
 
@@ -133,7 +133,7 @@ class ClassState:
         return self.progress.evidence <= 1 and not self.progress.closed_from_start
 
     def stopped(self) -> StopReason | None:
-        """Why the search of the class has ended, if it has."""
+        """Return why the search of the class has ended, if it has."""
         if self.failures >= FAILURES:
             return StopReason.FAILURES
         if self.progress.pending:
@@ -145,7 +145,7 @@ class ClassState:
         return None
 
     def next_fold(self) -> int:
-        """The first fold that has judged no mixture of the search."""
+        """Return the first fold that has judged no mixture of the search."""
         if self.evaluation is None:
             return 0
         spent = self.evaluation.opened.spends or self.evaluation.tagged
@@ -275,7 +275,7 @@ class RunState:
         return {} if self.listed is None else self.listed.left_out
 
     def of(self, cls: str) -> ClassState:
-        """A class's state, also before anything has happened to it."""
+        """Return a class's state, also before anything has happened to it."""
         return self.classes.get(cls, _NEW)
 
     @property
@@ -300,7 +300,7 @@ _NEW: Final = ClassState()
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
-    """The state after some events."""
+    """Return the state after some events."""
     state = RunState() if state is None else state
     for event in events:
         state = apply(state, event)
@@ -308,7 +308,7 @@ def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
 
 
 def apply(state: RunState, event: Event) -> RunState:
-    """The state after one more event; the given one is not changed."""
+    """Return the state after one more event; the given one is not changed."""
     return replace(_applied(event, state), used=event.used)
 
 

@@ -33,7 +33,7 @@ def judge(evaluations: Mapping[str, FoldEvaluated]) -> dict[str, ClassGap]:
 
 
 def verdicts_of(state: RunState) -> VerdictsReached:
-    """The verdicts over all classes that have been evaluated."""
+    """Reach the verdicts over all classes that have been evaluated."""
     evaluations = {
         name: evaluation.result
         for name in state.names

@@ -58,7 +58,7 @@ class Limits:
     objective: Objective = field(default_factory=GapObjective)
 
     def left(self, used: float) -> float:
-        """Seconds left; infinite without a time budget."""
+        """Return the seconds left; infinite without a time budget."""
         return math.inf if self.tune.budget is None else self.tune.budget - used
 
     @property
@@ -67,7 +67,7 @@ class Limits:
         return self.tune.trials is None and self.tune.images is None
 
     def spent(self, cls: ClassState) -> bool:
-        """Whether a class has had what the config allows it."""
+        """Return whether a class has had what the config allows it."""
         trials, images = self.tune.trials, self.tune.images
         return (trials is not None and cls.trials >= trials) or (
             images is not None and cls.images >= images
@@ -77,7 +77,7 @@ class Limits:
 def settings_trials(
     cls: ClassState, limits: Limits, *, time: float, trial_seconds: float, open_classes: int
 ) -> int:
-    """Trials of a class's settings stage.
+    """Return the number of trials of a class's settings stage.
 
     Args:
         cls: The class.
@@ -103,7 +103,7 @@ def settings_trials(
 
 
 def batch_images(limits: Limits, *, time: float, trial_seconds: float) -> int | None:
-    """Images of a mixture that there is time for; None for as many as are usual.
+    """Return the images of a mixture that there is time for; None for as many as are usual.
 
     Args:
         limits: Of the run.
@@ -124,7 +124,7 @@ def pick(
     *,
     seconds: Mapping[str, float],
 ) -> str | None:
-    """The class whose next trial is worth most, or None when no class wants one.
+    """Pick the class whose next trial is worth most, or None when no class wants one.
 
     First every baseline, in order; then prompts that a person prioritized; then classes that have
     had under a quarter of an even share of the trials. Among those, or else among all, the class

@@ -23,7 +23,7 @@ _FASTEST: Final = 0.6  # part of it is waiting, or compiling, however fast the m
 
 
 def probe() -> float:
-    """Seconds of a fixed piece of arithmetic, such as the report is full of, on one core."""
+    """Time a fixed piece of arithmetic, such as the report is full of, in seconds on one core."""
     start = time.perf_counter()
     rows = np.random.default_rng(0).random((512, 64), dtype=np.float32)
     for _ in range(16):  # longer than a time slice, or it would not see who else wants the core
@@ -58,7 +58,7 @@ class CostModel:
         return float(np.median(each)) if each else None
 
     def trial(self, name: str | None = None) -> float:
-        """Seconds of a trial of the class, or of any, or else at the pace of the baselines."""
+        """Return a trial's seconds: of the class, of any, or else by those of the baselines."""
         if own := self.timings.trials.get(name or ""):
             return float(np.median(own))
         return self._any_trial
@@ -72,7 +72,7 @@ class CostModel:
         return 1.0
 
     def confirmation(self, name: str) -> float:
-        """Seconds of confirming a class: as measured, or at the pace of the last trials.
+        """Return the seconds of confirming a class: as measured, or at the last trials' rate.
 
         A class whose trials take longer than those of the classes confirmed so far, for it needs
         more steps, takes so much longer to be confirmed. One whose images were there already says
@@ -84,9 +84,9 @@ class CostModel:
             usual = float(np.mean([self.trial(other) for other in names]))
             slower = max(1.0, self.trial(name) / usual) if name in self.timings.trials else 1.0
             return float(np.sum(seconds) / np.sum(images)) * self.confirm_images * slower
-        pace = self.trial(name) / self.trial_images
+        image = self.trial(name) / self.trial_images
         if self.baseline_image is not None and self.timings.first:
             # A confirmation generates in larger batches than a trial.
             small = float(np.median(self.timings.first)) / self.trial_images
-            pace *= min(1.0, self.baseline_image / small)
-        return pace * self.confirm_images
+            image *= min(1.0, self.baseline_image / small)
+        return image * self.confirm_images

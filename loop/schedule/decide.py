@@ -99,7 +99,7 @@ Action = RunTrial | ChooseCamera | EvaluateFold | Judge | StartRound | Finish
 
 @dataclass(frozen=True)
 class View:
-    """What a decision looks at: the state, the limits, and seconds used of the budget."""
+    """The inputs of a decision: the state, the limits, and seconds used of the budget."""
 
     state: RunState
     limits: Limits
@@ -125,11 +125,11 @@ class View:
         return self.limits.left(self.used)
 
     def folds_left(self, cls: ClassState, name: str) -> bool:
-        """Whether a fold is left that has judged no mixture."""
+        """Return whether a fold is left that has judged no mixture."""
         return cls.next_fold() < self.limits.classes[name].folds
 
     def rests(self, name: str) -> bool:
-        """Whether more trials would change nothing: confirmed, or no fold is left."""
+        """Return whether more trials would change nothing: confirmed, or no fold is left."""
         cls = self.state.of(name)
         evaluation = cls.evaluation
         if evaluation is None:
@@ -141,7 +141,7 @@ class View:
         return not self.folds_left(cls, name) or (evaluation.confirmed and not asked)
 
     def standing(self, name: str) -> ClassProgress:
-        """Where a class that has its baseline stands."""
+        """Return where a class that has its baseline stands."""
         cls = self.state.of(name)
         seen = 0.0 if cls.evaluation is None else cls.evaluation.gap
         new = cls.evaluation is None or cls.evaluation.opened.evidence != cls.progress.evidence
@@ -154,15 +154,15 @@ class View:
         )
 
     def standings(self, names: Iterable[str]) -> list[ClassProgress]:
-        """Of those that have their baselines; without one there is nothing to confirm."""
+        """Return where classes stand; those without a baseline have nothing to confirm."""
         return [self.standing(n) for n in self.names if n in {*names} and self.has_baseline(n)]
 
     def has_baseline(self, name: str) -> bool:
-        """Whether a class has its baseline."""
+        """Return whether a class has its baseline."""
         return self.state.of(name).has_baseline
 
     def reserve(self, due: Sequence[ClassProgress] | None = None) -> float:
-        """Seconds kept back for confirming the classes of the round, or these, and reporting."""
+        """Return the seconds kept back to confirm the due classes, or these, and to report."""
         if self.limits.tune.budget is None:
             return 0.0
         return confirmation_reserve(
@@ -173,11 +173,11 @@ class View:
         )
 
     def searched(self) -> list[str]:
-        """The classes of the round whose search may go on."""
+        """Return the classes of the round whose search may go on."""
         return [name for name in self.names if name in self.state.due and not self.rests(name)]
 
     def next_trial(self) -> str | None:
-        """The class to try next: None when none wants it, or what time is left is kept back."""
+        """Return the class to try next; None when none wants it, or the time left is kept back."""
         # Every class gets its baseline, whatever the budget: without one there is no report.
         if self.left <= self.reserve() and all(
             cls.has_baseline or cls.stopped() or self.limits.spent(cls)
@@ -193,7 +193,7 @@ class View:
         )
 
     def _seconds(self, names: Sequence[str]) -> dict[str, float]:
-        """What a trial of each class takes, of its own time and of what others could have had.
+        """Return what a trial of each class takes, of its own time and of that of others.
 
         Where there is not the time to confirm all, a class's first trial costs another its
         confirmation. A part of it counts, or a slow machine would give many classes a trial or
@@ -212,7 +212,7 @@ class View:
         return seconds
 
     def to_evaluate(self) -> list[str]:
-        """Classes of the round to confirm, in their turn."""
+        """Return the classes of the round to confirm, in their turn."""
         wanted = [name for name in self.state.due if self._wants_fold(name)]
         return [row.name for row in sorted(self.standings(wanted), key=lambda row: row.turn)]
 
@@ -227,7 +227,7 @@ class View:
 
 
 def decide(state: RunState, *, limits: Limits, now: float) -> Action:
-    """What the run does next.
+    """Return what the run does next.
 
     Args:
         state: Where it stands.
@@ -316,7 +316,7 @@ def _search(view: View) -> Action | None:
 
 
 def _baseline_images(view: View, cls: ClassState) -> int:
-    """Where trials or images end the search, and where a smaller one failed, all of them."""
+    """Return all of them where trials or images end the search, or a smaller one failed."""
     if cls.has_baseline or not view.limits.by_clock or cls.failures:
         return BASELINE_IMAGES
     return baseline_images(
@@ -357,7 +357,7 @@ PHASES: Final = (
 def plan_round(view: View) -> StartRound:
     """Begin with what no fold has judged yet, and the worst of what failed confirmation."""
     state, limits = view.state, view.limits
-    due = {n for n in view.names if state.of(n).evaluation is None or _afoot(view, n)}
+    due = {n for n in view.names if state.of(n).evaluation is None or _has_gone_on(view, n)}
     reset = []
     if view.left > view.reserve(view.standings(due)):
         reset += [n for n in view.names if n in due and _may_retry(view, n)]
@@ -384,8 +384,8 @@ def _may_retry(view: View, name: str) -> bool:
     return cls.retryable and cls.failures >= FAILURES and not view.limits.spent(cls)
 
 
-def _afoot(view: View, name: str) -> bool:
-    """Whether a class has gone on since its last evaluation, or was told to and still can."""
+def _has_gone_on(view: View, name: str) -> bool:
+    """Return whether a class has gone on since its last evaluation, or was reopened and can."""
     cls = view.state.of(name)
     if cls.evaluation is None or view.rests(name):
         return False
@@ -399,7 +399,7 @@ def _afoot(view: View, name: str) -> bool:
 
 
 def _may_go_on(view: View, name: str) -> bool:
-    """Whether a class that failed confirmation, and is not due, can be searched on in."""
+    """Return whether a class that failed confirmation, and is not due, can be searched on in."""
     cls = view.state.of(name)
     if cls.evaluation is None or view.rests(name) or view.limits.spent(cls):
         return False
@@ -409,7 +409,7 @@ def _may_go_on(view: View, name: str) -> bool:
 
 
 def stop_reason(name: str, view: View) -> Stopped:
-    """Why a class gets no more trials; of a class that still would, that the session ended."""
+    """Return why a class gets no more trials; that the session ended, where it still would."""
     cls, evaluation = view.state.of(name), view.state.of(name).evaluation
     if cls.confirmation_error is not None:
         return Stopped(reason=StopReason.CONFIRMATION_FAILED, detail=cls.confirmation_error)

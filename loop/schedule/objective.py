@@ -13,10 +13,10 @@ from gapclose.loop.run.state import ClassState
 
 
 class Objective(Protocol):
-    """Orders the classes of a run."""
+    """The order of the classes of a run."""
 
     def gain(self, cls: ClassState, *, floor: float) -> float:
-        """What there is to gain in a class, >= 0; the class with the most is tried next.
+        """Return what there is to gain in a class, >= 0; the class with the most is tried next.
 
         Args:
             cls: Where it stands.
@@ -24,7 +24,7 @@ class Objective(Protocol):
         """
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
-        """Whether a class may be confirmed while others are still searched."""
+        """Return whether a class may be confirmed while others are still searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class GapObjective:
     """The gap in floors: on the tune split, or on the last fold where that saw more."""
 
     def gain(self, cls: ClassState, *, floor: float) -> float:
-        """As `Objective.gain`."""
+        """Return the gain, as `Objective.gain`."""
         expected = cls.progress.expected
         return max(0.0 if expected is None else expected, cls.unseen_gap, 0.0) / floor
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
-        """As `Objective.reached`: the search has ended, and its gap is below the floor."""
+        """Return whether its search has ended and its gap is below the floor."""
         why, gap = cls.stopped(), cls.progress.gap
         closed = why in (StopReason.CLOSED_FROM_START, StopReason.CLOSED_ON_TUNE_SPLIT)
         return closed or (why is not None and gap is not None and gap <= floor)

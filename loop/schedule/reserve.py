@@ -16,7 +16,7 @@ from typing import Final
 CLOSING_SECONDS: Final = 16.0
 CLOSING_SECONDS_PER_CLASS: Final = 3.3
 MOST_CLOSING: Final = 0.6  # of the budget
-SLACK: Final = 0.15  # of the confirmations: they may take longer than trials told
+SLACK: Final = 0.15  # of the confirmations: they may take longer than the trials suggest
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
 FEW_BASELINES: Final = 0.25  # this: under 100 images only rank the classes by their gaps
 FEWEST_BASELINE: Final = 24  # images: a gap needs 20, and a few may be invalid
@@ -43,9 +43,9 @@ class ClassProgress:
 
     @property
     def turn(self) -> tuple[bool, float]:
-        """Sorts the confirmations: those with something to judge, those nearest closed.
+        """The sort key of confirmations: those with something to judge, those nearest closed.
 
-        Who comes late is searched in with what the others leave.
+        A class that comes late is searched on in the time that the others leave.
         """
         return not self.new, self.gap
 
@@ -59,7 +59,7 @@ def baseline_images(
     seconds: float | None,
     classes: int,
 ) -> int:
-    """Images of the next baseline: a few where whole ones would take most of the time.
+    """Size the next baseline: a few images where whole ones would take most of the time.
 
     Args:
         whole: Images of a whole one.
@@ -83,7 +83,7 @@ def confirmation_reserve(
     slowness: float = 1.0,
     budget: float = math.inf,
 ) -> float:
-    """Seconds kept back for confirming, the map and the report.
+    """Return the seconds kept back for confirming, the map and the report.
 
     Args:
         due: The classes that are still to be confirmed.
@@ -108,7 +108,7 @@ def reopen_candidates(
     left: float,
     reserve: Callable[[Sequence[ClassProgress]], float],
 ) -> list[str]:
-    """Of classes that failed confirmation, the worst, as many as there is time for.
+    """Choose the worst classes that failed confirmation, as many as there is time for.
 
     Args:
         held: The classes that could be searched on in.

@@ -1,146 +1,51 @@
-"""Mixtures: the bank of every image made for a class, and the weights that fit it to the real.
+"""The bank of every image made for a class, and the kernel sums between them.
 
-`search` adds atoms (a recipe with its images) and asks for scores; `export` allots images by the
-weights. It knows kernels and numbers, never Optuna or files.
+`atoms` adds images and asks for weights and scores. It knows kernels and numbers, never recipes,
+Optuna or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.search.image_rows import ImageRows
+from gapclose.loop.search.mixture_weights import objective, solve_weights
+from gapclose.loop.search.workings import Notebook, Workings
 
 Floats = NDArray[np.float64]
 
-SMALLEST_WEIGHT = 0.001
-"""Weights below this are dropped: at export they would not get one image in a thousand."""
 
+class Square:
+    """A square matrix that grows by a row and a column, without being copied each time."""
 
-_WHOLE = 200  # atoms that are solved for at once
-_COLUMNS = 64  # atoms that the solution would take in besides, at a time
+    def __init__(self) -> None:
+        """Start empty."""
+        self._size, self._all = 0, np.zeros((8, 8))
 
+    @property
+    def values(self) -> Floats:
+        """(n, n)."""
+        return self._all[: self._size, : self._size]
 
-def project_to_simplex(v: Floats) -> Floats:
-    """Euclidean projection onto {w >= 0, sum w = 1} (Duchi et al. 2008, figure 1).
+    def grow(self) -> None:
+        """Add one more row and column of zeros."""
+        if self._size == len(self._all):
+            wider = np.zeros((2 * self._size, 2 * self._size))
+            wider[: self._size, : self._size] = self._all
+            self._all = wider
+        self._size += 1
 
-    Args:
-        v: (n,) any real numbers, n >= 1.
-    """
-    u = np.sort(v)[::-1]
-    excess = (np.cumsum(u) - 1.0) / np.arange(1, len(u) + 1)
-    theta = excess[np.nonzero(u > excess)[0][-1]]
-    return np.asarray(np.maximum(v - theta, 0.0))
-
-
-def solve_weights(
-    Q: Floats,  # noqa: N803
-    q: Floats,
-    *,
-    start: Floats | None = None,
-    tolerance: float = 1e-7,
-    max_iterations: int = 4000,
-) -> Floats:
-    """Minimise w'Qw - 2 w'q over the simplex.
-
-    Few of many atoms end up with weight, so a large problem is solved by column generation: on
-    the atoms that may carry some, then on those that the solution would take in besides. An
-    unbiased Q can be indefinite; the result is then a stationary point, never worse than where it
-    started.
-
-    Args:
-        Q: (n, n) symmetric mean kernel values between atoms.
-        q: (n,) mean kernel values between atoms and the real images.
-        start: (n,) feasible warm start; the uniform weights if not given.
-        tolerance: Stop when the Frank-Wolfe gap, an upper bound on what is left to gain for
-            convex problems, is below this.
-        max_iterations: Gradient steps at most, on each set of atoms.
-
-    Returns:
-        (n,) weights, non-negative, summing to 1.
-    """
-    n = len(q)
-    w = np.full(n, 1.0 / n) if start is None else project_to_simplex(start)
-    if n <= _WHOLE:
-        return _descend(Q, q, w, tolerance=tolerance, max_iterations=max_iterations)
-    if start is None:
-        working = np.argsort(np.diag(Q) - 2.0 * q, kind="stable")[:_COLUMNS]
-        w = np.zeros(n)
-        w[working] = 1.0 / len(working)
-    else:
-        working = np.flatnonzero(w)
-    while True:
-        inner = np.ix_(working, working)
-        w[working] = _descend(
-            Q[inner], q[working], w[working], tolerance=tolerance, max_iterations=max_iterations
-        )
-        slope = Q[:, working] @ w[working] - q
-        outside = np.setdiff1d(np.argsort(slope, kind="stable")[:_COLUMNS], working)
-        if float(w @ slope - slope.min()) < tolerance or not len(outside):
-            return w
-        working = np.sort(np.concatenate([working, outside]))
-
-
-def _descend(
-    Q: Floats,  # noqa: N803
-    q: Floats,
-    w: Floats,
-    *,
-    tolerance: float,
-    max_iterations: int,
-) -> Floats:
-    """FISTA (Beck & Teboulle 2009) on the simplex, restarted when the objective rises."""
-    # Of a smaller curvature nothing is seen, and so long a step would drown the sum in rounding.
-    step = 1.0 / max(2.0 * _curvature(Q), 1e-6)
-    Qw = Q @ w  # noqa: N806
-    value = float(w @ Qw - 2.0 * w @ q)
-    best, best_value = w, value
-    ahead, Q_ahead, t = w, Qw, 1.0  # noqa: N806
-    for _ in range(max_iterations):
-        new = project_to_simplex(ahead - 2.0 * step * (Q_ahead - q))
-        Q_new = Q @ new  # noqa: N806
-        new_value = float(new @ Q_new - 2.0 * new @ q)
-        if new_value > value and t > 1.0:  # restart: overshot
-            ahead, Q_ahead, t = w, Qw, 1.0  # noqa: N806
-            continue
-        t_new = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * t * t))
-        momentum = (t - 1.0) / t_new
-        ahead, Q_ahead = new + momentum * (new - w), Q_new + momentum * (Q_new - Qw)  # noqa: N806
-        w, Qw, t, value = new, Q_new, t_new, new_value  # noqa: N806
-        if value < best_value:
-            best, best_value = w, value
-        slope = Qw - q
-        if float(w @ slope - slope.min()) < tolerance:
-            break
-    return best
-
-
-def _curvature(Q: Floats) -> float:  # noqa: N803
-    """The largest curvature of w'Qw along the simplex, where steps sum to zero.
-
-    That of Q itself is several times larger, or hundreds of times where atoms are alike: such a
-    step does not feel what all mean kernel values have in common.
-    """
-    rows = Q.mean(0)
-    centred = Q - rows[:, None] - rows[None, :] + rows.mean()
-    return float(np.abs(np.linalg.eigvalsh(centred)).max())
-
-
-def objective(w: Floats, Q: Floats, q: Floats) -> float:  # noqa: N803
-    """W'Qw - 2 w'q: the squared MMD up to the real-real term, which no weight changes."""
-    return float(w @ Q @ w - 2.0 * w @ q)
-
-
-def allot(weights: Sequence[float], total: int) -> list[int]:
-    """Share `total` items by largest remainder; ties go to the earlier."""
-    exact = np.asarray(weights, dtype=np.float64) / float(np.sum(weights)) * total
-    counts = np.floor(exact).astype(int)
-    order = np.argsort(-(exact - counts), kind="stable")
-    counts[order[: total - int(counts.sum())]] += 1
-    return [int(c) for c in counts]
+    def add(self, number: int, column: Floats) -> None:
+        """Add to one row, and to the column that mirrors it."""
+        self.values[number] += column
+        self.values[:, number] = self.values[number]
 
 
 @dataclass(slots=True)
@@ -150,27 +55,26 @@ class AtomBank:
     Attributes:
         kernel: Frozen from the class's real images.
         real: (n_real, d) unit rows of the tune split.
+        real_real: Mean kernel value of distinct real pairs.
+        ruler: Names the kernel and the real images.
     """
 
     kernel: Kernel
     real: NDArray[np.float32]
-    _sums: Floats = field(init=False)  # kernel sums between atoms, same-seed pairs left out
-    _pairs: Floats = field(init=False)
-    _real_sums: Floats = field(init=False)  # of each atom's images, their mean over real ones
-    real_real: float = field(init=False)  # mean kernel value of distinct real pairs
-    _embeddings: NDArray[np.float32] = field(init=False)
-    _seeds: NDArray[np.int64] = field(init=False)
-    _atom: NDArray[np.int64] = field(init=False)
+    real_real: float = field(init=False)
+    ruler: str = field(init=False)
+    _sums: Square = field(default_factory=Square)  # between atoms, one seed's pairs out
+    _pairs: Square = field(default_factory=Square)
+    _real_sums: Floats = field(default_factory=lambda: np.zeros(0))  # of means over real images
+    _sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _images: ImageRows = field(init=False)
+    _notebook: Notebook | None = None
 
     def __post_init__(self) -> None:
         """Start empty."""
-        width = self.real.shape[1]
-        self._sums, self._pairs = np.zeros((0, 0)), np.zeros((0, 0))
-        self._real_sums = np.zeros(0)
         self.real_real = self.kernel.mean_distinct(self.real)
-        self._embeddings = np.zeros((0, width), dtype=np.float32)
-        self._seeds = np.zeros(0, dtype=np.int64)
-        self._atom = np.zeros(0, dtype=np.int64)
+        self.ruler = ruler_of(self.kernel, self.real)
+        self._images = ImageRows(self.real.shape[1])
 
     def __len__(self) -> int:
         """Number of atoms."""
@@ -193,42 +97,53 @@ class AtomBank:
         Raises:
             ValueError: Fewer than two images, or one seed twice.
         """
-        number, n = len(self) if atom is None else atom, len(embeddings)
-        if n < 2 and atom is None:
+        n, new = len(embeddings), atom is None
+        number = len(self) if atom is None else atom
+        if n < 2 and new:
             raise ValueError(f"an atom needs at least 2 images, not {n}")
-        new_seeds = np.asarray(seeds, dtype=np.int64)
-        mine = self._seeds[self._atom == number]
-        if len({*seeds, *mine.tolist()}) < n + len(mine):
-            raise ValueError("an atom's images need a seed each")
-        everything = np.concatenate([self._embeddings, embeddings])
-        all_seeds = np.concatenate([self._seeds, new_seeds])
-        atoms = np.concatenate([self._atom, np.full(n, number)])
-        if atom is None:
-            self._sums, self._pairs = _bordered(self._sums), _bordered(self._pairs)
+        before = len(self._images)
+        self._images.append(embeddings, seeds, number)
+        if new:
+            self._sums.grow()
+            self._pairs.grow()
             self._real_sums = np.append(self._real_sums, 0.0)
-        distinct = new_seeds[:, None] != all_seeds[None, :]
-        gram = self.kernel.gram(embeddings, everything) * distinct
-        size, before = len(self), len(self._seeds)
-        for square, values in ((self._sums, gram), (self._pairs, distinct)):
-            # Pairs with an older image of the atom count in both orders, as do those among them.
-            column = np.bincount(atoms, weights=values.sum(0), minlength=size)
-            mine = atoms[:before] == number
-            column[number] += float(values[:, :before][:, mine].sum())
-            square[number] += column
-            square[:, number] = square[number]
-        self._real_sums[number] += float(self.kernel.mean_rows(embeddings, self.real).sum())
-        self._embeddings, self._seeds, self._atom = everything, all_seeds, atoms
+            self._sizes = np.append(self._sizes, 0)
+        size = len(self)
+        # Pairs with an older image of the atom count in both orders, as do those among them.
+        pairs = n * self._sizes.astype(np.float64)
+        pairs[number] += n * self._sizes[number] + n * n
+        for seed in seeds:
+            for row in self._images.of_seed(seed):
+                pairs[self._images.atoms[row]] -= 1.0
+        sums = self._numbers(size + 1, lambda: self._sums_with(embeddings, seeds, number, before))
+        self._sums.add(number, sums[:size])
+        self._pairs.add(number, pairs)
+        self._real_sums[number] += sums[size]
+        self._sizes[number] += n
         return number
+
+    def _sums_with(
+        self, embeddings: NDArray[np.float32], seeds: Sequence[int], number: int, before: int
+    ) -> Floats:
+        """Kernel sums of an atom's last images with those of all atoms, then with the real."""
+        gram = self.kernel.gram(embeddings, self._images.embeddings)
+        for at, seed in enumerate(seeds):
+            gram[at, self._images.of_seed(seed)] = 0.0
+        atoms = self._images.atoms
+        column = np.bincount(atoms, weights=gram.sum(0), minlength=len(self))
+        column[number] += float(gram[:, :before][:, atoms[:before] == number].sum())
+        real = float(self.kernel.mean_rows(embeddings, self.real).sum())
+        return np.append(column, real)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Images per atom."""
-        return np.bincount(self._atom, minlength=len(self))
+        return self._sizes
 
     @property
     def Q(self) -> Floats:  # noqa: N802
         """(n, n) mean kernel values between atoms, unbiased on the diagonal."""
-        return self._sums / self._pairs
+        return self._sums.values / self._pairs.values
 
     @property
     def q(self) -> Floats:
@@ -236,9 +151,9 @@ class AtomBank:
         return np.asarray(self._real_sums / self.sizes)
 
     def rows_of(self, atom: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """An atom's images and their seeds, in the order that they came."""
-        mine = self._atom == atom
-        return self._embeddings[mine], self._seeds[mine]
+        """Return an atom's images and their seeds, in the order that they came."""
+        mine = self._images.atoms == atom
+        return self._images.embeddings[mine], self._images.seeds[mine]
 
     def fit(self, *, start: Floats | None = None) -> Floats:
         """Fit the weights.
@@ -246,21 +161,43 @@ class AtomBank:
         The ridge (1 - Q_jj) / n_j is the variance that atom j's mean embedding has from its
         few images; without it small lucky atoms are overweighted.
         """
-        Q = self.Q  # noqa: N806
-        return solve_weights(Q + np.diag((1.0 - np.diag(Q)) / self.sizes), self.q, start=start)
+
+        def solved() -> Floats:
+            Q = self.Q  # noqa: N806
+            noise = np.diag((1.0 - np.diag(Q)) / self.sizes)
+            return solve_weights(Q + noise, self.q, start=start)
+
+        return self._numbers(len(self), solved)
 
     def gap(self, weights: Floats) -> float:
         """Squared MMD of a mixture to the real tune split; optimistic for fitted weights."""
         return objective(weights, self.Q, self.q) + self.real_real
 
+    def gap_of(self, embeddings: NDArray[np.float32]) -> float:
+        """Squared MMD of images to the real tune split.
+
+        Args:
+            embeddings: (m, d) unit rows, in the bank or not; m >= 2.
+        """
+
+        def measured() -> float:
+            near = self.kernel.mean(embeddings, self.real)
+            return self.kernel.mean_distinct(embeddings) - 2.0 * near + self.real_real
+
+        return self._number(measured)
+
     def scores(self, weights: Floats) -> Floats:
-        """(n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help."""
+        """Return (n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help."""
         return np.asarray(self.Q @ weights - self.q)
+
+    def score(self, weights: Floats, atom: int) -> float:
+        """Return the Frank-Wolfe score of one atom."""
+        return self._number(lambda: float(self.scores(weights)[atom]))
 
     def slopes(
         self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
     ) -> Floats:
-        """Of each image, how much nearer it is to the mixture than to the real images.
+        """Return how much nearer each image is to the mixture than to the real images.
 
         Its mean over an atom's images is the atom's Frank-Wolfe score.
 
@@ -269,17 +206,17 @@ class AtomBank:
             embeddings: (m, d) unit rows, in the bank or not.
             seeds: (m,) Images of the bank with an image's seed are left out for it.
         """
-        shares = (weights / self.sizes)[self._atom]
+        shares = (weights / self.sizes)[self._images.atoms]
         used = np.flatnonzero(shares)
-        apart = np.asarray(seeds)[:, None] != self._seeds[used][None, :]
-        gram = self.kernel.gram(embeddings, self._embeddings[used]) * apart
+        apart = np.asarray(seeds)[:, None] != self._images.seeds[used][None, :]
+        gram = self.kernel.gram(embeddings, self._images.embeddings[used]) * apart
         own = (gram @ shares[used]) / (apart @ shares[used])
         return np.asarray(own - self.kernel.mean_rows(embeddings, self.real))
 
     def promise(
         self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
     ) -> float:
-        """What a step from a mixture towards fresh images of one recipe would gain.
+        """Estimate the gain of a step from a mixture towards fresh images of one recipe.
 
         From the Frank-Wolfe gap of that atom and the curvature towards it (Jaggi 2013, "Revisiting
         Frank-Wolfe", section 2). The step is found on each half of the images and paid for by the
@@ -290,6 +227,11 @@ class AtomBank:
             embeddings: (m, d) unit rows, m >= 4.
             seeds: (m,).
         """
+        return self._number(lambda: self._promise(weights, embeddings, seeds))
+
+    def _promise(
+        self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
+    ) -> float:
         Q = self.Q  # noqa: N806
         own = weights @ Q @ weights
         slopes = self.slopes(weights, embeddings, seeds)
@@ -303,24 +245,24 @@ class AtomBank:
             gains.append(2.0 * step * paid - step**2 * curvature)
         return float(np.mean(gains))
 
+    @contextmanager
+    def noting(self, known: Workings | None = None) -> Iterator[Notebook]:
+        """Note what is computed meanwhile, or take it from what was noted before."""
+        self._notebook = Notebook(self.ruler, known)
+        try:
+            yield self._notebook
+        finally:
+            self._notebook = None
 
-def _bordered(square: Floats) -> Floats:
-    """With one more row and column, empty."""
-    n = len(square)
-    out = np.zeros((n + 1, n + 1))
-    out[:n, :n] = square
-    return out
+    def _numbers(self, size: int, compute: Callable[[], Floats]) -> Floats:
+        return compute() if self._notebook is None else self._notebook.numbers(size, compute)
 
-
-def drop_small(weights: Floats, smallest: float = SMALLEST_WEIGHT) -> Floats:
-    """Set weights below `smallest` to zero and rescale the rest to sum to 1.
-
-    Of more than a thousand equal weights all may be that small: the largest always stay.
-    """
-    kept = np.where(weights < min(smallest, float(weights.max())), 0.0, weights)
-    return np.asarray(kept / kept.sum())
+    def _number(self, compute: Callable[[], float]) -> float:
+        return float(self._numbers(1, lambda: np.array([compute()]))[0])
 
 
-def effective_number(weights: Floats) -> float:
-    """Inverse Simpson index 1 / sum w^2: how many recipes carry the mixture."""
-    return float(1.0 / np.square(weights).sum())
+def ruler_of(kernel: Kernel, real: NDArray[np.float32]) -> str:
+    """Return 16 hex digits that name a kernel and the real images that it compares with."""
+    found = hashlib.sha256(repr(kernel.bandwidths).encode())
+    found.update(np.ascontiguousarray(real).tobytes())
+    return found.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """The camera of a run: one imaging pipeline for all classes, for they come from one data set.
 
-A camera of its own for each class would tell the classes apart where real photos do not, and a
+A camera of its own for each class would separate the classes where real photos do not, and a
 classifier trained on the export would learn that. It is chosen once, when the first prompts of
 a class are known; images exist before the camera, so nothing is generated for it.
 """
@@ -39,7 +39,7 @@ class View:
         images: Some of them before the camera, by the mixture's weights.
         rows: (n, d) their embeddings under the camera so far.
         seeds: (n,) theirs.
-        floor: `floor_p95`, which changes are told in.
+        floor: `floor_p95`, the unit of changes.
     """
 
     embed: Callable[[Sequence[Pixels]], NDArray[np.float32]]
@@ -51,7 +51,7 @@ class View:
     floor: float
 
     def change(self, camera: Camera) -> float:
-        """What a camera changes of the gap; of a class that lacks more, chance makes more, too."""
+        """Return a camera's change of the gap; where a class lacks more, chance makes more."""
         unit = self.floor + max(self.bank.gap(self.weights), 0.0)
         after = self.embed(
             [apply_camera(camera, image, seed=seed)
@@ -67,7 +67,7 @@ def choose_camera(
     start: Camera,
     seed: int,
 ) -> Camera:
-    """The camera under which all classes together come nearest to their real photos.
+    """Choose the camera under which all classes together come nearest to their real photos.
 
     What a class's content lacks pulls its camera astray, a class's this way and another's that;
     what the imaging lacks they have in common.

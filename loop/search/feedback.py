@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.attributes import two_proportions
 from gapclose.analysis.embedding import Embedder
-from gapclose.loop.config.schema import template_slots
+from gapclose.analysis.significance import LEVEL
+from gapclose.loop.config.values import template_slots
 from gapclose.loop.search.prior import Shares, word_hits
 from gapclose.loop.search.space import Space, shares_product
 
 FEEDBACK_PROMPTS: Final = 4  # that a selection puts first, at most
-_LEVEL: Final = 0.05  # of a slot's words together: a handful of images differ by chance in most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Selection:
 def feedback_prompts(
     space: Space, prior: Shares, embedder: Embedder, selection: Selection
 ) -> list[dict[str, str]]:
-    """The prompts that would bring more of some images, and less of others.
+    """Return the prompts that would bring more of some images, and less of others.
 
     In each slot the word whose share is highest above the unwanted images' is held, if chance
     does not explain it; of the prompts with all these words the likeliest come first.
@@ -63,7 +63,8 @@ def feedback_prompts(
             continue
         word = max(more, key=lambda w: more[w] / n - less[w] / m)
         p = two_proportions(more[word], n, less[word], m)
-        if more[word] / n > less[word] / m and p * len(more) <= _LEVEL:
+        # Of a slot's words together: a handful of images differ by chance in most.
+        if more[word] / n > less[word] / m and p * len(more) <= LEVEL:
             held[slot] = word
     if not held:
         return []

@@ -1,12 +1,13 @@
 """A mixture held still while fresh images of it are scored: the gap that a search may believe.
 
-`search` opens a round when a mixture is fitted, feeds it images that the mixture was not fitted
-to, and closes it when they have decided. The weights of few images flatter themselves on those
-very images, by two floors and more on photos; on fresh ones they do not.
+`class_search` opens a round when a mixture is fitted, feeds it images that the mixture was not
+fitted to, and closes it when they have decided. The weights of few images flatter themselves on
+those very images, by two floors and more on photos; on fresh ones they do not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -19,7 +20,7 @@ from gapclose.loop.search.trial import Images, Mixture
 
 CLOSED: Final = 0.5  # floors: with more, a confirmation would see the gap too often
 CERTAIN: Final = (
-    1.0  # floors of the images so far, beyond CLOSED: above it, more need not be drawn
+    1.0  # floors of the images so far, beyond CLOSED: above it, more need not be generated
 )
 
 Outcome = Literal["more", "open", "closed"]
@@ -42,7 +43,7 @@ class Round:
     _rows: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Images so far."""
+        """Return the number of images so far."""
         return sum(map(len, self._rows))
 
     def add(self, images: Images, bank: AtomBank) -> None:
@@ -50,8 +51,7 @@ class Round:
         self._rows.append(images.embeddings)
         rows = np.concatenate(self._rows)
         if len(rows) >= 2:
-            near = float(bank.kernel.mean(rows, bank.real))
-            self.gap = bank.kernel.mean_distinct(rows) - 2.0 * near + bank.real_real
+            self.gap = bank.gap_of(rows)
 
     @property
     def whole(self) -> bool:
@@ -59,7 +59,7 @@ class Round:
         return len(self) >= max(self.confirm_images, MIN_CLOSED)
 
     def outcome(self, n_real: int) -> Outcome:
-        """What the images so far say of the gap."""
+        """Return what the images so far say of the gap."""
         if self.whole:
             return "closed" if self.gap <= CLOSED * self.floor else "open"
         if len(self) < 2:
@@ -68,3 +68,48 @@ class Round:
             self.floor * (1 / n_real + 1 / len(self)) / (1 / n_real + 1 / self.confirm_images)
         )
         return "open" if self.gap > CLOSED * self.floor + CERTAIN * scatter else "more"
+
+
+@dataclass(slots=True)
+class Heldout:
+    """What fresh images say of a class's gap, round by round.
+
+    Attributes:
+        floor: `floor_p95` at the size of a confirmation.
+        confirm_images: Images of a confirmation.
+        round: The one under way.
+        gap: Of the mixture, on images that it was not fitted to; NaN before there are any.
+        closed: Whether the last round found no gap.
+    """
+
+    floor: float
+    confirm_images: int
+    round: Round | None = None
+    gap: float = float("nan")
+    closed: bool = False
+    _ended: bool = False  # whether a round has
+
+    def begin(self, mixture: Callable[[], Mixture]) -> Round:
+        """Return the round under way, or begin one with the mixture as it is now."""
+        if self.round is None:
+            self.round = Round(
+                mixture=mixture(), floor=self.floor, confirm_images=self.confirm_images
+            )
+        return self.round
+
+    def absorb(self, images: Images, bank: AtomBank) -> None:
+        """Take in fresh images of the round's mixture."""
+        assert self.round is not None, "a round begins when its first images are proposed"
+        self.round.add(images, bank)
+        outcome = self.round.outcome(len(bank.real))
+        # A few images of the next round say less than all of the last one's.
+        if self.round.whole or outcome == "open" or not self._ended:
+            self.gap = self.round.gap
+        self._ended |= outcome != "more"
+        self.closed = outcome == "closed"
+        if outcome != "more":
+            self.round = None
+
+    def abandon(self) -> None:
+        """Leave the round under way: its images are not what they were."""
+        self.round = None

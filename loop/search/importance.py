@@ -1,6 +1,6 @@
 """Importances: how much of what the trials of a class differ by is due to each parameter.
 
-The controller asks at the end of a run, for gap.json and the report. Optuna's evaluator answers,
+Diagnostics call it at the end of a run, for gap.json and the report. Optuna's evaluator answers,
 on the scores as they stand now; nothing here steers the search.
 """
 
@@ -28,7 +28,7 @@ _DEPTH: Final = 6  # of 400 trials unlimited depth takes five times as long, for
 
 
 def importances(space: Space, history: Sequence[Observation]) -> dict[str, float] | None:
-    """Shares of the variance of the score that single parameters explain (fANOVA).
+    """Estimate the shares of the score's variance that single parameters explain (fANOVA).
 
     Hutter et al. 2014, "An Efficient Approach for Assessing Hyperparameter Importance": a random
     forest is fitted to the trials, and each parameter's main effect in it is averaged over all
@@ -91,7 +91,7 @@ def _main_effects(study: optuna.Study) -> dict[str, float]:
 
 
 def _linear(distribution: BaseDistribution) -> BaseDistribution:
-    """The range that the search draws evenly from: fANOVA averages over it, and knows no log."""
+    """Return the range that is sampled evenly: fANOVA averages over it, and knows no log."""
     if not getattr(distribution, "log", False):
         return distribution
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
@@ -99,5 +99,5 @@ def _linear(distribution: BaseDistribution) -> BaseDistribution:
 
 
 def _place(distribution: BaseDistribution, value: Any) -> Any:
-    """A value's place in the range of `_linear`."""
+    """Return a value's place in the range of `_linear`."""
     return math.log(value) if getattr(distribution, "log", False) else value

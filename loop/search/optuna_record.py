@@ -29,9 +29,9 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from gapclose.loop.config.schema import ConfigError
 from gapclose.loop.config.storage_url import masked
-from gapclose.loop.run.files import UnwritableError, kept
+from gapclose.loop.errors import ConfigError, UnwritableError
+from gapclose.loop.run.files import kept
 from gapclose.loop.search.space import Params, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -66,7 +66,7 @@ class Observation:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 31-bit seed from anything printable, the same in every process."""
+    """Derive a 31-bit seed from anything printable, the same in every process."""
     text = "\x1f".join(str(p) for p in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
@@ -89,7 +89,7 @@ def propose(
         past: Finished trials with current values.
         seed: Of this proposal; Optuna's storage does not restore a sampler.
         fixed: Parameters to hold.
-        startup: Trials that are drawn at random before TPE starts.
+        startup: Trials that are sampled at random before TPE starts.
     """
     sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(
         multivariate=False, constant_liar=False, n_startup_trials=startup, seed=seed
@@ -159,14 +159,14 @@ class OptunaRecord:
     def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Make the study hold each finished trial of `trials.jsonl` once.
 
-        A study can only lack trials: a trial is told after its line is written.
+        A study can only lack trials: a trial is added after its line is written.
 
         Returns:
             How many it lacked.
         """
         # Trials are never asked from this study, so none can stay RUNNING (optuna#485).
-        told = {t.user_attrs.get("number") for t in self._study.get_trials(deepcopy=False)}
-        missing = [row for row in rows if row["number"] not in told]
+        recorded = {t.user_attrs.get("number") for t in self._study.get_trials(deepcopy=False)}
+        missing = [row for row in rows if row["number"] not in recorded]
         for row in missing:
             self.tell(row)
         return len(missing)
@@ -196,13 +196,13 @@ class OptunaRecord:
 
 
 class StudyRecords:
-    """The studies of all classes; trials are told to them while the next ones are generated."""
+    """The studies of all classes; trials are added while the next ones are generated."""
 
     def __init__(self, records: Mapping[str, OptunaRecord]) -> None:
         """Take the record of each class."""
         self._records = dict(records)
-        self._teller = ThreadPoolExecutor(1)
-        self._told: Future[None] = self._teller.submit(lambda: None)  # the last trial
+        self._writer = ThreadPoolExecutor(1)
+        self._added: Future[None] = self._writer.submit(lambda: None)  # the last trial
 
     @classmethod
     def open(
@@ -228,16 +228,16 @@ class StudyRecords:
             self._records[name].repair(own)
 
     def tell(self, row: Mapping[str, Any]) -> None:
-        """Tell a class's study of a trial: 20 ms in a database, after the one before it."""
-        self._told.result()
-        self._told = self._teller.submit(self._tell, row)
+        """Add a trial to its class's study: 20 ms in a database, after the one before it."""
+        self._added.result()
+        self._added = self._writer.submit(self._add, row)
 
     def close(self) -> None:
-        """Wait for the last trial to be told."""
-        self._teller.shutdown()
-        self._told.result()
+        """Wait for the last trial to be added."""
+        self._writer.shutdown()
+        self._added.result()
 
-    def _tell(self, row: Mapping[str, Any]) -> None:
+    def _add(self, row: Mapping[str, Any]) -> None:
         try:
             self._records[row["class"]].tell(row)
         except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
@@ -255,7 +255,7 @@ def open_study_file(path: Path) -> Storage:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
             whole = database.execute("pragma quick_check").fetchone() == ("ok",)
-    except sqlite3.OperationalError:  # in use, or not to be written: told when it is opened
+    except sqlite3.OperationalError:  # in use, or not to be written: raised when it is opened
         whole = True
     except sqlite3.DatabaseError:
         whole = False
@@ -268,7 +268,7 @@ def open_study_file(path: Path) -> Storage:
 
 
 def sqlite_url(path: Path) -> URL:
-    """The URL of a SQLite file, whatever characters its path has."""
+    """Return the URL of a SQLite file, whatever characters its path has."""
     return URL.create("sqlite", database=str(path))
 
 
@@ -302,10 +302,10 @@ def _written(storage: Storage | URL) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        told: BaseException | None = error
-        while told is not None and not isinstance(told, sqlite3.Error):
-            told = getattr(told, "orig", None) or told.__cause__
-        number = _DISK.get((getattr(told, "sqlite_errorcode", None) or 0) & 0xFF)
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        number = _DISK.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
         if number is None:
             raise
         url = (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.embedding import Embedder, TextEmbedder
-from gapclose.loop.config.schema import template_slots
+from gapclose.loop.config.values import template_slots
 from gapclose.loop.search.space import Space
 
 Shares = dict[str, dict[str, float]]
@@ -21,7 +21,7 @@ DOUBT = 0.1
 
 
 def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> Shares:
-    """Shares of the space's words among real images, by zero-shot classification.
+    """Estimate the shares of the space's words among real images by zero-shot classification.
 
     Args:
         space: Of the class.
@@ -29,7 +29,8 @@ def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> S
         embedder: Its text side names the words.
 
     Returns:
-        Shares of every slot, even where nothing tells the words apart; none without a text side.
+        Shares of every slot, even where the embedder cannot separate its words; none without a
+        text side.
     """
     if not isinstance(embedder, TextEmbedder):
         return {}
@@ -48,7 +49,7 @@ def word_prior(space: Space, real: NDArray[np.float32], embedder: Embedder) -> S
 def word_hits(
     space: Space, slot: str, rows: NDArray[np.float32], embedder: Embedder
 ) -> dict[str, int] | None:
-    """How many images each named word of a slot fits best; None where nothing tells."""
+    """Count the images that each named word of a slot fits best; None without evidence."""
     named = [w for w in space.words[slot] if w.strip()]
     if slot in ("noun", "prompt") or len(named) < 2 or not isinstance(embedder, TextEmbedder):
         return None

@@ -49,11 +49,11 @@ class Searches(Mapping[str, ClassSearch]):
         self._camera_images = camera_images
 
     def __getitem__(self, name: str) -> ClassSearch:
-        """The search of a class."""
+        """Return the search of a class."""
         return self._searches[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The classes in the run's order."""
+        """Yield the classes in the run's order."""
         return iter(self._searches)
 
     def __len__(self) -> int:
@@ -61,13 +61,13 @@ class Searches(Mapping[str, ClassSearch]):
         return len(self._searches)
 
     def apply(self, event: Event) -> None:
-        """Follow an event, but for trials: whoever runs one has had it absorbed."""
+        """Follow an event, but for trials: `Trials.run` has them absorbed."""
         match event:
             case RoundStarted():
                 for name in event.reset:
                     self[name].reset_failures()
-                for name, gap in event.reopened.items():
-                    self[name].reopen(unseen_gap=gap)
+                for name in event.reopened:
+                    self[name].reopen()
             case PromptsPrioritized():
                 search = self[event.cls]
                 if event.reset:
@@ -77,7 +77,7 @@ class Searches(Mapping[str, ClassSearch]):
             case CameraChosen():
                 camera = Camera.from_json(event.camera)
                 for name, search in self.items():
-                    if not search.imaged:  # else whoever chose it has done so
+                    if not search.imaged:  # else `Trials.choose_camera` has done so
                         known = name in event.progress  # else its class has joined since
                         taken = self._camera_images(name) if known else _NO_IMAGES
                         search.change_camera(camera, taken)
@@ -98,20 +98,17 @@ class Searches(Mapping[str, ClassSearch]):
                 case TrialFinished():
                     proposal = proposal_of(proposed.pop(event.cls))
                     search = self[event.cls]
-                    search.images += event.images
                     if proposal.stage == "baseline":
                         search.size_baseline(len(proposal.jobs[0][1]))
                     search.absorb(proposal, self._trial_images(event.cls, event.number))
                 case TrialFailed():
-                    search = self[event.cls]
-                    search.images += event.images
-                    search.absorb_failure(proposal_of(proposed.pop(event.cls)))
+                    self[event.cls].absorb_failure(proposal_of(proposed.pop(event.cls)))
                 case _:
                     self.apply(event)
 
 
 def proposal_of(event: TrialProposed) -> Proposal:
-    """The trial that an event proposes."""
+    """Return the trial that an event proposes."""
     row: dict[str, Any] = {
         "number": event.number,
         "stage": event.stage,

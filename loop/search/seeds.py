@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gapclose.loop.errors import SeedsExhaustedError
+
 RUN: Final = 20_000_000  # apart between runs of different seeds
 TRIALS: Final = 2_000_000  # where the blocks of the trials after the baseline begin
 TRIAL: Final = 1_000  # seeds of a trial
 FOLDS: Final = 15_000_000  # where those of the folds begin
 FOLD: Final = 100_000  # seeds of a fold
-
-
-class SeedsExhaustedError(ValueError):
-    """More images are asked for than a block has seeds: ask for fewer, or start a new run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +29,11 @@ class SeedBlocks:
     seed: int
 
     def baseline(self, images: int) -> tuple[int, ...]:
-        """Of trial 0."""
+        """Return the seeds of trial 0."""
         return self._block(0, images, size=TRIALS)
 
     def trial(self, number: int, images: int) -> tuple[int, ...]:
-        """Of a trial, >= 1.
+        """Return the seeds of a trial, >= 1.
 
         Raises:
             SeedsExhaustedError: More than `TRIAL` images, or so high a number that the seeds would
@@ -43,27 +41,28 @@ class SeedBlocks:
         """
         start = TRIALS + number * TRIAL
         if start + TRIAL > FOLDS:
+            most = (FOLDS - TRIALS) // TRIAL
             raise SeedsExhaustedError(
-                f"trial {number}: a class has {(FOLDS - TRIALS) // TRIAL} trials at most; start a "
-                "new run with --out"
+                f"trial {number}: a class has {most} trials at most; start a new run with --out",
+                most,
             )
         return self._block(start, images, size=TRIAL)
 
     def fold(self, number: int, images: int) -> tuple[int, ...]:
-        """Of an evaluation on a fold.
+        """Return the seeds of an evaluation on a fold.
 
         Raises:
             SeedsExhaustedError: More than `FOLD` images, or more folds than there are blocks.
         """
         start = FOLDS + number * FOLD
         if start + FOLD > RUN:
-            raise SeedsExhaustedError(
-                f"fold {number}: a class has {(RUN - FOLDS) // FOLD} folds at most"
-            )
+            most = (RUN - FOLDS) // FOLD
+            raise SeedsExhaustedError(f"fold {number}: a class has {most} folds at most", most)
         return self._block(start, images, size=FOLD)
 
     def _block(self, start: int, images: int, *, size: int) -> tuple[int, ...]:
         if images > size:
-            raise SeedsExhaustedError(f"{images} images: a block has {size} seeds; ask for fewer")
+            said = f"{images} images: a block has {size} seeds; ask for fewer"
+            raise SeedsExhaustedError(said, size)
         first = self.seed * RUN + start
         return tuple(range(first, first + images))

@@ -1,8 +1,8 @@
 """The settings that a class's prompts share: which to try, and what each would change of the gap.
 
-`search` asks it between its first prompts and the others. A trial draws images that the bank holds
-already once more, with their seeds, under other settings: what changes is the settings' doing, and
-is held against what the mixture still lacks. It draws nothing itself.
+`class_search` asks it between its first prompts and the others. A trial generates images that the
+bank holds already once more, with their seeds, under other settings: what changes is the settings'
+doing, and is held against what the mixture still lacks. It generates nothing itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images
@@ -35,18 +36,45 @@ class SettingsStage:
 
     Attributes:
         space: Of the class.
-        reference: The settings that the bank's prompts were drawn at.
+        reference: The settings that the bank's prompts were generated at.
         seed: Of the run.
+        winner: The settings that were chosen; None before.
+        done: Trials, failed ones too.
     """
 
     space: Space
     reference: Params
     seed: int
-    done: int = 0  # trials, failed ones too
+    winner: Params | None = None
+    done: int = 0
     _asked: list[Params] = field(default_factory=list)
     _pairs: list[tuple[dict[str, str], int]] = field(default_factory=list)  # words, seed
     _known: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # seed -> reference row
     _tried: list[tuple[Params, Rows, list[int]]] = field(default_factory=list)
+
+    @property
+    def shared(self) -> Params:
+        """The settings that the class's prompts share."""
+        return self.reference if self.winner is None else self.winner
+
+    def pair(self, atoms: Atoms, images: int) -> bool:
+        """Choose the images that every trial generates again, unless they are chosen.
+
+        Args:
+            atoms: Those that a trial tried are chosen among.
+            images: How many.
+
+        Returns:
+            Whether there are any to try settings on.
+        """
+        if not self.paired:
+            tried = [
+                ({slot: word for slot, word in params.items() if slot in self.space.words}, number)
+                for params, number in atoms.tried()
+            ]
+            weights = [float(atoms.weights[number]) for _, number in tried]
+            self.pair_with(atoms.bank, tried, weights, images)
+        return self.paired
 
     def pair_with(
         self,
@@ -55,7 +83,7 @@ class SettingsStage:
         weights: Sequence[float],
         images: int,
     ) -> None:
-        """Choose the images that every trial draws again, by chance and their prompts' weights.
+        """Choose the images that every trial generates again, at random by their prompts' weights.
 
         In exact shares they would say too little of what settings spoil; see `Mixture.jobs`.
 
@@ -88,17 +116,27 @@ class SettingsStage:
         return len(self._pairs) >= 2
 
     def jobs(self) -> list[tuple[dict[str, str], tuple[int, ...]]]:
-        """Words and seeds of a trial."""
+        """Return the words and seeds of a trial."""
         found: list[tuple[dict[str, str], tuple[int, ...]]] = []
         for words in dict.fromkeys(tuple(w.items()) for w, _ in self._pairs):
             seeds = tuple(s for w, s in self._pairs if tuple(w.items()) == words)
             found.append((dict(words), seeds))
         return found
 
+    def wants(self, most: int, hints: Sequence[Params]) -> bool:
+        """Return whether there are trials left to it.
+
+        Args:
+            most: Trials that it may have; with hints about half of them, but all hints are tried
+                if there is room.
+            hints: Settings that won in other classes.
+        """
+        return self.done < (min(most, max(len(hints), most // 2)) if hints else most)
+
     def propose(
         self, bank: AtomBank, weights: NDArray[np.float64], hints: Sequence[Params]
     ) -> Params | None:
-        """Settings to try: those that won in other classes, then what TPE makes of the trials.
+        """Return settings to try: those that won in other classes, then TPE's proposals.
 
         The same images under the same settings say nothing new: None where no others turn up.
         """
@@ -128,12 +166,12 @@ class SettingsStage:
     def scores(
         self, bank: AtomBank, weights: NDArray[np.float64]
     ) -> tuple[list[Params], NDArray[np.float64]]:
-        """What all settings tried would change of the squared MMD of a mixture.
+        """Estimate what all settings tried would change of the squared MMD of a mixture.
 
         With D the mean difference that settings make to an image's kernel embedding, and r what
         separates the mixture's from the real one, |r + D|^2 - |r|^2 = 2 <D, r> + |D|^2. The whole
-        bank tells r, so the few images of a trial need only tell D, and as they are the same
-        images each time, they tell it well.
+        bank estimates r, so the few images of a trial need only estimate D, and as they are the
+        same images each time, they do so well.
 
         Args:
             bank: All images of the class.
@@ -151,7 +189,7 @@ class SettingsStage:
         return points, np.asarray(values)
 
     def best(self, bank: AtomBank, weights: NDArray[np.float64]) -> tuple[Params, float]:
-        """The settings with the best smoothed score, and what they gain over the reference.
+        """Return the settings with the best smoothed score, and their gain over the reference.
 
         The gain is of the smoothed scores, too: the best raw one is the luckiest.
         """
@@ -160,11 +198,19 @@ class SettingsStage:
         best = int(np.argmin(smoothed))
         return points[best], float(smoothed[0] - smoothed[best])
 
+    def pick(self, atoms: Atoms, *, least: float) -> None:
+        """Choose the settings that promise most; those at hand, where none gains the least."""
+        self.winner = self.reference
+        if self.done and self.paired:
+            best, gain = self.best(atoms.bank, atoms.weights)
+            if gain >= least:
+                self.winner = best
+
 
 def change(
     bank: AtomBank, weights: NDArray[np.float64], before: Rows, after: Rows, seeds: Sequence[int]
 ) -> float:
-    """What it does to a mixture's squared MMD when its images change as these pairs do.
+    """Estimate what happens to a mixture's squared MMD when its images change as these pairs do.
 
     Args:
         bank: That the mixture's images lie in.
@@ -185,7 +231,7 @@ def change(
 def smooth(
     points: NDArray[np.float64], values: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Scores with their noise smoothed away by a Gaussian process over the settings.
+    """Smooth the noise of scores away by a Gaussian process over the settings.
 
     Picking the lowest raw score picks the luckiest trial (the winner's curse).
 

@@ -1,6 +1,6 @@
 """Shares: how much of a mixture's weight each word and each setting of the search space has.
 
-The controller asks at the end of a run, for gap.json and the report. It knows recipes and the
+Diagnostics call it at the end of a run, for gap.json and the report. It knows recipes and the
 space they came from, no scores. The camera is the same for all recipes and has no part in it.
 """
 
@@ -31,7 +31,7 @@ _Place = tuple[int, bool]  # characters of the prompt that are read, and whether
 def shares_of(
     recipes: Sequence[Recipe], weights: Sequence[float], space: Space
 ) -> dict[str, Shares]:
-    """The shares of a class's mixture beside those of its baseline.
+    """Return the shares of a class's mixture beside those of its baseline.
 
     Returns:
         {"mixture": `marginal_shares` of it, "baseline": the same of the untouched recipe}.
@@ -43,7 +43,7 @@ def shares_of(
 
 
 def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: Space) -> Shares:
-    """The weight of each word and each setting, over all recipes that have it.
+    """Sum the weight of each word and each setting over all recipes that have it.
 
     Words are read back from the prompts. Several ways to read a prompt share its weight evenly.
     A template that lacks a slot says of it what its empty word says, if it has one.
@@ -51,7 +51,7 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     Args:
         recipes: Of the mixture; at least one.
         weights: One each, >= 0; they are scaled to sum to 1.
-        space: Only what has more than one choice in it is told.
+        space: Only what has more than one choice in it is reported.
 
     Returns:
         Plain values, ready for `json.dumps`; shares are in [0, 1], the largest first, and what
@@ -100,7 +100,7 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
 
 
 def readings(space: Space, prompt: str) -> list[dict[str, str]]:
-    """All ways in which a space makes a prompt.
+    """Find all ways in which a space makes a prompt.
 
     Templates are matched piece by piece, so that a space of any size is read at once: its
     combinations are never gone through.
@@ -124,14 +124,14 @@ def readings(space: Space, prompt: str) -> list[dict[str, str]]:
 
 
 def _word(way: Mapping[str, str], slot: str, choices: Sequence[str]) -> str | None:
-    """What a reading says of a slot; None if nothing."""
+    """Return what a reading says of a slot; None if nothing."""
     if slot in way or not way:
         return way.get(slot)
     return next((word for word in choices if not word.strip()), None)
 
 
 def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """A template as texts, each with the slot that follows it; None for the last."""
+    """Cut a template into texts, each with the slot that follows it; None for the last."""
     parsed = string.Formatter().parse(template)
     return [(text, "noun" if slot == "class" else slot) for text, slot, _, _ in parsed]
 
@@ -139,7 +139,7 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
 def _matches(
     pieces: Sequence[tuple[str, str | None]], prompt: str, words: Mapping[str, Sequence[str]]
 ) -> list[_Words]:
-    """The words with which a template's pieces read as a prompt, where articles agree or not."""
+    """Find the words with which a template's pieces read as a prompt; articles may disagree."""
 
     @functools.cache  # from one place the rest reads the same, whatever words led there
     def rest(number: int, place: _Place) -> list[_Words]:
@@ -161,7 +161,7 @@ def _matches(
 
 
 def _read(prompt: str, text: str, start: _Place) -> set[_Place]:
-    """Where reading a text from a place of the prompt may end; nowhere if it is another text.
+    """Return where reading a text from a place may end; nowhere if the prompt differs.
 
     White space of the text is one space, and none at the ends of the prompt. An "a" of the one
     may be an "an" of the other.
@@ -188,7 +188,7 @@ def _read(prompt: str, text: str, start: _Place) -> set[_Place]:
 
 
 def _summed(order: Iterable[str], pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Shares by word, the largest first; equal ones in the order of the config."""
+    """Sum shares by word, the largest first; equal ones in the order of the config."""
     parts: dict[str, list[float]] = {word: [] for word in order}
     for word, share in pairs:
         parts.setdefault(word, []).append(share)
@@ -197,7 +197,7 @@ def _summed(order: Iterable[str], pairs: Iterable[tuple[str, float]]) -> dict[st
 
 
 def _spread(values: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """The weighted mean and standard deviation of values, whose weights sum to 1."""
+    """Return the weighted mean and standard deviation of values, whose weights sum to 1."""
     mean = math.fsum(weight * value for value, weight in values)
     variance = math.fsum(weight * (value - mean) ** 2 for value, weight in values)
     return {"mean": mean, "sd": math.sqrt(variance)}

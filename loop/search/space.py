@@ -25,7 +25,8 @@ from optuna.distributions import (
 )
 
 from gapclose.generators.recipe import Camera, Draw, Recipe, normalize_prompt
-from gapclose.loop.config.schema import RunConfig, template_slots
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.values import template_slots
 
 _APART: Final = 0.7  # two indicators that differ are then 1 apart
 
@@ -60,7 +61,7 @@ class Space:
 
     @classmethod
     def of(cls, config: RunConfig, name: str) -> Space:
-        """The space of the class `name` under a config."""
+        """Return the space of the class `name` under a config."""
         spec = config.space
         nouns = spec.nouns.get(name, (name.replace("_", " "),))
         used = {slot for template in spec.prompt for slot in template_slots(template)}
@@ -107,19 +108,19 @@ class Space:
         return normalize_prompt(template.format_map({**chosen, "class": chosen["noun"]}))
 
     def recipe(self, params: Mapping[str, Any]) -> Recipe:
-        """The recipe of a trial's parameters."""
+        """Return the recipe of a trial's parameters."""
         words = {k: v for k, v in params.items() if k in self.words}
         values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
         base = self.baseline.draw.to_json() | {"prompt": self.prompt(words)}
         return Recipe(draw=Draw.from_json(base | values), camera=self.camera)
 
     def baseline_settings(self) -> Params:
-        """The baseline's own settings, or the nearest to them that may be chosen."""
+        """Return the baseline's own settings, or the nearest to them that may be chosen."""
         draw = self.baseline.draw.to_json()
         return {name: nearest(d, draw.get(name)) for name, d in self.settings.items()}
 
     def coordinates(self, params: Mapping[str, Any]) -> list[float]:
-        """Where settings lie; see `coordinates`."""
+        """Return where settings lie; see `coordinates`."""
         return coordinates(self.settings, params)
 
     def prompts(
@@ -129,10 +130,10 @@ class Space:
         held: Mapping[str, str] | None = None,
         limit: int = 4096,
     ) -> list[dict[str, str]]:
-        """Combinations of words: all of them, or where there are too many, the likeliest.
+        """Return combinations of words: all, or where there are too many, the likeliest.
 
         Args:
-            prior: Slot -> word -> share. Without one, some of too many are drawn at random, the
+            prior: Slot -> word -> share. Without one, some of too many are sampled at random, the
                 same ones every time: the first would hold one word of the first slot.
             held: Slots whose word is given.
             limit: The most.
@@ -160,7 +161,7 @@ class Space:
         return [chosen for _, chosen in best]
 
     def digest(self) -> str:
-        """16 hex digits that change with the space: a changed one breaks a study (optuna#2199)."""
+        """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
         content = {
             "words": {k: list(v) for k, v in self.words.items()},
             "fixed": dict(self.fixed),
@@ -175,7 +176,7 @@ class Space:
 
 
 def _combination(words: Mapping[str, Sequence[str]], number: int) -> dict[str, str]:
-    """The combination that counting through the product comes to at `number`."""
+    """Return the combination that counting through the product comes to at `number`."""
     chosen = {}
     for slot in reversed(list(words)):
         number, at = divmod(number, len(words[slot]))
@@ -188,12 +189,12 @@ def _choices(values: Sequence[Any]) -> BaseDistribution | None:
 
 
 def _floats(values: Sequence[float]) -> BaseDistribution | None:
-    """Two numbers are a range, one or three and more are choices."""
+    """Take two numbers for a range, one or three and more for choices."""
     return FloatDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
 
 
 def _guidance(values: Sequence[float]) -> BaseDistribution | None:
-    """Of guidance a range is searched by its logarithm: from 1 to 4 is where training data lies.
+    """Search a range of guidance by its logarithm: from 1 to 4 is where training data lies.
 
     About 2 is best for it (Fan et al. 2024; arXiv 2502.15588), and guidance 10 is hardly 9.
     """
@@ -207,7 +208,7 @@ def _ints(values: Sequence[int]) -> BaseDistribution | None:
 
 
 def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:
-    """Where parameters lie: every range is [0, 1], every two choices are 1 apart."""
+    """Return where parameters lie: every range is [0, 1], every two choices are 1 apart."""
     found: list[float] = []
     for name, distribution in distributions.items():
         value = params[name]
@@ -222,7 +223,7 @@ def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list
 
 
 def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """The value itself if it may be chosen, else the nearest bound or the first choice."""
+    """Return the value if it may be chosen, else the nearest bound or the first choice."""
     if isinstance(distribution, CategoricalDistribution):
         return value if value in distribution.choices else distribution.choices[0]
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
@@ -237,7 +238,7 @@ def _only(distribution: BaseDistribution) -> Any:
 
 
 def _baseline(config: RunConfig, noun: str, fixed: Mapping[str, Any]) -> Recipe:
-    """The config's baseline: what people do without gapclose.
+    """Return the config's baseline: what people do without gapclose.
 
     What the space holds fixed of the camera (the size everything is resized to) belongs to the
     baseline too, unless it names a camera of its own: only what the search may change should
@@ -259,7 +260,7 @@ def _baseline(config: RunConfig, noun: str, fixed: Mapping[str, Any]) -> Recipe:
 def shares_product(
     shares: Mapping[str, Mapping[str, float]], words: Sequence[Mapping[str, str]]
 ) -> list[float]:
-    """The prior share of each combination of words: the product of its slots' shares, rescaled."""
+    """Return the prior share of each combination: the product of its words' shares, rescaled."""
     raw = []
     for combination in words:
         share = 1.0

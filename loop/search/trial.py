@@ -1,22 +1,25 @@
 """Trials as values: what is proposed, what came of it, and the mixture that a search ends with.
 
-`search` makes them, the controller runs them and writes them down. They hold no state.
+The search makes them, the session runs them and journals them. They hold no state.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.search.atom_bank import effective_number
+from gapclose.loop.search.mixture_weights import effective_number
 from gapclose.loop.search.optuna_record import derive_seed
 from gapclose.loop.search.space import Params
+from gapclose.loop.search.workings import Workings
 
 Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
 
@@ -32,27 +35,41 @@ class Proposal:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Proposal:
-        """The proposal that a line of `trials.jsonl` records."""
+        """Read the proposal that a line of `trials.jsonl` records."""
         return cls(
             number=row["number"],
             stage=row["stage"],
             params=dict(row["params"]),
             jobs=tuple(
-                (Recipe.from_json(job["recipe"]), tuple(job["seeds"])) for job in row["jobs"]
+                (_recipe(json.dumps(job["recipe"])), tuple(job["seeds"])) for job in row["jobs"]
             ),
         )
 
 
+@lru_cache(maxsize=4096)
+def _recipe(text: str) -> Recipe:
+    """Read a recipe; a mixture's come again in trial after trial."""
+    return Recipe.from_json(json.loads(text))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """The part of a shot that a search keeps: unit rows, their job and their seed."""
+    """The part of a `SampleBatch` that a search keeps.
+
+    Attributes:
+        embeddings: (n, d) unit rows.
+        recipes: (n,) numbers of their jobs.
+        seeds: (n,).
+        workings: What a search computed when it absorbed them, if one has.
+    """
 
     embeddings: NDArray[np.float32]
     recipes: tuple[int, ...]
     seeds: tuple[int, ...]
+    workings: Workings | None = None
 
     def of_job(self, job: int) -> tuple[NDArray[np.float32], list[int]]:
-        """One job's rows and seeds."""
+        """Return one job's rows and seeds."""
         mine = [i for i, r in enumerate(self.recipes) if r == job]
         return self.embeddings[mine], [self.seeds[i] for i in mine]
 
@@ -63,14 +80,16 @@ class Finding:
 
     Attributes:
         gap: Squared MMD of the trial's own images to the tune split.
-        value: What Optuna's record is told: the gap, what settings change of it, or the
+        value: What Optuna's record holds: the gap, what settings change of it, or the
             Frank-Wolfe score of an atom.
         mixture_gap: Of the class's mixture, on images that it was not fitted to.
+        workings: What was computed for it.
     """
 
     gap: float
     value: float
     mixture_gap: float
+    workings: Workings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +111,7 @@ class Mixture:
         return effective_number(np.asarray(self.weights))
 
     def jobs(self, seeds: Sequence[int]) -> list[tuple[Recipe, Sequence[int]]]:
-        """Draw a sample of the mixture: each seed's recipe by weight, the same for the same seeds.
+        """Sample the mixture: each seed's recipe by weight, the same for the same seeds.
 
         Images in exact shares scatter less than independent ones do, and the unbiased MMD^2,
         which counts on those, comes out too small: by half a floor for some thirty recipes.
@@ -108,7 +127,7 @@ class Mixture:
         return jobs
 
     def to_json(self) -> dict[str, Any]:
-        """As in `mixtures.json`."""
+        """Return it as in `mixtures.json`."""
         return {
             "recipes": [
                 {"fingerprint": r.fingerprint(), "weight": w, "recipe": r.to_json()}

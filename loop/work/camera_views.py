@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,29 +12,30 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.camera_choice import View
 from gapclose.loop.search.class_search import ClassSearch
-from gapclose.loop.work.real_data import ClassReference, one_size
+from gapclose.loop.work.real_data import ClassReference, Rows, one_size
 from gapclose.loop.work.synthesis import Synthesis
 
 
 def views_of(
     search: ClassSearch, real: ClassReference, synthesis: Synthesis, *, images: int
 ) -> list[View]:
-    """A class as the tuning embedder sees it, and by its spectra, which tell noise best.
+    """View a class by the tuning embedder, and by its spectra, which show noise best.
 
     Frequencies are per pixel, so images of another size than the photos have no spectra here.
 
     Args:
         search: Of the class; it has its baseline.
         real: Its photos.
-        synthesis: Reads back what was drawn.
+        synthesis: Reads back what was generated.
         images: How many of its images; fewer where it has fewer.
 
     Raises:
-        GenerationError: An image that was lost could not be drawn again.
+        GenerationError: An image that was lost could not be generated again.
     """
     jobs = search.sample(images)
     raw = synthesis.generate(
@@ -61,23 +63,33 @@ def views_of(
     ]
     photos = real.tune.spectra
     if photos is not None and one_size(taken, real.tune.paths):
-        spectra = Spectrum()
-        kernel = Kernel.fit(photos)
-        bank = AtomBank(kernel=kernel, real=photos)
-        seen = spectra.embed(taken)
-        bank.add(seen, raw.seeds)
-        floor = Floor.fit(photos, kernel=kernel).floor_p95(
-            n_real=len(photos), n_synthetic=len(seen)
-        )
-        found.append(
-            View(
-                embed=spectra.embed,
-                bank=bank,
-                weights=np.ones(1),
-                images=raw.images,
-                rows=seen,
-                seeds=raw.seeds,
-                floor=max(floor, 1e-9),
-            )
-        )
+        found.append(_spectral_view(photos, taken, images=raw.images, seeds=raw.seeds))
     return found
+
+
+def _spectral_view(
+    photos: Rows, taken: Sequence[Pixels], *, images: Sequence[Pixels], seeds: Sequence[int]
+) -> View:
+    """View a class by its power spectra.
+
+    Args:
+        photos: (n_real, bins) spectra of its photos.
+        taken: Its images after the class's camera.
+        images: The same before it.
+        seeds: Of each image.
+    """
+    spectra = Spectrum()
+    kernel = Kernel.fit(photos)
+    rows = spectra.embed(taken)
+    bank = AtomBank(kernel=kernel, real=photos)
+    bank.add(rows, seeds)
+    floor = Floor.fit(photos, kernel=kernel).floor_p95(n_real=len(photos), n_synthetic=len(rows))
+    return View(
+        embed=spectra.embed,
+        bank=bank,
+        weights=np.ones(1),
+        images=images,
+        rows=rows,
+        seeds=seeds,
+        floor=max(floor, 1e-9),
+    )

@@ -1,6 +1,6 @@
-"""Grouping: the clusters of a run as `gap.json` holds them, named and with images to look at.
+"""The cluster report: the clusters of a run as `gap.json` holds them, named, with example images.
 
-`audit` and the controller call it once the images of a stage are known. The groups and their
+Audits and diagnostics call it once the images of a stage are known. The groups and their
 q-values come from `analysis.clusters`, the names from the attribute words.
 """
 
@@ -29,7 +29,7 @@ def find_groups(
     first_id: int = 0,
     seed: int = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-    """The clusters of one stage's images against the real ones.
+    """Return the clusters of one stage's images against the real ones.
 
     Args:
         evidence: The classes, with the paths of their images as samples.jsonl has them.
@@ -60,7 +60,7 @@ def find_groups(
                 "n_real": len(real),
                 "n_synthetic": len(synthetic),
                 "class": cluster.cls,
-                "class_share": 1.0,  # groups are looked for class by class
+                "class_share": 1.0,  # clusters are found class by class
                 "side": cluster.side,
                 "q_value": cluster.q_value,
                 "name": None if text is None else _name(cluster, e, text, groups),

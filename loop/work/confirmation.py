@@ -17,14 +17,14 @@ import numpy as np
 from gapclose.analysis.class_gap import ClassGap
 from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
-from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import (
     ConfirmationFailed,
     FoldEvaluated,
     FoldOpened,
 )
-from gapclose.loop.run.files import is_machines_fault
 from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.schedule.decide import EvaluateFold
@@ -40,7 +40,7 @@ from gapclose.loop.work.synthesis import Synthesis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Evaluates folds.
+    """The executor of evaluations.
 
     Attributes:
         config: Of the run.
@@ -117,10 +117,10 @@ class Confirmation:
     def _generate(
         self, opened: FoldOpened, search: ClassSearch
     ) -> tuple[Holdout, Holdout, list[tuple[str, int, int]]]:
-        """The baseline's images, those of the mixture or of what is kept in its place.
+        """Generate the baseline's images, and those of the mixture or of what is kept instead.
 
         Returns:
-            Both, and fingerprint, first seed and count of every draw.
+            Both, and of every draw its fingerprint, first seed and count of seeds.
         """
         name, mixture = opened.cls, Mixture.from_json(opened.mixture)
         shared: dict[str, Any] = {
@@ -139,8 +139,8 @@ class Confirmation:
             opened.fold, self.config.confirm.images
         )
         plain = [(recipe,) for recipe in dict.fromkeys((search.plain, search.space.baseline))]
-        # The baseline was chosen by nobody, so its images of trial 0 serve once more, unless it
-        # was by them that it closed from the start.
+        # The baseline was not selected, so its images of trial 0 serve once more, unless it was
+        # by them that it closed from the start.
         seeds = own
         if opened.spends and (search.closed_from_start or mixture.recipes not in plain):
             seeds = fresh
@@ -168,11 +168,11 @@ class Confirmation:
         )
 
     def measured(self, holdout: Holdout, *, copies: bool = False) -> ClassGap:
-        """A class's row of gap.json, q-values of the class alone.
+        """Measure a class's row of gap.json, q-values of the class alone.
 
         Args:
             holdout: Its images, and the fold.
-            copies: Look for near-copies among all real images: the search saw the tune split.
+            copies: Find near-copies of all real images: the search saw the tune split.
         """
         real = holdout.real
         row = measure(

@@ -1,8 +1,8 @@
-"""Diagnostics: what a run finds at its end, besides its verdicts.
+"""Diagnostics: what is measured at the end of a run, besides its verdicts.
 
 Clusters that stand apart before and after tuning, how the sides are stored, where the weight of a
-mixture lies, and the map of what was confirmed. It reads evaluated images back and generates
-nothing.
+mixture lies, and the map of what was confirmed. The session runs them; they read evaluated images
+back and generate nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN_REAL: Final = 100  # real images per class on the map
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostics:
-    """Makes them.
+    """The diagnostics of a run.
 
     Attributes:
         config: Of the run.
@@ -99,7 +99,7 @@ class Diagnostics:
         }
 
     def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:
-        """By class its baseline's images and its mixture's, on the fold that judged them."""
+        """Return, by class, baseline's and mixture's images on the fold that judged them."""
         pairs = {}
         for name in state.names:
             if (judged := state.of(name).judged) is None:

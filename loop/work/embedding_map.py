@@ -1,8 +1,8 @@
-"""The last files of a run: the table of shown images, their embeddings and their 2-D map.
+"""The embedding map: the table of shown images, their embeddings and their 2-D map.
 
-`tune` and `audit` write them once, when every image to show exists; report and App read them.
-Each image is told what the text encoder reads in it, and how far the nearest real one is; a real
-one that is far out of its class, how far.
+`tune` and `audit` write it once, when every image to show exists; report and App read it. A row
+holds what the text encoder reads in the image and how far the nearest real one is; a real outlier
+of its class, how far out it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_map(
 ) -> None:
     """Write samples.jsonl and, row by row, their embeddings and coordinates.
 
-    Where no map can be drawn there is none: a night of results does not hang on a picture.
+    Where no map can be made there is none: a night of results does not hang on a picture.
 
     Args:
         rundir: The run.
@@ -47,21 +47,22 @@ def write_map(
         seed: Of UMAP; it is fitted once, over all sides and stages.
     """
     distances = _nearest(rows, embeddings)
-    told = [{**row, "nearest_real": d} for row, d in zip(rows, distances, strict=True)]
+    described = [{**row, "nearest_real": d} for row, d in zip(rows, distances, strict=True)]
     if isinstance(embedder, TextEmbedder) and len(nouns) > 1:
         names = list(nouns)
         pairs = zip(*read_labels(embeddings, embedder, nouns=nouns), strict=True)
         read = [{"label": names[i], "confidence": round(float(sure), 4)} for i, sure in pairs]
-        told = [row | label for row, label in zip(told, read, strict=True)]
+        described = [row | label for row, label in zip(described, read, strict=True)]
     for i, distance in _outliers(rows, embeddings).items():
-        told[i]["outlier"] = round(distance, 2)
+        described[i]["outlier"] = round(distance, 2)
     # Whatever ends this halfway must not leave the one's rows beside the other's images.
     for name in ("projection.safetensors", "embeddings/samples.safetensors"):
         rundir.remove(name)
-    rundir.write_samples(told)
+    rundir.write_samples(described)
     write_bytes(
         rundir.embeddings_path("samples"), save({"embeddings": np.ascontiguousarray(embeddings)})
     )
+    log.info("fitting the map of %d images", len(embeddings))
     try:
         coordinates = fit_umap(embeddings, seed=seed)
     except Exception as error:  # noqa: BLE001 - a library's, or its compiler's on a read-only disk
@@ -76,7 +77,7 @@ def write_map(
 def _outliers(
     rows: Sequence[Mapping[str, Any]], embeddings: NDArray[np.float32]
 ) -> dict[int, float]:
-    """Real images that are far out of their class, by row."""
+    """Find the real images that are outliers of their class, by row."""
     own: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         if row["side"] == "real":
@@ -89,7 +90,7 @@ def _outliers(
 def _nearest(
     rows: Sequence[Mapping[str, Any]], embeddings: NDArray[np.float32]
 ) -> list[float | None]:
-    """Each image's cosine distance to the nearest other real one of its class, of those shown."""
+    """Return each image's cosine distance to the nearest other real one of its class shown."""
     classes = np.array([row["class"] for row in rows])
     real = np.array([row["side"] == "real" for row in rows])
     found: list[float | None] = [None] * len(rows)

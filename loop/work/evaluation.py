@@ -7,7 +7,7 @@ words from `analysis`; it generates nothing and writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -89,11 +89,8 @@ def measure(
         invalid=e.invalid,
     )
     gap = replace(gap, invalid_real=e.invalid_real, repeats=e.repeats)
-    if text is not None and len(nouns) > 1:
-        real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
-        synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
-        read = {"n_labels": len(nouns), "real": real.to_json(), "synthetic": synthetic.to_json()}
-        gap = replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
+    if text is not None:
+        gap = _with_words(gap, e, text=text, groups=groups, nouns=nouns)
     if e.real_spectra is not None and e.synthetic_spectra is not None:
         spectra = compare_spectra(real=e.real_spectra, synthetic=e.synthetic_spectra, seed=seed)
         curves = {
@@ -113,12 +110,28 @@ def measure(
             guards=False,
         )
         gap = replace(gap, judge=judged.as_judge())
-    if text is not None:
-        words = compare_words(
-            real=e.real, synthetic=e.synthetic, text=text, noun=e.noun, groups=groups
-        )
-        gap = replace(gap, attributes=tuple(words))
     return replace(gap, witness=_most_unlike(e)) if gap.closed is False else gap
+
+
+def _with_words(
+    gap: ClassGap,
+    e: EvaluationInput,
+    *,
+    text: TextEmbedder,
+    groups: Mapping[str, Sequence[str]],
+    nouns: Mapping[str, str],
+) -> ClassGap:
+    """Add what only an embedder with a text side can measure: labels, and attribute words."""
+    words = compare_words(
+        real=e.real, synthetic=e.synthetic, text=text, noun=e.noun, groups=groups
+    )
+    gap = replace(gap, attributes=tuple(words))
+    if len(nouns) < 2:
+        return gap
+    real = zero_shot(e.real, text, cls=e.cls, nouns=nouns)
+    synthetic = zero_shot(e.synthetic, text, cls=e.cls, nouns=nouns)
+    read = {"n_labels": len(nouns), "real": real.to_json(), "synthetic": synthetic.to_json()}
+    return replace(gap, label_agreement=synthetic.agreement, zeroshot=read)
 
 
 def evaluate(
@@ -128,6 +141,7 @@ def evaluate(
     groups: Mapping[str, Sequence[str]],
     nouns: Mapping[str, str],
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[ClassGap]:
     """Score every class; q-values over all of them.
 
@@ -137,19 +151,22 @@ def evaluate(
         groups: Attribute groups and their words.
         nouns: Class -> noun of every class of the run.
         seed: Of permutations and splits.
+        progress: Called with (classes done, classes in all).
     """
-    return jointly(
-        [
+    gaps = []
+    for done, e in enumerate(inputs, start=1):
+        gaps.append(
             measure(
                 e, embedder=embedder, groups=groups, nouns=nouns, classes=len(inputs), seed=seed
             )
-            for e in inputs
-        ]
-    )
+        )
+        if progress is not None:
+            progress(done, len(inputs))
+    return jointly(gaps)
 
 
 def witness_scores(evidence: Sequence[EvaluationInput]) -> dict[str, float]:
-    """How unlike the other side each image is, by its path; larger is more unlike."""
+    """Return how unlike the other side each image is, by its path; larger is more unlike."""
     scores: dict[str, float] = {}
     for e in evidence:
         real, synthetic = witness(real=e.real, synthetic=e.synthetic, kernel=e.kernel)
@@ -168,7 +185,7 @@ def _most_unlike(e: EvaluationInput) -> dict[str, list[str]]:
 
 
 def notes_of(gaps: Sequence[ClassGap]) -> list[str]:
-    """What the classes say together: many small gaps at once are mostly the embedder's.
+    """Return notes on all classes: many small gaps at once are mostly the embedder's.
 
     An encoder lies closer to the photos that it was trained on than to others of the same kind,
     in every class a little. CIFAR-10's train against its test photos, in a ResNet trained on the
@@ -188,7 +205,7 @@ def notes_of(gaps: Sequence[ClassGap]) -> list[str]:
 def label_agreement_of(
     embeddings: Rows, *, cls: str, embedder: Embedder, nouns: Mapping[str, str]
 ) -> float | None:
-    """Share of images that the embedder's text side takes for their class; None without one."""
+    """Return the share of images that the text side takes for their class; None without one."""
     if not isinstance(embedder, TextEmbedder) or len(nouns) < 2:
         return None
     return zero_shot(embeddings, embedder, cls=cls, nouns=nouns).agreement

@@ -1,22 +1,27 @@
-"""The evidence: embeddings of generated images, which events of the journal name.
+"""The evidence: embeddings of generated images, and what a search computed of them.
 
-It lies under RUN/embeddings, and is on disk before the event that names it. Whoever resumes a run
-rebuilds from it what the journal alone does not hold.
+It lies under RUN/embeddings, and is on disk before the event of the journal that names it.
+A session that resumes a run rebuilds from it what the journal alone does not hold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from gapclose.loop.run.files import RunDamagedError, write_bytes
+from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.trial import Images
+from gapclose.loop.search.workings import Workings
+
+_WORKINGS: Final = "workings-"  # and the ruler that they were computed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,15 @@ class Evidence:
     rundir: RunDir
 
     def trial(self, cls: str, number: int) -> Images:
-        """What a trial brought."""
+        """Read what a trial brought."""
         return self._load(_trial(cls, number))
 
     def camera(self, cls: str) -> Images:
-        """All images of a class's bank under the run's camera."""
+        """Read all images of a class's bank under the run's camera."""
         return self._load(f"{cls}-camera")
 
     def fold(self, cls: str, fold: int, stage: str) -> Images:
-        """What was evaluated on a fold; `recipes` number those of the mixture."""
+        """Read what was evaluated on a fold; `recipes` number those of the mixture."""
         return self._load(f"{cls}-confirm-{fold}-{stage}")
 
     def keep_trial(self, cls: str, number: int, images: Images) -> None:
@@ -61,6 +66,7 @@ class Evidence:
                 embeddings=arrays["embeddings"],
                 recipes=tuple(arrays["recipes"].tolist()),
                 seeds=tuple(arrays["seeds"].tolist()),
+                workings=_workings(arrays),
             )
         except (OSError, KeyError, SafetensorError) as error:
             raise _damaged(path, error) from None
@@ -71,7 +77,16 @@ class Evidence:
             "recipes": np.asarray(images.recipes, dtype=np.int64),
             "seeds": np.asarray(images.seeds, dtype=np.int64),
         }
+        if images.workings is not None:
+            arrays[_WORKINGS + images.workings.ruler] = images.workings.numbers
         write_bytes(self.rundir.embeddings_path(name), save(arrays))
+
+
+def _workings(arrays: Mapping[str, Any]) -> Workings | None:
+    for name, numbers in arrays.items():
+        if name.startswith(_WORKINGS):
+            return Workings(ruler=name.removeprefix(_WORKINGS), numbers=numbers)
+    return None
 
 
 def _trial(cls: str, number: int) -> str:
@@ -80,6 +95,4 @@ def _trial(cls: str, number: int) -> str:
 
 def _damaged(path: Path, error: Exception) -> RunDamagedError:
     what = "is gone" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
-    return RunDamagedError(
-        f"{path}: {what}; restore the file from a copy, or start anew with --out"
-    )
+    return RunDamagedError(path, f"{what}; restore the file from a copy, or start anew with --out")

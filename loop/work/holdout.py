@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.analysis.gap import MIN_IMAGES, mmd2
 from gapclose.analysis.spectrum import Spectrum
-from gapclose.generators.base import GenerationError
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.run.folder import RunDir, write_images
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.images import write_images
 from gapclose.loop.search.trial import Images, Mixture
 from gapclose.loop.work.evaluation import EvaluationInput
 from gapclose.loop.work.evidence import Evidence
@@ -37,7 +38,7 @@ class Holdout:
         real: The class.
         fold: Number of the fold.
         stage: Names the folder that the images lie in.
-        mixture: What they were drawn from; its gap is that of these very images to the tune split.
+        mixture: That they are of; its gap is that of these very images to the tune split.
         images: Their embeddings; `recipes` number those of the mixture.
         invalid: Images that could not be scored.
         judge_rows: The judge's embeddings; None without a judge, and of what is read back.
@@ -54,19 +55,19 @@ class Holdout:
     spectra: NDArray[np.float32] | None = None
 
     def gap(self) -> float:
-        """Squared MMD to the fold, without a test."""
+        """Return the squared MMD to the fold, without a test."""
         real = self.real.folds[self.fold].rows
         return mmd2(real=real, synthetic=self.images.embeddings, kernel=self.real.kernel)
 
     def paths(self, rundir: RunDir) -> list[Path]:
-        """The images' files."""
+        """Return the images' files."""
         name = self.real.name
         return [
             rundir.confirm_path(name, self.fold, self.stage, seed) for seed in self.images.seeds
         ]
 
     def rows(self, rundir: RunDir) -> list[dict[str, Any]]:
-        """The images' rows of samples.jsonl."""
+        """Return the images' rows of samples.jsonl."""
         recipes = self.mixture.recipes
         return [
             sample_row(rundir, path, self.real.name, self.stage, recipes[number], seed)
@@ -76,7 +77,7 @@ class Holdout:
         ]
 
     def input(self, noun: str, rundir: RunDir) -> EvaluationInput:
-        """What is evaluated: the images against the fold."""
+        """Return what is evaluated: the images against the fold."""
         fold = self.real.folds[self.fold]
         return EvaluationInput(
             cls=self.real.name,
@@ -110,7 +111,7 @@ def evaluate_holdout(
     Args:
         synthesis: Generates and embeds.
         real: The class.
-        mixture: What to draw from.
+        mixture: What to generate.
         stage: Names the folder.
         fold: Number of the fold.
         seeds: Fresh ones for a mixture that was fitted. The baseline was chosen by nobody, so
@@ -158,7 +159,7 @@ def evaluate_holdout(
 def read_holdout(
     evidence: Evidence, *, real: ClassReference, mixture: Mixture, stage: HoldoutStage, fold: int
 ) -> Holdout:
-    """What `evaluate_holdout` made in an earlier session, without the judge's rows and spectra.
+    """Read what `evaluate_holdout` made in an earlier session, without judge rows and spectra.
 
     Raises:
         RunDamagedError: Its embeddings are gone.
@@ -170,7 +171,7 @@ def read_holdout(
 def sample_row(
     rundir: RunDir, path: Any, cls: str, stage: str, recipe: Recipe | None, seed: int | None
 ) -> dict[str, Any]:
-    """A row of samples.jsonl."""
+    """Return a row of samples.jsonl."""
     row: dict[str, Any] = {
         "path": rundir.relative(path),
         "class": cls,

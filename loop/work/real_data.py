@@ -18,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.embedding import is_code
+from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.gap import MIN_IMAGES
-from gapclose.analysis.image_folder import ImageSet, RealDataError, scan, split
+from gapclose.analysis.image_folder import ImageSet, scan, split
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import Pixels
 from gapclose.generators.registry import check_generator
-from gapclose.loop.config.schema import ConfigError, FolderSpec, PondReal, RunConfig
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.sources import FolderSpec, PondReal
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.schedule.decide import MOST_FOLDS
@@ -33,9 +37,8 @@ from gapclose.loop.work.sides import Side, photo_id, read_side
 
 Rows = NDArray[np.float32]
 
-FEWEST_TO_TUNE: Final = 40
+FEWEST_TO_TUNE: Final = 2 * MIN_IMAGES  # as many in each split
 _SIZES_READ: Final = 20
-SMALLEST_FOLD: Final = 100
 _CUTS: Final = 100
 _DOUBTED: Final = 100  # photos in a split below which it may turn out too small
 
@@ -63,7 +66,7 @@ class Fold:
         return len(self.paths)
 
     def only(self, chosen: Sequence[int]) -> Fold:
-        """Some of its images."""
+        """Return some of its images."""
         rows = list(chosen)
         return Fold(
             paths=tuple(self.paths[i] for i in rows),
@@ -93,7 +96,7 @@ class ClassReference:
 
 
 def one_size(images: Sequence[Pixels], photos: Sequence[Path]) -> bool:
-    """Whether images are of the one size of the first photos."""
+    """Return whether images are of the one size of the first photos."""
     sizes = {image.shape[1::-1] for image in images}
     for path in photos[:_SIZES_READ]:
         with Image.open(path) as photo:
@@ -121,8 +124,9 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
         n = len(images.of(name))
         if n < FEWEST_TO_TUNE:
             raise RealDataError(
-                f"{config.real.path}: class {name} has {n} images; tuning needs at least "
-                f"{FEWEST_TO_TUNE}: add images, or leave it out of classes"
+                f"class {name} has {n} images; tuning needs at least "
+                f"{FEWEST_TO_TUNE}: add images, or leave it out of classes",
+                path=config.real.path,
             )
         share = config.real.confirm_share
         if min(share, 1 - share) * n < _DOUBTED:  # else there is no need to read every photo
@@ -134,7 +138,7 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
 def compare_photos(
     real: Mapping[str, ClassReference], before: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """What to say of tune splits that are not what they were; the run goes on with them.
+    """Return what to say of tune splits that are not what they were; the run goes on with them.
 
     Args:
         real: The run's classes now.
@@ -153,8 +157,9 @@ def compare_photos(
         gone, new = len(known - now), len(now - known)
         if 2 * gone > len(known):
             raise RealDataError(
-                f"class {name}: {gone} of the {len(known)} photos that this run was searching "
-                "with are gone: put them back, or start a new run with --out"
+                f"{gone} of the {len(known)} photos that this run was searching "
+                "with are gone: put them back, or start a new run with --out",
+                cls=name,
             )
         if gone or new:
             said.append(
@@ -165,12 +170,12 @@ def compare_photos(
 
 
 def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
-    """Refuse a generator that cannot be made here, or that draws nothing new.
+    """Refuse a generator that cannot be made here, or that generates nothing new.
 
     Args:
         config: Of the run.
-        classes: With the run's classes, a generator of the user's own draws one image of the
-            first one's baseline, before hours go into embedding photos.
+        classes: With the run's classes, a generator of the user's own generates one image of
+            the first one's baseline, before hours go into embedding photos.
 
     Raises:
         GeneratorConfigError: As `check_generator`.
@@ -187,7 +192,7 @@ def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
 
 
 def check_device(config: RunConfig) -> None:
-    """Refuse a device that this machine lacks; ONNX and a user's own code look for themselves.
+    """Refuse a device that this machine lacks; ONNX and a user's own code choose their own.
 
     Raises:
         EmbedderError: It is not there.
@@ -200,7 +205,7 @@ def check_device(config: RunConfig) -> None:
 
 
 def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:
-    """RUN/real, rendered whole or not at all; the run's lock is held."""
+    """Render RUN/real, whole or not at all; the run's lock is held."""
     from gapclose.generators.pond.renderer import write_real
 
     folder = rundir.real_path
@@ -232,7 +237,7 @@ def open_real_data(
         images: All of them.
         classes: The run's.
         config: Of the run.
-        reporter: Told how far it is.
+        reporter: Receives the progress.
         spent: By class, the photos of the folds that have judged a mixture.
         cuts: By class, which of its cuts is not the first: photos that come later must not move
             those that are there to the other side.
@@ -248,7 +253,7 @@ def open_real_data(
     spent, cuts = spent or {}, dict(cuts or {})
     seen = {photo for photos in (tuned or {}).values() for photo in photos}
     seen |= {photo for folds in spent.values() for fold in folds for photo in fold}
-    # A pond is rendered scene by scene: there is nothing to look for.
+    # A pond is rendered scene by scene: it has no repeats.
     rendered = isinstance(config.real, PondReal)
     side = read_side(
         images,
@@ -262,26 +267,36 @@ def open_real_data(
     )
     found = {}
     for name in classes:
-        readable = side.paths[name]
-        if len(readable) < FEWEST_TO_TUNE:
-            again = side.n_repeats(name)
-            told = f" ({again} more repeat others and count once)" if again else ""
-            raise RealDataError(
-                f"{images.root}: class {name} has {len(readable)} readable images{told}; tuning "
-                f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes"
-            )
-        attempt, (tune, confirm) = _split_enough(readable, name, config, first=cuts.get(name, 0))
+        attempt, found[name] = _class_reference(
+            name, side, config, spent=spent.get(name, ()), first=cuts.get(name, 0)
+        )
         if attempt:
             cuts[name] = attempt
-        searched = _fold(tune, side)
-        found[name] = ClassReference(
-            name=name,
-            tune=searched,
-            folds=_folds(_fold(confirm, side), spent.get(name, ()), name),
-            kernel=Kernel.fit(searched.rows),
-            judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
-        )
     return found, side, cuts
+
+
+def _class_reference(
+    name: str, side: Side, config: RunConfig, *, spent: Sequence[Sequence[str]], first: int
+) -> tuple[int, ClassReference]:
+    """Split a class, and say which cut it is, from the `first` on."""
+    readable = side.paths[name]
+    if len(readable) < FEWEST_TO_TUNE:
+        again = side.n_repeats(name)
+        repeats = f" ({again} more repeat others and count once)" if again else ""
+        raise RealDataError(
+            f"class {name} has {len(readable)} readable images{repeats}; tuning "
+            f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes",
+            path=side.images.root,
+        )
+    attempt, (tune, confirm) = _split_enough(readable, name, config, first=first)
+    searched = _fold(tune, side)
+    return attempt, ClassReference(
+        name=name,
+        tune=searched,
+        folds=_folds(_fold(confirm, side), spent, name),
+        kernel=Kernel.fit(searched.rows),
+        judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
+    )
 
 
 def _folds(confirm: Fold, spent: Sequence[Sequence[str]], name: str) -> tuple[Fold, ...]:
@@ -295,20 +310,21 @@ def _folds(confirm: Fold, spent: Sequence[Sequence[str]], name: str) -> tuple[Fo
     ]
     if any(len(fold) < MIN_IMAGES for fold in own):
         raise RealDataError(
-            f"class {name}: photos that this run has confirmed it with are gone: put them back, "
-            "or start a new run with --out"
+            "photos that this run has confirmed it with are gone: put them back, "
+            "or start a new run with --out",
+            cls=name,
         )
     shown = {photo for photos in spent for photo in photos}
     rest = [i for i, photo in enumerate(confirm.photos) if photo not in shown]
     most = MOST_FOLDS - len(own)
-    count = max(0 if own else 1, min(most, len(rest) // SMALLEST_FOLD))
+    count = max(0 if own else 1, min(most, len(rest) // MIN_CLOSED))
     return tuple(confirm.only(fold) for fold in [*own, *(rest[i::count] for i in range(count))])
 
 
 def _split_enough(
     paths: Sequence[Path], name: str, config: RunConfig, *, first: int = 0
 ) -> tuple[int, tuple[tuple[Path, ...], tuple[Path, ...]]]:
-    """Both splits with enough images to be scored, and which cut it is, from the `first` on.
+    """Cut both splits so that each can be scored; return which cut it is, from the `first` on.
 
     A split meets its share on average only: of 40 images, every second cut at one half leaves a
     side with fewer than 20. Then the next cut that does not is taken.
@@ -321,9 +337,10 @@ def _split_enough(
         if min(map(len, cut)) >= MIN_IMAGES:
             return attempt, cut
     raise RealDataError(
-        f"class {name}: real.confirm_share {share:g} of {len(paths)} images leaves fewer than "
+        f"real.confirm_share {share:g} of {len(paths)} images leaves fewer than "
         f"{MIN_IMAGES} to tune on or to confirm with: set real.confirm_share nearer to "
-        "0.5, or add images"
+        "0.5, or add images",
+        cls=name,
     )
 
 

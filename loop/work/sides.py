@@ -1,7 +1,7 @@
 """A side: the images of one folder that are scored, embedded by every encoder of a run.
 
-Audits read both sides by it, and the controller the real one. What cannot be scored is listed
-with its reason: damaged files, pictures of one colour, images that repeat another. It draws
+Audits read both sides by it, and a tuning session the real one. What cannot be scored is listed
+with its reason: damaged files, pictures of one colour, images that repeat another. It generates
 nothing and writes nothing.
 """
 
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.cache import Embedded, embed_files
 from gapclose.analysis.confounds import Form
-from gapclose.analysis.decode import UnreadableImageError, read_rgb
+from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.image_folder import ImageSet
 from gapclose.analysis.repeats import EDGE, find_repeats, thumbnail
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 
 Rows = NDArray[np.float32]
@@ -59,16 +61,16 @@ class Side:
     repeats: tuple[dict[str, Any], ...]
 
     def n_invalid(self, cls: str) -> int:
-        """How many of a class's images show nothing."""
+        """Count a class's images that show nothing."""
         return sum(row["class"] == cls for row in self.invalid)
 
     def n_repeats(self, cls: str) -> int:
-        """How many of a class's images are left out because they repeat another."""
+        """Count a class's images that are left out because they repeat another."""
         mine = (row for row in self.repeats if row["class"] == cls and not row["counted"])
         return sum(len(row["copies"]) for row in mine)
 
     def others(self) -> list[dict[str, str]]:
-        """The files that are no images, or of no class, as in gap.json."""
+        """Return the files that are no images, or of no class, as in gap.json."""
         return [
             {"path": str(other.path), "side": self.name, "why": other.why}
             for other in self.images.others[:LISTED]
@@ -76,12 +78,12 @@ class Side:
 
 
 def photo_id(digest: bytes) -> str:
-    """How a run folder names a photo: by its content, 16 hex digits."""
+    """Return the name that a run folder has for a photo: its content, as 16 hex digits."""
     return digest.hex()[:16]
 
 
 def left_out(sides: Sequence[Side], *, relative: Callable[[Path], str]) -> dict[str, Any]:
-    """What of the sides is not in the numbers, as in gap.json.
+    """Return what of the sides is not in the numbers, as in gap.json.
 
     Args:
         sides: One or both.
@@ -112,7 +114,7 @@ def read_side(
     images: ImageSet,
     classes: Sequence[str],
     *,
-    name: str,
+    name: Literal["real", "synthetic"],
     config: RunConfig,
     reporter: Reporter,
     loaded: dict[str, Embedder],
@@ -130,10 +132,10 @@ def read_side(
         classes: Those that are wanted.
         name: Which side it is.
         config: Names the embedders and the device.
-        reporter: Told how far it is.
+        reporter: Receives the progress.
         loaded: Embedders by name that need not be loaded again; what is loaded joins them.
         forms: What a class's images are put through first.
-        repeats: Whether to look for them; a rendered pond has none.
+        repeats: Whether to find them; a rendered pond has none.
         seen: `photo_id` of files that were used before: of a repeat they are what is kept.
 
     Raises:
@@ -141,42 +143,27 @@ def read_side(
     """
     encoders = [config.embedder, *([config.judge] if config.judge else []), SPECTRUM]
     found = [
-        _Passes.of(images, classes, encoder, forms or {}, config, reporter, loaded)
+        _Passes.of(images, classes, encoder, name, forms or {}, config, reporter, loaded)
         for encoder in encoders
     ]
-    told: dict[Literal["unreadable", "invalid"], dict[Path, dict[str, str]]] = {
-        "unreadable": {},
-        "invalid": {},
+    read = {
+        cls: [p for p in images.of(cls) if all(p in one.rows for one in found)] for cls in classes
     }
-    for one in found:
-        for cls, embedded in one.by_class.items():
-            for kind, rows in told.items():
-                for path, why in getattr(embedded, kind):
-                    row = {"path": str(path), "class": cls, "side": name, "why": why}
-                    rows.setdefault(path, row)
-    paths: dict[str, tuple[Path, ...]] = {}
-    again: list[dict[str, Any]] = []
-    groups = images.groups()
-    for number, cls in enumerate(classes, start=1):
-        read = [p for p in images.of(cls) if all(p in one.rows for one in found)]
-        mine = list(_repeats(cls, name, read, found[0], groups, seen)) if repeats else []
-        dropped = {path for row in mine if not row["counted"] for path in row["copies"]}
-        paths[cls] = tuple(path for path in read if str(path) not in dropped)
-        again += mine
-        if repeats:
-            reporter.event(
-                "progress", done=number, total=len(classes), what="classes looked at for repeats"
-            )
+    again = _repeats(read, found[0], name, images.groups(), seen, reporter) if repeats else []
+    dropped = {path for row in again if not row["counted"] for path in row["copies"]}
     return Side(
         name=name,
         images=images,
-        paths=paths,
+        paths={
+            cls: tuple(path for path in mine if str(path) not in dropped)
+            for cls, mine in read.items()
+        },
         rows=found[0].rows,
         judge_rows=found[1].rows if config.judge else None,
         spectra=found[-1].rows,
         digests=found[0].digests,
-        unreadable=tuple(told["unreadable"].values()),
-        invalid=tuple(told["invalid"].values()),
+        unreadable=_faults(found, "unreadable", name),
+        invalid=_faults(found, "invalid", name),
         repeats=tuple(again),
     )
 
@@ -195,12 +182,14 @@ class _Passes:
         images: ImageSet,
         classes: Sequence[str],
         encoder: str,
+        side: Literal["real", "synthetic"],
         forms: Mapping[str, Form | None],
         config: RunConfig,
         reporter: Reporter,
         loaded: dict[str, Embedder],
     ) -> _Passes:
-        what = "power spectra" if encoder == SPECTRUM else f"embedding with {encoder}"
+        doing = _task(side, encoder, config)
+        reporter.tell(doing)
         total = sum(len(images.of(name)) for name in classes)
         done = 0
         by_class: dict[str, Embedded] = {}
@@ -208,7 +197,7 @@ class _Passes:
             paths = [path for name in alike for path in images.of(name)]
 
             def progress(now: int, _: int, before: int = done) -> None:
-                reporter.event("progress", done=before + now, total=total, what=what)
+                reporter.tell(doing.advanced(before + now, total))
 
             together = embed_files(
                 paths,
@@ -228,8 +217,15 @@ class _Passes:
         )
 
 
+def _task(side: Literal["real", "synthetic"], encoder: str, config: RunConfig) -> TaskStarted:
+    if encoder == SPECTRUM:
+        return TaskStarted(task=Task.SPECTRA, side=side)
+    named = None if encoder == config.embedder else encoder
+    return TaskStarted(task=Task.EMBEDDING, side=side, encoder=named)
+
+
 def _by_form(classes: Sequence[str], forms: Mapping[str, Form | None]) -> list[list[str]]:
-    """Classes that are put through one form, embedded in one go."""
+    """Group the classes that are put through one form, to be embedded in one go."""
     alike: dict[Form | None, list[str]] = {}
     for name in classes:
         alike.setdefault(forms.get(name), []).append(name)
@@ -252,15 +248,46 @@ def _split_up(together: Embedded, of: Mapping[str, Sequence[Path]]) -> dict[str,
     return out
 
 
+def _faults(
+    found: Sequence[_Passes], kind: Literal["unreadable", "invalid"], side: str
+) -> tuple[dict[str, str], ...]:
+    """List the files that an encoder could not take, as rows of gap.json: one reason a file."""
+    rows: dict[Path, dict[str, str]] = {}
+    for one in found:
+        for cls, embedded in one.by_class.items():
+            for path, why in getattr(embedded, kind):
+                row = {"path": str(path), "class": cls, "side": side, "why": why}
+                rows.setdefault(path, row)
+    return tuple(rows.values())
+
+
 def _repeats(
+    read: Mapping[str, Sequence[Path]],
+    made: _Passes,
+    side: Literal["real", "synthetic"],
+    groups: Mapping[Path, str],
+    seen: Collection[str],
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """Find the repeats of all classes, as rows of gap.json."""
+    doing = TaskStarted(task=Task.REPEATS, side=side)
+    reporter.tell(doing)
+    rows: list[dict[str, Any]] = []
+    for number, (cls, paths) in enumerate(read.items(), start=1):
+        rows += _class_repeats(cls, side, paths, made, groups, seen)
+        reporter.tell(doing.advanced(number, len(read)))
+    return rows
+
+
+def _class_repeats(
     cls: str,
-    name: str,
+    side: str,
     paths: Sequence[Path],
     made: _Passes,
     groups: Mapping[Path, str],
     seen: Collection[str],
 ) -> Iterator[dict[str, Any]]:
-    """The repeats of a class, as rows of gap.json."""
+    """Find the repeats of a class, as rows of gap.json."""
     if len(paths) < 2:
         return
 
@@ -276,11 +303,11 @@ def _repeats(
     ):
         yield {
             "class": cls,
-            "side": name,
+            "side": side,
             "kind": repeat.kind,
             "kept": str(paths[repeat.kept]),
             "copies": [str(paths[i]) for i in repeat.copies],
-            "counted": name == "synthetic" and repeat.kind == "near",
+            "counted": side == "synthetic" and repeat.kind == "near",
         }
 
 

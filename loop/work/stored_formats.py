@@ -1,7 +1,7 @@
-"""Storage: how a class's files differ between the sides, and how much of its gap that makes.
+"""Stored formats: how a class's files differ between the sides, and what of its gap is due to it.
 
-Audits and the controller ask it, class by class. Codec, compression and size are no part of what
-a picture shows, so the gap is told as the files are stored and with both sides in one form.
+Audits and diagnostics use it, class by class. Codec, compression and size are no part of what a
+picture shows, so the gap is reported as the files are stored and with both sides in one form.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Rows = NDArray[np.float32]
 Item = TypeVar("Item")
 
 SAMPLED: Final = 200
-"""Images a side that both gaps are taken of: they are told beside the class's own, no test."""
+"""Images a side that both gaps are taken of: they stand beside the class's own gap, no test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def compare_storage(
 
 
 def sampled(items: Sequence[Item]) -> list[Item]:
-    """At most `SAMPLED` of them, spread evenly."""
+    """Return at most `SAMPLED` of them, spread evenly."""
     step = max(len(items) / SAMPLED, 1.0)
     return [items[int(i * step)] for i in range(min(len(items), SAMPLED))]
 
@@ -100,7 +100,7 @@ def embed_sample(
 def embed_in_form(
     images: Sequence[NDArray[np.uint8]], embedder: Embedder, form: Form | None
 ) -> Rows:
-    """Embed some drawn images in a form."""
+    """Embed some generated images in a form."""
     few = sampled(images)
     rows = embedder.embed(few if form is None else [equalize(image, form) for image in few])
     return rows[finite_rows(rows)]
@@ -109,7 +109,7 @@ def embed_in_form(
 def describe_storage(
     storage: Storage, *, as_stored: tuple[Rows, Rows], in_one_form: tuple[Rows, Rows]
 ) -> dict[str, Any]:
-    """What gap.json says of a class that is stored differently.
+    """Return what gap.json says of a class that is stored differently.
 
     Both gaps are of the same few images, and in floors of as many, so that they can be compared
     with each other. The class's own row has the gap of all images.
@@ -139,7 +139,7 @@ def describe_storage(
 def stored_as(
     holdouts: Sequence[Holdout], rundir: RunDir
 ) -> tuple[dict[str, Confounds], dict[str, Confounds]]:
-    """By class how the photos are stored, and what its camera made of the synthetic images."""
+    """Return, by class, how its photos are stored and what its camera made of its images."""
     real, synthetic = {}, {}
     for holdout in holdouts:
         photos = read_confounds(holdout.real.folds[holdout.fold].paths)
@@ -166,7 +166,7 @@ def stored_as(
 def storage_of(
     holdouts: Sequence[Holdout], synthesis: Synthesis, embedder: str
 ) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """What of codec, quality, size and aspect still sets photos and images apart, by class.
+    """Find what of codec, quality, size and aspect still sets photos and images apart, by class.
 
     Args:
         holdouts: By class its fresh images, which lie in the run folder.

@@ -1,7 +1,7 @@
-"""The synthesis: recipes and seeds -> images on disk, photographed and embedded.
+"""Synthesis: recipes and seeds -> images on disk, put through the camera and embedded.
 
 The one place where generator, camera and embedder meet; trials and evaluations generate here.
-An image that a finished trial drew is read back, never drawn again; it scores nothing.
+An image of a finished trial is read back, never generated again. It scores nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapclose.analysis.embedding import Embedder, finite_rows
-from gapclose.generators.base import GenerationError, Generator, generate_all
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch
 from gapclose.generators.recipe import Draw, Recipe
-from gapclose.loop.run.folder import RunDir, write_images
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.images import write_images
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class SampleBatch:
         recipes: Index into the recipes asked for, per image.
         seeds: Per image.
         invalid: Images that could not be scored (NaN, one colour, flagged, no finite features).
-        generated: Images drawn anew; the others were on disk already.
+        generated: Newly generated images; the others were on disk already.
         faults: Why images are invalid, in words, with how many are.
     """
 
@@ -62,7 +64,7 @@ class SampleBatch:
     faults: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, keep: NDArray[np.bool_]) -> SampleBatch:
-        """The images where `keep` is true; the others count as invalid."""
+        """Return the images where `keep` is true; the others count as invalid."""
         chosen = np.flatnonzero(keep)
         return replace(
             self,
@@ -75,14 +77,14 @@ class SampleBatch:
         )
 
     def why(self) -> str:
-        """In brackets, why some are invalid; nothing if none is."""
-        told = [f"{n} {why}" for why, n in Counter(self.faults).most_common()]
-        return f" ({', '.join(told)})" if told else ""
+        """Return, in brackets, why some are invalid; nothing if none is."""
+        reasons = [f"{n} {why}" for why, n in Counter(self.faults).most_common()]
+        return f" ({', '.join(reasons)})" if reasons else ""
 
 
 @dataclass(slots=True)
 class Synthesis:
-    """A generator, its cameras, an embedder and the shelf of images drawn so far."""
+    """A generator, its cameras, an embedder and the index of images generated so far."""
 
     generator: Generator
     embedder: Embedder
@@ -94,17 +96,17 @@ class Synthesis:
 
     @property
     def seconds(self) -> float:
-        """Of generating and embedding so far."""
+        """Seconds of generating and embedding so far."""
         return self.generate_seconds + self.embed_seconds
 
     def remember(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
-        """Say that a finished trial drew these: from now on they are read, not drawn."""
+        """Note that a finished trial generated these: from now on they are read back."""
         self._shelf.update((cls, draw, seed) for seed in seeds)
 
     def generate(
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool = False
     ) -> SampleBatch:
-        """Draw, photograph and embed; images are on disk when this returns.
+        """Generate, apply the camera and embed; images are on disk when this returns.
 
         Args:
             cls: The class they are for.
@@ -139,7 +141,7 @@ class Synthesis:
         return batch.only(finite_rows(embeddings))
 
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
-        """Embed photographed images."""
+        """Embed images, after the camera."""
         start = time.perf_counter()
         if images:
             out = self.embedder.embed(list(images))
@@ -151,14 +153,14 @@ class Synthesis:
     def _drawn(
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
     ) -> tuple[list[dict[int, Pixels]], int, Counter[str]]:
-        """Per job its valid images by seed; how many were drawn anew, and why others are not."""
+        """Return each job's valid images by seed, how many are new, and why others are invalid."""
         prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
         paths = [
             {seed: self.rundir.image_path(cls, draw, seed) for seed in wanted}
             for draw, (_, wanted) in zip(prints, jobs, strict=True)
         ]
         # Only what a finished trial recorded is read back. An image that a cut-off trial left
-        # behind is drawn again, so that a batch always holds the same images: results are
+        # behind is generated again, so that a batch always holds the same images: results are
         # equal to the bit at one batch size, and only to 1/255 across sizes.
         found: list[dict[int, Pixels]] = []
         for draw, places in zip(prints, paths, strict=True):
@@ -198,7 +200,7 @@ class Synthesis:
     def _generate(
         self, jobs: Sequence[tuple[Draw, Sequence[int]]], *, partly: bool, others: bool
     ) -> list[ImageBatch | None]:
-        """A batch per job; with `partly`, None for one that fails if any or `others` do not."""
+        """Return a batch per job; with `partly`, None for a failed one if any other succeeds."""
         try:
             return [*generate_all(self.generator, jobs)]
         except GenerationError as error:
@@ -218,7 +220,7 @@ class Synthesis:
 
 
 def read_image(path: Path) -> Pixels | None:
-    """An image of the run folder, or None where there is no whole one: an invalid one is none."""
+    """Read an image of the run folder; None where there is no whole or no valid one."""
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))  # torch wants an array that it may write to

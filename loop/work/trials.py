@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import MIN_IMAGES
-from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.recipe import Draw
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
@@ -26,7 +29,6 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
-from gapclose.loop.run.files import is_machines_fault
 from gapclose.loop.schedule.budget import BASELINE_IMAGES
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
@@ -49,7 +51,7 @@ HINTS: Final = 2  # settings of other classes that a settings stage begins with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """Runs trials.
+    """The executor of trials.
 
     Attributes:
         synthesis: Generates and embeds.
@@ -99,19 +101,18 @@ class Trials:
         baseline = proposal.stage == "baseline"
         if baseline:
             search.size_baseline(len(proposal.jobs[0][1]))
-        few = baseline and search.baseline_images < BASELINE_IMAGES
+        few = baseline and search.state.baseline_images < BASELINE_IMAGES
         invalid = generated = 0
         start = time.perf_counter()
         result: dict[str, Any] = {"cls": name, "number": proposal.number}
         try:
             if self.by_clock and baseline and not self.synthesis.generated:
-                # Load the models by one image: the pace is that of those after it.
+                # One image loads the models, so that the seconds per image are of those after it.
                 recipe, seeds = proposal.jobs[0]
                 generated += self.synthesis.generate(name, [(recipe, seeds[:1])]).generated
                 start = time.perf_counter()
             batch = self.synthesis.generate(name, proposal.jobs, partly=True)
             invalid, generated = batch.invalid, generated + batch.generated
-            search.images += generated
             if len(batch.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
             images = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
@@ -125,6 +126,7 @@ class Trials:
             search.absorb_failure(proposal)
             result["error"] = f"{type(error).__name__}: {error}"
         else:
+            images = replace(images, workings=finding.workings)
             self.evidence.keep_trial(name, proposal.number, images)
             self.remember(proposed)
             result |= {
@@ -138,15 +140,18 @@ class Trials:
             result["probe"] = probe()
         return TrialFailed(**result) if "error" in result else TrialFinished(**result)
 
-    def replay(self, journal: Callable[[], Iterable[Event]]) -> None:
+    def replay(self, events: Iterable[Event]) -> None:
         """Bring the searches where the journal stands, and have its images read back.
 
         Args:
-            journal: Reads it from its beginning.
+            events: Of the whole journal, in order; they are read once.
         """
-        self.searches.replay(journal())
+        self.searches.replay(self._remembering(events))
+
+    def _remembering(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Pass events on, and remember what they say was generated."""
         proposed: dict[str, TrialProposed] = {}
-        for event in journal():
+        for event in events:
             match event:
                 case TrialProposed():
                     proposed[event.cls] = event
@@ -157,11 +162,12 @@ class Trials:
                         self.synthesis.remember(event.cls, draw, range(first, first + count))
                 case _:
                     pass
+            yield event
 
     def remember(self, proposed: TrialProposed) -> None:
         """Have a finished trial's images read back from now on."""
         for recipe, seeds in proposal_of(proposed).jobs:
-            self.synthesis.remember(proposed.cls, recipe.draw.fingerprint(), seeds)
+            self.synthesis.remember(proposed.cls, _fingerprint(recipe.draw), seeds)
 
     def choose_camera(self, action: ChooseCamera) -> CameraChosen:
         """Choose the camera on images that exist, for all classes have their baselines then."""
@@ -195,7 +201,7 @@ def make_searches(
     embedder: Embedder,
     evidence: Evidence,
 ) -> Searches:
-    """A search for each class of a run, at its beginning.
+    """Make a search for each class of a run, at its beginning.
 
     Args:
         config: Of the run.
@@ -225,11 +231,17 @@ def make_searches(
 
 
 def _floors(real: ClassReference, *, seed: int) -> Callable[[int], float]:
-    """`floor_p95` of the tune split by number of synthetic images; above 0, to be divided by."""
+    """Return `floor_p95` of the tune split by number of synthetic images; above 0."""
     rows = real.tune.rows
     few = rows[:: -(-len(rows) // FLOOR_IMAGES)]
     fitted = Floor.fit(few, kernel=real.kernel, seed=seed)
     return lambda n: max(fitted.floor_p95(n_real=len(rows), n_synthetic=n), 1e-9)
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(draw: Draw) -> str:
+    """Cache the fingerprint: a mixture's draws recur, and a journal has ten of them a trial."""
+    return draw.fingerprint()
 
 
 def _finite(value: float) -> float | None:

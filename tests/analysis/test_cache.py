@@ -17,7 +17,7 @@ from gapclose.analysis import cache
 from gapclose.analysis.cache import Embedded, embed_files
 from gapclose.analysis.confounds import Form, equalize
 from gapclose.analysis.decode import read_rgb
-from gapclose.analysis.embedding import EmbedderError
+from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.shards import KEY_BYTES, Table
 
 

@@ -20,13 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from gapclose.analysis import decode
-from gapclose.analysis.decode import (
-    PREFIX,
-    InvalidImageError,
-    UnreadableImageError,
-    read_rgb,
-    sniff,
-)
+from gapclose.analysis.decode import PREFIX, read_rgb, sniff
+from gapclose.analysis.errors import InvalidImageError, UnreadableImageError
 
 
 def save(

@@ -11,14 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapclose.analysis.embedding import (
-    EmbedderError,
-    check_embedder,
-    identity,
-    is_code,
-    make_embedder,
-    unit_rows,
-)
+from gapclose.analysis.embedding import check_embedder, identity, is_code, make_embedder, unit_rows
+from gapclose.analysis.errors import EmbedderError
 
 
 @pytest.fixture
@@ -233,7 +227,8 @@ def test_checking_a_name_imports_no_heavy_package(clip_folder: Path, resnet_fold
     heavy = "torch open_clip transformers onnxruntime torchvision timm sklearn"
     code = f"""
 import sys
-from gapclose.analysis.embedding import EmbedderError, check_embedder, identity
+from gapclose.analysis.embedding import check_embedder, identity
+from gapclose.analysis.errors import EmbedderError
 for name in {names!r}:
     try:
         check_embedder(name); identity(name)

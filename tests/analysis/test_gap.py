@@ -10,8 +10,9 @@ import pytest
 from sphere import Rows, unit
 
 from gapclose.analysis.criteria import guard_objections
+from gapclose.analysis.errors import TooFewError
 from gapclose.analysis.floor import Floor
-from gapclose.analysis.gap import TooFewError, audit_embeddings, mmd2
+from gapclose.analysis.gap import audit_embeddings, mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import memberships, permutation_p_value, permuted_gaps
 

@@ -11,14 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gapclose.analysis.image_folder import (
-    CIFAKE_CLASSES,
-    RealDataError,
-    digest,
-    scan,
-    scan_sides,
-    split,
-)
+from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.image_folder import CIFAKE_CLASSES, digest, scan, scan_sides, split
 
 
 def save(

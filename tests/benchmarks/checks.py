@@ -55,15 +55,15 @@ def main() -> None:
     from gapclose.analysis import decode
     from gapclose.generators.pond.renderer import CLASSES, write_real
     from gapclose.loop import auditing
-    from gapclose.loop.work import sides
+    from gapclose.loop.work import audit_scores, folder_pair, sides
 
     clock = Clock()
-    clock.watch("finding images by their first bytes", auditing, "scan_sides")
-    clock.watch("storage, by headers", auditing, "read_confounds")
-    clock.watch("storage, gap as stored", auditing, "embed_sample")
+    clock.watch("finding images by their first bytes", folder_pair, "scan_sides")
+    clock.watch("storage, by headers", folder_pair, "read_confounds")
+    clock.watch("storage, gap as stored", folder_pair, "embed_sample")
     clock.watch("repeats", sides, "find_repeats")
     clock.watch("blank images", decode, "_is_blank", threads=True)
-    clock.watch("most unlike", auditing, "witness_scores")
+    clock.watch("most unlike", audit_scores, "witness_scores")
     work = Path(tempfile.mkdtemp(prefix="gapclose-checks-"))
     os.environ["GAPCLOSE_CACHE"] = str(work / "cache")
     try:

@@ -34,7 +34,7 @@ from photo_world import FORTY, HERE, PHOTOS, Bench, forty, photos_of, world
 
 from gapclose.generators.camera import apply_camera
 from gapclose.loop.report.run_view import Run
-from gapclose.loop.search.atom_bank import allot
+from gapclose.loop.search.mixture_weights import allot
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.tuning import tune
 

@@ -21,7 +21,8 @@ from sample_cost import PHOTOS, Bench, Rows, drive, new_search
 
 from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.search.atom_bank import AtomBank, drop_small
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.mixture_weights import drop_small
 
 WORLD: Final = 12_000  # photos that stand for all there are; twice: to fit to, and to tell by
 FIRST: Final = 5_000_000

@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from gapclose.generators.base import GeneratorConfigError, checked_seeds
+from gapclose.generators.base import checked_seeds
+from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.recipe import Draw
 

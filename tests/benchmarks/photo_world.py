@@ -38,11 +38,13 @@ from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.config.schema import RunConfig, TuneConfig, load_config
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.config.schema import RunConfig, TuneConfig
 from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.budget import Limits, settings_trials
-from gapclose.loop.search.atom_bank import AtomBank, drop_small
+from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.mixture_weights import drop_small
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
@@ -194,13 +196,12 @@ def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
     limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=LOOK, classes={})
 
     def stand() -> ClassState:
-        return ClassState(trials=search.number, images=search.images)
+        return ClassState(trials=search.number, images=bench.drawn)
 
     while (search.stopped() is None or (on and search.reopen())) and not limits.spent(stand()):
         trials = settings_trials(stand(), limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials)
         taken = bench.take(proposal)
-        search.images = bench.drawn
         search.absorb(proposal, taken)
         yield bench.drawn, search.mixture()
 

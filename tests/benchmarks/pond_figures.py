@@ -26,8 +26,8 @@ from gapclose.generators import camera
 from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Camera, Draw, normalize_prompt
 from gapclose.generators.registry import make_generator
-from gapclose.loop.config.schema import load_config
-from gapclose.loop.search.atom_bank import allot
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.search.mixture_weights import allot
 from gapclose.loop.search.space import Space
 
 PROBE = 600  # real photos per class that a linear probe is trained on

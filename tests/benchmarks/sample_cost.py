@@ -44,12 +44,14 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.pond import renderer as pond
 from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
-from gapclose.loop.config.schema import TuneConfig, load_config
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.budget import Limits, settings_trials
-from gapclose.loop.search.atom_bank import AtomBank, allot, drop_small
+from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.space import Params, Space
@@ -203,7 +205,7 @@ def drive(
         left = most - bench.drawn
         if left < TRIAL:
             return
-        now = ClassState(trials=search.number, images=search.images)
+        now = ClassState(trials=search.number)
         trials = settings_trials(now, limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials, batch=left)
         shots = bench.shoot_all(proposal.jobs)

@@ -29,8 +29,9 @@ import modes
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
-from gapclose.loop.search.atom_bank import AtomBank, solve_weights
+from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.mixture_weights import solve_weights
 from gapclose.loop.search.seeds import RUN
 from gapclose.loop.search.trial import Images
 
@@ -163,7 +164,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             start = time.perf_counter()
             search.absorb(proposal, Images(embeddings=rows, recipes=tuple(jobs), seeds=seeds))
             tell_seconds = time.perf_counter() - start
-            search.closed = False  # by chance alone, of images that are noise
+            search.state.heldout.closed = False  # by chance alone, of images that are noise
             if number >= trials - 20:
                 asked.append(ask_seconds)
                 told.append(tell_seconds)

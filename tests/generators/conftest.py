@@ -26,7 +26,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from gapclose.generators.pond.trainer import build_tokenizer
+from gapclose.generators.pond.captions import build_tokenizer
 
 _WIDTH = 16
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from gapclose.generators.base import GenerationError, GeneratorConfigError
-from gapclose.generators.diffusion import DiffusersGenerator, _to_pixels
+from gapclose.generators.checkpoint import Checkpoint
+from gapclose.generators.diffusion import DiffusersGenerator
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.pipeline import Pipeline
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import SCHEDULERS
 
@@ -137,15 +139,6 @@ def test_nan_and_one_colour_are_marked_not_raised(tiny_nan: Path, tiny_gray: Pat
     assert _make(tiny_gray).generate(DRAW, [1]).invalid == ("one colour",)
 
 
-def test_only_the_bad_image_of_a_batch_is_marked() -> None:
-    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
-    images[1, 3, 3, 0] = np.nan
-    images[2, 0, 0, 1] = np.inf
-    pixels, invalid = _to_pixels(images, [False, False, False, True])
-    assert invalid == [None, "nan", "nan", "safety"]
-    np.testing.assert_array_equal(pixels[0], np.rint(images[0] * 255))
-
-
 def test_the_safety_checker_flags_unless_it_is_off(tiny_prude: Path) -> None:
     assert _make(tiny_prude).generate(DRAW, [1, 2]).invalid == ("safety", "safety")
     off = _make(tiny_prude, safety_checker="off").generate(DRAW, [1, 2])
@@ -162,15 +155,15 @@ def test_memory_that_runs_out_halves_the_batch(
     generator = _make(tiny, batch_size=8)
     expected = generator.generate(DRAW, range(7))
     sizes: list[int] = []
-    draw_batch = DiffusersGenerator._draw
+    generate = Pipeline.generate
 
-    def scarce(self: DiffusersGenerator, wanted: Any) -> Any:
+    def scarce(self: Pipeline, wanted: Any) -> Any:
         sizes.append(len(wanted))
         if len(wanted) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return draw_batch(self, wanted)
+        return generate(self, wanted)
 
-    monkeypatch.setattr(DiffusersGenerator, "_draw", scarce)
+    monkeypatch.setattr(Pipeline, "generate", scarce)
     batch = generator.generate(DRAW, range(7))
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert batch.seeds == expected.seeds
@@ -183,13 +176,13 @@ def test_draws_that_differ_in_their_prompts_share_batches(
 ) -> None:
     generator = _make(tiny, batch_size=8)
     sizes: list[int] = []
-    draw_batch = DiffusersGenerator._draw
+    generate = Pipeline.generate
 
-    def counted(self: DiffusersGenerator, wanted: Any) -> Any:
+    def counted(self: Pipeline, wanted: Any) -> Any:
         sizes.append(len(wanted))
-        return draw_batch(self, wanted)
+        return generate(self, wanted)
 
-    monkeypatch.setattr(DiffusersGenerator, "_draw", counted)
+    monkeypatch.setattr(Pipeline, "generate", counted)
     frog, red, cat = (_draw(prompt=f"a photo of a {word}") for word in ("frog", "red frog", "cat"))
     slow = _draw(prompt=frog.prompt, num_inference_steps=5)
     jobs = [(frog, range(4)), (red, [5, 2, 1]), (slow, [0]), (cat, range(3)), (red, [])]
@@ -204,18 +197,18 @@ def test_memory_that_is_out_at_one_image_fails_the_trial(
     def none_left(*_: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(DiffusersGenerator, "_draw", none_left)
+    monkeypatch.setattr(Pipeline, "generate", none_left)
     with pytest.raises(GenerationError, match="smaller size"):
         _make(tiny).generate(DRAW, [1])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_half_precision_decodes_in_float32(tiny: Path, dtype: str) -> None:
-    generator = _make(tiny, dtype=dtype)
-    batch = generator.generate(DRAW, [1, 2])
-    assert batch.invalid == (None, None)
-    assert generator._pipeline.vae.dtype == torch.float32
-    assert generator._pipeline.unet.dtype == getattr(torch, dtype)
+    assert _make(tiny, dtype=dtype).generate(DRAW, [1, 2]).invalid == (None, None)
+    checkpoint = Checkpoint(model=str(tiny))
+    loaded = Pipeline.load(checkpoint, device="cpu", dtype=dtype, safety_checker=True)
+    assert loaded._pipeline.vae.dtype == torch.float32
+    assert loaded._pipeline.unet.dtype == getattr(torch, dtype)
 
 
 @pytest.mark.parametrize(

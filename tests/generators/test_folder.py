@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.folder import FolderGenerator
 from gapclose.generators.recipe import Draw
 

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.generators.images import ImageBatch, is_one_colour, write_png, write_pngs
+from gapclose.generators.images import (
+    ImageBatch,
+    is_one_colour,
+    to_pixels,
+    write_png,
+    write_pngs,
+)
 
 
 def _image(seed: int, shape: tuple[int, int] = (6, 4)) -> np.ndarray:
@@ -117,3 +123,12 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_only_the_bad_image_of_a_batch_is_marked() -> None:
+    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    images[1, 3, 3, 0] = np.nan
+    images[2, 0, 0, 1] = np.inf
+    pixels, invalid = to_pixels(images, flagged=[False, False, False, True])
+    assert invalid == [None, "nan", "nan", "safety"]
+    np.testing.assert_array_equal(pixels[0], np.rint(images[0] * 255))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rig import here, written
 
-from gapclose.generators.diffusion import DiffusersGenerator
+from gapclose.generators.pipeline import Pipeline
 from gapclose.generators.pond.renderer import write_real
 
 
@@ -60,7 +60,7 @@ def test_what_the_config_has_wrong_is_exit_2_before_a_photo_is_embedded(
     index["_class_name"] = "StableDiffusionImg2ImgPipeline"
     (edits / "model_index.json").write_text(json.dumps(index))
     for model, options, says in (
-        (edits, {}, "StableDiffusionImg2ImgPipeline, which draws no images from text alone"),
+        (edits, {}, "StableDiffusionImg2ImgPipeline, which generates no images from text alone"),
         (tiny, {"size": 33}, "generator.size: 33x33 must be multiples of 2"),
     ):
         file = config(tmp_path, photos, model, **options)
@@ -88,7 +88,7 @@ def test_whatever_a_pipeline_raises_is_one_line(
     raised: Exception, says: str, photos: Path, tiny: Path, tmp_path: Path
 ) -> None:
     file = config(tmp_path, photos, tiny)
-    with patch.object(DiffusersGenerator, "_draw", side_effect=raised):
+    with patch.object(Pipeline, "generate", side_effect=raised):
         code, err = here("audit", file, "--out", tmp_path / "run")
         assert (code, last_line(err)[:7]) == (1, "error: ")
         assert says in last_line(err)

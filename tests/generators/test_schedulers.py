@@ -12,7 +12,7 @@ from diffusers import (
     PNDMScheduler,
 )
 
-from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.schedulers import SCHEDULERS, build_scheduler, check_scheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")

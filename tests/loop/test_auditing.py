@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.analysis.embedding import EmbedderError
-from gapclose.analysis.image_folder import RealDataError
+from gapclose.analysis.errors import EmbedderError, RealDataError
 from gapclose.generators.pond.renderer import real_photos, write_real
 from gapclose.loop.auditing import audit, audit_config, audit_folders
-from gapclose.loop.config.schema import ConfigError, load_config, parse_config
+from gapclose.loop.config.reading import load_config, parse_config
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.remeasure import remeasure
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 
 CLASSES = ("cat", "frog", "ship")
 KEYS = (
@@ -217,7 +218,7 @@ def test_folders_that_cannot_be_audited_leave_nothing(tmp_path: Path) -> None:
 
 def test_an_audit_does_not_write_over_a_tuning_run(tmp_path: Path) -> None:
     config = load_config("pond", ["classes=[frog]"])
-    run = RunDir.create(tmp_path / "run", config)
+    run = create_run(tmp_path / "run", config)
     (run.path / "trials.jsonl").write_text("")
     with pytest.raises(ConfigError, match="holds a tuning run"):
         audit_config(config, out=run.path)

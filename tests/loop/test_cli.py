@@ -1,27 +1,31 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import logging
+import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gapclose.analysis.embedding import EmbedderError
-from gapclose.analysis.image_folder import RealDataError
-from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.analysis.errors import EmbedderError, RealDataError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.pond.renderer import write_real
 from gapclose.loop import cli
-from gapclose.loop.config.schema import ConfigError, parse_config
-from gapclose.loop.run.files import UnwritableError
-from gapclose.loop.run.folder import RunBusyError, RunDir, RunMismatchError
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.errors import ConfigError, RunMismatchError, UnwritableError, ViewerError
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
+from gapclose.loop.run.notices import RunReported, Task, TaskStarted, read_notice
 
 HEAVY = (
     *("torch", "numpy", "pydantic", "yaml", "rich", "diffusers", "transformers", "open_clip"),
@@ -145,7 +149,7 @@ def test_usage_errors_are_exit_2(
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError, RealDataError, EmbedderError, GeneratorConfigError, RunBusyError]
+    "error", [ConfigError, RealDataError, EmbedderError, GeneratorConfigError, ViewerError]
 )
 def test_errors_the_user_can_mend_are_one_line(
     error: Callable[[str], Exception],
@@ -158,7 +162,7 @@ def test_errors_the_user_can_mend_are_one_line(
 
 
 def test_an_error_made_from_one_of_them_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, type("Derived", (RunMismatchError,), {})("x"))
+    stand_in(monkeypatch, type("Derived", (RunMismatchError,), {})(Path("x"), ["y"]))
     assert call(monkeypatch, "tune", "pond") == 2
 
 
@@ -289,7 +293,7 @@ def test_status_waits_for_a_run_that_is_about_to_be(
     steps: list[Callable[[], object]] = [
         path.mkdir,  # as `tune` makes one, step by step
         (path / "lock").touch,
-        lambda: RunDir.create(path, parse_config(POND)),
+        lambda: create_run(path, parse_config(POND)),
         lambda: RunDir(path).write_json("state.json", {"stage": "done"}),
     ]
     monkeypatch.setattr(cli.time, "sleep", lambda _: steps.pop(0)())
@@ -317,7 +321,7 @@ def test_a_watch_ends_at_once_on_ctrl_c_and_where_no_run_can_come(
 def test_a_watch_of_a_run_that_nobody_goes_on_with_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RunDir.create(tmp_path / "r", parse_config(POND))
+    create_run(tmp_path / "r", parse_config(POND))
     monkeypatch.setattr(cli.time, "sleep", lambda _: None)
     assert call(monkeypatch, "status", str(tmp_path / "r"), "--json", "--watch") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -332,6 +336,7 @@ def test_what_takes_long_at_the_start_is_told(
         log = logging.getLogger("gapclose.analysis.embedding")
         log.info("loading the encoder %s", "pond")
         log.warning("slow")
+        warnings.warn("odd", RuntimeWarning, stacklevel=1)
         raise KeyboardInterrupt
 
     stand_in(monkeypatch, KeyboardInterrupt())
@@ -340,16 +345,86 @@ def test_what_takes_long_at_the_start_is_told(
     root = logging.StreamHandler()
     logging.getLogger().addHandler(root)
     try:
-        assert call(monkeypatch, "tune", "pond") == 130
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert call(monkeypatch, "tune", "pond") == 130
     finally:
         logging.getLogger().removeHandler(root)
     told = capsys.readouterr()
-    first, second = map(json.loads, told.out.splitlines())
-    assert (first["event"], first["name"]) == ("stage", "loading packages")
-    assert (second["event"], second["message"]) == ("start", "loading the encoder pond")
-    assert [line for line in told.err.splitlines() if "interrupted" not in line] == ["slow"]
+    assert [re.sub(r"^\d\d:\d\d ", "", line) for line in told.out.splitlines()] == [
+        "loading packages",
+        "loading the encoder pond",
+        "warning: slow",
+        "warning: odd (RuntimeWarning)",
+    ]
+    assert all(re.match(r"\d\d:\d\d ", line) for line in told.out.splitlines())
+    assert [line for line in told.err.splitlines() if "interrupted" not in line] == []
     log = logging.getLogger("gapclose")
     assert (log.handlers, log.level, log.propagate) == ([], logging.NOTSET, True)
+
+
+def test_in_json_what_is_printed_meanwhile_goes_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chatty(*_: Any, **__: Any) -> None:
+        sys.stdout.write("frog number 1 of 8\n")
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.tuning"], "tune", chatty)
+    assert call(monkeypatch, "tune", "pond", "--json") == 130
+    told = capsys.readouterr()
+    assert [read_notice(line).kind for line in told.out.splitlines()] == ["task_started"]
+    assert told.err.startswith("frog number 1 of 8\n")
+
+
+@pytest.fixture(scope="module")
+def two_ponds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ponds")
+    for seed, side in enumerate(("real", "synthetic")):
+        write_real(folder / side, per_class=24, seed=seed, classes=("frog", "ship"))
+    return folder
+
+
+def audited(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as in CI."""
+    sides = ["--real", str(folder / "real"), "--synthetic", str(folder / "synthetic")]
+    return subprocess.run(
+        [sys.executable, "-m", "gapclose.loop.cli", "audit", *sides, "--embedder", "pond", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+def test_json_lines_are_all_that_an_audit_prints(two_ponds: Path) -> None:
+    out = two_ponds / "json"
+    done = audited(two_ponds, "--out", str(out), "--json")
+    notices = [read_notice(line) for line in done.stdout.splitlines()]
+    assert all(isinstance(json.loads(line)["time"], float) for line in done.stdout.splitlines())
+    assert done.stderr == ""
+    tasks = [notice.task for notice in notices if isinstance(notice, TaskStarted)]
+    wanted = [Task.LOADING_PACKAGES, Task.COMPARING_FOLDERS, Task.EMBEDDING, Task.TESTING]
+    assert [task for task in dict.fromkeys(tasks) if task in wanted] == wanted
+    *_, last = notices
+    assert isinstance(last, RunReported)
+    assert {row.name for row in last.classes} == {"frog", "ship"}
+    assert Path(last.path).is_file()
+
+
+@pytest.mark.slow
+def test_off_a_terminal_a_person_can_read_an_audit(two_ponds: Path) -> None:
+    done = audited(two_ponds, "--out", str(two_ponds / "plain"))
+    assert done.stderr == ""
+    said = done.stdout.splitlines()
+    table = next(i for i, line in enumerate(said) if line.startswith("class "))
+    assert all(re.match(r"\d\d:\d\d \w", line) for line in said[:table])
+    for words in ("loading packages", "embedding real photos", "testing each class"):
+        assert any(line[6:] == words for line in said[:table]), words
+    assert said[table + 1].split()[0] in ("frog", "ship")
+    assert said[-1] == f"report: {two_ponds / 'plain' / 'report.html'}"
 
 
 def test_a_stranger_with_an_exit_code_is_no_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +447,7 @@ def test_ctrl_c_says_how_to_resume(
 def test_status_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = RunDir.create(tmp_path / "r", parse_config(POND))
+    run = create_run(tmp_path / "r", parse_config(POND))
     run.append_line(
         "trials.jsonl",
         {"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5},
@@ -383,21 +458,6 @@ def test_status_as_json(
     assert told["classes"][0]["images"] == 8
     assert call(monkeypatch, "status", str(run.path)) == 0
     assert "frog" in capsys.readouterr().out
-
-
-def test_the_names_of_user_errors_exist() -> None:
-    # cli knows them by name only; a renamed class must not turn into a traceback unseen.
-    rooms = [
-        importlib.import_module(f"gapclose.{name}")
-        for name in (
-            "analysis.decode",
-            "analysis.image_folder",
-            "analysis.embedding",
-            "generators.base",
-        )
-    ]
-    for name in cli._USER_ERRORS:
-        assert any(hasattr(room, name) for room in rooms), name
 
 
 def test_init_then_tune_reads_what_init_wrote(

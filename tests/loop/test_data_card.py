@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from painter import Painter
 
 from gapclose.loop.class_folders import class_folders
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.data_card import CardClass, data_card
 
 CONFIG = parse_config(

@@ -14,10 +14,10 @@ import pytest
 from make_run import Renderer, make_run, mixture_of
 from PIL import Image
 
-from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.export import drop_outdated, export, unused_seeds
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import write_tags

@@ -15,11 +15,11 @@ import pytest
 from rig import command, finished, here, wait_for_lines, written
 
 from gapclose.generators.images import write_pngs
-from gapclose.loop.config.schema import load_config
+from gapclose.loop.config.reading import load_config
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
 from gapclose.loop.run.files import write_bytes
-from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 
 pytestmark = pytest.mark.slow
 
@@ -124,12 +124,12 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
         return "files.os.fsync", failing(at, os.fsync, where=where)
 
     for name, write in (
-        ("folder.write_pngs", failing(3, write_pngs)),  # of a trial
+        ("images.write_pngs", failing(3, write_pngs)),  # of a trial
         unsynced(2, "/embeddings/"),
         unsynced(7, "/journal.jsonl"),
         unsynced(2, "/trials.jsonl"),
         unsynced(4, "/.state.json"),
-        ("folder.write_pngs", failing(1, write_pngs, where="confirm")),  # of a fold
+        ("images.write_pngs", failing(1, write_pngs, where="confirm")),  # of a fold
         unsynced(2, "-confirm-0-"),
         unsynced(1, "/.mixtures.json"),
         unsynced(1, "/.gap.json"),
@@ -151,7 +151,7 @@ def test_a_failed_trial_whose_log_cannot_be_written_is_a_failed_trial(
 ) -> None:
     tune = {"budget": None, "trials": 2, "images_per_trial": 8}
     config = written(tmp_path / "c.yaml", photos, tune=tune)
-    RunDir.create(tmp_path / "run", load_config(config))
+    create_run(tmp_path / "run", load_config(config))
     (tmp_path / "run" / "errors.log").mkdir()
     code, err = here("tune", config, "--out", tmp_path / "run", SLOW_POND_FAILS="ship")
     assert code == 0, err

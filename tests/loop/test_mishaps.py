@@ -14,7 +14,7 @@ from PIL import Image
 from rig import command, finished, here, written
 from slow_pond import SlowPond, _image
 
-from gapclose.generators.base import GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.pond.renderer import write_real
 from gapclose.generators.recipe import Draw
 from gapclose.loop.report.run_view import Run
@@ -142,7 +142,7 @@ def test_what_a_hubs_model_does_not_take_is_told_once_it_has_been_loaded(
     config = written(tmp_path / "c.yaml", photos)
     wrong = GeneratorConfigError("scheduler: 'two' does not fit")
     with (
-        patch("gapclose.loop.tuning.check_drawn") as checked,
+        patch("gapclose.loop.photos.check_drawn") as checked,
         patch("gapclose.loop.session.check_drawn", side_effect=wrong),
     ):
         code, err = here("tune", config, "--out", tmp_path / "o")
@@ -150,7 +150,7 @@ def test_what_a_hubs_model_does_not_take_is_told_once_it_has_been_loaded(
     assert checked.call_count == 1
     assert {row["stage"] for row in Run.open(tmp_path / "o").trials} == {"baseline"}
     with (
-        patch("gapclose.loop.tuning.check_drawn") as checked,
+        patch("gapclose.loop.photos.check_drawn") as checked,
         patch("gapclose.loop.session.check_drawn") as again,
     ):
         assert here("tune", config, "--out", tmp_path / "o")[0] == 0
@@ -350,7 +350,7 @@ def test_a_confirmation_that_fails_is_told_and_done_again_on_its_fold(tmp_path: 
 @pytest.mark.slow
 def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> None:
     config, out, log = written(tmp_path / "c.yaml", photos), tmp_path / "run", tmp_path / "drawn"
-    at = "gapclose.loop.auditing:evaluate_holdout:before:2"
+    at = "gapclose.loop.work.baselines:evaluate_holdout:before:2"
     words = ("audit", config, "--out", out)
     assert finished(command(*words, KILL_AT=at, SLOW_POND_LOG=str(log)))[0] == -signal.SIGKILL
     tried, frogs = log.read_text().splitlines()

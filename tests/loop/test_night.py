@@ -18,6 +18,9 @@ from gapclose.generators.pond.renderer import COLORS, write_real
 from gapclose.generators.recipe import Draw
 from gapclose.loop import session, tuning
 from gapclose.loop.report.run_view import Run
+from gapclose.loop.run.events import Event, TrialFailed, TrialFinished, VerdictsReached
+from gapclose.loop.run.notices import BaselinesCut, Notice
+from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.cost_model import PROBE_SECONDS
 from gapclose.loop.schedule.reserve import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
 from gapclose.loop.work import confirmation, trials
@@ -64,18 +67,21 @@ def test_what_has_closed_is_looked_at_while_others_are_tried(tmp_path: Path) -> 
     tune = {"budget": "5200s", "trials": None, "images_per_trial": 8}
     changes = {"classes": ["frog", "truck"], "space": SPACE, "tune": tune}
     config = written(tmp_path / "c.yaml", photos, **changes, confirm={"images": 50})
-    clock, events = Clock(), []
+    clock = Clock()
+    looked: list[float] = []
+    tried: list[float] = []
 
-    def heard(_: object, kind: str, **facts: object) -> None:
-        events.append((clock.now, kind, facts.get("cls")))
+    def heard(_: object, event: Event, state: RunState) -> None:
+        if isinstance(event, VerdictsReached) and "truck" in event.verdicts:
+            looked.append(clock.now)
+        if isinstance(event, TrialFinished | TrialFailed) and event.cls == "frog":
+            tried.append(clock.now)
 
-    with patch("gapclose.loop.report.progress.JsonReporter.event", heard):
+    with patch("gapclose.loop.progress.line_reporter.LineReporter.follow", heard):
         code, err = by_clock(
             clock, "tune", config, "--out", tmp_path / "run", SLOW_POND_SECONDS="10"
         )
     assert code == 0, err
-    looked = [now for now, *what in events if what == ["class", "truck"]]
-    tried = [now for now, *what in events if what == ["trial", "frog"]]
     assert 5200 / 2 <= looked[0] < tried[-1]
     assert (
         len(looked) > 1
@@ -125,14 +131,15 @@ def test_on_a_slow_machine_the_worst_classes_are_worked_on_and_the_budget_is_kep
     tune = {"budget": "270s", "trials": None, "images_per_trial": 8}
     changes = {"classes": [*TEN], "space": SPACE, "tune": tune, "confirm": {"images": 104}}
     config, out = written(tmp_path / "c.yaml", tmp_path / "photos", **changes), tmp_path / "run"
-    clock, said = Clock(), []
+    clock = Clock()
+    said: list[Notice] = []
 
-    def heard(_: object, kind: str, **facts: Any) -> None:
-        said.extend([facts["message"]] if kind == "warning" else [])
+    def heard(_: object, notice: Notice) -> None:
+        said.append(notice)
 
     with (
         machine(clock, slower=rest),
-        patch("gapclose.loop.report.progress.JsonReporter.event", heard),
+        patch("gapclose.loop.progress.line_reporter.LineReporter.tell", heard),
     ):
         seconds = f"{drawing * IMAGE}"
         code, err = by_clock(clock, "tune", config, "--out", out, SLOW_POND_SECONDS=seconds)
@@ -143,7 +150,7 @@ def test_on_a_slow_machine_the_worst_classes_are_worked_on_and_the_budget_is_kep
     assert [*baselines] == [*TEN]
     first, *others = baselines.values()
     assert first == 100 > max(others) >= min(others) >= 20
-    assert sum("no time for whole baselines" in message for message in said) == 1
+    assert sum(isinstance(notice, BaselinesCut) for notice in said) == 1
     assert {row["name"] for row in run.gap["classes"]} == {*TEN}
     for row in run.gap["classes"]:
         assert row["before"]["n_synthetic"] == baselines[row["name"]]

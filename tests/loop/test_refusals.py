@@ -8,8 +8,8 @@ import pytest
 from rig import command, finished, here, written
 
 from gapclose.generators.pond.renderer import write_real
-from gapclose.loop.config.schema import load_config
-from gapclose.loop.run.folder import RunDir
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.run.joining import create_run
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_an_empty_folder_is_one_line(tmp_path: Path, config: Path) -> None:
 
 def test_a_device_that_is_not_there_leaves_a_run_as_it_was(tmp_path: Path, config: Path) -> None:
     """A resumed run may be told another device, and its config then says the new one."""
-    run = RunDir.create(tmp_path / "run", load_config(config))
+    run = create_run(tmp_path / "run", load_config(config))
     before = run.config_path.read_bytes()
     code, err = here("tune", config, "--out", run.path, "--set", "device=cuda:99")
     assert (code, run.config_path.read_bytes()) == (2, before), err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rig import here
 
-from gapclose.generators.registry import POND
+from gapclose.generators.checkpoint import POND
 from gapclose.loop.report.run_view import Run
 
 

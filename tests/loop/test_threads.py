@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.session import Session
 from gapclose.loop.tuning import tune
 

@@ -14,11 +14,14 @@ import pytest
 from rig import command, evidence_holds, finished, here, lines, wait_for_lines, written
 
 from gapclose.generators.pond.renderer import write_real
-from gapclose.loop.config.schema import ConfigError, load_config
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.events import Progress, PromptsPrioritized, TrialFailed, TrialProposed
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import RunState, fold
 from gapclose.loop.run.tags import write_tags
 from gapclose.loop.search.space import Space
@@ -113,7 +116,7 @@ def test_ctrl_c_while_classes_are_confirmed_does_not_wait_for_all_of_them(
     photos: Path, config: Path, unbroken: RunDir
 ) -> None:
     run = photos.parent / "stopped"
-    process = command("tune", config, "--out", run, SLOW_POND_SECONDS="0.02")
+    process = command("tune", config, "--out", run, "--json", SLOW_POND_SECONDS="0.02")
     until = time.monotonic() + 120
     while state_of(run).stage != "confirm":
         assert process.poll() is None, process.communicate()
@@ -122,8 +125,9 @@ def test_ctrl_c_while_classes_are_confirmed_does_not_wait_for_all_of_them(
     process.send_signal(signal.SIGINT)
     events, err = process.communicate(timeout=300)
     assert (process.returncode, "goes on with it" in err) == (130, True), err
-    assert events.count('"what": "confirming"') == 1  # one fold, and no other class's
-    assert "frog, ship: too few held-out images to declare a gap closed" in events
+    assert events.count('"kind": "fold_evaluated"') == 1  # one fold, and no other class's
+    assert '"kind": "photos_too_few", "classes": ["frog", "ship"], "least": 100' in events
+    assert events.count('"kind": "interrupt_noted"') == 1
     assert "Warning" not in err
     code, err = finished(command("tune", config, "--out", run))
     assert code == 0, err
@@ -285,7 +289,7 @@ def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(
     photos: Path, tmp_path: Path
 ) -> None:
     config = load_config(written(tmp_path / "c.yaml", photos, classes="all"))
-    run = RunDir.create(tmp_path / "run", config)
+    run = create_run(tmp_path / "run", config)
     progress = Progress()
     for event in (
         TrialProposed(cls="cat", number=0, stage="baseline", params={}, jobs=()),
@@ -305,7 +309,7 @@ def test_a_run_of_another_config_or_in_use_is_left_alone(config: Path, unbroken:
     assert code == 2
     assert "confirm.images" in err
     assert "--out" in err
-    with unbroken.lock():
+    with lock(unbroken):
         code, err = here("tune", config, "--out", unbroken.path)
     assert code == 2
     assert "another process is using this run" in err

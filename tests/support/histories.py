@@ -30,6 +30,24 @@ from gapclose.loop.run.events import (
     VerdictsReached,
     read_event,
 )
+from gapclose.loop.run.notices import (
+    BaselinesCut,
+    ClassReported,
+    DataExported,
+    ImagesTooFew,
+    InterruptNoted,
+    Notice,
+    OverheadMeasured,
+    PhotosTooFew,
+    ReportWritten,
+    RunReported,
+    StillWorking,
+    TagAnswer,
+    TagsRead,
+    Task,
+    TaskStarted,
+    WarningRaised,
+)
 from gapclose.loop.run.state import ClassState, Evaluation, RunState
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 
@@ -268,5 +286,32 @@ def every_kind() -> list[Event]:
                 "ship": Stopped(reason=StopReason.OUT_OF_BUDGET),
             },
             findings={"clusters": [{"id": 0, "share": b}], "rows": {"frog": {"stored": None}}},
+        ),
+    ]
+
+
+def every_notice() -> list[Notice]:
+    """One of each kind of notice, and what is optional both ways where it matters."""
+    embedding = TaskStarted(task=Task.EMBEDDING, side="real")
+    figures = {"ratio": 0.9, "effect": None, "q_value": 0.3, "closed": True, "confirmed": True}
+    return [
+        embedding,
+        embedding.advanced(2_000, 5_000),
+        StillWorking(task=Task.TRIAL, cls="frog", number=3, seconds=AWKWARD[0], done=1, total=2),
+        WarningRaised(message="two\nlines \N{FROG FACE}"),
+        WarningRaised(message="overflow", source="RuntimeWarning"),
+        PhotosTooFew(classes=("frog",), least=100, wanted=250),
+        ImagesTooFew(least=100),
+        BaselinesCut(image_seconds=AWKWARD[1], whole=100),
+        TagsRead(cls="frog", images=40, answer=TagAnswer.NO_WORD),
+        InterruptNoted(),
+        OverheadMeasured(share=0.074),
+        ReportWritten(path="run/report.html"),
+        DataExported(path="run/export"),
+        RunReported(
+            classes=(ClassReported(name="frog", verdict="confirmed", **figures),),
+            findings=("One.",),
+            stopped="the budget is out",
+            path="run/report.html",
         ),
     ]

@@ -27,8 +27,9 @@ from gapclose.generators.pond.renderer import (
     real_scene,
 )
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 from gapclose.loop.search.shares import shares_of
 from gapclose.loop.search.space import Space
 
@@ -125,7 +126,7 @@ def make_run(
         "tune": {"budget": "4m", "images_per_trial": 8},
         "confirm": {"images": max(20, per_class)},
     }  # fmt: skip
-    run = RunDir.create(path, parse_config(data | (config or {})))
+    run = create_run(path, parse_config(data | (config or {})))
     rng = np.random.default_rng(0)
     samples: list[dict[str, Any]] = []
     xy: list[tuple[float, float]] = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.space import Space

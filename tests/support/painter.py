@@ -11,8 +11,9 @@ import numpy as np
 from gapclose.generators.base import checked_seeds
 from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 
 
 class Painter:
@@ -55,7 +56,7 @@ def painted_run(path: Path, classes: Sequence[str], *, license: str | None = Non
         "embedder": "pond",
         "space": {"prompt": "{class}"},
     }
-    run = RunDir.create(path, parse_config(data))
+    run = create_run(path, parse_config(data))
     rows = [{"name": name, "ratio": 0.5, "confirmed": True} for name in classes]
     run.write_json("gap.json", {"schema": 1, "classes": rows})
     mixtures = {name: {"recipes": _mixture(_prompt(i))} for i, name in enumerate(classes)}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gapclose.generators.base import GenerationError, GeneratorConfigError, checked_seeds
+from gapclose.generators.base import checked_seeds
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.images import NAN, ImageBatch
 from gapclose.generators.pond.renderer import BACKGROUNDS, CLASSES, COLORS, Scene, quantize, render
 from gapclose.generators.recipe import Draw

@@ -17,8 +17,10 @@ from modes import WIDTH, WORDS, Reader, Rows, mixed, placed
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import NAN, ImageBatch, Pixels, write_pngs
 from gapclose.generators.recipe import Draw
-from gapclose.loop.config.schema import RunConfig, parse_config
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evidence import Evidence
@@ -203,7 +205,7 @@ def open_workshop(
         )
     return Workshop(
         config=config,
-        rundir=RunDir.create(path / "run", config),
+        rundir=create_run(path / "run", config),
         generator=Speller(),
         real=real,
         by_clock=by_clock,

@@ -15,21 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel
 
+from gapclose.analysis.errors import TrainingDataError
 from gapclose.analysis.pond import trainer as encoder_trainer
-from gapclose.analysis.pond.trainer import (
+from gapclose.analysis.pond.augmentation import (
     CLIP_DEGRADATION,
     JUDGE_DEGRADATION,
     Degradation,
-    TrainingDataError,
-    agreement_loss,
     augment,
-    contrastive_loss,
-    read_photos,
-    read_scenes,
-    train_clip,
-    train_judge,
-    wordings,
 )
+from gapclose.analysis.pond.clip_trainer import contrastive_loss, train_clip, wordings
+from gapclose.analysis.pond.judge_trainer import agreement_loss, train_judge
+from gapclose.analysis.pond.scenes import read_photos, read_scenes
 from gapclose.generators.pond import renderer as pond
 
 ANALYSIS = Path(encoder_trainer.__file__).parents[1]

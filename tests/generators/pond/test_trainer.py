@@ -10,15 +10,9 @@ import torch
 
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.pond import renderer as pond
-from gapclose.generators.pond.trainer import (
-    NOUNS,
-    build_tokenizer,
-    load_scenes,
-    render_scenes,
-    save_pipeline,
-    train_autoencoder,
-    train_denoiser,
-)
+from gapclose.generators.pond.captions import NOUNS, build_tokenizer, load_scenes, render_scenes
+from gapclose.generators.pond.networks import save_pipeline
+from gapclose.generators.pond.trainer import train_autoencoder, train_denoiser
 from gapclose.generators.recipe import Draw
 
 

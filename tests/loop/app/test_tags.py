@@ -13,9 +13,10 @@ import pytest
 from apart import MONGOD, run_apart
 from make_run import make_run
 
+from gapclose.loop.app.refresh import refresh_tags
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.export import export
-from gapclose.loop.run.files import RunDamagedError
-from gapclose.loop.run.tags import pulled_tags, read_tags, write_tags
+from gapclose.loop.run.tags import read_tags, tagged_dataset, tagged_images, write_tags
 
 TAG = """
 import json, sys
@@ -65,8 +66,9 @@ def test_without_a_database_the_file_is_used_as_it_stands(
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "none.json"))
     with caplog.at_level(logging.WARNING):
-        tags = pulled_tags(run, "reject", "gap")
-    assert tags == {"reject": {"a.png", "b.png"}, "gap": {"b.png"}}
+        refresh_tags(run)
+    assert tagged_images(run, "reject") == {"a.png", "b.png"}
+    assert tagged_images(run, "gap") == {"b.png"}
     (record,) = caplog.records
     assert "mongod is missing" in record.message
     assert "used as it stands" in record.message
@@ -77,9 +79,11 @@ def test_a_run_that_no_app_has_shown_asks_no_database(
 ) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a process was started"))
-    assert pulled_tags(run, "reject") == {"reject": set()}
+    refresh_tags(run)
+    assert tagged_images(run, "reject") == set()
     write_tags(run, {"a.png": ["reject"]})  # by hand
-    assert pulled_tags(run, "reject") == {"reject": {"a.png"}}
+    refresh_tags(run)
+    assert tagged_images(run, "reject") == {"a.png"}
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -87,3 +91,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     shutil.copy(run.path / "gap.json", run.path / "tags.json")
     with pytest.raises(RunDamagedError, match=r"tags\.json: is no list"):
         read_tags(run)
+    (run.path / "tags.json").write_text("[]")
+    for read in (read_tags, tagged_dataset):
+        with pytest.raises(RunDamagedError, match=r"tags\.json: is no list"):
+            read(run)

@@ -12,13 +12,14 @@ import pytest
 from apart import FIFTYONE, MONGOD, run_apart
 from make_run import make_run
 
-from gapclose.loop.app.viewer import ViewerError, build_dataset, dataset_name
-from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.app.viewer import build_dataset, dataset_name
+from gapclose.loop.errors import ConfigError, ViewerError
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from gapclose.loop.app.viewer import BRAIN_KEY, SIMILARITY_KEY, build_dataset, pull_tags
+from gapclose.loop.app.viewer import SIMILARITY_KEY, build_dataset, pull_tags
+from gapclose.loop.app.views import BRAIN_KEY
 run = Path(sys.argv[1])
 said = {}
 dataset = build_dataset(run)
@@ -154,7 +155,8 @@ def test_a_dead_server_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     script = """
 import json, os, sys
 os.environ["FIFTYONE_DATABASE_URI"] = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
-from gapclose.loop.app.viewer import ViewerError, build_dataset
+from gapclose.loop.app.viewer import build_dataset
+from gapclose.loop.errors import ViewerError
 try:
     build_dataset(sys.argv[1])
 except ViewerError as error:

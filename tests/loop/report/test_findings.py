@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from make_run import add_findings, make_run
 
 from gapclose.loop import cli
 from gapclose.loop.report.findings import findings
+from gapclose.loop.report.summary import Summary
+from gapclose.loop.run.notices import RunReported, read_notice
 
 
 def gap(**keys: Any) -> dict[str, Any]:
@@ -148,6 +149,12 @@ def test_verdicts_that_a_ratio_does_not_explain_are_said_once() -> None:
     )
 
 
+def summary_of(tmp_path: Path) -> Summary:
+    run = make_run(tmp_path / "run", classes=("frog", "ship", "cat"), per_class=8, tuned=False)
+    add_findings(run)
+    return Summary.of(run.path, run.path / "report.html")
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_console_says_them_after_its_table(
     tmp_path: Path,
@@ -155,20 +162,31 @@ def test_the_console_says_them_after_its_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = make_run(tmp_path / "run", classes=("frog", "ship", "cat"), per_class=8, tuned=False)
-    add_findings(run)
+    summary = summary_of(tmp_path)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    cli._summary(run.path, run.path / "report.html")
+    cli._summary(tmp_path / "run", summary.page, as_json=False)
     said = capsys.readouterr().out.splitlines()
-    expected = findings(run.read_json("gap.json"))
+    expected = findings(summary.gap)
     assert len(expected) == 14
-    if terminal:
-        first = said.index(f"- {expected[0]}")
-        assert said[first : first + len(expected)] == [f"- {sentence}" for sentence in expected]
-        assert said[1].rstrip().endswith("open")  # the table comes before them
-        return
-    lines = [json.loads(line) for line in said]
-    assert [line["message"] for line in lines if line["event"] == "finding"] == expected
-    verdicts = {line["class"]: line["verdict"] for line in lines if line["event"] == "gap"}
-    assert verdicts == {"frog": "open", "ship": "open, below its floor", "cat": "cannot be told"}
-    assert [line["event"] for line in lines][:4] == ["gap"] * 3 + ["finding"]
+    first = said.index(f"- {expected[0]}")
+    assert said[first : first + len(expected)] == [f"- {sentence}" for sentence in expected]
+    assert said[1].rstrip().endswith("open")  # the table comes before them
+    assert said[-1] == f"report: {summary.page}"
+
+
+def test_the_last_json_line_has_classes_and_findings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = summary_of(tmp_path)
+    cli._summary(tmp_path / "run", summary.page, as_json=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    told = read_notice(line)
+    assert isinstance(told, RunReported)
+    assert told == summary.notice()
+    assert [*told.findings] == findings(summary.gap)
+    assert {row.name: row.verdict for row in told.classes} == {
+        "frog": "open",
+        "ship": "open, below its floor",
+        "cat": "cannot be told",
+    }
+    assert told.path == str(summary.page)

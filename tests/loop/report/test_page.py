@@ -17,8 +17,8 @@ from apart import BROWSERS
 from jinja2 import nodes
 from make_run import add_findings, make_run
 
-from gapclose.loop.config.schema import ConfigError
 from gapclose.loop.config.storage_url import masked
+from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.report import page as report
 from gapclose.loop.report.findings import findings
 from gapclose.loop.report.page import _tried, write_report
@@ -33,7 +33,6 @@ from gapclose.loop.report.text import (
     spread,
 )
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.search.class_search import Mixture
 
 NASTY = '<b>frog & "co" \'蛙'

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from make_run import make_run
 
-from gapclose.loop.config.schema import ConfigError
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.run_view import Run
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 from make_run import add_findings, make_run
 from rich.console import Console, RenderableType
 
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.report.status import gap_table, read_status, render_status
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.joining import create_run
+from gapclose.loop.run.lock import lock
 
 
 def text(renderable: RenderableType) -> str:
@@ -29,7 +33,7 @@ def run(tmp_path: Path) -> RunDir:
         "generator": {"kind": "diffusers", "model": "pond"},
         "embedder": "pond",
     }
-    return RunDir.create(tmp_path / "night", parse_config(plain))
+    return create_run(tmp_path / "night", parse_config(plain))
 
 
 def trial(cls: str, number: int, **fields: Any) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def test_a_running_process_is_seen_without_taking_its_lock(run: RunDir) -> None:
     run.write_json("state.json", {"stage": "tune", "seconds_used": 0, "budget_seconds": 100})
     long_ago = time.time() - 30
     os.utime(run.path / "state.json", (long_ago, long_ago))
-    with run.lock():
+    with lock(run):
         status = read_status(run.path)
         assert status.running is True
         assert status.seconds_left is not None
@@ -156,3 +160,13 @@ def test_a_verdict_is_told_once_there_is_one(run: RunDir) -> None:
     run.write_json("state.json", {"stage": "report", "kind": "audit", "classes": {
         "cat": {"ratio": 0.4, "closed": True}}})  # fmt: skip
     assert read_status(run.path).classes[0].verdict == "no gap"
+
+
+def test_a_status_waits_for_no_numbers_package(run: RunDir) -> None:
+    code = (
+        "import sys; from gapclose.loop.report.status import read_status\n"
+        f"read_status({str(run.path)!r})\n"
+        "print([name for name in ('numpy', 'scipy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

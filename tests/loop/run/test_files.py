@@ -14,13 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapclose.loop.errors import REMEDIES, RunDamagedError, UnwritableError, is_machines_fault
 from gapclose.loop.run.files import (
-    REMEDIES,
-    RunDamagedError,
-    UnwritableError,
     append_line,
     cut_torn_line,
-    is_machines_fault,
     kept,
     plain,
     read_lines,
@@ -77,7 +74,8 @@ def test_a_write_that_ends_early_leaves_the_old_file_and_no_other(
     with pytest.raises(UnwritableError if isinstance(error, OSError) else KeyboardInterrupt):
         write_bytes(file, b"new")
     for handle in handles:
-        os.close(handle)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(handle)
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -221,3 +219,19 @@ def test_what_json_cannot_say_becomes_what_it_can() -> None:
     assert to_json({"\N{FROG FACE}": (np.int64(1),)}) == '{"\N{FROG FACE}": [1]}'
     with pytest.raises(TypeError, match="object cannot be written as JSON"):
         plain([object()])
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.json"
+    write_text(file, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnwritableError, match=r"a\.json: cannot be written: No space left"):
+        write_bytes(file, b"new")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]

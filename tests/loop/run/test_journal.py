@@ -9,9 +9,9 @@ from unittest.mock import patch
 import pytest
 from histories import AWKWARD, every_kind, tried
 
-from gapclose.loop.run.events import Event, RunStarted, TrialFinished, read_event
-from gapclose.loop.run.files import RunDamagedError, UnwritableError
-from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.errors import RunDamagedError, UnwritableError
+from gapclose.loop.run.events import Event, RunFinished, RunStarted, TrialFinished, read_event
+from gapclose.loop.run.journal import Journal, holds, read_journal
 from gapclose.loop.run.state import fold
 
 
@@ -158,3 +158,13 @@ def test_a_line_is_on_the_disk_when_append_returns(path: Path) -> None:
     with patch("os.fsync", fsync):
         event = Journal(path).append(RunStarted(run="a"), used=0.0)
     assert [read_event(line) for line in synced] == [event]
+
+
+def test_whether_it_holds_a_kind_is_told_without_reading_its_lines(path: Path) -> None:
+    written(path, *(e for e in every_kind() if not isinstance(e, RunFinished)))
+    with patch("gapclose.loop.run.journal.read_event", side_effect=AssertionError):
+        assert holds(path, TrialFinished)
+        assert holds(path, RunFinished, TrialFinished)
+        assert not holds(path, RunFinished)
+        path.write_bytes(b"")
+        assert not holds(path, TrialFinished)

@@ -18,7 +18,7 @@ from gapclose.loop.schedule.budget import (
     pick,
     settings_trials,
 )
-from gapclose.loop.search.class_search import MOST_BATCH
+from gapclose.loop.search.seeds import TRIAL
 from gapclose.loop.session import Stopwatch
 
 
@@ -144,7 +144,7 @@ def test_a_mixture_gets_the_images_that_there_is_time_for_where_time_ends_the_se
     assert batch_images(allowed, time=100.0, **ask) == 50  # two seconds an image
     assert batch_images(allowed, time=3.0, **ask) == 8
     assert batch_images(allowed, time=-60.0, **ask) == 8
-    assert batch_images(allowed, time=10.0**9, **ask) == MOST_BATCH  # a trial's block of seeds
+    assert batch_images(allowed, time=10.0**9, **ask) == TRIAL  # a trial's block of seeds
     for few in ({"trials": 50}, {"images": 900}, {"trials": 50, "budget": "8h"}):
         assert batch_images(limits("a", **few), time=100.0, **ask) is None
 

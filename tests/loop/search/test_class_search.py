@@ -16,7 +16,12 @@ from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.gap import mmd2
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.search.class_search import FAILURES, FIRST_PROMPTS, GAIN, ClassSearch
+from gapclose.loop.run.state import FAILURES
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.balance import Balance
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.gains import GAIN
+from gapclose.loop.search.prompt_queue import FIRST_PROMPTS
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Proposal
 
@@ -64,7 +69,7 @@ def test_the_weights_of_a_known_mixture_are_found() -> None:
     for word in modes.WORDS:
         assert found[word] == pytest.approx(TRUTH.get(word, 0.0), abs=0.05), found
     assert sum(mixture.weights) == pytest.approx(1.0)
-    assert search.gap < 0.1 * search.baseline_gap
+    assert search.state.gap < 0.1 * search.baseline_gap
 
 
 def test_a_prior_that_errs_does_not_hide_a_mode() -> None:
@@ -126,7 +131,7 @@ def test_the_stages_come_in_order_and_settings_are_paired(blind: bool) -> None:
 def test_no_stage_of_settings_without_settings() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 80, np.random.default_rng(3)))
     assert stages(run(search, 7)) == "bjjjjjm"
-    assert search.winner == {}
+    assert search.state.settings.winner == {}
 
 
 def test_settings_that_suit_the_class_win() -> None:
@@ -136,11 +141,11 @@ def test_settings_that_suit_the_class_win() -> None:
         search = modes.make_search(real, space=space, images_per_trial=32, seed=seed)
         done = run(search, 15, settings_trials=8)
         assert stages(done) == "bjjjjjssssssssm"
-        assert search.winner is not None
-        assert abs(search.winner["guidance_scale"] - 5.0) < 1.5
+        assert search.state.settings.winner is not None
+        assert abs(search.state.settings.winner["guidance_scale"] - 5.0) < 1.5
         # No prompt has to be drawn at them anew before the mixture has them.
         assert {r.draw.guidance_scale for r, _ in done[-1].jobs} >= {
-            search.winner["guidance_scale"]
+            search.state.settings.winner["guidance_scale"]
         }
 
 
@@ -152,7 +157,7 @@ def test_settings_that_gain_nothing_leave_those_at_hand() -> None:
         real = modes.mixed(TRUTH, 120, np.random.default_rng([seed, 5]))
         search = modes.make_search(real, space=space, images_per_trial=8, seed=seed)
         run(search, 13)
-        kept += search.winner == space.baseline_settings()
+        kept += search.state.settings.winner == space.baseline_settings()
     assert kept == 10
 
 
@@ -164,7 +169,7 @@ def test_hints_are_tried_first_and_shorten_the_stage() -> None:
     for wanted, tried in ((6, 3), (2, 1)):
         search = modes.make_search(real, space=space)
         done = []
-        while search.number < 12 and search.round is None:
+        while search.number < 12 and search.state.heldout.round is None:
             done.append(search.propose(settings_trials=wanted, hints=[hint]))
             search.absorb(done[-1], modes.generate(done[-1]))
         settings = [p for p in done if p.stage == "settings"]
@@ -208,16 +213,22 @@ Story = list[tuple[list[Event], Proposal]]
 
 def state(search: ClassSearch) -> str:
     """What a search knows, in words: NaN equals itself."""
+    known = search.state
     told = {
-        name: repr(getattr(search, name))
-        for name in (
-            "number", "failures", "since_gain", "evidence", "untried", "best_gap", "gap",
-            "measured_gap", "winner", "closed", "opened", "pending", "prior",
+        name: repr(getattr(of, name))
+        for of, names in (
+            (search, ("number", "failures", "pending", "prior", "reopened", "imaged")),
+            (search.gains, ("since", "evidence", "best")),
+            (known, ("gap", "expected", "baseline_gap", "opened", "screen", "balance")),
+            (known.heldout, ("gap", "closed")),
+            (known.settings, ("winner", "done")),
         )
-    }  # fmt: skip
+        for name in names
+    }
     mixture = search.mixture()
     told["mixture"] = repr((mixture.recipes, mixture.weights, mixture.gap_tune))
-    told["round"] = repr(None if search.round is None else (len(search.round), search.round.gap))
+    current = known.heldout.round
+    told["round"] = repr(None if current is None else (len(current), current.gap))
     told |= {"stopped": str(search.stopped()), "history": repr(search.history())}
     return repr(told)
 
@@ -227,7 +238,7 @@ def tell(search: ClassSearch, event: Event) -> None:
     if kind == "mend":
         search.reset_failures()
     elif kind == "reopen":
-        search.reopen(unseen_gap=what)
+        search.reopen()
     elif kind == "point":
         search.prioritize(what)
         search.reopen()
@@ -267,7 +278,7 @@ def live(search: ClassSearch, trials: int, *, seed: int, broken: str, invalid: f
         before = len(events)
         why = search.stopped()
         if why is not None:
-            events.append(("mend", None) if why is StopReason.FAILURES else ("reopen", 0.1))
+            events.append(("mend", None) if why is StopReason.FAILURES else ("reopen", None))
         elif rng.random() < 0.08:
             combinations = search.space.prompts()
             events.append(("point", [combinations[rng.integers(len(combinations))]]))
@@ -385,15 +396,18 @@ def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
     while search.number < 14:  # all prompts are tried
         proposal = search.propose(settings_trials=6)
         search.absorb(proposal, modes.generate(proposal))
-    monkeypatch.setattr(ClassSearch, "_explores", lambda _: True)
+    monkeypatch.setattr(Balance, "explores", lambda *_, **__: True)
     asked: list[int] = []
 
     def stubborn(*_: Any, seed: int, **__: Any) -> dict[str, Any]:
         """A sampler that comes back to one word, as TPE may to one that scored well once."""
         asked.append(seed)
-        return {**(search.winner or {}), "color": "blue" if len(asked) % 4 else "gray"}
+        return {
+            **(search.state.settings.winner or {}),
+            "color": "blue" if len(asked) % 4 else "gray",
+        }
 
-    monkeypatch.setattr("gapclose.loop.search.class_search.propose", stubborn)
+    monkeypatch.setattr("gapclose.loop.search.phases.propose", stubborn)
     for _ in range(2):
         proposal = search.propose(settings_trials=4)
         assert prompt_of(proposal) == "a blue frog"
@@ -434,7 +448,7 @@ def test_settings_that_fail_do_not_come_again_at_once() -> None:
     search.reset_failures()
     proposal = search.propose(settings_trials=3)
     assert proposal.stage == "mixture"
-    assert search.winner == space.baseline_settings()
+    assert search.state.settings.winner == space.baseline_settings()
 
 
 def test_a_class_whose_only_prompt_fails_has_something_to_draw() -> None:
@@ -473,7 +487,7 @@ def test_an_open_class_never_rests(images: int) -> None:
     done = run(search, trials)
     assert len(done) == trials
     assert search.stopped() is None
-    assert search.gap > search.floor
+    assert search.state.gap > search.floor
     # New recipes and images of the mixture come on, both.
     for part in (done[6 : trials // 2], done[trials // 2 :]):
         drawn = {"joint": 0, "mixture": 0}
@@ -488,14 +502,13 @@ def test_a_closed_class_may_be_reopened_and_closes_again() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 200, np.random.default_rng(1)))
     run(search, 25)
     assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
-    number, evidence = search.number, search.evidence
-    assert search.reopen(unseen_gap=0.3)
-    assert search.unseen_gap == 0.3
+    number, evidence = search.number, search.gains.evidence
+    assert search.reopen()
     assert search.stopped() is None
     run(search, 60)
     assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     assert search.number > number
-    assert search.evidence > evidence
+    assert search.gains.evidence > evidence
 
 
 @pytest.mark.parametrize("confirm_images", [20, 99, 100, 300])
@@ -507,7 +520,7 @@ def test_a_class_is_closed_by_as_many_images_as_a_confirmation_has(confirm_image
     measured = 0
     while search.stopped() is None:
         proposal = search.propose(settings_trials=4)
-        begun = search.round is not None and len(search.round) > 0
+        begun = search.state.heldout.round is not None and len(search.state.heldout.round) > 0
         if proposal.stage == "mixture":
             images = sum(len(seeds) for _, seeds in proposal.jobs)
             measured = images + (measured if begun else 0)
@@ -515,7 +528,7 @@ def test_a_class_is_closed_by_as_many_images_as_a_confirmation_has(confirm_image
         assert search.number < 200
     assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
     assert measured >= max(confirm_images, MIN_CLOSED)
-    assert search.gap <= 0.5 * search.floor
+    assert search.state.gap <= 0.5 * search.floor
 
 
 def fresh_gap(search: ClassSearch, *, first: int) -> float:
@@ -545,18 +558,18 @@ def test_the_gap_that_is_told_is_that_of_fresh_images(reach: bool) -> None:
 
 def test_before_anything_is_measured_the_gap_is_the_baselines() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 120, np.random.default_rng(2)))
-    assert math.isnan(search.gap)
+    assert math.isnan(search.state.gap)
     run(search, 6)
-    assert search.gap == search.baseline_gap
+    assert search.state.gap == search.baseline_gap
     assert math.isnan(search.mixture().gap_tune)
     run(search, 7)
-    assert search.gap == search.measured_gap == search.mixture().gap_tune
+    assert search.state.gap == search.state.heldout.gap == search.mixture().gap_tune
 
 
 def test_what_counts_as_evidence_is_what_the_mixture_learns_from() -> None:
     space = modes.make_space(guidance_scale=[1.0, 9.0])
     search = modes.make_search(modes.mixed(TRUTH, 80, np.random.default_rng(2)), space=space)
-    assert search.untried
+    assert search.gains.evidence == 0
     told: list[tuple[str, int]] = []
     while len(told) < 14:
         proposal = search.propose(settings_trials=6)
@@ -565,12 +578,12 @@ def test_what_counts_as_evidence_is_what_the_mixture_learns_from() -> None:
             search.absorb_failure(proposal)
         else:
             search.absorb(proposal, modes.generate(proposal))
-        told.append((proposal.stage, search.evidence))
+        told.append((proposal.stage, search.gains.evidence))
         if proposal.stage == "settings" or len(told) == 4:
             assert (search.mixture().recipes, search.mixture().weights) == (
                 before.recipes, before.weights
             )  # fmt: skip
-        assert search.untried is (len(told) == 1)
+        assert (search.gains.evidence <= 1) is (len(told) == 1)
     assert [e for _, e in told] == [1, 2, 3, 3, 4, 5, 6, *[6] * 6, 7]
 
 
@@ -580,10 +593,10 @@ def test_a_gain_is_counted_from() -> None:
     for _ in range(30):
         proposal = search.propose(settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
-        gained = search.best_gap < best
-        assert search.since_gain == (0 if gained else last + 1)
-        assert not gained or search.best_gap < best - GAIN * search.floor
-        last, best = search.since_gain, search.best_gap
+        gained = search.gains.best < best
+        assert search.gains.since == (0 if gained else last + 1)
+        assert not gained or search.gains.best < best - GAIN * search.floor
+        last, best = search.gains.since, search.gains.best
     assert last > 0
 
 
@@ -640,7 +653,7 @@ def test_what_a_trial_is_said_to_show() -> None:
         seen.add(proposal.stage)
         wanted = mmd2(real=real, synthetic=images.embeddings, kernel=search.bank.kernel)
         assert finding.gap == pytest.approx(wanted, abs=1e-6)
-        assert finding.mixture_gap == search.gap
+        assert finding.mixture_gap == search.state.gap
         if proposal.stage in ("baseline", "mixture"):
             assert finding.value == finding.gap
         elif proposal.stage == "joint":
@@ -699,3 +712,50 @@ def test_a_closed_class_tries_what_a_person_pointed_at() -> None:
     assert prompt_of(proposal) == "a red frog"
     search.absorb(proposal, modes.generate(proposal))
     assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+
+
+def test_a_round_of_images_under_another_camera_is_begun_anew() -> None:
+    real = modes.mixed(TRUTH, 120, np.random.default_rng(2))
+    search = modes.make_search(real, images_per_trial=8)
+    run(search, 7)
+    assert search.state.heldout.round is not None
+    gap, camera = search.state.gap, Camera(noise=0.02)
+    jobs = tuple((replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn())
+    images = modes.generate(Proposal(number=0, stage="mixture", params={}, jobs=jobs))
+    search.change_camera(camera, images)
+    assert search.state.heldout.round is None
+    assert search.state.gap == gap
+    proposal = search.propose(settings_trials=4)
+    assert {recipe.camera for recipe, _ in proposal.jobs} == {camera}
+
+
+def test_workings_bring_a_search_where_it_was_without_a_kernel_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = modes.make_space(guidance_scale=[1.0, 9.0])
+    real = modes.mixed(TRUTH, 100, np.random.default_rng(3))
+    search = modes.make_search(real, space=space, images_per_trial=8)
+    fresh = modes.make_search(real, space=space, images_per_trial=8)
+    others = modes.make_search(real[::-1].copy(), space=space, images_per_trial=8)
+    done = []
+    while search.number < 24:
+        search.reopen()
+        proposal = search.propose(settings_trials=4)
+        images = modes.generate(proposal)
+        finding = search.absorb(proposal, images)
+        done.append((proposal, replace(images, workings=finding.workings), finding))
+    assert {p.stage for p, _, _ in done} == {"baseline", "joint", "settings", "mixture"}
+    computed: list[int] = []
+    add = AtomBank._sums_with
+    monkeypatch.setattr(AtomBank, "_sums_with", lambda *given: computed.append(1) or add(*given))
+    for proposal, images, finding in done:
+        fresh.reopen()
+        assert fresh.absorb(proposal, images).workings.numbers.tobytes() == (
+            finding.workings.numbers.tobytes()
+        )
+    assert computed == []
+    assert state(fresh) == state(search)
+    assert fresh.propose(settings_trials=4) == search.propose(settings_trials=4)
+    for proposal, images, _ in done[:6]:  # noted against other photos they are of no use
+        others.absorb(proposal, images)
+    assert len(computed) == 6

@@ -16,7 +16,7 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.search.heldout import CERTAIN, CLOSED, Round
+from gapclose.loop.search.heldout import CERTAIN, CLOSED, Heldout, Round
 from gapclose.loop.search.trial import Images, Mixture
 
 EVEN = dict.fromkeys(modes.WORDS, 1 / len(modes.WORDS))
@@ -108,3 +108,62 @@ def test_a_perfect_mixture_closes_and_a_poor_one_is_open_early() -> None:
             ends.append((len(shares), held.outcome(150), len(held)))
     assert sum(end == (5, "closed", 200) for end in ends) >= 22
     assert {end for end in ends if end[0] == 1} == {(1, "open", 40)}
+
+
+# ------------------------------------------------------------------------------- round by round
+
+
+def near(n: int, *, by: float = 0.0, seed: int = 0) -> Images:
+    """Images of the mixture, off its photos by some."""
+    rows = modes.mixed(EVEN, n, np.random.default_rng(seed))
+    rows[:, -1] += by
+    return images_of(np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True)))
+
+
+def held(confirm_images: int = 100) -> tuple[Heldout, AtomBank]:
+    real = modes.mixed(EVEN, 200, np.random.default_rng(9))
+    kernel = Kernel.fit(real)
+    floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=200, n_synthetic=confirm_images)
+    return Heldout(floor=floor, confirm_images=confirm_images), AtomBank(kernel=kernel, real=real)
+
+
+def test_a_round_keeps_its_mixture_until_it_has_decided() -> None:
+    heldout, bank = held()
+    first = heldout.begin(lambda: MIXTURE)
+    assert heldout.begin(lambda: pytest.fail("one is under way")) is first
+    heldout.absorb(near(50), bank)
+    assert heldout.round is first
+    assert heldout.gap == first.gap
+    heldout.absorb(near(50, seed=1), bank)
+    assert (heldout.round, heldout.closed) == (None, True)
+    assert heldout.gap == first.gap
+
+
+def test_a_few_images_of_the_next_round_say_less_than_all_of_the_last() -> None:
+    heldout, bank = held()
+    heldout.begin(lambda: MIXTURE)
+    heldout.absorb(near(100), bank)
+    gap, heldout.closed = heldout.gap, True
+    heldout.begin(lambda: MIXTURE)
+    heldout.absorb(near(20, seed=2), bank)
+    assert heldout.gap == gap
+    assert not heldout.closed
+    heldout.absorb(near(80, seed=3), bank)
+    assert heldout.gap != gap
+
+
+def test_a_gap_that_is_seen_at_once_ends_the_round_open() -> None:
+    heldout, bank = held()
+    heldout.begin(lambda: MIXTURE)
+    heldout.absorb(near(30, by=0.8), bank)
+    assert (heldout.round, heldout.closed) == (None, False)
+    assert heldout.gap > 0
+
+
+def test_a_round_that_is_abandoned_leaves_the_gap_that_it_told() -> None:
+    heldout, bank = held()
+    heldout.begin(lambda: MIXTURE)
+    heldout.absorb(near(50), bank)
+    gap = heldout.gap
+    heldout.abandon()
+    assert (heldout.round, heldout.gap) == (None, gap)

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.importance import MIN_TRIALS, importances
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.space import Space

@@ -12,8 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from sqlalchemy import event
 
-from gapclose.loop.config.schema import parse_config
-from gapclose.loop.run.files import UnwritableError
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.errors import UnwritableError
 from gapclose.loop.search.optuna_record import (
     Observation,
     OptunaRecord,

@@ -6,7 +6,7 @@ import pytest
 
 from gapclose.analysis.embedding import make_embedder
 from gapclose.generators.pond.renderer import real_photos
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.prior import DOUBT, word_prior
 from gapclose.loop.search.space import Space
 

@@ -102,7 +102,6 @@ class Told:
         count = sum(len(seeds) for _, seeds in made.jobs)
         shared: dict[str, Any] = {"cls": cls, "number": made.number, "seconds": 1.0}
         shared |= {"invalid": count - len(keep), "images": count}
-        search.images += count
         if fails or len(keep) < 2:
             search.absorb_failure(proposal)
             self.append(TrialFailed(**shared, error="no", progress=search.progress()))
@@ -141,11 +140,11 @@ def told_of(search: ClassSearch) -> dict[str, Any]:
     """What a search knows, and what it would do next."""
     known: dict[str, Any] = {
         name: getattr(search, name)
-        for name in (
-            *("number", "images", "failures", "reopened", "unseen_gap", "prioritized", "imaged"),
-            *("winner", "baseline_images", "prior"),
-        )
+        for name in ("number", "failures", "reopened", "imaged", "prior", "gains")
     }
+    state = search.state
+    known |= {"prioritized": state.prompts.prioritized, "winner": state.settings.winner}
+    known |= {"baseline_images": state.baseline_images, "balance": deepcopy(state.balance)}
     known |= {"progress": search.progress(), "stopped": search.stopped()}
     if search.has_baseline:
         known["weights"] = search.weights.tobytes()
@@ -184,7 +183,7 @@ def happen(told: Told, rng: np.random.Generator) -> str:
         if search.holds_untried(prompts):  # else there is nothing to put first
             told.append(PromptsPrioritized(cls=cls, prompts=prompts, reset=dice < 0.1))
             return "prioritized"
-    opened_all = all(search.opened for search in told.live.values())
+    opened_all = all(search.state.opened for search in told.live.values())
     if opened_all and not told.cameras and dice < 0.6:
         told.choose_camera()
         return "camera"
@@ -206,7 +205,6 @@ def test_the_journal_brings_searches_where_those_are_that_ran(kind: str, seed: i
         for name, search in told.live.items():  # the state of the run says the same of them
             assert state.of(name).stopped() == search.stopped()
             assert state.of(name).trials == search.number
-            assert state.of(name).images == search.images
             assert state.of(name).failures == search.failures
         if len(told.events) % 6 == 0:
             assert_same(told.resumed(), told.live)
@@ -230,7 +228,7 @@ def test_a_small_baseline_closes_no_class_on_resume_either_and_its_own_images_ar
     told.trial("frog")
     told.trial("toad")
     small, whole = told.resumed().values()
-    assert (small.baseline_images, whole.baseline_images) == (24, 100)
+    assert (small.state.baseline_images, whole.state.baseline_images) == (24, 100)
     assert small.baseline_floor == -np.inf < whole.baseline_floor
     assert_same(told.resumed(), told.live)
 
@@ -322,7 +320,7 @@ def test_a_round_resets_before_it_reopens() -> None:
     frog = told.live["frog"]
     assert (frog.failures, frog.reopened) == (FAILURES, False)  # it cannot be
     told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}, reset=("frog",)))
-    assert (frog.failures, frog.reopened, frog.unseen_gap) == (0, True, 0.25)
+    assert (frog.failures, frog.reopened) == (0, True)
     assert not told.live["toad"].reopened
     assert_same(told.resumed(), told.live)
 
@@ -334,7 +332,7 @@ def test_prompts_come_first_and_reopen_their_class() -> None:
     blue = ({"color": "blue", "noun": "frog", "prompt": "a {color} frog"},)
     told.append(PromptsPrioritized(cls="frog", prompts=blue))
     frog = told.live["frog"]
-    assert (frog.prioritized, frog.pending, frog.unseen_gap) == (blue, True, 0.0)
+    assert (frog.state.prompts.prioritized, frog.pending) == (blue, True)
     assert modes.word_of(frog.propose(settings_trials=4).jobs[0][0]) == "blue"
     told.trial("frog")
     assert not frog.pending

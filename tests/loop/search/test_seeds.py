@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.search.seeds import (
-    FOLD,
-    FOLDS,
-    RUN,
-    TRIAL,
-    TRIALS,
-    SeedBlocks,
-    SeedsExhaustedError,
-)
+from gapclose.loop.errors import SeedsExhaustedError
+from gapclose.loop.search.seeds import FOLD, FOLDS, RUN, TRIAL, TRIALS, SeedBlocks
 
 MOST_TRIALS = (FOLDS - TRIALS) // TRIAL
 MOST_FOLDS = (RUN - FOLDS) // FOLD

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.settings import SettingsStage, change, smooth
 from gapclose.loop.search.space import Params
 from gapclose.loop.search.trial import Images
@@ -256,3 +257,63 @@ def test_settings_that_were_tried_say_nothing_new() -> None:
     found.absorb(params, generate(found, bank, params, 0.1))
     found.note(params)
     assert found.propose(bank, weights, []) is None  # there are no others
+
+
+def atoms_of(bank: AtomBank) -> Atoms:
+    """The bank's atoms, as trials of each word brought them."""
+    rng, found = np.random.default_rng(0), Atoms(AtomBank(kernel=bank.kernel, real=bank.real))
+    for number, word in enumerate(WORDS):
+        params = {"color": word, **SPACE.baseline_settings()}
+        first = 1000 * number
+        rows = modes.rows_of(word, 30, rng)
+        found.keep(SPACE.recipe(params), rows, range(first, first + 30), params)
+    found.refit()
+    return found
+
+
+def stage() -> SettingsStage:
+    return SettingsStage(space=SPACE, reference=SPACE.baseline_settings(), seed=0)
+
+
+def test_images_are_chosen_once_among_what_trials_tried() -> None:
+    found, atoms = stage(), atoms_of(made(0))
+    assert not found.pair(Atoms(atoms.bank), 24)
+    assert found.pair(atoms, 24)
+    jobs = found.jobs()
+    assert {words["color"] for words, _ in jobs} <= {*WORDS}
+    assert all(words.keys() == {"color"} for words, _ in jobs)
+    assert found.pair(atoms, 12)
+    assert found.jobs() == jobs
+
+
+@pytest.mark.parametrize(
+    ("most", "hints", "trials"), [(6, 0, 6), (6, 1, 3), (6, 5, 5), (2, 1, 1), (2, 5, 2), (0, 0, 0)]
+)
+def test_hints_shorten_the_stage(most: int, hints: int, trials: int) -> None:
+    found = stage()
+    given = [{"guidance_scale": float(i)} for i in range(hints)]
+    while found.wants(most, given):
+        found.done += 1
+    assert found.done == trials
+
+
+@pytest.mark.parametrize(("share", "wins"), [(0.5, True), (2.0, False)])
+def test_settings_win_that_gain_enough(share: float, wins: bool) -> None:
+    bank = made(0, real_by=0.4)
+    found, atoms = stage(), atoms_of(bank)
+    assert found.shared == found.reference
+    found.pair(atoms, 24)
+    tried = {"guidance_scale": 5.0}
+    images = generate(found, atoms.bank, tried, 0.4)
+    found.absorb(tried, images)
+    found.note(tried)
+    _, gain = found.best(atoms.bank, atoms.weights)
+    assert gain > 0
+    found.pick(atoms, least=share * gain)
+    assert found.shared == found.winner == (tried if wins else found.reference)
+
+
+def test_where_nothing_was_tried_the_settings_at_hand_win() -> None:
+    found = stage()
+    found.pick(atoms_of(made(0)), least=0.0)
+    assert found.winner == found.reference

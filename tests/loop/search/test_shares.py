@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapclose.generators.recipe import Draw, Recipe
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.shares import marginal_shares, readings, shares_of
 from gapclose.loop.search.space import Space
 

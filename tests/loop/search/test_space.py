@@ -16,7 +16,8 @@ from optuna.distributions import (
 )
 
 from gapclose.generators.recipe import Camera, Recipe
-from gapclose.loop.config.schema import RunConfig, parse_config
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.search.space import Space, coordinates, nearest, shares_product
 
 

@@ -22,16 +22,16 @@ from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import confirmed
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.generators.base import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.recipe import Camera, Recipe
-from gapclose.loop.config.schema import parse_config
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import (
     ConfirmationFailed,
     FoldEvaluated,
     FoldOpened,
     TrialFinished,
 )
-from gapclose.loop.run.files import RunDamagedError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.state import ClassState, Evaluation
 from gapclose.loop.schedule.decide import EvaluateFold, RunTrial
@@ -240,7 +240,7 @@ def test_what_is_opened_says_which_mixture_a_fold_judges_and_what_that_rests_on(
     assert event.photos == shop.real["frog"].folds[1].photos
     assert event.photos != shop.real["frog"].folds[0].photos
     assert event.mixture == search.mixture().to_json()
-    assert (event.trials, event.evidence) == (6, search.evidence)
+    assert (event.trials, event.evidence) == (6, search.gains.evidence)
     assert event.spends
     assert not opened(shop).early
     assert shop.generator.asked == []
@@ -303,7 +303,7 @@ def test_a_session_that_resumes_reads_back_what_a_fold_has_drawn(tmp_path: Path)
     assert told == {(draw.fingerprint(), seed) for draw, its in shop.generator.asked
                     for seed in its}  # fmt: skip
     shop.reopen()
-    shop.trials.replay(lambda: [done])
+    shop.trials.replay([done])
     mixture = Mixture.from_json(event.mixture)
     jobs = mixture.jobs(SeedBlocks(seed=0).fold(0, 100))
     assert shop.synthesis.generate("frog", jobs).generated == 0
@@ -429,7 +429,7 @@ def test_faults_of_the_machine_and_of_the_config_are_raised(tmp_path: Path) -> N
     full = OSError(errno.ENOSPC, "No space left on device")
     # While images are written, while they are kept for a person, and with the embeddings.
     for target in (
-        "gapclose.loop.run.folder.write_pngs",
+        "gapclose.loop.run.images.write_pngs",
         "gapclose.loop.work.holdout.write_images",
         "gapclose.loop.work.evidence.write_bytes",
     ):

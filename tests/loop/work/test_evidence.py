@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from gapclose.loop.run.files import RunDamagedError, UnwritableError
+from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.trial import Images
+from gapclose.loop.search.workings import Workings
 from gapclose.loop.work.evidence import Evidence
 
 # Of each kind: how it is kept, read, and named.
@@ -129,3 +131,15 @@ def test_a_class_cannot_write_elsewhere(evidence: Evidence) -> None:
     with pytest.raises(ValueError, match="cannot name a folder"):
         evidence.keep_trial("../x", 0, images())
     assert not (evidence.rundir.path.parent / "x-00000.safetensors").exists()
+
+
+def test_workings_are_kept_beside_the_images(evidence: Evidence) -> None:
+    noted = Workings(ruler="a1b2", numbers=np.array([0.1 + 0.2, 5e-324, -0.0, 1 / 3]))
+    evidence.keep_trial("frog", 0, replace(images(), workings=noted))
+    kept = evidence.trial("frog", 0)
+    assert_same(kept, images())
+    assert kept.workings is not None
+    assert kept.workings.ruler == "a1b2"
+    assert kept.workings.numbers.tobytes() == noted.numbers.tobytes()
+    evidence.keep_trial("frog", 0, images())
+    assert evidence.trial("frog", 0).workings is None

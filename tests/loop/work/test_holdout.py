@@ -12,11 +12,11 @@ from workshop import SpellingReader, Workshop, open_workshop, spelt
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.gap import mmd2
-from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Camera
-from gapclose.loop.run.files import RunDamagedError
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.holdout import Holdout, evaluate_holdout, read_holdout, sample_row
 

@@ -12,10 +12,14 @@ from PIL import Image
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.image_folder import RealDataError, scan
+from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.image_folder import scan
 from gapclose.generators.pond.renderer import write_real
-from gapclose.loop.config.schema import ConfigError, PondReal, RunConfig, parse_config
-from gapclose.loop.run.folder import RunDir
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.sources import PondReal
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.work.real_data import (
     Fold,
@@ -206,7 +210,7 @@ def test_the_pond_is_rendered_once_and_whole(tmp_path: Path) -> None:
     made = parse_config(config(tmp_path).to_dict() | spec)
     assert check_real(made)[0] is None
     assert isinstance(made.real, PondReal)
-    rundir = RunDir.create(tmp_path / "run", made)
+    rundir = create_run(tmp_path / "run", made)
     (rundir.path / ".real.killed" / "frog").mkdir(parents=True)
     images = rendered_pond(rundir, made.real, ("frog", "ship"))
     assert images.classes == ("frog", "ship")

@@ -8,11 +8,11 @@ import pytest
 from make_run import Renderer
 from numpy.typing import NDArray
 
-from gapclose.generators.base import GenerationError
 from gapclose.generators.camera import apply_camera
+from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.config.schema import parse_config
-from gapclose.loop.run.folder import RunDir
+from gapclose.loop.config.reading import parse_config
+from gapclose.loop.run.joining import create_run
 from gapclose.loop.work.synthesis import Synthesis
 
 DRAW = Draw(prompt="a photo of a frog")
@@ -50,7 +50,7 @@ def make_studio(tmp_path: Path, spoil: int = 0) -> tuple[Synthesis, Counting]:
         }
     )
     generator = Counting(spoil)
-    rundir = RunDir.create(tmp_path / "run", config)
+    rundir = create_run(tmp_path / "run", config)
     return Synthesis(generator=generator, embedder=MeanColour(), rundir=rundir), generator
 
 

@@ -14,13 +14,14 @@ from safetensors.numpy import save_file
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.run.events import PromptsPrioritized
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.notices import TagAnswer
 from gapclose.loop.run.state import FAILURES, ClassState, Round, apply
 from gapclose.loop.run.tags import GAP, write_tags
 from gapclose.loop.schedule.decide import View
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.feedback import Selection, feedback_prompts
 from gapclose.loop.work.real_data import ClassReference, Fold
-from gapclose.loop.work.tagged import Answer, prioritize, said, selections
+from gapclose.loop.work.tagged import prioritize, selections
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def view_of(
 
 def asked(
     view: View, *, search: ClassSearch | None = None, selection: Selection = MORE_RED
-) -> tuple[Answer, PromptsPrioritized | None]:
+) -> tuple[TagAnswer, PromptsPrioritized | None]:
     return prioritize(selection, view, search or searched(), modes.Reader())
 
 
@@ -154,11 +155,11 @@ def test_what_is_tagged_names_prompts_that_come_first() -> None:
     assert [words["color"] for words in RED] == ["red"]
     search = searched()
     answer, event = asked(view_of(class_state()), search=search)
-    assert answer is Answer.FIRST
+    assert answer is TagAnswer.FIRST
     assert event == PromptsPrioritized(cls="frog", prompts=RED, reset=False)
     # It decides; who appends the event has the search follow it.
     assert not search.pending
-    assert search.prioritized == ()
+    assert search.state.prompts.prioritized == ()
 
 
 def test_the_same_tags_once_more_change_nothing() -> None:
@@ -166,24 +167,24 @@ def test_the_same_tags_once_more_change_nothing() -> None:
     _, event = asked(view)
     assert event is not None
     state = apply(view.state, event)
-    assert asked(View(state, view.limits, 0.0)) == (Answer.FIRST, None)
+    assert asked(View(state, view.limits, 0.0)) == (TagAnswer.FIRST, None)
     tried = view_of(class_state(prioritized=RED, pending=False))
-    assert asked(tried) == (Answer.TRIED, None)
+    assert asked(tried) == (TagAnswer.TRIED, None)
     # That is told before anything that keeps new ones from coming first.
     stuck = class_state(prioritized=RED, pending=True, failures=FAILURES)
-    assert asked(view_of(stuck)) == (Answer.FIRST, None)
+    assert asked(view_of(stuck)) == (TagAnswer.FIRST, None)
     # Other prompts are new ones.
     other = class_state(prioritized=({"color": "blue"},), pending=False)
-    assert asked(view_of(other))[0] is Answer.FIRST
+    assert asked(view_of(other))[0] is TagAnswer.FIRST
     assert asked(view_of(other))[1] is not None
 
 
 def test_a_class_that_failures_have_stopped_stays_so_unless_it_may_be_tried_again() -> None:
-    assert asked(view_of(class_state(failures=FAILURES))) == (Answer.FAILED, None)
-    assert asked(view_of(class_state(failures=FAILURES - 1)))[0] is Answer.FIRST
+    assert asked(view_of(class_state(failures=FAILURES))) == (TagAnswer.FAILED, None)
+    assert asked(view_of(class_state(failures=FAILURES - 1)))[0] is TagAnswer.FIRST
     for failures, reset in ((FAILURES, True), (FAILURES - 1, False), (0, False)):
         answer, event = asked(view_of(class_state(failures=failures, retryable=True)))
-        assert answer is Answer.FIRST
+        assert answer is TagAnswer.FIRST
         assert event is not None
         assert event.reset is reset
 
@@ -191,34 +192,34 @@ def test_a_class_that_failures_have_stopped_stays_so_unless_it_may_be_tried_agai
 @pytest.mark.parametrize(
     ("folds", "seen", "answer"),
     [
-        (1, {"fold": 0}, Answer.NO_PHOTOS_LEFT),
-        (2, {"fold": 1}, Answer.NO_PHOTOS_LEFT),
-        (3, {"fold": 2}, Answer.NO_FOLDS_LEFT),
+        (1, {"fold": 0}, TagAnswer.NO_PHOTOS_LEFT),
+        (2, {"fold": 1}, TagAnswer.NO_PHOTOS_LEFT),
+        (3, {"fold": 2}, TagAnswer.NO_FOLDS_LEFT),
         # A mere baseline spends no fold, but a person has seen its photos.
-        (1, {"fold": 0, "spends": False}, Answer.ONLY_SEEN_LEFT),
-        (3, {"fold": 2, "spends": False}, Answer.ONLY_SEEN_LEFT),
-        (1, {"fold": 0, "spends": False, "tagged": True}, Answer.NO_PHOTOS_LEFT),
-        (2, {"fold": 0}, Answer.FIRST),
-        (2, {"fold": 0, "spends": False}, Answer.FIRST),
-        (3, {"fold": 1}, Answer.FIRST),
+        (1, {"fold": 0, "spends": False}, TagAnswer.ONLY_SEEN_LEFT),
+        (3, {"fold": 2, "spends": False}, TagAnswer.ONLY_SEEN_LEFT),
+        (1, {"fold": 0, "spends": False, "tagged": True}, TagAnswer.NO_PHOTOS_LEFT),
+        (2, {"fold": 0}, TagAnswer.FIRST),
+        (2, {"fold": 0, "spends": False}, TagAnswer.FIRST),
+        (3, {"fold": 1}, TagAnswer.FIRST),
     ],
 )
 def test_there_must_be_photos_that_nobody_has_seen_to_confirm_it_with(
-    folds: int, seen: dict[str, Any], answer: Answer
+    folds: int, seen: dict[str, Any], answer: TagAnswer
 ) -> None:
     told, event = asked(view_of(class_state(evaluation=evaluation(**seen)), folds=folds))
     assert told is answer
-    assert (event is not None) == (answer is Answer.FIRST)
+    assert (event is not None) == (answer is TagAnswer.FIRST)
 
 
 def test_there_must_be_trials_images_and_time_left() -> None:
-    assert asked(view_of(class_state(trials=9), trials=9)) == (Answer.OUT_OF_BUDGET, None)
-    assert asked(view_of(class_state(trials=8), trials=9))[0] is Answer.FIRST
-    assert asked(view_of(class_state(images=200), images=200)) == (Answer.OUT_OF_BUDGET, None)
-    assert asked(view_of(class_state(images=199), images=200))[0] is Answer.FIRST
+    assert asked(view_of(class_state(trials=9), trials=9)) == (TagAnswer.OUT_OF_BUDGET, None)
+    assert asked(view_of(class_state(trials=8), trials=9))[0] is TagAnswer.FIRST
+    assert asked(view_of(class_state(images=200), images=200)) == (TagAnswer.OUT_OF_BUDGET, None)
+    assert asked(view_of(class_state(images=199), images=200))[0] is TagAnswer.FIRST
     budget = 10_000.0
 
-    def at(left: float, **facts: Any) -> Answer:
+    def at(left: float, **facts: Any) -> TagAnswer:
         view = view_of(class_state(), budget=budget, used=budget - left, **facts)
         return asked(view)[0]
 
@@ -226,38 +227,27 @@ def test_there_must_be_trials_images_and_time_left() -> None:
     view = view_of(class_state(), budget=budget)
     reserve = view.reserve(view.standings(["frog"]))
     assert reserve > view.reserve()
-    assert at(reserve - 0.1) is Answer.OUT_OF_BUDGET
-    assert at(reserve + 0.1) is Answer.FIRST
+    assert at(reserve - 0.1) is TagAnswer.OUT_OF_BUDGET
+    assert at(reserve + 0.1) is TagAnswer.FIRST
     # ... and for those that are due besides.
-    assert at(reserve + 0.1, due=frozenset({"ship"})) is Answer.OUT_OF_BUDGET
+    assert at(reserve + 0.1, due=frozenset({"ship"})) is TagAnswer.OUT_OF_BUDGET
 
 
 def test_a_word_must_set_them_apart_that_was_not_tried() -> None:
     alike = Selection(cls="frog", images=9, wanted=MORE_RED.wanted, unwanted=MORE_RED.wanted)
     assert prompts_of(alike) == ()
-    assert asked(view_of(class_state()), selection=alike) == (Answer.NO_WORD, None)
+    assert asked(view_of(class_state()), selection=alike) == (TagAnswer.NO_WORD, None)
     search = searched()
     search.prioritize(RED)
     proposal = search.propose(settings_trials=4)
     assert modes.word_of(proposal.jobs[0][0]) == "red"
     search.absorb(proposal, modes.generate(proposal))
-    assert asked(view_of(class_state()), search=search) == (Answer.NO_WORD, None)
+    assert asked(view_of(class_state()), search=search) == (TagAnswer.NO_WORD, None)
     # Nothing that names no word is taken for the prompts of before.
     none_before = class_state(prioritized=())
-    assert asked(view_of(none_before), selection=alike) == (Answer.NO_WORD, None)
+    assert asked(view_of(none_before), selection=alike) == (TagAnswer.NO_WORD, None)
 
 
 def test_without_a_text_side_no_word_sets_them_apart() -> None:
     told = prioritize(MORE_RED, view_of(class_state()), searched(), modes.Blind())
-    assert told == (Answer.NO_WORD, None)
-
-
-def test_every_answer_is_said_in_words_of_its_own() -> None:
-    told = {answer: said(MORE_RED, answer) for answer in Answer}
-    assert len(set(told.values())) == len(Answer)
-    assert all(text.startswith("frog: 40 images are tagged gap; ") for text in told.values())
-    assert told[Answer.FIRST].endswith("; its prompts come first")
-    assert told[Answer.NO_FOLDS_LEFT].endswith("all 3 folds of unseen photos are spent: start a "
-                                               "new run")  # fmt: skip
-    refused = set(Answer) - {Answer.FIRST, Answer.TRIED}
-    assert all("; but " in told[answer] for answer in refused)
+    assert told == (TagAnswer.NO_WORD, None)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gapclose.analysis.image_folder import RealDataError
-from gapclose.loop.config.schema import ConfigError, RealFolder, load_config
-from gapclose.loop.config.starter_config import write_starter_config
+from gapclose.analysis.errors import RealDataError
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.config.sources import RealFolder
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.init_config import write_starter_config
 
 
 def photos(folder: Path, n: int, *, size: tuple[int, int] = (48, 64), suffix: str = "jpg") -> None:

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gapclose.analysis.confounds import Confounds, read_confounds
-from gapclose.analysis.image_folder import ImageSet, RealDataError, scan
-from gapclose.loop.config.schema import ConfigError, load_config
+from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.image_folder import ImageSet, scan
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.run.files import write_text
-from gapclose.loop.run.folder import unwritable
 from gapclose.loop.work.real_data import FEWEST_TO_TUNE
 
 __all__ = ["starter_text", "write_starter_config"]
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def write_starter_config(real: Path | str, out: Path | str = "config.yaml") -> Path:
-    """Writes a starter config for the images in `real`.
+    """Write a starter config for the images in `real`.
 
     Returns:
         The file's path.
@@ -38,7 +39,7 @@ def write_starter_config(real: Path | str, out: Path | str = "config.yaml") -> P
     """
     file = Path(out)
     if file.exists():
-        raise ConfigError(f"{file}: exists already; name another file with -o")
+        raise ConfigError("exists already; name another file with -o", where=file)
     images = scan(Path(real))
     text = starter_text(images, read_confounds([file.path for file in images.files]))
     try:
@@ -52,7 +53,7 @@ def write_starter_config(real: Path | str, out: Path | str = "config.yaml") -> P
 
 
 def starter_text(images: ImageSet, form: Confounds) -> str:
-    """The text of a starter config.
+    """Return the text of a starter config.
 
     Args:
         images: the real side.
@@ -66,8 +67,9 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
     few = [f"{name} ({n})" for name, n in sizes.items() if n < FEWEST_TO_TUNE]
     if not enough:
         raise RealDataError(
-            f"{images.root}: no class has {FEWEST_TO_TUNE} images ({', '.join(few[:5])}); tuning "
-            f"needs at least {FEWEST_TO_TUNE} per class"
+            f"no class has {FEWEST_TO_TUNE} images ({', '.join(few[:5])}); tuning needs at least "
+            f"{FEWEST_TO_TUNE} per class",
+            path=images.root,
         )
     flat = len(sizes) == 1
     return _TEMPLATE.format(
@@ -94,7 +96,7 @@ def _nouns(names: Sequence[str]) -> str:
 
 
 def _resize(form: Confounds) -> str:
-    """The usual shorter side, for that is what a real camera of this set gave; at most 512."""
+    """Return the usual shorter side, which a real camera of this set gave; at most 512."""
     if not form.heights:
         return "null"
     sides = [min(pair) for pair in zip(form.heights, form.widths, strict=True)]
@@ -106,7 +108,7 @@ def _list(words: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A double-quoted YAML scalar; JSON's escapes are YAML's, too."""
+    """Quote text as a YAML scalar; JSON's escapes are YAML's, too."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 

@@ -1,0 +1,281 @@
+"""The checkpoint of a diffusers pipeline: where it is, its version, its licence and what fits it.
+
+`diffusion` names its images by it and `pipeline` loads from it. All that is said here is read from
+small files and the hub's index; no weights are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.schedulers import build_scheduler
+
+POND: Final = Path(__file__).parent / "pond" / "sd"
+"""The pipeline that ships: what `model: pond` means."""
+
+_INDEX: Final = "model_index.json"
+_CARD: Final = "README.md"
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_SECONDS: Final = 10.0
+# What only pipelines have that start from an image.
+_FROM_IMAGES: Final = frozenset(
+    {"strength", "mask_image", "image_guidance_scale", "noise_level"}
+    | {"controlnet_conditioning_scale", "adapter_conditioning_scale"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A saved pipeline: a folder that `save_pretrained` wrote, or a repository of the hub.
+
+    Attributes:
+        model: Hub id (owner/name), a folder, or "pond".
+        revision: Commit or tag on the hub.
+    """
+
+    model: str
+    revision: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder; None if `model` is a hub id."""
+        return local_folder(self.model)
+
+    @property
+    def id(self) -> str:
+        """`diffusers:` and the hub id, "pond", or the folder's name without its path."""
+        folder = self.folder
+        if folder is None or self.model == "pond":
+            return f"diffusers:{self.model}"
+        return f"diffusers:{folder.resolve().name}"
+
+    @property
+    def version(self) -> str | None:
+        """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
+        folder = self.folder
+        if folder is not None:
+            return digest_folder(folder) if folder.is_dir() else None
+        index = self._file(_INDEX)
+        return self.revision if index is None else index.parent.name
+
+    @property
+    def license(self) -> str | None:
+        """The licence in the model card's front matter; None if there is no card at hand."""
+        card = self._file(_CARD)
+        return None if card is None else read_license(card)
+
+    def find(self) -> Path | str:
+        """Return the local folder, or the hub id if the hub has it.
+
+        Raises:
+            GeneratorConfigError: If there is no such folder or hub id, or the hub cannot be
+                reached.
+        """
+        folder = self.folder
+        if folder is None:
+            _ask_hub(self.model, self.revision)
+            return self.model
+        if (folder / _INDEX).is_file():
+            return folder
+        if self.model == "pond":
+            raise GeneratorConfigError(
+                "pond's weights are not in this installation; `make pond` in a "
+                "clone of gapclose trains them",
+                key="generator.model",
+            )
+        if folder.is_dir():
+            raise GeneratorConfigError(
+                f"{folder} holds no {_INDEX}; name the folder that "
+                "save_pretrained of a diffusers pipeline wrote",
+                key="generator.model",
+            )
+        raise GeneratorConfigError(
+            f"{self.model!r} is neither a folder nor a hub id (owner/name) nor pond",
+            key="generator.model",
+        )
+
+    def check_task(self, pipeline: type[Any] | None = None) -> None:
+        """Refuse a pipeline that starts from an image, or generates none.
+
+        Args:
+            pipeline: Its class; None is the class it was saved from, if that is at hand.
+
+        Raises:
+            GeneratorConfigError: If it is no text-to-image pipeline.
+        """
+        pipeline = self._saved_class() if pipeline is None else pipeline
+        if pipeline is None:
+            return
+        parameters = inspect.signature(pipeline.__call__).parameters
+        from_image = "image" in parameters and (
+            parameters["image"].default is inspect.Parameter.empty
+            # Most give it a default of None, and fail at it.
+            or not _FROM_IMAGES.isdisjoint(parameters)
+        )
+        if from_image or not {"prompt", "generator"} <= set(parameters):
+            raise GeneratorConfigError(
+                f"{self.model} is a {pipeline.__name__}, which generates no "
+                "images from text alone; name a text-to-image pipeline",
+                key="generator.model",
+            )
+
+    def check_size(self, size: int | tuple[int, int] | None) -> None:
+        """Refuse a size, a side or (width, height), that the autoencoder cannot decode to.
+
+        Raises:
+            GeneratorConfigError: If a side is no multiple of the pixels of one latent.
+        """
+        if size is None or self.folder is None:
+            return
+        sides = (size, size) if isinstance(size, int) else size
+        step = _vae_scale(self.folder)
+        if any(side % step for side in sides):
+            raise GeneratorConfigError(
+                f"{sides[0]}x{sides[1]} must be multiples of {step} for {self.model}",
+                key="generator.size",
+            )
+
+    def check_schedulers(self, names: Sequence[str]) -> None:
+        """Refuse schedulers that do not fit a pipeline that is at hand, from its saved config.
+
+        Raises:
+            GeneratorConfigError: As `build_scheduler`.
+        """
+        if not names or (index := self._file(_INDEX)) is None:
+            return
+        import diffusers
+
+        try:
+            _, kind = json.loads(index.read_text(encoding="utf-8"))["scheduler"]
+            made = getattr(diffusers, kind)
+            if not issubclass(made, diffusers.SchedulerMixin):
+                return
+            config = index.parent / "scheduler" / "scheduler_config.json"
+            original = made.from_config(json.loads(config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return  # loading will tell
+        for name in names:
+            build_scheduler(name, original)
+
+    def _file(self, name: str) -> Path | None:
+        """A file of it: in the local folder, there or not, or in the hub's cache, else None."""
+        if self.folder is not None:
+            return self.folder / name
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.model, name, revision=self.revision)
+        return Path(found) if isinstance(found, str) else None
+
+    def _saved_class(self) -> type[Any] | None:
+        """The class that it was saved from; None if it is not at hand, or no known one."""
+        index = self._file(_INDEX)
+        if index is None:
+            return None
+        import diffusers
+
+        try:
+            name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+            found: type[Any] = getattr(diffusers, name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # loading will tell
+        return found
+
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder of a local pipeline or of the one that ships; None for a hub id.
+
+    What exists as a folder is local; of the rest, texts of the form owner/name are hub ids.
+    """
+    if model == "pond":
+        return POND
+    folder = Path(model).expanduser()
+    return None if _HUB_ID.fullmatch(model) is not None and not folder.is_dir() else folder
+
+
+def read_license(card: Path) -> str | None:
+    """Return the licence in the front matter of a model card, None if it names none."""
+    if not card.is_file():
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    names = dict(
+        re.findall(r"^(license|license_name):\s*(\S.*?)\s*$", front[1], re.M) if front else ()
+    )
+    name = names.get("license")
+    name = names.get("license_name", name) if name == "other" else name
+    return name.strip("\"'") if name else None
+
+
+def digest_folder(folder: Path) -> str:
+    """Digest a pipeline's folder, so that other weights differ: "sha256:" and 16 digits.
+
+    Names, sizes, and the first and last MiB of every file: whole weights of a large model would
+    take longer to read than to generate with.
+    """
+    mebibyte = 2**20
+    content = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CARD):
+        size = path.stat().st_size
+        content.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as stream:
+            content.update(stream.read(mebibyte))
+            stream.seek(max(0, size - mebibyte))
+            content.update(stream.read(mebibyte))
+    return f"sha256:{content.hexdigest()[:16]}"
+
+
+def _vae_scale(folder: Path) -> int:
+    """Pixels per latent of a saved pipeline, as diffusers' pipelines count them; 1 if unknown."""
+    try:
+        saved = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        return int(2 ** (len(saved["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def _ask_hub(model: str, revision: str | None) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(try_to_load_from_cache(model, _INDEX, revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(model, _INDEX, revision=revision), timeout=_HUB_SECONDS)
+    except GatedRepoError:
+        remedy = "accept its terms on the hub and log in with `hf auth login`"
+        raise GeneratorConfigError(f"{model} is gated; {remedy}", key="generator.model") from None
+    except RevisionNotFoundError:
+        raise GeneratorConfigError(
+            f"the hub's {model} has no revision {revision!r}",
+            key="generator.revision",
+        ) from None
+    except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise _unreachable(model, error) from None
+    except Exception as error:
+        # The hub's client lets its HTTP library's errors through, and which library that is has
+        # changed between its versions.
+        if not type(error).__module__.startswith(("httpx", "requests")):
+            raise
+        raise _unreachable(model, error) from None
+
+
+def _unreachable(model: str, error: Exception) -> GeneratorConfigError:
+    what = str(error).strip().splitlines()
+    return GeneratorConfigError(
+        f"{model} is not in the hub's cache and cannot be fetched "
+        f"({what[0] if what else type(error).__name__}); download it elsewhere and set "
+        f"generator.model to the local folder that holds its {_INDEX}",
+        key="generator.model",
+    )

@@ -1,0 +1,59 @@
+"""Identity: what of a config makes it the same one, so that a run may go on with it.
+
+When to stop and on which machine to run may change on resume, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from gapclose.loop.config.schema import RunConfig
+
+__all__ = ["FREE_KEYS", "changed_keys", "fingerprint", "flat"]
+
+FREE_KEYS: Final = frozenset(
+    {
+        "tune.budget",
+        "tune.trials",
+        "tune.images",
+        "device",
+        "storage",
+        "generator.device",
+        "generator.batch_size",
+    }
+)
+"""What may change on resume."""
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Return the sha256 (64 hex digits) of everything that may not change on resume."""
+    kept = {key: value for key, value in flat(config.to_dict()).items() if key not in FREE_KEYS}
+    if config.code_folder is None:  # a config without code is what it was before there was a key
+        del kept["code_folder"]
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
+    """Name the keys (dotted) in which two configs differ and a resumed run may not."""
+    before, after = flat(old.to_dict()), flat(new.to_dict())
+    missing = object()
+    return tuple(
+        sorted(
+            key
+            for key in {*before, *after} - FREE_KEYS
+            if before.get(key, missing) != after.get(key, missing)
+        )
+    )
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Write nested keys as dotted ones; lists are leaves."""
+    if not isinstance(value, dict) or (prefix and not value):
+        return {prefix: value}
+    leaves: dict[str, Any] = {}
+    for key, below in value.items():
+        leaves.update(flat(below, f"{prefix}.{key}" if prefix else str(key)))
+    return leaves

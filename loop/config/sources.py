@@ -1,0 +1,161 @@
+"""Sources: where the two sides of a run come from, the real images and the generator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+
+from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.paths import CODE_FILE, absolute_code, absolute_path, expanded
+from gapclose.loop.config.values import Device, Section, Size, config_folder
+
+__all__ = [
+    "GENERATOR_KINDS",
+    "TAGS",
+    "CustomSpec",
+    "DiffusersSpec",
+    "FolderSpec",
+    "GeneratorSpec",
+    "PondReal",
+    "Real",
+    "RealFolder",
+    "generator_section",
+    "real_section",
+]
+
+
+class RealFolder(Section):
+    """The user's images: a folder of class folders; `path` is kept absolute."""
+
+    path: str
+    confirm_share: float = Field(default=0.5, gt=0.0, lt=1.0)
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return absolute_path(path)
+
+
+class PondReal(Section):
+    """The embedded world as the real side; rendered into RUN/real."""
+
+    kind: Literal["pond"]
+    per_class: int = Field(default=600, ge=40)
+    confirm_share: float = Field(default=0.5, gt=0.0, lt=1.0)
+    seed: int = Field(default=0, ge=0)
+
+
+class _Spec(Section):
+    kind: str
+
+    def as_spec(self) -> dict[str, Any]:
+        """Return the plain mapping that `make_generator` and `check_generator` take."""
+        return self.model_dump(mode="json")
+
+
+class DiffusersSpec(_Spec):
+    """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
+
+    kind: Literal["diffusers"]
+    model: str  # a relative folder is kept absolute
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: Device = "auto"
+    size: Size | None = None
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    safety_checker: Literal["keep", "off"] = "keep"
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        # Elsewhere a relative one would be taken for a hub id, which may be somebody else's.
+        path = expanded(model)
+        local = path != model or Path(path).is_dir()
+        return absolute_path(path) if model != "pond" and local else model
+
+
+class FolderSpec(_Spec):
+    """Images that exist already, in class folders; `path` is kept absolute."""
+
+    kind: Literal["folder"]
+    path: str
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return absolute_path(path)
+
+
+class CustomSpec(_Spec):
+    """A generator of the user's own: `pkg.mod:Class`, or `./file.py:Class`, kept absolute.
+
+    Its keys are its own business.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    @field_validator("kind")
+    @classmethod
+    def _names_code(cls, kind: str, info: ValidationInfo) -> str:
+        if CODE_FILE.fullmatch(kind):
+            return absolute_code(kind, base=config_folder(info))
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", kind):
+            raise ValueError(
+                f"{shown(kind)} is no generator; {nearest(kind, GENERATOR_KINDS)} "
+                "(a class of your own is written pkg.mod:Class, or ./file.py:Class)"
+            )
+        return kind
+
+
+GENERATOR_KINDS: Final[dict[str, type[_Spec]]] = {
+    "diffusers": DiffusersSpec,
+    "folder": FolderSpec,
+}
+
+
+def real_section(value: object) -> type[BaseModel]:
+    """Return the section that `real:` is checked against."""
+    return PondReal if _real_tag(value) == "pond" else RealFolder
+
+
+def generator_section(value: object) -> type[BaseModel]:
+    """Return the section that `generator:` is checked against."""
+    return GENERATOR_KINDS.get(_generator_tag(value), CustomSpec)
+
+
+def _real_tag(value: object) -> str:
+    if isinstance(value, PondReal):
+        return "pond"
+    return "pond" if isinstance(value, Mapping) and "kind" in value else "folder"
+
+
+def _generator_tag(value: object) -> str:
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) and kind in GENERATOR_KINDS else "custom"
+
+
+TAGS: Final = frozenset({"folder", "pond", "diffusers", "custom"})
+"""They stand in the locations of pydantic's errors; no YAML file has them."""
+
+Real = Annotated[
+    Annotated[RealFolder, Tag("folder")] | Annotated[PondReal, Tag("pond")],
+    Discriminator(_real_tag),
+]
+GeneratorSpec = Annotated[
+    Annotated[DiffusersSpec, Tag("diffusers")]
+    | Annotated[FolderSpec, Tag("folder")]
+    | Annotated[CustomSpec, Tag("custom")],
+    Discriminator(_generator_tag),
+]

@@ -1,0 +1,171 @@
+"""The space: what a search may change, and the baseline that it starts from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from pydantic import Field, field_validator, model_validator
+
+from gapclose.generators.recipe import KERNEL_ALIASES, KERNELS
+from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.values import Counts, Numbers, Section, Words, as_range, template_slots
+
+__all__ = ["BaselineConfig", "CameraSpace", "FixedCamera", "SpaceConfig"]
+
+_KERNELS: Final = (*KERNELS, *KERNEL_ALIASES)
+
+
+def _check_kernel(name: str) -> str:
+    if name not in _KERNELS:
+        raise ValueError(f"{shown(name)} is no resize kernel; {nearest(name, _KERNELS)}")
+    return name
+
+
+class CameraSpace(Section):
+    """What the camera may do. Of numbers, one is fixed, two are a range, more are choices."""
+
+    resize: int | None = Field(default=None, ge=1)
+    kernel: Words = ("area",)
+    jpeg_quality: Counts = ()  # empty: no JPEG
+    noise: Numbers = (0.0,)
+    saturation: Numbers = (1.0,)
+
+    @field_validator("kernel")
+    @classmethod
+    def _known(cls, kernel: tuple[str, ...]) -> tuple[str, ...]:
+        for name in kernel:
+            _check_kernel(name)
+        return kernel or ("area",)
+
+    @field_validator("jpeg_quality")
+    @classmethod
+    def _quality(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 1 <= value <= 100 for value in values):
+            raise ValueError(f"got {list(values)}, expected JPEG qualities from 1 to 100")
+        return as_range(values)
+
+    @field_validator("noise", "saturation")
+    @classmethod
+    def _at_least_0(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or any(not (math.isfinite(value) and value >= 0) for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers of at least 0")
+        return as_range(values)
+
+    @field_validator("noise")
+    @classmethod
+    def _shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if max(values) > 1:
+            raise ValueError(f"got {list(values)}, expected shares of the full range, at most 1")
+        return values
+
+
+class FixedCamera(Section):
+    """One setting of the camera, for the baseline."""
+
+    resize: int | None = Field(default=None, ge=1)
+    kernel: str = "area"
+    jpeg_quality: int | None = Field(default=None, ge=1, le=100)
+    noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    saturation: float = Field(default=1.0, ge=0.0)
+
+    @field_validator("kernel")
+    @classmethod
+    def _known(cls, kernel: str) -> str:
+        return _check_kernel(kernel)
+
+
+class SpaceConfig(Section):
+    """What the search may change.
+
+    Everything is a tuple: of words (choices), or of numbers (one is fixed, two are a range,
+    three or more are choices). An empty tuple is not searched: the baseline's value holds.
+    """
+
+    prompt: Words = ("a photo of a {class}",)
+    slots: dict[str, Words] = Field(default_factory=dict)
+    nouns: dict[str, Words] = Field(default_factory=dict)
+    negative_prompt: Words = ()
+    guidance_scale: Numbers = ()
+    num_inference_steps: Counts = ()
+    scheduler: Words = ()
+    camera: CameraSpace = Field(default_factory=CameraSpace)
+
+    @field_validator("prompt")
+    @classmethod
+    def _templates(cls, prompt: tuple[str, ...]) -> tuple[str, ...]:
+        if not prompt:
+            raise ValueError("got nothing, expected a prompt, or a list of prompts")
+        for template in prompt:
+            template_slots(template)
+        return prompt
+
+    @field_validator("slots", "nouns")
+    @classmethod
+    def _filled(cls, table: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, words in table.items():
+            if not words:
+                raise ValueError(f"{name} has no words; give it at least one")
+            if len(set(words)) != len(words):
+                twice = next(word for word in words if words.count(word) > 1)
+                raise ValueError(f"{name} has {shown(twice)} twice; name each word once")
+        return table
+
+    @field_validator("guidance_scale")
+    @classmethod
+    def _guidance(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not (math.isfinite(value) and value >= 0) for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers of at least 0")
+        return as_range(values)
+
+    @field_validator("num_inference_steps")
+    @classmethod
+    def _steps(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if any(value < 1 for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers of at least 1")
+        return as_range(values)
+
+    @model_validator(mode="after")
+    def _slots_are_defined(self) -> SpaceConfig:
+        taken = {"noun", "prompt", *type(self).model_fields} & set(self.slots)
+        if taken:
+            raise ValueError(
+                f"slots must not define {min(taken)}: the search has a parameter of that name; "
+                "call the slot something else"
+            )
+        if "class" in self.slots:
+            raise ValueError(
+                "slots must not define class, the class's noun; its words belong in nouns"
+            )
+        valid = {*self.slots, "class"}
+        for template in self.prompt:
+            for slot in template_slots(template):
+                if slot not in valid:
+                    raise ValueError(
+                        f"{shown(template)} has a slot {{{slot}}} that space.slots does not "
+                        f"define; {nearest(slot, valid)}"
+                    )
+        return self
+
+
+class BaselineConfig(Section):
+    """Trial 0 of every class: one recipe, `{class}` in its prompt standing for the noun."""
+
+    prompt: str = "a photo of a {class}"
+    negative_prompt: str = ""
+    guidance_scale: float = Field(default=7.5, ge=0.0)
+    num_inference_steps: int = Field(default=30, ge=1)
+    scheduler: str | None = None
+    camera: FixedCamera | None = None  # None: only space.camera.resize
+
+    @field_validator("prompt")
+    @classmethod
+    def _template(cls, prompt: str) -> str:
+        for slot in template_slots(prompt):
+            if slot != "class":
+                raise ValueError(f"prompt has a slot {{{slot}}}; only {{class}} may stand here")
+        return prompt
+
+    def draw_fields(self) -> dict[str, Any]:
+        """Return the baseline's keyword arguments of Draw; the prompt is still a template."""
+        return self.model_dump(mode="json", exclude={"camera"})

@@ -1,0 +1,132 @@
+"""The plan of an export: the recipes of each class, and which images there are already.
+
+It reads the run folder only, and generates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.app.refresh import refresh_tags
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.report.projections import read_mixtures
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.tags import REJECT, tagged_images
+
+__all__ = ["ClassPlan", "class_plans", "seeds_in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPlan:
+    """A class to export: its recipes with weights, and what the run says of it.
+
+    Attributes:
+        shown: By a recipe's fingerprint, the images of it that confirmed the class: seed and file,
+            None for one that a person rejected or that is not the run's.
+    """
+
+    name: str
+    recipes: tuple[Recipe, ...]
+    weights: tuple[float, ...]
+    confirmed: bool
+    row: Mapping[str, Any]
+    shown: Mapping[str, Sequence[tuple[int, Path | None]]]
+
+
+def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
+    """Plan every class of a run, or those that are confirmed.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    refresh_tags(run)
+    rejected = tagged_images(run, REJECT)
+    gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
+    mixtures = read_mixtures(run)["classes"]
+    rows = {row["name"]: row for row in gap["classes"]}
+    names = list(dict.fromkeys([*rows, *mixtures]))
+    if not names:
+        raise ConfigError(
+            "has no classes to export yet; let `gapclose tune` finish first",
+            where=run.path,
+        )
+    plans = []
+    shown = _shown(run, rejected)
+    for name in names:
+        confirmed = rows.get(name, {}).get("confirmed") is True
+        if only_confirmed and not confirmed:
+            continue
+        recipes, weights = _mixture(run, name, mixtures.get(name))
+        plans.append(
+            ClassPlan(
+                name=name,
+                recipes=recipes,
+                weights=weights,
+                confirmed=confirmed,
+                row=rows.get(name, {}),
+                shown=shown.get(name, {}),
+            )
+        )
+    if not plans:
+        raise ConfigError("no class is confirmed; export without --only-confirmed", where=run.path)
+    return plans
+
+
+def _shown(run: RunDir, rejected: set[str]) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
+    """Return what confirmed the mixtures, by class and recipe, without the images of trials."""
+    tried: dict[str, set[int]] = {}
+    for trial in run.trials():
+        tried.setdefault(trial["class"], set()).update(seeds_in(trial))
+    shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
+    for row in run.samples():
+        cls = row["class"]
+        if row["stage"] == "tuned" and row["seed"] not in tried.get(cls, ()):
+            path = None if row["path"] in rejected else _own_image(run, row["path"])
+            shown.setdefault(cls, {}).setdefault(row["recipe"], []).append((row["seed"], path))
+    return shown
+
+
+def _own_image(run: RunDir, name: str) -> Path | None:
+    """Find one of the run's own images; a run from elsewhere may name others, or link to them."""
+    path = (run.path / name).resolve()
+    return path if path.is_relative_to((run.path / "images").resolve()) else None
+
+
+def _mixture(
+    run: RunDir, name: str, mixture: Mapping[str, Any] | None
+) -> tuple[tuple[Recipe, ...], tuple[float, ...]]:
+    rows = [row for row in (mixture or {}).get("recipes", ()) if row["weight"] > 0]
+    if rows:
+        recipes = tuple(Recipe.from_json(row["recipe"]) for row in rows)
+        return recipes, tuple(float(row["weight"]) for row in rows)
+    return (_baseline(run, name),), (1.0,)
+
+
+def _baseline(run: RunDir, name: str) -> Recipe:
+    """Return the recipe of trial 0, or what the config says trial 0 would have been."""
+    for trial in run.trials():
+        if trial["class"] == name and trial["stage"] == "baseline":
+            if "recipe" in trial:
+                return Recipe.from_json(trial["recipe"])
+            if trial.get("jobs"):
+                return Recipe.from_json(trial["jobs"][0]["recipe"])
+    from gapclose.loop.search.space import Space
+
+    return Space.of(run.config(), name).baseline
+
+
+def seeds_in(value: Any) -> Iterator[int]:
+    """Yield every seed of a trial's line, whichever shape its lists have."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            if key == "seeds":
+                yield from below
+            else:
+                yield from seeds_in(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from seeds_in(below)

@@ -1,0 +1,69 @@
+"""The summary: what a finished run says last, as a table and sentences, or as one notice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapclose.loop.report.findings import findings
+from gapclose.loop.report.status import gap_table
+from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.notices import ClassReported, RunReported
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Summary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What came out of a run.
+
+    Attributes:
+        gap: The parsed gap.json.
+        stopped: Why the search ended; None of an audit.
+        page: The report.
+    """
+
+    gap: Mapping[str, Any]
+    stopped: str | None
+    page: Path
+
+    @classmethod
+    def of(cls, run: Path, page: Path) -> Summary:
+        """Read it from the run folder."""
+        rundir = RunDir.open(run)
+        state = rundir.read_json("state.json")
+        return cls(
+            gap=rundir.read_json("gap.json"), stopped=state.get("stopped_because"), page=page
+        )
+
+    def notice(self) -> RunReported:
+        """Return the same for a reporter."""
+        rows = self.gap["classes"]
+        tuned = was_tuned(rows)
+        figures = ClassReported.model_fields.keys() - {"verdict"}
+        return RunReported(
+            classes=tuple(
+                ClassReported(
+                    **{key: row.get(key) for key in figures}, verdict=verdict(row, tuned=tuned)
+                )
+                for row in rows
+            ),
+            findings=tuple(findings(self.gap)),
+            stopped=self.stopped,
+            path=str(self.page),
+        )
+
+    def print(self, console: Console) -> None:
+        """Print the table, then a sentence a line, then where the report lies."""
+        console.print(gap_table(self.gap))
+        said = [f"- {sentence}" for sentence in findings(self.gap)]
+        if self.stopped:
+            said.append(f"stopped: {self.stopped}")
+        for line in [*said, f"report: {self.page}"]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,40 @@
+"""The lock: one process at a time writes a run folder.
+
+It is a flock on RUN/lock, so it dies with its process, however that ends. Readers take none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from gapclose.loop.errors import RunBusyError
+from gapclose.loop.run.files import cut_torn_line, kept
+from gapclose.loop.run.folder import RunDir
+
+__all__ = ["lock"]
+
+
+@contextlib.contextmanager
+def lock(run: RunDir) -> Iterator[None]:
+    """Hold RUN/lock; on entry, cut what a killed writer left of a line.
+
+    Raises:
+        RunBusyError: At once, if another process (or another `lock` of this one) has it.
+        UnwritableError: The folder is gone, or cannot be written.
+    """
+    path = run.path / "lock"
+    with kept(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunBusyError(run.path) from None
+        cut_torn_line(run.journal_path)
+        cut_torn_line(run.path / "trials.jsonl")
+        yield
+    finally:
+        os.close(handle)  # releases the lock, too

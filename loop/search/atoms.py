@@ -1,0 +1,184 @@
+"""Atoms: the recipes of a class that have images, and the weights that make a mixture of them.
+
+`class_search` puts the images of its trials in, and takes the mixture out. The bank below it knows
+numbers alone; here they have recipes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.generators.recipe import Camera, Recipe
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.mixture_weights import allot, drop_small
+from gapclose.loop.search.optuna_record import Observation
+from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.trial import Images, Mixture
+
+
+@dataclass(slots=True)
+class _Atom:
+    """A recipe whose images the bank holds.
+
+    Attributes:
+        params: Of the trial that tried it; None of the baseline, and of what was only screened.
+    """
+
+    recipe: Recipe
+    params: Params | None = None
+
+
+@dataclass(slots=True)
+class Atoms:
+    """The atoms of one class, in the order that they came.
+
+    Attributes:
+        bank: Their images, and the real tune split.
+    """
+
+    bank: AtomBank
+    _atoms: list[_Atom] = field(default_factory=list)
+    _number: dict[Recipe, int] = field(default_factory=dict)
+    _weights: NDArray[np.float64] | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there are weights."""
+        return self._weights is not None
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(n,) as they were fitted last."""
+        assert self._weights is not None, "nothing has been fitted yet"
+        return self._weights
+
+    def keep(
+        self,
+        recipe: Recipe,
+        rows: NDArray[np.float32],
+        seeds: Sequence[int],
+        params: Params | None = None,
+    ) -> int | None:
+        """Put images into the bank, with those of their recipe; one of a new recipe is lost.
+
+        Args:
+            recipe: Of the images.
+            rows: (n, d) unit rows.
+            seeds: (n,).
+            params: Of the trial, if it tried this recipe.
+
+        Returns:
+            The atom's number; None if there is none.
+        """
+        known = self._number.get(recipe)
+        if len(seeds) < (2 if known is None else 1):
+            return known
+        number = self.bank.add(rows, seeds, atom=known)
+        if known is None:
+            self._number[recipe] = number
+            self._atoms.append(_Atom(recipe))
+        atom = self._atoms[number]
+        if params is not None and atom.params is None:
+            atom.params = params
+        return number
+
+    def refit(self) -> None:
+        """Fit the weights to the real images, from where they are."""
+        start = self._weights
+        if start is not None:
+            start = np.concatenate([start, np.zeros(len(self.bank) - len(start))])
+        self._weights = self.bank.fit(start=start)
+
+    def gap(self) -> float:
+        """Squared MMD of the mixture on the images that it is fitted to: it flatters itself."""
+        return self.bank.gap(self.weights)
+
+    def score(self, number: int) -> float:
+        """Return an atom's Frank-Wolfe score: the lower, the more it would help."""
+        return self.bank.score(self.weights, number)
+
+    def history(self) -> list[Observation]:
+        """Return the recipes that trials tried, with their scores as they stand now."""
+        if not self.fitted:
+            return []
+        scores = self.bank.scores(self.weights)
+        return [
+            Observation(params=atom.params, value=float(score))
+            for atom, score in zip(self._atoms, scores, strict=True)
+            if atom.params is not None
+        ]
+
+    def tried(self) -> list[tuple[Params, int]]:
+        """Return the parameters that trials tried, and the numbers of their atoms."""
+        return [(a.params, i) for i, a in enumerate(self._atoms) if a.params is not None]
+
+    def weight_by_prompt(self) -> dict[str, float]:
+        """Return the weight that each prompt carries."""
+        found: dict[str, float] = {}
+        for atom, weight in zip(self._atoms, self.weights, strict=True):
+            prompt = atom.recipe.draw.prompt
+            found[prompt] = found.get(prompt, 0.0) + float(weight)
+        return found
+
+    def mixture(self, space: Space, *, lost: Params, won: Params) -> Mixture:
+        """Return the mixture of today's weights, the smallest dropped; nothing has measured it.
+
+        Args:
+            space: Of the class.
+            lost: Settings that all prompts began with.
+            won: Those at which prompts are to be generated that have not been.
+        """
+        merged: dict[Recipe, float] = {}
+        for atom, weight in zip(self._atoms, drop_small(self.weights), strict=True):
+            if weight > 0.0:
+                recipe = self._moved(atom, space, lost=lost, won=won)
+                merged[recipe] = merged.get(recipe, 0.0) + float(weight)
+        found = sorted(merged.items(), key=lambda item: -item[1])
+        return Mixture(
+            recipes=tuple(recipe for recipe, _ in found),
+            weights=tuple(weight for _, weight in found),
+            gap_tune=math.nan,
+        )
+
+    def _moved(self, atom: _Atom, space: Space, *, lost: Params, won: Params) -> Recipe:
+        if won == lost or atom.params is None:
+            return atom.recipe
+        if any(atom.params.get(name) != value for name, value in lost.items()):
+            return atom.recipe
+        moved = space.recipe({**atom.params, **won})
+        return atom.recipe if moved in self._number else moved
+
+    def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:
+        """Return images of the bank, by the weights of their recipes."""
+        found = []
+        for number, count in enumerate(allot([*self.weights], images)):
+            seeds = self.bank.rows_of(number)[1][:count].tolist()
+            if seeds:
+                found.append((self._atoms[number].recipe, tuple(seeds)))
+        return found
+
+    def drawn(self) -> list[tuple[Recipe, tuple[int, ...]]]:
+        """Return all that the bank holds."""
+        return [
+            (atom.recipe, tuple(self.bank.rows_of(number)[1].tolist()))
+            for number, atom in enumerate(self._atoms)
+        ]
+
+    def under(self, camera: Camera, images: Images) -> Atoms:
+        """Return the same atoms under a camera.
+
+        Args:
+            camera: Put on all images, the baseline's too.
+            images: Of `drawn`, in its order, under that camera.
+        """
+        moved = Atoms(AtomBank(kernel=self.bank.kernel, real=self.bank.real))
+        for job, atom in enumerate(self._atoms):
+            moved.keep(replace(atom.recipe, camera=camera), *images.of_job(job), atom.params)
+        if moved._atoms:
+            moved.refit()
+        return moved

@@ -1,0 +1,80 @@
+"""Lessons: what the trial of each stage teaches a class's search; the same fresh or replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gapclose.loop.search.balance import FEWEST_PROMISED
+from gapclose.loop.search.search_state import SearchState
+from gapclose.loop.search.trial import Images, Proposal, Stage
+
+Lesson = Callable[[SearchState, Proposal, Images, float], float]
+"""From the squared MMD of a trial's own images to the value in Optuna's record."""
+
+
+def _baseline(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    state.atoms.keep(proposal.jobs[0][0], *images.of_job(0))
+    state.atoms.refit()
+    state.baseline_gap = own
+    return own
+
+
+def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    _keep_all(state, proposal, images)
+    state.screen.done += 1
+    return own
+
+
+def _settings(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    state.settings.absorb(proposal.params, images)
+    state.settings.note(proposal.params)
+    points, values = state.settings.scores(state.atoms.bank, state.atoms.weights)
+    return float(values[-1]) if points[-1] == proposal.params else 0.0
+
+
+def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    rows, seeds = images.of_job(0)
+    if state.settings.winner is not None:
+        promise = None
+        if len(seeds) >= FEWEST_PROMISED:
+            # How far its fresh images pull the mixture that was fitted without them.
+            promise = state.atoms.bank.promise(state.atoms.weights, rows, seeds)
+        state.balance.note_recipe(len(seeds), promise)
+    state.prompts.note_tried(proposal.params)
+    number = state.atoms.keep(proposal.jobs[0][0], rows, seeds, proposal.params)
+    state.atoms.refit()
+    assert number is not None, "two images and more make an atom"
+    return state.atoms.score(number)
+
+
+def _mixture(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    state.heldout.absorb(images, state.atoms.bank)
+    state.balance.note_mixture(len(images.seeds))
+    _keep_all(state, proposal, images)
+    return own
+
+
+def _keep_all(state: SearchState, proposal: Proposal, images: Images) -> None:
+    for job, (recipe, _) in enumerate(proposal.jobs):
+        state.atoms.keep(recipe, *images.of_job(job))
+    state.atoms.refit()
+
+
+LESSONS: Final[Mapping[Stage, Lesson]] = {
+    "baseline": _baseline,
+    "screen": _screen,
+    "settings": _settings,
+    "joint": _joint,
+    "mixture": _mixture,
+}
+
+
+def note_failure(state: SearchState, proposal: Proposal) -> None:
+    """Keep what a trial tried in vain from coming next again."""
+    if proposal.stage == "screen":
+        state.screen.done += 1
+    if proposal.stage == "settings":
+        state.settings.note(proposal.params)
+    if proposal.stage == "joint":
+        state.prompts.note_failed(proposal.params)

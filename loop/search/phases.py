@@ -1,0 +1,187 @@
+"""Phases: which trial of a class comes next.
+
+They are asked in their order, and the first that has a trial proposes it. What ends a phase is
+part of it: a trial that is replayed was not proposed here, so `catch_up` ends those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.search.gains import GAIN
+from gapclose.loop.search.optuna_record import derive_seed, propose
+from gapclose.loop.search.screen import SCREENED
+from gapclose.loop.search.search_state import SearchState
+from gapclose.loop.search.seeds import TRIAL
+from gapclose.loop.search.space import Params
+from gapclose.loop.search.trial import Proposal, Stage
+
+BATCH: Final = 5  # trials' images that a batch of the mixture has
+REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a trial is proposed under.
+
+    Attributes:
+        settings_trials: How many trials the settings get; fewer with hints.
+        hints: Settings that won in other classes, tried first.
+        batch: Images of the mixture at a time, where there is not the time for as many as are
+            usual.
+    """
+
+    settings_trials: int
+    hints: Sequence[Params] = ()
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the search.
+
+    Attributes:
+        name: What it tries.
+        left_when: What ends it.
+        propose: Its next trial; None once it has none.
+    """
+
+    name: str
+    left_when: str
+    propose: Callable[[SearchState, Ask], Proposal | None]
+
+
+def next_trial(state: SearchState, ask: Ask) -> Proposal:
+    """Return what to generate next."""
+    for phase in PHASES:
+        if (proposal := phase.propose(state, ask)) is not None:
+            return proposal
+    raise AssertionError("the last phase always has a trial")
+
+
+def catch_up(state: SearchState, proposal: Proposal) -> None:
+    """End the phases that a trial comes after."""
+    joint = proposal.stage == "joint"
+    if not state.has_baseline or proposal.stage == "screen":
+        return
+    if joint and state.prompts.is_prioritized(proposal.params):
+        return
+    state.end_screen()
+    if proposal.stage == "settings":
+        state.settings.pair(state.atoms, state.images_per_trial)
+        return
+    if state.settings.winner is None and not (joint and state.prompts.opening is not None):
+        state.settings.pick(state.atoms, least=GAIN * state.floor)
+    if proposal.stage == "mixture":
+        state.heldout.begin(state.mixture)
+
+
+def _baseline(state: SearchState, ask: Ask) -> Proposal | None:
+    if state.has_baseline:
+        return None
+    return _trial(state, "baseline", {}, [(state.space.baseline, state.baseline_seeds())])
+
+
+def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
+    words = state.prompts.urgent
+    return None if words is None else _joint(state, {**state.settings.shared, **words})
+
+
+def _screen(state: SearchState, ask: Ask) -> Proposal | None:
+    """Propose more prompts at the settings that all begin with, a few images each."""
+    prompts = [] if state.screen.over else state.screen.next(ask.settings_trials // 2)
+    if not prompts:
+        state.end_screen()
+        return None
+    seeds = state.fresh_seeds(SCREENED * len(prompts))
+    jobs = [
+        (state.recipe(words), seeds[SCREENED * i : SCREENED * (i + 1)])
+        for i, words in enumerate(prompts)
+    ]
+    return _trial(state, "screen", {}, jobs)
+
+
+def _opening(state: SearchState, ask: Ask) -> Proposal | None:
+    if state.settings.winner is not None or (words := state.prompts.opening) is None:
+        return None
+    return _joint(state, {**state.settings.shared, **words})
+
+
+def _settings(state: SearchState, ask: Ask) -> Proposal | None:
+    """Propose other settings, on images that the bank holds already."""
+    stage = state.settings
+    if stage.winner is not None:
+        return None
+    tries = bool(state.space.settings) and stage.pair(state.atoms, state.images_per_trial)
+    if tries and stage.wants(ask.settings_trials, ask.hints):
+        params = stage.propose(state.atoms.bank, state.atoms.weights, ask.hints)
+        if params is not None:
+            jobs = [
+                (state.space.recipe({**params, **words}), seeds) for words, seeds in stage.jobs()
+            ]
+            return _trial(state, "settings", params, jobs)
+    stage.pick(state.atoms, least=GAIN * state.floor)
+    return None
+
+
+def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
+    """Propose the next prompt, or TPE's recipe by the Frank-Wolfe scores as they stand now.
+
+    Every other one has the settings that all share: of recipes with few images each, each with
+    settings of its own, the weights are chance. These are first prompts with words that no
+    trial has tried: the prior errs, and of a word that it rules out TPE knows nothing.
+    """
+    words, shared = state.prompts.likely, state.settings.shared
+    if not state.balance.explores(
+        state.atoms, state.gap, state.images_per_trial, untried=words is not None
+    ):
+        return None
+    sharing = state.number % 2 == 1
+    if words is None and sharing:
+        words = state.prompts.unlikely(params for params, _ in state.atoms.tried())
+    if words is not None:
+        return _joint(state, {**shared, **words})
+    past = state.atoms.history()
+    fixed = shared if sharing and len(state.space.prompts()) > 1 else {}
+    for again in range(REDRAWS):
+        seed = derive_seed(state.seed, state.space.cls, state.number, *([again] if again else []))
+        params = propose(state.space.distributions, past, seed=seed, fixed=fixed)
+        if state.prompts.has_chances(params):
+            break
+    return _joint(state, params)
+
+
+def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
+    usual = min(BATCH * state.images_per_trial, TRIAL)
+    images = usual if ask.batch is None else max(2, min(ask.batch, usual))
+    mixture = state.heldout.begin(state.mixture).mixture
+    jobs = [(recipe, tuple(its)) for recipe, its in mixture.jobs(state.fresh_seeds(images))]
+    return _trial(state, "mixture", {}, jobs)
+
+
+def _joint(state: SearchState, params: Params) -> Proposal:
+    seeds = state.fresh_seeds(state.images_per_trial)
+    return _trial(state, "joint", params, [(state.space.recipe(params), seeds)])
+
+
+def _trial(
+    state: SearchState,
+    stage: Stage,
+    params: Params,
+    jobs: Sequence[tuple[Recipe, tuple[int, ...]]],
+) -> Proposal:
+    return Proposal(number=state.number, stage=stage, params=params, jobs=tuple(jobs))
+
+
+PHASES: Final = (
+    Phase("baseline", "trial 0 is scored", _baseline),
+    Phase("prioritized prompts", "each has been tried", _prioritized),
+    Phase("screen", "it has had its share of the trials", _screen),
+    Phase("first prompts", "each has been tried, or settings are chosen", _opening),
+    Phase("settings", "they are chosen", _settings),
+    Phase("new recipes", "more images of the mixture gain more", _recipe),
+    Phase("the mixture", "never", _mixture),
+)

@@ -1,0 +1,60 @@
+"""Workings: the expensive numbers of a trial, computed once and read back on resume.
+
+A resumed search goes the way that it went: where a kernel sum, a fit or a promise was computed,
+the same number is taken from the trial's evidence, in the same order. Numbers that were noted
+against other photos are of no use, and are computed anew, as those of a trial that noted none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workings:
+    """What was computed to absorb one trial.
+
+    Attributes:
+        ruler: Names the photos and the kernel that it was computed with.
+        numbers: (n,) all of it, in the order that it was asked for.
+    """
+
+    ruler: str
+    numbers: Floats
+
+
+class Notebook:
+    """Where numbers are noted while a trial is absorbed, or read from if they are known."""
+
+    def __init__(self, ruler: str, known: Workings | None = None) -> None:
+        """Open it.
+
+        Args:
+            ruler: Of the bank.
+            known: Of the same trial, when it was absorbed before.
+        """
+        self._ruler = ruler
+        usable = known is not None and known.ruler == ruler
+        self._known = known.numbers if known is not None and usable else np.zeros(0)
+        self._at = 0
+        self._parts: list[Floats] = []
+
+    def numbers(self, size: int, compute: Callable[[], Floats]) -> Floats:
+        """Return the next numbers: (size,), known or computed now."""
+        part = self._known[self._at : self._at + size]
+        if len(part) < size:
+            part = compute()
+        self._at += size
+        self._parts.append(part)
+        return part
+
+    @property
+    def workings(self) -> Workings:
+        """All numbers so far."""
+        return Workings(ruler=self._ruler, numbers=np.concatenate([np.zeros(0), *self._parts]))

@@ -1,0 +1,97 @@
+"""Checkpoints: where a pipeline is, what it is called, and what it is refused for."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapclose.generators.checkpoint import digest_folder, local_folder, read_license
+from gapclose.generators.diffusion import DiffusersGenerator
+from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.registry import check_generator
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorConfigError, match=r"no model_index\.json"):
+        check_generator({"kind": "diffusers", "model": str(tmp_path)})
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_unreachable_hub_names_the_way_round() -> None:
+    with pytest.raises(GeneratorConfigError, match=r"set generator\.model to the local folder"):
+        check_generator({"kind": "diffusers", "model": "CompVis/stable-diffusion-v1-4"})
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_cached_hub_id_asks_nobody(tmp_path: Path) -> None:
+    commit = "0" * 40
+    repo = tmp_path / "hub" / "models--owner--name"
+    snapshot = repo / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    check_generator({"kind": "diffusers", "model": "owner/name"})
+    assert DiffusersGenerator("owner/name").revision == commit
+
+
+def test_a_folder_of_that_name_wins_over_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert local_folder("owner/name") is None
+    Path("owner/name").mkdir(parents=True)
+    assert local_folder("owner/name") == Path("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---\nlicense: creativeml-openrail-m\n---\n", "creativeml-openrail-m"),
+        ('---\ntags: [a]\nlicense: "mit"\n---\n', "mit"),
+        ("---\nlicense: other\nlicense_name: flux-dev\n---\n", "flux-dev"),
+        ("---\ntags: [a]\n---\nlicense: mit\n", None),
+        ("license: mit\n", None),
+    ],
+)
+def test_the_licence_is_in_the_front_matter(
+    tmp_path: Path, text: str, expected: str | None
+) -> None:
+    (tmp_path / "README.md").write_text(text)
+    assert read_license(tmp_path / "README.md") == expected
+    assert read_license(tmp_path / "none.md") is None
+
+
+def test_the_digest_follows_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    first = digest_folder(tmp_path)
+    assert digest_folder(tmp_path) == first
+    (tmp_path / "a").write_bytes(b"2")
+    second = digest_folder(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, digest_folder(tmp_path)}) == 3
+
+
+def test_a_pipeline_that_starts_from_an_image_is_refused_before_it_loads(
+    tiny: Path, tmp_path: Path
+) -> None:
+    for kind in ("StableDiffusionImg2ImgPipeline", "StableDiffusionUpscalePipeline"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        index = (tiny / "model_index.json").read_text()
+        (folder / "model_index.json").write_text(index.replace("StableDiffusionPipeline", kind, 1))
+        with pytest.raises(GeneratorConfigError, match=rf"a {kind}, which generates no images"):
+            check_generator({"kind": "diffusers", "model": str(folder)})
+    check_generator({"kind": "diffusers", "model": str(tiny)})

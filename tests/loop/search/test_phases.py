@@ -1,0 +1,130 @@
+"""Phases: they are asked in their order, and a replayed trial ends those before it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import modes
+import numpy as np
+import pytest
+
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.phases import PHASES, Ask, Phase, catch_up, next_trial
+from gapclose.loop.search.search_state import SearchState
+from gapclose.loop.search.trial import Proposal
+
+SPACE = modes.make_space(guidance_scale=[1.0, 9.0])
+ASK = Ask(settings_trials=4)
+TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
+
+
+def places() -> Any:
+    slots = {"color": list(modes.WORDS), "place": ["", " here", " there", " afar"]}
+    return modes.make_space(prompt="a {color} frog{place}", slots=slots)
+
+
+def searched(trials: int, **options: Any) -> ClassSearch:
+    """One that never closes, after so many trials."""
+    real = modes.mixed(TRUTH, 100, np.random.default_rng(0))
+    real[:, -2] += 0.5
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    search = modes.make_search(real, images_per_trial=8, **{"space": SPACE} | options)
+    for _ in range(trials):
+        proposal = search.propose(settings_trials=4)
+        search.absorb(proposal, modes.generate(proposal))
+    return search
+
+
+def phase_of(state: SearchState, ask: Ask = ASK) -> str:
+    """The name of the phase that has the next trial."""
+    state = deepcopy(state)
+    return next(phase.name for phase in PHASES if phase.propose(state, ask) is not None)
+
+
+def test_their_order() -> None:
+    assert [phase.name for phase in PHASES] == [
+        "baseline", "prioritized prompts", "screen", "first prompts", "settings", "new recipes",
+        "the mixture",
+    ]  # fmt: skip
+    assert all(phase.left_when for phase in PHASES)
+
+
+def test_each_has_its_turn() -> None:
+    search, seen = searched(0), []
+    for _ in range(40):
+        seen.append(phase_of(search.state))
+        proposal = search.propose(settings_trials=4)
+        search.absorb(proposal, modes.generate(proposal))
+    assert [*dict.fromkeys(seen)] == [
+        "baseline", "first prompts", "settings", "the mixture", "new recipes"
+    ]  # fmt: skip
+    assert seen[:10] == ["baseline"] + ["first prompts"] * 5 + ["settings"] * 4
+
+
+def test_the_first_that_has_a_trial_proposes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Proposal(number=0, stage="joint", params={}, jobs=())
+    asked: list[str] = []
+
+    def phase(name: str, answer: Proposal | None) -> Phase:
+        def propose(_: SearchState, ask: Ask) -> Proposal | None:
+            assert ask is ASK
+            asked.append(name)
+            return answer
+
+        return Phase(name, "never", propose)
+
+    phases = phase("a", None), phase("b", trial), phase("c", trial)
+    monkeypatch.setattr("gapclose.loop.search.phases.PHASES", phases)
+    assert next_trial(searched(0).state, ASK) is trial
+    assert asked == ["a", "b"]
+
+
+def test_prioritized_prompts_wait_for_the_baseline_alone() -> None:
+    for trials, wanted in (
+        (0, "baseline"),
+        (1, "prioritized prompts"),
+        (8, "prioritized prompts"),
+    ):
+        search = searched(trials, space=places(), blind=True)
+        search.prioritize([{"color": "red", "place": " afar"}, {"color": "blue", "place": ""}])
+        assert phase_of(search.state) == wanted
+
+
+def test_the_screen_has_half_of_what_settings_get() -> None:
+    search = searched(1, space=places(), blind=True)
+    assert phase_of(search.state, Ask(settings_trials=2)) == "screen"
+    assert phase_of(search.state, Ask(settings_trials=1)) == "first prompts"
+    assert not search.state.screen.over
+    next_trial(search.state, Ask(settings_trials=1))
+    assert search.state.screen.over
+
+
+def test_settings_are_chosen_where_none_may_be_tried() -> None:
+    search = searched(6)
+    assert search.state.settings.winner is None
+    assert phase_of(search.state, Ask(settings_trials=0)) == "the mixture"
+    next_trial(search.state, Ask(settings_trials=0))
+    assert search.state.settings.winner == SPACE.baseline_settings()
+
+
+def test_a_batch_is_no_larger_than_usual_and_scores_something() -> None:
+    search = searched(6)
+    for batch, wanted in ((None, 40), (30, 30), (1, 2), (4000, 40)):
+        trial = next_trial(search.state, Ask(settings_trials=0, batch=batch))
+        assert (trial.stage, sum(len(seeds) for _, seeds in trial.jobs)) == ("mixture", wanted)
+
+
+@pytest.mark.parametrize("trials", range(1, 14))
+def test_a_replayed_trial_leaves_the_state_that_proposing_it_left(trials: int) -> None:
+    for options in ({}, {"space": places(), "blind": True}):
+        before = searched(trials, **options).state
+        proposed, replayed = deepcopy(before), deepcopy(before)
+        trial = next_trial(proposed, ASK)
+        catch_up(replayed, trial)
+        assert replayed.settings.winner == proposed.settings.winner
+        assert replayed.screen.over == proposed.screen.over
+        assert replayed.settings.jobs() == proposed.settings.jobs()
+        assert (replayed.heldout.round is None) == (proposed.heldout.round is None)
+        if proposed.heldout.round is not None and replayed.heldout.round is not None:
+            assert replayed.heldout.round.mixture == proposed.heldout.round.mixture
