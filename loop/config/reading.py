@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from gapclose.loop.config.hints import shown
-from gapclose.loop.config.mistakes import first_mistake
 from gapclose.loop.config.overrides import override
 from gapclose.loop.config.paths import CODE_FILE
 from gapclose.loop.config.plain_yaml import parse_yaml
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.validation_errors import first_error
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["load_config", "packaged_config", "parse_config"]
@@ -68,7 +68,7 @@ def parse_config(
     try:
         return RunConfig.model_validate(dict(data), context={"folder": folder})
     except ValidationError as error:
-        raise first_mistake(error, data, where=where) from None
+        raise first_error(error, data, where=where) from None
 
 
 def packaged_config(name: str) -> Path | None:

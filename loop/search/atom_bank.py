@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.image_rows import ImageRows
 from gapclose.loop.search.mixture_weights import objective, solve_weights
-from gapclose.loop.search.workings import Notebook, Workings
+from gapclose.loop.search.recording import Recorder, Recording
 
 Floats = NDArray[np.float64]
 
@@ -56,24 +56,24 @@ class AtomBank:
         kernel: Frozen from the class's real images.
         real: (n_real, d) unit rows of the tune split.
         real_real: Mean kernel value of distinct real pairs.
-        ruler: Names the kernel and the real images.
+        basis: Names the kernel and the real images.
     """
 
     kernel: Kernel
     real: NDArray[np.float32]
     real_real: float = field(init=False)
-    ruler: str = field(init=False)
+    basis: str = field(init=False)
     _sums: Square = field(default_factory=Square)  # between atoms, one seed's pairs out
     _pairs: Square = field(default_factory=Square)
     _real_sums: Floats = field(default_factory=lambda: np.zeros(0))  # of means over real images
     _sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _images: ImageRows = field(init=False)
-    _notebook: Notebook | None = None
+    _recorder: Recorder | None = None
 
     def __post_init__(self) -> None:
         """Start empty."""
         self.real_real = self.kernel.mean_distinct(self.real)
-        self.ruler = ruler_of(self.kernel, self.real)
+        self.basis = basis_of(self.kernel, self.real)
         self._images = ImageRows(self.real.shape[1])
 
     def __len__(self) -> int:
@@ -246,22 +246,22 @@ class AtomBank:
         return float(np.mean(gains))
 
     @contextmanager
-    def noting(self, known: Workings | None = None) -> Iterator[Notebook]:
+    def noting(self, known: Recording | None = None) -> Iterator[Recorder]:
         """Note what is computed meanwhile, or take it from what was noted before."""
-        self._notebook = Notebook(self.ruler, known)
+        self._recorder = Recorder(self.basis, known)
         try:
-            yield self._notebook
+            yield self._recorder
         finally:
-            self._notebook = None
+            self._recorder = None
 
     def _numbers(self, size: int, compute: Callable[[], Floats]) -> Floats:
-        return compute() if self._notebook is None else self._notebook.numbers(size, compute)
+        return compute() if self._recorder is None else self._recorder.numbers(size, compute)
 
     def _number(self, compute: Callable[[], float]) -> float:
         return float(self._numbers(1, lambda: np.array([compute()]))[0])
 
 
-def ruler_of(kernel: Kernel, real: NDArray[np.float32]) -> str:
+def basis_of(kernel: Kernel, real: NDArray[np.float32]) -> str:
     """Return 16 hex digits that name a kernel and the real images that it compares with."""
     found = hashlib.sha256(repr(kernel.bandwidths).encode())
     found.update(np.ascontiguousarray(real).tobytes())

@@ -20,11 +20,11 @@ from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.run.events import Progress, StopReason
 from gapclose.loop.run.state import FAILURES
+from gapclose.loop.search.absorbing import ABSORB, note_failure
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.gains import Gains
 from gapclose.loop.search.heldout import Heldout
-from gapclose.loop.search.lessons import LESSONS, note_failure
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.phases import Ask, catch_up, next_trial
 from gapclose.loop.search.prior import Shares
@@ -264,15 +264,15 @@ class ClassSearch:
         if len(images.seeds) < 2:
             raise ValueError("fewer than 2 valid images")
         catch_up(self.state, proposal)  # notes nothing: a fresh trial has done so when proposed
-        with self.bank.noting(images.workings) as notebook:
+        with self.bank.noting(images.recording) as recorder:
             own = self.bank.gap_of(images.embeddings)
-            value = LESSONS[proposal.stage](self.state, proposal, images, own)
+            value = ABSORB[proposal.stage](self.state, proposal, images, own)
         if proposal.stage != "settings":
             self.gains.note(self.state.expected)
         self.state.number += 1
         self.failures = 0
         return Finding(
-            gap=own, value=value, mixture_gap=self.state.gap, workings=notebook.workings
+            gap=own, value=value, mixture_gap=self.state.gap, recording=recorder.recording
         )
 
     def absorb_failure(self, proposal: Proposal) -> None:

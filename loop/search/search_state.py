@@ -1,6 +1,6 @@
-"""The state of one class's search: its nouns side by side, for the phases and the lessons.
+"""The state of one class's search: its nouns side by side, for the phases and absorbing.
 
-`phases` reads it to say what comes next, `lessons` changes it by what a trial brought.
+`phases` reads it to say what comes next, `absorbing` changes it by what a trial brought.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.search.mixture_weights import effective_number
 from gapclose.loop.search.optuna_record import derive_seed
+from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.space import Params
-from gapclose.loop.search.workings import Workings
 
 Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
 
@@ -60,13 +60,13 @@ class Images:
         embeddings: (n, d) unit rows.
         recipes: (n,) numbers of their jobs.
         seeds: (n,).
-        workings: What a search computed when it absorbed them, if one has.
+        recording: What a search computed when it absorbed them, if one has.
     """
 
     embeddings: NDArray[np.float32]
     recipes: tuple[int, ...]
     seeds: tuple[int, ...]
-    workings: Workings | None = None
+    recording: Recording | None = None
 
     def of_job(self, job: int) -> tuple[NDArray[np.float32], list[int]]:
         """Return one job's rows and seeds."""
@@ -83,13 +83,13 @@ class Finding:
         value: What Optuna's record holds: the gap, what settings change of it, or the
             Frank-Wolfe score of an atom.
         mixture_gap: Of the class's mixture, on images that it was not fitted to.
-        workings: What was computed for it.
+        recording: What was computed for it.
     """
 
     gap: float
     value: float
     mixture_gap: float
-    workings: Workings
+    recording: Recording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

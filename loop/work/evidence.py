@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
-from gapclose.loop.search.workings import Workings
 
-_WORKINGS: Final = "workings-"  # and the ruler that they were computed with
+_RECORDING: Final = "recording-"  # and the basis that they were computed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Evidence:
                 embeddings=arrays["embeddings"],
                 recipes=tuple(arrays["recipes"].tolist()),
                 seeds=tuple(arrays["seeds"].tolist()),
-                workings=_workings(arrays),
+                recording=_recording(arrays),
             )
         except (OSError, KeyError, SafetensorError) as error:
             raise _damaged(path, error) from None
@@ -77,15 +77,15 @@ class Evidence:
             "recipes": np.asarray(images.recipes, dtype=np.int64),
             "seeds": np.asarray(images.seeds, dtype=np.int64),
         }
-        if images.workings is not None:
-            arrays[_WORKINGS + images.workings.ruler] = images.workings.numbers
+        if images.recording is not None:
+            arrays[_RECORDING + images.recording.basis] = images.recording.numbers
         write_bytes(self.rundir.embeddings_path(name), save(arrays))
 
 
-def _workings(arrays: Mapping[str, Any]) -> Workings | None:
+def _recording(arrays: Mapping[str, Any]) -> Recording | None:
     for name, numbers in arrays.items():
-        if name.startswith(_WORKINGS):
-            return Workings(ruler=name.removeprefix(_WORKINGS), numbers=numbers)
+        if name.startswith(_RECORDING):
+            return Recording(basis=name.removeprefix(_RECORDING), numbers=numbers)
     return None
 
 

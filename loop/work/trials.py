@@ -126,7 +126,7 @@ class Trials:
             search.absorb_failure(proposal)
             result["error"] = f"{type(error).__name__}: {error}"
         else:
-            images = replace(images, workings=finding.workings)
+            images = replace(images, recording=finding.recording)
             self.evidence.keep_trial(name, proposal.number, images)
             self.remember(proposed)
             result |= {

@@ -5,7 +5,7 @@
 The run is made by the session that ships: it decides, proposes, absorbs and appends, and its
 evidence lies where a run's lies. Only images are left out: the embedding of a recipe and a seed is
 drawn from a known distribution of width 64 (words are modes, guidance moves all of them), and the
-photos have a part that no word draws, so no class is ever closed. To make it takes an hour or so;
+photos have a part that no word draws, so no class is ever closed. To make it takes half an hour;
 with `--run` it is kept, and one that is there is measured as it is.
 
 Resuming is what `tune` does before it decides anything: read the journal, bring the searches where
@@ -81,7 +81,7 @@ def config_of(trials: int) -> RunConfig:
     """Words, guidance and steps to search."""
     return parse_config(
         {
-            "real": {"path": "photos"},
+            "real": {"path": "/photos"},
             "classes": [*CLASSES],
             "generator": {"kind": "long_journal:Drawn"},
             "embedder": "pond",

@@ -15,7 +15,7 @@ from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank, Square
 from gapclose.loop.search.mixture_weights import solve_weights
-from gapclose.loop.search.workings import Workings
+from gapclose.loop.search.recording import Recording
 
 Floats = NDArray[np.float64]
 
@@ -273,10 +273,10 @@ def test_what_was_noted_is_read_back_and_nothing_is_computed(
     rng = np.random.default_rng(7)
     real = unit(rng, 30)
 
-    def filled(known: Workings | None) -> tuple[AtomBank, list[float], Workings]:
+    def filled(known: Recording | None) -> tuple[AtomBank, list[float], Recording]:
         rng = np.random.default_rng(8)
         bank = AtomBank(kernel=Kernel.fit(real), real=real)
-        with bank.noting(known) as notebook:
+        with bank.noting(known) as recorder:
             for t in range(3):
                 bank.add(unit(rng, 6, towards=t), range(10 * t, 10 * t + 6))
             weights = bank.fit()
@@ -284,10 +284,10 @@ def test_what_was_noted_is_read_back_and_nothing_is_computed(
             told = [*weights, bank.promise(weights, fresh, seeds), bank.gap_of(fresh)]
             told.append(bank.score(weights, 1))
             bank.add(fresh, seeds, atom=1)
-        return bank, told, notebook.workings
+        return bank, told, recorder.recording
 
     bank, told, noted = filled(None)
-    assert noted.ruler == bank.ruler
+    assert noted.basis == bank.basis
     for name in ("gram", "mean_rows", "mean"):
         monkeypatch.setattr(Kernel, name, None)
     again, told_again, noted_again = filled(noted)
@@ -296,17 +296,17 @@ def test_what_was_noted_is_read_back_and_nothing_is_computed(
     for name in ("Q", "q", "sizes"):
         assert getattr(again, name).tobytes() == getattr(bank, name).tobytes()
     with pytest.raises(TypeError):  # with other photos everything is computed anew
-        filled(replace(noted, ruler="other"))
+        filled(replace(noted, basis="other"))
 
 
 def test_the_ruler_names_the_photos_and_the_kernel() -> None:
     real = unit(np.random.default_rng(1), 30)
     kernel = Kernel.fit(real)
     same = AtomBank(kernel=Kernel.fit(real), real=real.copy())
-    assert AtomBank(kernel=kernel, real=real).ruler == same.ruler
+    assert AtomBank(kernel=kernel, real=real).basis == same.basis
     other = Kernel(bandwidths=kernel.bandwidths[:3])
-    assert AtomBank(kernel=other, real=real).ruler != same.ruler
-    assert AtomBank(kernel=kernel, real=real[::-1]).ruler != same.ruler
+    assert AtomBank(kernel=other, real=real).basis != same.basis
+    assert AtomBank(kernel=kernel, real=real[::-1]).basis != same.basis
 
 
 def test_a_square_grows_and_mirrors_what_is_added() -> None:

@@ -729,7 +729,7 @@ def test_a_round_of_images_under_another_camera_is_begun_anew() -> None:
     assert {recipe.camera for recipe, _ in proposal.jobs} == {camera}
 
 
-def test_workings_bring_a_search_where_it_was_without_a_kernel_sum(
+def test_a_recording_brings_a_search_where_it_was_without_a_kernel_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     space = modes.make_space(guidance_scale=[1.0, 9.0])
@@ -743,15 +743,15 @@ def test_workings_bring_a_search_where_it_was_without_a_kernel_sum(
         proposal = search.propose(settings_trials=4)
         images = modes.generate(proposal)
         finding = search.absorb(proposal, images)
-        done.append((proposal, replace(images, workings=finding.workings), finding))
+        done.append((proposal, replace(images, recording=finding.recording), finding))
     assert {p.stage for p, _, _ in done} == {"baseline", "joint", "settings", "mixture"}
     computed: list[int] = []
     add = AtomBank._sums_with
     monkeypatch.setattr(AtomBank, "_sums_with", lambda *given: computed.append(1) or add(*given))
     for proposal, images, finding in done:
         fresh.reopen()
-        assert fresh.absorb(proposal, images).workings.numbers.tobytes() == (
-            finding.workings.numbers.tobytes()
+        assert fresh.absorb(proposal, images).recording.numbers.tobytes() == (
+            finding.recording.numbers.tobytes()
         )
     assert computed == []
     assert state(fresh) == state(search)

@@ -1,4 +1,4 @@
-"""What a class's search knows, as its phases and lessons read it."""
+"""What a class's search knows, as its phases and absorbing read it."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
-from gapclose.loop.search.workings import Workings
 from gapclose.loop.work.evidence import Evidence
 
 # Of each kind: how it is kept, read, and named.
@@ -133,13 +133,13 @@ def test_a_class_cannot_write_elsewhere(evidence: Evidence) -> None:
     assert not (evidence.rundir.path.parent / "x-00000.safetensors").exists()
 
 
-def test_workings_are_kept_beside_the_images(evidence: Evidence) -> None:
-    noted = Workings(ruler="a1b2", numbers=np.array([0.1 + 0.2, 5e-324, -0.0, 1 / 3]))
-    evidence.keep_trial("frog", 0, replace(images(), workings=noted))
+def test_a_recording_is_kept_beside_the_images(evidence: Evidence) -> None:
+    noted = Recording(basis="a1b2", numbers=np.array([0.1 + 0.2, 5e-324, -0.0, 1 / 3]))
+    evidence.keep_trial("frog", 0, replace(images(), recording=noted))
     kept = evidence.trial("frog", 0)
     assert_same(kept, images())
-    assert kept.workings is not None
-    assert kept.workings.ruler == "a1b2"
-    assert kept.workings.numbers.tobytes() == noted.numbers.tobytes()
+    assert kept.recording is not None
+    assert kept.recording.basis == "a1b2"
+    assert kept.recording.numbers.tobytes() == noted.numbers.tobytes()
     evidence.keep_trial("frog", 0, images())
-    assert evidence.trial("frog", 0).workings is None
+    assert evidence.trial("frog", 0).recording is None

@@ -1,4 +1,4 @@
-"""Lessons: what the trial of each stage teaches a class's search; the same fresh or replayed."""
+"""Absorbing: what the trial of each stage changes in a search; the same fresh or replayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gapclose.loop.search.balance import FEWEST_PROMISED
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.trial import Images, Proposal, Stage
 
-Lesson = Callable[[SearchState, Proposal, Images, float], float]
+Absorb = Callable[[SearchState, Proposal, Images, float], float]
 """From the squared MMD of a trial's own images to the value in Optuna's record."""
 
 
@@ -61,7 +61,7 @@ def _keep_all(state: SearchState, proposal: Proposal, images: Images) -> None:
     state.atoms.refit()
 
 
-LESSONS: Final[Mapping[Stage, Lesson]] = {
+ABSORB: Final[Mapping[Stage, Absorb]] = {
     "baseline": _baseline,
     "screen": _screen,
     "settings": _settings,

@@ -1,4 +1,4 @@
-"""Mistakes: what pydantic refuses, as one line with the key and the remedy."""
+"""Validation errors: what pydantic refuses, as one line with the key and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gapclose.loop.config.sources import TAGS, generator_section, real_section
 from gapclose.loop.config.space import BaselineConfig, CameraSpace, FixedCamera, SpaceConfig
 from gapclose.loop.errors import ConfigError
 
-__all__ = ["first_mistake"]
+__all__ = ["first_error"]
 
 Keys = Sequence[str | int]
 
@@ -42,7 +42,7 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
 }
 
 
-def first_mistake(error: ValidationError, data: Mapping[str, Any], *, where: str) -> ConfigError:
+def first_error(error: ValidationError, data: Mapping[str, Any], *, where: str) -> ConfigError:
     """Say what is wrong with a config; an unknown key comes first, for it often causes the rest.
 
     Args:

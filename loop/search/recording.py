@@ -1,4 +1,4 @@
-"""Workings: the expensive numbers of a trial, computed once and read back on resume.
+"""Recording: the expensive numbers of a trial, computed once and read back on resume.
 
 A resumed search goes the way that it went: where a kernel sum, a fit or a promise was computed,
 the same number is taken from the trial's evidence, in the same order. Numbers that were noted
@@ -17,30 +17,30 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workings:
+class Recording:
     """What was computed to absorb one trial.
 
     Attributes:
-        ruler: Names the photos and the kernel that it was computed with.
+        basis: Names the photos and the kernel that it was computed with.
         numbers: (n,) all of it, in the order that it was asked for.
     """
 
-    ruler: str
+    basis: str
     numbers: Floats
 
 
-class Notebook:
+class Recorder:
     """Where numbers are noted while a trial is absorbed, or read from if they are known."""
 
-    def __init__(self, ruler: str, known: Workings | None = None) -> None:
+    def __init__(self, basis: str, known: Recording | None = None) -> None:
         """Open it.
 
         Args:
-            ruler: Of the bank.
+            basis: Of the bank.
             known: Of the same trial, when it was absorbed before.
         """
-        self._ruler = ruler
-        usable = known is not None and known.ruler == ruler
+        self._basis = basis
+        usable = known is not None and known.basis == basis
         self._known = known.numbers if known is not None and usable else np.zeros(0)
         self._at = 0
         self._parts: list[Floats] = []
@@ -55,6 +55,6 @@ class Notebook:
         return part
 
     @property
-    def workings(self) -> Workings:
+    def recording(self) -> Recording:
         """All numbers so far."""
-        return Workings(ruler=self._ruler, numbers=np.concatenate([np.zeros(0), *self._parts]))
+        return Recording(basis=self._basis, numbers=np.concatenate([np.zeros(0), *self._parts]))

@@ -8,8 +8,8 @@ import modes
 import numpy as np
 import pytest
 
+from gapclose.loop.search.absorbing import ABSORB, note_failure
 from gapclose.loop.search.class_search import ClassSearch
-from gapclose.loop.search.lessons import LESSONS, note_failure
 from gapclose.loop.search.trial import Proposal, Stage
 
 SPACE = modes.make_space(guidance_scale=[1.0, 9.0])
@@ -27,11 +27,11 @@ def searched(trials: int, **options: Any) -> ClassSearch:
 def learned(search: ClassSearch, stage: Stage, own: float = 0.25) -> tuple[Proposal, float]:
     proposal = search.propose(settings_trials=4)
     assert proposal.stage == stage
-    return proposal, LESSONS[stage](search.state, proposal, modes.generate(proposal), own)
+    return proposal, ABSORB[stage](search.state, proposal, modes.generate(proposal), own)
 
 
 def test_every_stage_has_one() -> None:
-    assert {*LESSONS} == {*get_args(Stage)}
+    assert {*ABSORB} == {*get_args(Stage)}
 
 
 def test_the_baseline_is_the_first_atom_and_its_gap_is_known() -> None:
