@@ -315,17 +315,16 @@ def code() -> str:
     """A digest of what decides the figures."""
     here = Path(__file__).resolve()
     top = here.parents[2]
-    names: tuple[str, ...] = ("search", "settings", "heldout", "trial", "mixture", "space")
-    names += ("study", "prior", "budget")
-    files = [top / "loop" / f"{name}.py" for name in names]
-    names = ("gap", "kernel", "clip", "vision", "embedding", "inference")
+    files = sorted((top / "loop" / "search").glob("*.py"))
+    files.append(top / "loop" / "schedule" / "budget.py")
+    names: tuple[str, ...] = ("gap", "floor", "kernel", "clip", "vision", "embedding", "inference")
     files += [top / "analysis" / f"{name}.py" for name in names]
-    names = ("diffusion", "pond", "camera", "recipe", "schedulers")
+    names = ("diffusion", "pipeline", "camera", "recipe", "schedulers", "pond/renderer")
     files += [top / "generators" / f"{name}.py" for name in names]
     found = hashlib.sha256(load_config("pond", []).to_yaml().encode())
     for file in [here, *files]:
         found.update(bare(file.read_text()).encode())
-    for file in sorted(top.glob("*/pond_*/**/*.safetensors")):
+    for file in sorted(top.glob("*/pond/**/*.safetensors")):
         found.update(file.read_bytes())
     return found.hexdigest()[:12]
 
@@ -499,6 +498,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=PHOTOS, help="that a search sees")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path(__file__).parent / "sample_cost_kept")
+    parser.add_argument("--kept", action="store_true", help="measure nothing: say what is missing")
     options = parser.parse_args()
     photos, images = options.photos, options.images
     if images < SHOWN[0]:
@@ -507,8 +507,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(cls, seed) for seed in range(options.seeds) for cls in options.classes]
     wanted = [(m, *c) for c in cells for m in COURSES if not is_done(kept(folder, *c, m, images))]
-    run_all(follow, [(*job, photos, images, folder) for job in wanted], options.workers)
     hands = [c for c in cells if not is_done(kept(folder, *c, "hand", images))]
+    missing = [*wanted, *(("hand", *cell) for cell in hands)]
+    total = len(cells) * (len(COURSES) + 1)
+    print(f"{total - len(missing)} of {total} cells are kept from this code")
+    for method, cls, seed in missing:
+        print(f"    to measure: {cls}, seed {seed}, {method}")
+    if options.kept and missing:
+        raise SystemExit(1)
+    run_all(follow, [(*job, photos, images, folder) for job in wanted], options.workers)
     run_all(by_hand, [(*cell, photos, images, folder) for cell in hands], options.workers)
     options_said = {"seeds": options.seeds, "photos": photos, "images": images}
     raise SystemExit(0 if say(folder, options.classes, **options_said) else 1)
