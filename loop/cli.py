@@ -416,12 +416,10 @@ def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
 def _reporter(as_json: bool) -> Iterator[LineReporter | LiveTable]:
     """Open the reporter of this process, which receives what libraries log as well."""
     from gapclose.loop.progress.log_capture import captured_logs
-    from gapclose.loop.progress.reporters import make_reporter
+    from gapclose.loop.progress.reporters import open_reporter
     from gapclose.loop.run.notices import Task, TaskStarted
 
-    # A generator of the user's own may print: into JSON lines it must not.
-    errors = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with make_reporter(as_json=as_json) as reporter, errors, captured_logs(reporter):
+    with open_reporter(as_json=as_json) as reporter, captured_logs(reporter):
         reporter.tell(TaskStarted(task=Task.LOADING_PACKAGES))
         yield reporter
 

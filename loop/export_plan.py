@@ -13,7 +13,7 @@ from typing import Any
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.projections import read_mixtures
+from gapclose.loop.report.projections import read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
 
@@ -45,8 +45,8 @@ def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
     """
     refresh_tags(run)
     rejected = tagged_images(run, REJECT)
-    gap = run.read_json("gap.json") if run.has("gap.json") else {"classes": []}
-    mixtures = read_mixtures(run)["classes"]
+    gap, mixed = read_verdicts(run)
+    mixtures = mixed["classes"]
     rows = {row["name"]: row for row in gap["classes"]}
     names = list(dict.fromkeys([*rows, *mixtures]))
     if not names:

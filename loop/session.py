@@ -29,6 +29,8 @@ from gapclose.loop.run.events import (
     RunFinished,
     RunStarted,
     SessionStarted,
+    TrialFailed,
+    TrialFinished,
 )
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import Journal, read_journal
@@ -313,7 +315,11 @@ class Session:
         findings["seconds"] = {
             "generate": self.synthesis.generate_seconds,
             "embed": self.synthesis.embed_seconds,
-            "trials": sum(row["seconds"] for row in self.rundir.trials()),
+            "trials": sum(
+                event.seconds
+                for event in read_journal(self.rundir.journal_path)
+                if isinstance(event, TrialFinished | TrialFailed)
+            ),
             "tune": tune_seconds,
             "loop": loop_seconds,
             "all": self.watch.used,
@@ -359,7 +365,10 @@ def interruptible(session: Session) -> Iterator[None]:
         if session.interrupted:
             raise KeyboardInterrupt
         session.interrupted = True
-        session.reporter.tell(InterruptNoted())
+        # From a thread of its own: the signal may have come in the middle of a line.
+        threading.Thread(
+            target=session.reporter.tell, args=(InterruptNoted(),), daemon=True
+        ).start()
 
     old: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, stop)
     try:

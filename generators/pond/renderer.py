@@ -297,8 +297,8 @@ def render(scene: Scene, seed: int) -> NDArray[np.float64]:
     return np.asarray(np.clip(image * brightness / 255.0, 0.0, 1.0), dtype=np.float64)
 
 
-def photograph(scene: Scene, seed: int) -> NDArray[np.uint8]:
-    """Take a real pond photo: the rendered scene behind a sensor with Gaussian noise.
+def expose(scene: Scene, seed: int) -> NDArray[np.uint8]:
+    """Apply the pond's own camera to a scene: a sensor with Gaussian noise.
 
     Returns:
         (32, 32, 3) RGB, 8 bit.
@@ -324,7 +324,7 @@ def real_photos(
     """Yield real photos of a class with their truth, one per seed."""
     for seed in seeds:
         scene = real_scene(cls, seed)
-        yield scene, photograph(scene, _pixel_seed(cls, seed))
+        yield scene, expose(scene, _pixel_seed(cls, seed))
 
 
 def _pixel_seed(cls: str, seed: int) -> int:

@@ -34,7 +34,8 @@ def captured_logs(reporter: Reporter) -> Iterator[None]:
     def made(name: str, *args: Any, **options: Any) -> logging.LogRecord:
         # The one moment at which a library surely has set up its own handlers, and has not
         # written by them yet.
-        capture.set_aside(name)
+        if name:  # makeLogRecord gives none
+            capture.set_aside(name)
         return factory(name, *args, **options)
 
     def shown(
@@ -74,6 +75,12 @@ class _Capture(logging.Handler):
         self._aside: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._pass_on(record)
+        except Exception:  # noqa: BLE001 - a library's faulty message fails no work of ours
+            self.handleError(record)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
         ours = record.name.partition(".")[0] == _OURS
         if record.levelno >= logging.WARNING:
             self.warn(record.getMessage(), None if ours else record.name.partition(".")[0])

@@ -8,6 +8,7 @@ with `Projections`; readers open a run by `open_run`, which restores what is mis
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
     VerdictsReached,
 )
+from gapclose.loop.run.files import to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import holds, read_journal
 from gapclose.loop.run.lock import lock
@@ -83,7 +85,9 @@ class Projections:
         """Write mixtures.json and gap.json, once there are verdicts or the run has ended."""
         due = files_of(state)
         # The same mixtures stay: an export is outdated once they are younger than it is.
-        if MIXTURES in due and _stored(self.rundir) != (mixtures := mixtures_json(state)):
+        if MIXTURES in due and _stored(self.rundir, MIXTURES) != (
+            mixtures := mixtures_json(state)
+        ):
             self.rundir.write_json(MIXTURES, mixtures)
         if GAP in due:
             self.rundir.write_json(GAP, gap_json(state, self.rundir))
@@ -93,24 +97,36 @@ class Projections:
         self.rundir.write_json(STATE, state_json(state))
 
 
-def open_run(path: Path | str) -> RunDir:
+def open_run(path: Path | str, *, verdicts: bool = True) -> RunDir:
     """Open a run for reading, its projections restored.
+
+    Args:
+        path: The run folder.
+        verdicts: Hold mixtures.json and gap.json against the journal, which takes 1 s of 20,000
+            events; else they are only restored where they are missing.
 
     Raises:
         ConfigError: There is none.
         RunDamagedError: Its journal cannot be read.
     """
     run = RunDir.open(path)
-    restore(run)
+    restore(run, verdicts=verdicts)
     return run
 
 
-def read_mixtures(rundir: RunDir) -> dict[str, Any]:
-    """Read mixtures.json, or the journal where the file is lost and cannot be written."""
-    if rundir.has(MIXTURES):
-        value: dict[str, Any] = rundir.read_json(MIXTURES)
-        return value
-    return mixtures_json(fold(read_journal(rundir.journal_path)))
+def read_verdicts(rundir: RunDir) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read gap.json and mixtures.json as one: verdicts, and the mixtures that they are of.
+
+    A kill may have come between the two files, so where there is a journal it is asked.
+    """
+    if rundir.journal_path.is_file():
+        state = fold(read_journal(rundir.journal_path))
+        gap = gap_json(state, rundir) if GAP in files_of(state) else {"classes": []}
+        return _as_stored(gap), _as_stored(mixtures_json(state))
+    return (
+        rundir.read_json(GAP) if rundir.has(GAP) else {"classes": []},
+        rundir.read_json(MIXTURES) if rundir.has(MIXTURES) else {"classes": {}},
+    )
 
 
 def read_gap(rundir: RunDir) -> dict[str, Any]:
@@ -133,19 +149,24 @@ def read_gap(rundir: RunDir) -> dict[str, Any]:
     return value
 
 
-def restore(rundir: RunDir) -> None:
-    """Bring back the projections that a run lacks, if it has a journal and nobody writes it."""
+def restore(rundir: RunDir, *, verdicts: bool = True) -> None:
+    """Bring back the projections that a run lacks, if it has a journal and nobody writes it.
+
+    Args:
+        rundir: The run.
+        verdicts: Write mixtures.json and gap.json anew where the journal says otherwise, too.
+    """
     # The writer writes them; a read-only folder stays as it is.
     with contextlib.suppress(RunBusyError, OSError):
-        _write_lost(rundir)
+        _write_lost(rundir, verdicts=verdicts)
 
 
-def _write_lost(rundir: RunDir) -> None:
+def _write_lost(rundir: RunDir, *, verdicts: bool = False) -> None:
     # A lock that is not needed might refuse whoever starts the run.
-    if not rundir.journal_path.is_file() or not _lost(rundir):
+    if not rundir.journal_path.is_file() or not _lost(rundir, verdicts=verdicts):
         return
     with lock(rundir):
-        lost = _lost(rundir)  # anew: who wrote it may just have ended
+        lost = _lost(rundir, verdicts=verdicts)  # anew: who wrote it may just have ended
         state = fold(read_journal(rundir.journal_path))
         projections = Projections(rundir)
         if TRIALS in lost:
@@ -156,8 +177,8 @@ def _write_lost(rundir: RunDir) -> None:
             projections.write_state(state)
 
 
-def _lost(rundir: RunDir) -> list[str]:
-    """Return the files that a run should have by now and does not."""
+def _lost(rundir: RunDir, *, verdicts: bool) -> list[str]:
+    """Return the files that a run should have by now and does not, or has from before."""
     missing = [name for name in (TRIALS, STATE, MIXTURES, GAP) if not rundir.has(name)]
     if (
         STATE not in missing
@@ -165,8 +186,17 @@ def _lost(rundir: RunDir) -> list[str]:
         and not holds(rundir.journal_path, VerdictsReached, RunFinished)
     ):
         return []  # what is missing is not due before one of these
-    due = files_of(fold(read_journal(rundir.journal_path)))
-    return [name for name in missing if name in due]
+    if not missing and not verdicts:
+        return []
+    state = fold(read_journal(rundir.journal_path))
+    due = files_of(state)
+    lost = [name for name in missing if name in due]
+    if verdicts:
+        if MIXTURES in due and _stored(rundir, MIXTURES) != _as_stored(mixtures_json(state)):
+            lost.append(MIXTURES)
+        if GAP in due and _stored(rundir, GAP) != _as_stored(gap_json(state, rundir)):
+            lost.append(GAP)
+    return lost
 
 
 def _stored_rows(rundir: RunDir) -> list[dict[str, Any]] | None:
@@ -177,12 +207,18 @@ def _stored_rows(rundir: RunDir) -> list[dict[str, Any]] | None:
         return None
 
 
-def _stored(rundir: RunDir) -> Any:
-    """Read mixtures.json; None where it is gone or damaged."""
+def _stored(rundir: RunDir, name: str) -> Any:
+    """Read a file; None where it is gone or damaged."""
     try:
-        return rundir.read_json(MIXTURES)
+        return rundir.read_json(name)
     except (FileNotFoundError, RunDamagedError):
         return None
+
+
+def _as_stored(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of this value holds."""
+    stored: dict[str, Any] = json.loads(to_json(value))
+    return stored
 
 
 def files_of(state: RunState) -> set[str]:

@@ -1,6 +1,7 @@
 """A run as Python and notebooks see it: one folder, opened for reading.
 
-`tune` and `audit` return it. It reads the run folder only, and writes nothing.
+`tune` and `audit` return it. It reads the run folder only; opening it writes the projections of
+the journal that are lost or outdated, and nothing else.
 """
 
 from __future__ import annotations

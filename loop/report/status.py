@@ -87,7 +87,7 @@ def read_status(path: Path | str) -> Status:
         ConfigError: If there is no run.
         RunDamagedError: If one of its files cannot be read.
     """
-    run = open_run(path)
+    run = open_run(path, verdicts=False)
     state = run.read_json("state.json") if run.has("state.json") else {}
     facts: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
     tuned = state.get("kind") != "audit"

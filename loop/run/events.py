@@ -2,8 +2,8 @@
 
 The loop appends them, `state` folds them, `Searches` replays them, and reporters receive the same
 ones, beside the notices of `notices` that no journal keeps. They hold facts: reasons are
-enums, and what a person reads is made of them in `report`. A newer version may add fields; a
-reader ignores those that it does not know.
+enums, and what a person reads is made of them in `report` and `progress`. A newer version may add
+fields; a reader ignores those that it does not know.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class RunDir:
     @property
     def holds_tuning(self) -> bool:
         """Whether anything was tuned here; an audit would write over its results."""
-        return (self.path / "trials.jsonl").is_file()
+        return self.journal_path.is_file() or (self.path / "trials.jsonl").is_file()
 
     @property
     def holds_images(self) -> bool:

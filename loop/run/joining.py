@@ -74,7 +74,7 @@ def joined_run(path: Path | str, config: RunConfig) -> Iterator[RunDir]:
         try:
             yield run
         except ValueError:  # what the user can fix
-            if new and not (run.holds_tuning or run.holds_images):
+            if new and not (run.has("trials.jsonl") or run.holds_images):
                 shutil.rmtree(run.path, ignore_errors=True)
             raise
 

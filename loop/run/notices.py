@@ -1,8 +1,8 @@
 """Notices: what a run says while it works and keeps in no journal, one frozen model a kind.
 
 Reporters receive them beside the journal's events, in the same style and the same JSON. They hold
-facts; what a person reads is made of them in `report`. Only what others have put into words, such
-as a library's warning, is a `message`.
+facts; what a person reads is made of them in `report` and `progress`. Only what others have put
+into words, such as a library's warning, is a `message`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reporter: what receives the events and notices of a run while it works.
 
 It keeps no truth: what matters is in the journal. Those that show something are in
-`gapclose.loop.report`.
+`gapclose.loop.progress`.
 """
 
 from __future__ import annotations

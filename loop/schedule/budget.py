@@ -14,7 +14,7 @@ from typing import Final
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.objective import GapObjective, Objective
-from gapclose.loop.search.seeds import TRIAL
+from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 
 SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they all share
 FEWEST_SETTINGS: Final = 4
@@ -67,10 +67,12 @@ class Limits:
         return self.tune.trials is None and self.tune.images is None
 
     def spent(self, cls: ClassState) -> bool:
-        """Return whether a class has had what the config allows it."""
+        """Return whether a class has had what the config allows it, or all seeds there are."""
         trials, images = self.tune.trials, self.tune.images
-        return (trials is not None and cls.trials >= trials) or (
-            images is not None and cls.images >= images
+        return (
+            cls.trials >= MOST_TRIALS
+            or (trials is not None and cls.trials >= trials)
+            or (images is not None and cls.images >= images)
         )
 
 

@@ -1,6 +1,7 @@
 """The objective: what closing a class is worth, and when its search may rest.
 
-The budget asks it. Another objective is another class here, named in `OBJECTIVES`.
+The budget and `decide` ask it. Another objective is another class that keeps the Protocol, given
+as `Limits.objective`.
 """
 
 from __future__ import annotations

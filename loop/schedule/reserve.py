@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 # Clusters, map and report took 48 s of ten classes on slow cores: part for the map's library.
-CLOSING_SECONDS: Final = 16.0
-CLOSING_SECONDS_PER_CLASS: Final = 3.3
-MOST_CLOSING: Final = 0.6  # of the budget
+REPORT_SECONDS: Final = 16.0
+REPORT_SECONDS_PER_CLASS: Final = 3.3
+MOST_REPORT: Final = 0.6  # of the budget
 SLACK: Final = 0.15  # of the confirmations: they may take longer than the trials suggest
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to
 FEW_BASELINES: Final = 0.25  # this: under 100 images only rank the classes by their gaps
@@ -96,9 +96,9 @@ def confirmation_reserve(
     # Of the classes that nothing was tried for, the next one to be picked will want to be
     # confirmed.
     seconds += max((progress.seconds for progress in due if not progress.tried), default=0.0)
-    closing = slowness * (CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * classes)
-    closing = min(closing, MOST_CLOSING * budget)
-    return (1.0 + SLACK) * seconds + closing
+    report = slowness * (REPORT_SECONDS + REPORT_SECONDS_PER_CLASS * classes)
+    report = min(report, MOST_REPORT * budget)
+    return (1.0 + SLACK) * seconds + report
 
 
 def reopen_candidates(

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from gapclose.loop.search.mixture_weights import objective, solve_weights
 from gapclose.loop.search.recording import Recorder, Recording
 
 Floats = NDArray[np.float64]
+
+VERSION: Final = 1  # of recorded numbers: another order, sum or solver is another version
 
 
 class Square:
@@ -263,6 +266,6 @@ class AtomBank:
 
 def basis_of(kernel: Kernel, real: NDArray[np.float32]) -> str:
     """Return 16 hex digits that name a kernel and the real images that it compares with."""
-    found = hashlib.sha256(repr(kernel.bandwidths).encode())
+    found = hashlib.sha256(f"{VERSION} {kernel.bandwidths!r}".encode())
     found.update(np.ascontiguousarray(real).tobytes())
     return found.hexdigest()[:16]

@@ -1,6 +1,7 @@
 """The balance between new recipes and more images of the mixture.
 
-`class_search` asks it once the first prompts and the settings are tried.
+`phases` asks it once the first prompts and the settings are tried; `absorbing` tells it what each
+trial cost and what it promises.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ TRIALS: Final = 2_000_000  # where the blocks of the trials after the baseline b
 TRIAL: Final = 1_000  # seeds of a trial
 FOLDS: Final = 15_000_000  # where those of the folds begin
 FOLD: Final = 100_000  # seeds of a fold
+MOST_TRIALS: Final = (FOLDS - TRIALS) // TRIAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,10 @@ class SeedBlocks:
         """
         start = TRIALS + number * TRIAL
         if start + TRIAL > FOLDS:
-            most = (FOLDS - TRIALS) // TRIAL
             raise SeedsExhaustedError(
-                f"trial {number}: a class has {most} trials at most; start a new run with --out",
-                most,
+                f"trial {number}: a class has {MOST_TRIALS} trials at most; start a new run with "
+                "--out",
+                MOST_TRIALS,
             )
         return self._block(start, images, size=TRIAL)
 

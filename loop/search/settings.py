@@ -1,8 +1,9 @@
 """The settings that a class's prompts share: which to try, and what each would change of the gap.
 
-`class_search` asks it between its first prompts and the others. A trial generates images that the
-bank holds already once more, with their seeds, under other settings: what changes is the settings'
-doing, and is held against what the mixture still lacks. It generates nothing itself.
+`phases` asks it between the first prompts and the others, and `absorbing` hands it what a trial
+generated. A trial generates images that the bank holds already once more, with their seeds, under
+other settings: what changes is the settings' doing, and is held against what the mixture still
+lacks. It generates nothing itself.
 """
 
 from __future__ import annotations

@@ -115,8 +115,6 @@ class Trials:
             invalid, generated = batch.invalid, generated + batch.generated
             if len(batch.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
-            images = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
-            finding = search.absorb(proposal, images)
         except Exception as error:
             if is_machines_fault(error):
                 raise  # a full disk says nothing of a recipe: the trial is done again
@@ -126,6 +124,9 @@ class Trials:
             search.absorb_failure(proposal)
             result["error"] = f"{type(error).__name__}: {error}"
         else:
+            images = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
+            # Outside of the try: what fails here would leave half a trial in the bank.
+            finding = search.absorb(proposal, images)
             images = replace(images, recording=finding.recording)
             self.evidence.keep_trial(name, proposal.number, images)
             self.remember(proposed)

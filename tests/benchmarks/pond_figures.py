@@ -122,9 +122,9 @@ def renderer(bench: Bench) -> None:
     """Speed and determinism."""
     scenes = [(pond.real_scene(c, s), s) for s in range(60) for c in pond.CLASSES]
     start = time.perf_counter()
-    first = [pond.photograph(scene, seed) for scene, seed in scenes]
+    first = [pond.expose(scene, seed) for scene, seed in scenes]
     speed = len(scenes) / (time.perf_counter() - start)
-    again = [pond.photograph(scene, seed) for scene, seed in scenes]
+    again = [pond.expose(scene, seed) for scene, seed in scenes]
     bench.say("renderer, images/s on one core", ">= 300", speed, speed >= 300, "{:.0f}")
     same = all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     bench.say("renderer, same pixels for the same seed", "all", float(same), same)

@@ -111,7 +111,7 @@ class Bench:
         ]
 
     def generate(self, recipe: Recipe, seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """Draw what was not drawn yet, and photograph."""
+        """Generate what is missing, and apply the camera."""
         return self.shoot_all([(recipe, seeds)])[0]
 
     def shoot_all(

@@ -216,10 +216,11 @@ def test_folders_that_cannot_be_audited_leave_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_audit_does_not_write_over_a_tuning_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["journal.jsonl", "trials.jsonl"])
+def test_an_audit_does_not_write_over_a_tuning_run(name: str, tmp_path: Path) -> None:
     config = load_config("pond", ["classes=[frog]"])
     run = create_run(tmp_path / "run", config)
-    (run.path / "trials.jsonl").write_text("")
+    (run.path / name).write_text("")
     with pytest.raises(ConfigError, match="holds a tuning run"):
         audit_config(config, out=run.path)
 

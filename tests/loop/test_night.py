@@ -22,7 +22,7 @@ from gapclose.loop.run.events import Event, TrialFailed, TrialFinished, Verdicts
 from gapclose.loop.run.notices import BaselinesCut, Notice
 from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.cost_model import PROBE_SECONDS
-from gapclose.loop.schedule.reserve import CLOSING_SECONDS, CLOSING_SECONDS_PER_CLASS
+from gapclose.loop.schedule.reserve import REPORT_SECONDS, REPORT_SECONDS_PER_CLASS
 from gapclose.loop.work import confirmation, trials
 from gapclose.loop.work.diagnostics import Diagnostics
 
@@ -109,10 +109,10 @@ def machine(clock: Clock, *, slower: float) -> Iterator[None]:
     def probed(holder: Any) -> Any:
         return patch.object(holder, "probe", lambda: slower * PROBE_SECONDS)
 
-    closing = CLOSING_SECONDS + CLOSING_SECONDS_PER_CLASS * len(TEN)
+    report = REPORT_SECONDS + REPORT_SECONDS_PER_CLASS * len(TEN)
     with (
         takes(tuning, "open_real_data", STARTING),
-        takes(Diagnostics, "run", closing),
+        takes(Diagnostics, "run", report),
         probed(session),
         probed(trials),
         probed(confirmation),

@@ -23,7 +23,7 @@ from gapclose.generators.pond.renderer import (
     CLASSES,
     COLORS,
     Scene,
-    photograph,
+    expose,
     real_scene,
 )
 from gapclose.generators.recipe import Camera, Draw, Recipe
@@ -57,7 +57,7 @@ class Renderer:
         images, invalid = [], []
         for seed in checked_seeds(seeds):
             cls = next((c for c in CLASSES if c in draw.prompt), "frog")
-            images.append(photograph(_scene(cls, draw.prompt, seed), seed))
+            images.append(expose(_scene(cls, draw.prompt, seed), seed))
             bad = bool(self.spoil) and seed % self.spoil == 0
             if bad:
                 images[-1] = np.zeros_like(images[-1])
@@ -276,7 +276,7 @@ def _sample(
                 color=word if group == "color" else scene.color,
                 background=word if group == "place" else scene.background,
             )
-    pixels = photograph(scene, seed)
+    pixels = expose(scene, seed)
     if recipe is not None:
         pixels = apply_camera(recipe.camera, pixels, seed=seed)
     write_png(path, pixels)

@@ -1,6 +1,6 @@
 """A world whose answer is known: words are modes, and the real side is a mixture of them.
 
-Embeddings only: a shot's row is its word's centre on the unit sphere plus noise.
+Embeddings only: an image's row is its word's centre on the unit sphere plus noise.
 """
 
 from __future__ import annotations

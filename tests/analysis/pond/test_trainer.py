@@ -57,7 +57,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             background=list(pond.BACKGROUNDS)[i % 6],
         )
         name = f"images/{i:03d}.png"
-        Image.fromarray(pond.photograph(scene, i)).save(folder / name)
+        Image.fromarray(pond.expose(scene, i)).save(folder / name)
         lines.append(json.dumps({"file": name, "caption": f"a photo of a {scene.cls}"}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
     for name in ("tokenizer.json", "tokenizer_config.json"):

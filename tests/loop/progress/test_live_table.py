@@ -11,7 +11,7 @@ from gapclose.loop.run.notices import Task, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import Reporter
 
 
-def test_the_live_table_shows_classes_pace_and_time_left() -> None:
+def test_the_live_table_shows_classes_rate_and_time_left() -> None:
     console = Console(width=100, force_terminal=True, file=io.StringIO(), record=True)
     with LiveTable(console) as table:
         assert isinstance(table, Reporter)

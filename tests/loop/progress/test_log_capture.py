@@ -135,3 +135,22 @@ def test_a_warning_that_is_to_go_to_a_file_goes_there(monkeypatch: pytest.Monkey
         warnings.showwarning("odd", UserWarning, "x.py", 3, file=sys.stderr)
     assert listener.told == []
     assert shown == [("odd", UserWarning, "x.py", 3, sys.stderr, None)]
+
+
+def test_a_message_that_cannot_be_formed_fails_nobodys_work(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listener = Listener()
+    with captured_logs(listener):
+        ours = logging.getLogger().handlers[-1]  # pytest has its own beside it, which raises
+        for message in ("%d images", "whole"):
+            record = logging.LogRecord("some", logging.WARNING, "f", 1, message, ("x",), None)
+            ours.handle(
+                record
+                if "%" in message
+                else logging.makeLogRecord(
+                    {"name": "some", "levelno": logging.WARNING, "msg": message}
+                )
+            )
+    assert listener.told == [WarningRaised(message="whole", source="some")]
+    assert "Logging error" in capsys.readouterr().err

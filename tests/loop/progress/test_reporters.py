@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -58,3 +59,24 @@ def test_the_silent_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
         assert isinstance(quiet, Reporter)
         quiet.tell(ImagesTooFew(least=100))
     assert capsys.readouterr() == ("", "")
+
+
+def test_json_lines_are_alone_on_standard_output_whoever_writes_to_it() -> None:
+    script = """
+import os, sys
+from gapclose.loop.progress.reporters import open_reporter
+from gapclose.loop.run.notices import WarningRaised
+with open_reporter(as_json=True) as reporter:
+    print("a library")
+    reporter.tell(WarningRaised(message="\N{FROG FACE}"))
+    os.system("echo a program")
+    os.write(1, b"native code\\n")
+print("afterwards")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    line, last = done.stdout.splitlines()
+    assert json.loads(line)["message"] == "\N{FROG FACE}"
+    assert last == "afterwards"
+    assert {*done.stderr.splitlines()} == {"a library", "a program", "native code"}

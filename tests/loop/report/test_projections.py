@@ -19,6 +19,7 @@ from rig import command, finished, here, written
 
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.export import drop_outdated
+from gapclose.loop.export_plan import class_plans
 from gapclose.loop.report import projections
 from gapclose.loop.report.projections import GAP, MIXTURES, STATE, TRIALS, open_run
 from gapclose.loop.report.run_view import Run
@@ -124,6 +125,36 @@ def test_what_is_there_is_not_written_again_and_asks_for_no_lock(run: Path) -> N
     with patch.object(projections, "lock", side_effect=AssertionError("nothing is lost")):
         open_run(run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == seen
+
+
+@pytest.mark.parametrize("name", [MIXTURES, GAP])
+@pytest.mark.parametrize("reader", ["report", "export"])
+def test_verdicts_that_are_not_the_journals_are_written_anew(
+    name: str, reader: str, run: Path
+) -> None:
+    """A kill may come between the journal's line and the file, or between the two files."""
+    before = contents(run)
+    old = json.loads(before[name])
+    if name == GAP:
+        for row in old["classes"]:
+            row["confirmed"] = not row["confirmed"]
+    else:
+        old["classes"] = {cls: old["classes"][other] for cls, other in (("frog", "ship"),)}
+    (run / name).write_text(json.dumps(old))
+    code, err = read(reader, run)
+    assert code == 0, err
+    assert contents(run) == before
+
+
+def test_an_export_believes_the_journal_while_somebody_writes_the_run(run: Path) -> None:
+    gap = json.loads((run / GAP).read_text())
+    said = {row["name"]: row["confirmed"] for row in gap["classes"]}
+    for row in gap["classes"]:
+        row["confirmed"] = not row["confirmed"]
+    (run / GAP).write_text(json.dumps(gap))
+    with lock(RunDir(run)):
+        plans = class_plans(RunDir(run), only_confirmed=False)
+    assert {plan.name: plan.confirmed for plan in plans} == said
 
 
 def test_a_lost_study_is_filled_by_the_next_start_with_the_trials_that_it_had(

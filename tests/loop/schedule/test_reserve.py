@@ -16,7 +16,7 @@ from gapclose.loop.schedule.reserve import (
 )
 
 CONFIRM = 100.0
-CLOSING = 16.0 + 2 * 3.3
+REPORT = 16.0 + 2 * 3.3
 
 
 def standing(name: str = "frog", **facts: float | bool) -> ClassProgress:
@@ -43,19 +43,19 @@ standings = st.lists(
 
 
 def test_with_nothing_due_the_report_is_kept_time_for() -> None:
-    assert reserve([]) == pytest.approx(CLOSING)
+    assert reserve([]) == pytest.approx(REPORT)
 
 
 def test_on_a_slow_machine_the_report_takes_longer_and_confirmations_as_measured() -> None:
     slow = confirmation_reserve([standing()], classes=2, slowness=3.0)
-    assert slow == pytest.approx(3 * CLOSING + 1.15 * CONFIRM)
+    assert slow == pytest.approx(3 * REPORT + 1.15 * CONFIRM)
 
 
 def test_the_report_takes_no_more_than_its_share_of_the_budget() -> None:
     """Or a very slow machine would try nothing."""
     told = confirmation_reserve([standing()], classes=2, slowness=9.0, budget=50.0)
     assert told == pytest.approx(0.6 * 50.0 + 1.15 * CONFIRM)
-    assert confirmation_reserve([], classes=2, budget=50.0) == pytest.approx(CLOSING)
+    assert confirmation_reserve([], classes=2, budget=50.0) == pytest.approx(REPORT)
 
 
 def images(**facts: float | None) -> int:
@@ -92,8 +92,8 @@ def test_what_is_above_the_fewest_takes_no_more_than_its_share(
 
 
 def test_a_confirmation_may_take_a_little_longer_than_trials_told() -> None:
-    assert reserve([standing("frog")]) == pytest.approx(CLOSING + 1.15 * CONFIRM)
-    assert reserve([standing("frog"), standing("ship")]) == pytest.approx(CLOSING + 2.3 * CONFIRM)
+    assert reserve([standing("frog")]) == pytest.approx(REPORT + 1.15 * CONFIRM)
+    assert reserve([standing("frog"), standing("ship")]) == pytest.approx(REPORT + 2.3 * CONFIRM)
 
 
 def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
@@ -106,7 +106,7 @@ def test_of_classes_that_nothing_was_tried_for_one_may_be_picked_next() -> None:
 @given(standings)
 def test_time_kept_back_is_enough_for_all_confirmations(due: list[ClassProgress]) -> None:
     needed = sum(s.seconds for s in due if s.tried)
-    assert reserve(due) >= CLOSING + needed - 1e-6
+    assert reserve(due) >= REPORT + needed - 1e-6
 
 
 def test_what_is_nearly_closed_is_confirmed_first_and_what_has_nothing_new_last() -> None:

@@ -235,11 +235,11 @@ def state(search: ClassSearch) -> str:
 
 def tell(search: ClassSearch, event: Event) -> None:
     kind, what = event
-    if kind == "mend":
+    if kind == "reset":
         search.reset_failures()
     elif kind == "reopen":
         search.reopen()
-    elif kind == "point":
+    elif kind == "prioritize":
         search.prioritize(what)
         search.reopen()
     elif kind == "failed":
@@ -278,10 +278,10 @@ def live(search: ClassSearch, trials: int, *, seed: int, broken: str, invalid: f
         before = len(events)
         why = search.stopped()
         if why is not None:
-            events.append(("mend", None) if why is StopReason.FAILURES else ("reopen", None))
+            events.append(("reset", None) if why is StopReason.FAILURES else ("reopen", None))
         elif rng.random() < 0.08:
             combinations = search.space.prompts()
-            events.append(("point", [combinations[rng.integers(len(combinations))]]))
+            events.append(("prioritize", [combinations[rng.integers(len(combinations))]]))
         for event in events[before:]:
             tell(search, event)
         proposal = search.propose(settings_trials=6)
@@ -383,7 +383,7 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
         else:
             again.absorb_failure(proposal)
     assert again.propose(settings_trials=4) == search.propose(settings_trials=4)
-    # Once it is mended, what failed comes first.
+    # Once its failures are reset, what failed comes first.
     search.reset_failures()
     assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
 
@@ -416,7 +416,7 @@ def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
     assert len(set(asked)) == len(asked) == 4  # each draw has a seed of its own
 
 
-def test_a_pointed_prompt_that_fails_is_pending_no_more() -> None:
+def test_a_prioritized_prompt_that_fails_is_pending_no_more() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(10))
     search = modes.make_search(real)
     run(search, 2)
@@ -664,7 +664,7 @@ def test_what_a_trial_is_said_to_show() -> None:
     assert seen == {"baseline", "joint", "settings", "mixture"}
 
 
-def test_what_a_person_pointed_at_is_tried_once_and_before_other_prompts() -> None:
+def test_what_a_person_prioritized_is_tried_once_and_before_other_prompts() -> None:
     real = modes.mixed({"brown": 0.6, "gray": 0.4}, 120, np.random.default_rng(0))
     search = modes.make_search(real)
     run(search, 2)
@@ -681,7 +681,7 @@ def test_what_a_person_pointed_at_is_tried_once_and_before_other_prompts() -> No
     assert {modes.word_of(p.jobs[0][0]) for p in rest} == {"brown", "gray", "red"}
 
 
-def test_a_pointed_prompt_comes_whatever_the_stage() -> None:
+def test_a_prioritized_prompt_comes_whatever_the_stage() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(0))
     for at in (1, 3, 5, 9, 15):
         search = modes.make_search(real, space=places(), blind=True, images_per_trial=8)
@@ -699,7 +699,7 @@ def test_a_pointed_prompt_comes_whatever_the_stage() -> None:
         assert not search.pending
 
 
-def test_a_closed_class_tries_what_a_person_pointed_at() -> None:
+def test_a_closed_class_tries_what_a_person_prioritized() -> None:
     search = modes.make_search(
         modes.mixed({"brown": 1.0}, 120, np.random.default_rng(0)),
         prior={"brown": 0.9, "plain": 0.025, "gray": 0.025, "red": 0.025, "blue": 0.025},

@@ -41,7 +41,7 @@ class MeanColour:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def make_studio(tmp_path: Path, spoil: int = 0) -> tuple[Synthesis, Counting]:
+def make_synthesis(tmp_path: Path, spoil: int = 0) -> tuple[Synthesis, Counting]:
     config = parse_config(
         {
             "real": {"kind": "pond"},
@@ -58,8 +58,8 @@ def recipe(draw: Draw = DRAW, **camera: object) -> Recipe:
     return Recipe(draw=draw, camera=Camera(**camera))  # type: ignore[arg-type]
 
 
-def test_a_shot_is_drawn_photographed_embedded_and_kept(tmp_path: Path) -> None:
-    synthesis, generator = make_studio(tmp_path)
+def test_a_shot_is_drawn_put_through_the_camera_embedded_and_kept(tmp_path: Path) -> None:
+    synthesis, generator = make_synthesis(tmp_path)
     brown = Draw(prompt="a photo of a brown frog")
     jobs = [(recipe(noise=0.02), (5, 6)), (recipe(brown), (7,))]
     shot = synthesis.generate("frog", jobs)
@@ -77,7 +77,7 @@ def test_a_shot_is_drawn_photographed_embedded_and_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_finished_trial_drew_is_read_back(tmp_path: Path) -> None:
-    synthesis, generator = make_studio(tmp_path)
+    synthesis, generator = make_synthesis(tmp_path)
     first = synthesis.generate("frog", [(recipe(), (1, 2, 3))])
     synthesis.remember("frog", DRAW.fingerprint(), (1, 2, 3))
     again = synthesis.generate("frog", [(recipe(), (1, 2, 3))])
@@ -89,7 +89,7 @@ def test_what_a_finished_trial_drew_is_read_back(tmp_path: Path) -> None:
 
 
 def test_another_camera_draws_nothing(tmp_path: Path) -> None:
-    synthesis, generator = make_studio(tmp_path)
+    synthesis, generator = make_synthesis(tmp_path)
     synthesis.generate("frog", [(recipe(), (1, 2))])
     synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
     shot = synthesis.generate("frog", [(recipe(noise=0.05, jpeg_quality=60), (1, 2))])
@@ -105,7 +105,7 @@ def test_another_camera_draws_nothing(tmp_path: Path) -> None:
 
 def test_an_orphan_of_a_killed_trial_is_drawn_again(tmp_path: Path) -> None:
     # A batch then always holds the same images, and so the same pixels.
-    synthesis, _ = make_studio(tmp_path)
+    synthesis, _ = make_synthesis(tmp_path)
     synthesis.generate("frog", [(recipe(), (1, 2))])
     fresh = Counting()
     resumed = Synthesis(generator=fresh, embedder=MeanColour(), rundir=synthesis.rundir)
@@ -114,7 +114,7 @@ def test_an_orphan_of_a_killed_trial_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_invalid_images_are_counted_and_leave_no_file(tmp_path: Path) -> None:
-    synthesis, _ = make_studio(tmp_path, spoil=3)
+    synthesis, _ = make_synthesis(tmp_path, spoil=3)
     shot = synthesis.generate("frog", [(recipe(), (3, 4, 5, 6))])
     assert shot.seeds == (4, 5)
     assert (shot.invalid, shot.generated) == (2, 4)
@@ -126,7 +126,7 @@ def test_invalid_images_are_counted_and_leave_no_file(tmp_path: Path) -> None:
 
 
 def test_a_damaged_image_is_drawn_again(tmp_path: Path) -> None:
-    synthesis, generator = make_studio(tmp_path)
+    synthesis, generator = make_synthesis(tmp_path)
     first = synthesis.generate("frog", [(recipe(), (1, 2))])
     synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
     path = synthesis.rundir.image_path("frog", DRAW.fingerprint(), 2)
@@ -151,7 +151,7 @@ class Refusing(Counting):
 
 
 def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: Path) -> None:
-    synthesis, _ = make_studio(tmp_path)
+    synthesis, _ = make_synthesis(tmp_path)
     synthesis.generator = generator = Refusing()
     generator.words = ("brown",)
     jobs = [(recipe(), (1, 2)), (recipe(Draw(prompt="a photo of a brown frog")), (3,))]
@@ -170,7 +170,7 @@ def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: P
 
 
 def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:
-    synthesis, _ = make_studio(tmp_path, spoil=1)
+    synthesis, _ = make_synthesis(tmp_path, spoil=1)
     shot = synthesis.generate("frog", [(recipe(), (1, 2))])
     assert shot.embeddings.shape == (0, 3)
     assert shot.invalid == 2
@@ -178,7 +178,7 @@ def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cls", ["../x", "a/b"])
 def test_a_class_cannot_write_elsewhere(tmp_path: Path, cls: str) -> None:
-    synthesis, generator = make_studio(tmp_path)
+    synthesis, generator = make_synthesis(tmp_path)
     with pytest.raises(ValueError, match="cannot name a folder"):
         synthesis.generate(cls, [(recipe(), (1, 2))])
     assert generator.asked == []

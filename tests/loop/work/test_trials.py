@@ -26,6 +26,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.state import FAILURES, RunState, apply, fold
 from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
+from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.work.trials import HINTS, PROBED
 
 
@@ -183,6 +184,17 @@ def test_a_fault_of_the_embedder_fails_the_trial_too(shop: Workshop) -> None:
     assert isinstance(ran(shop)[1], TrialFinished)
 
 
+def test_a_fault_of_the_search_itself_fails_no_trial(shop: Workshop) -> None:
+    """It may have left half a trial in the bank: the session ends, and the journal is replayed."""
+    ran(shop)
+    event = proposed(shop)
+    with (
+        patch.object(AtomBank, "fit", side_effect=MemoryError("no room")),
+        pytest.raises(MemoryError),
+    ):
+        shop.trials.run(event)
+
+
 def test_three_failures_stop_the_class_and_no_other(tmp_path: Path) -> None:
     shop = open_workshop(tmp_path, classes=("frog", "toad"))
     shop.generator.fails = lambda draw: (
@@ -297,7 +309,7 @@ def test_a_baseline_needs_a_few_valid_images_and_a_small_one_all_that_a_gap_need
         assert event.error == f"GenerationError: {why}"
 
 
-def test_by_the_clock_the_models_are_loaded_before_the_pace_is_taken(tmp_path: Path) -> None:
+def test_by_the_clock_the_models_are_loaded_before_an_image_is_timed(tmp_path: Path) -> None:
     shop = open_workshop(tmp_path, by_clock=True, classes=("frog", "toad"))
     made, event = ran(shop)
     assert isinstance(event, TrialFinished)
