@@ -75,8 +75,8 @@ class ConfigError(GapcloseError, ValueError):
         return _placed(self.where, self.line, self.problem)
 
 
-class RunBusyError(GapcloseError, RuntimeError):
-    """Another process is writing this run folder: wait for it, or choose another folder.
+class _RunError(GapcloseError):
+    """A run folder that this command cannot go on with.
 
     Attributes:
         path: The run folder.
@@ -88,6 +88,10 @@ class RunBusyError(GapcloseError, RuntimeError):
         """Keep the evidence."""
         super().__init__(path)
         self.path = path
+
+
+class RunBusyError(_RunError, RuntimeError):
+    """Another process is writing this run folder: wait for it, or choose another folder."""
 
     def __str__(self) -> str:
         """Return one line with the folder and the remedy."""
@@ -121,19 +125,8 @@ class RunMismatchError(GapcloseError, ValueError):
         )
 
 
-class RunOutdatedError(GapcloseError, ValueError):
-    """The run was tuned by an earlier version, which kept no journal: start a new one.
-
-    Attributes:
-        path: The run folder.
-    """
-
-    exit_code: ClassVar[int] = 2
-
-    def __init__(self, path: Path) -> None:
-        """Keep the evidence."""
-        super().__init__(path)
-        self.path = path
+class RunOutdatedError(_RunError, ValueError):
+    """The run was tuned by an earlier version, which kept no journal: start a new one."""
 
     def __str__(self) -> str:
         """Return one line with the folder and the remedy."""

@@ -83,7 +83,11 @@ class _Capture(logging.Handler):
     def _pass_on(self, record: logging.LogRecord) -> None:
         ours = record.name.partition(".")[0] == _OURS
         if record.levelno >= logging.WARNING:
-            self.warn(record.getMessage(), None if ours else record.name.partition(".")[0])
+            message = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:  # log.exception
+                cause = record.exc_info[1]
+                message += f" ({type(cause).__name__}: {cause})"
+            self.warn(message, None if ours else record.name.partition(".")[0])
         elif ours:
             self._reporter.tell(TaskStarted(task=Task.LOADING, message=record.getMessage()))
 

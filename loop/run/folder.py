@@ -120,12 +120,12 @@ class RunDir:
         """Remove a file that is not true any more, if it is there."""
         remove(self._inside(name))
 
-    def log_error(self, what: str, error: Exception) -> None:
-        """Say in one line what failed; how it came about goes to RUN/errors.log.
+    def log_error(self, what: str) -> None:
+        """Append the traceback of the exception under way to RUN/errors.log.
 
-        The log is for reading only: a run never ends because it cannot be written.
+        The event of what failed says it in a line. The log is for reading only: a run never ends
+        because it cannot be written.
         """
-        log.error("%s: %s", what, error)
         path = self.path / "errors.log"
         try:
             with path.open("a", encoding="utf-8") as file:

@@ -92,7 +92,7 @@ class Confirmation:
         except Exception as error:
             if is_machines_fault(error):
                 raise
-            self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed", error)
+            self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=str(error))
         for holdout in (before, after):
             self.evidence.keep_fold(opened.cls, opened.fold, holdout.stage, holdout.images)

@@ -120,7 +120,7 @@ class Trials:
                 raise  # a full disk says nothing of a recipe: the trial is done again
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be generated: it is the config that is wrong
-            self.synthesis.rundir.log_error(f"trial {proposal.number} of {name} failed", error)
+            self.synthesis.rundir.log_error(f"trial {proposal.number} of {name} failed")
             search.absorb_failure(proposal)
             result["error"] = f"{type(error).__name__}: {error}"
         else:

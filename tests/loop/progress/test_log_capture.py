@@ -154,3 +154,15 @@ def test_a_message_that_cannot_be_formed_fails_nobodys_work(
             )
     assert listener.told == [WarningRaised(message="whole", source="some")]
     assert "Logging error" in capsys.readouterr().err
+
+
+def test_a_logged_exception_is_named(library: logging.Logger) -> None:
+    listener = Listener()
+    with captured_logs(listener):
+        try:
+            raise ValueError("why")
+        except ValueError:
+            library.exception("it failed")
+    assert listener.told == [
+        WarningRaised(message="it failed (ValueError: why)", source="some_library")
+    ]

@@ -102,7 +102,7 @@ def test_errors_that_cannot_be_logged_cost_nothing(
     run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run.path / "errors.log").mkdir()
-    run.log_error("a trial failed", ValueError("why"))
+    run.log_error("a trial failed")
     assert "errors.log: cannot be written: Is a directory" in caplog.text
 
 
