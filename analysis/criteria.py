@@ -1,4 +1,4 @@
-"""The criteria: what a class without a gap must meet besides, to be confirmed.
+"""The criteria: what a class must meet to be confirmed, its closed gap first.
 
 Confirmation asks them all. Another criterion is another class here, named in `CRITERIA`; the loop
 need not know of it.
@@ -24,13 +24,26 @@ INVALID_SHARE: Final = 0.05
 class Criterion(Protocol):
     """One thing that a confirmed class must meet."""
 
-    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
-        """Say in words what is against a class without a gap; empty if it meets this.
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str] | None:
+        """Return in words what is against confirming a class; empty if it meets this.
 
         Args:
             row: Of the class, judged together with all others.
             agreement: Share of real images that are read as the class; None without a text side.
+
+        Returns:
+            None if the class fails this and its row shows so without words: no objection to it
+            is worth reading then, of whichever criterion.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class GapClosed:
+    """No gap is left, and there are images enough to tell."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str] | None:
+        """See `Criterion.objections`."""
+        return () if row.closed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +89,31 @@ class FewInvalid:
         return (f"{share:.0%} of its images are invalid",) if share > INVALID_SHARE else ()
 
 
-CRITERIA: Final[tuple[Criterion, ...]] = (JudgeAgrees(), GuardsPass(), LabelKept(), FewInvalid())
+CRITERIA: Final[tuple[Criterion, ...]] = (
+    GapClosed(),
+    JudgeAgrees(),
+    GuardsPass(),
+    LabelKept(),
+    FewInvalid(),
+)
 
 
-def confirmed(row: ClassGap, *, agreement: float | None) -> ClassGap:
-    """Set `confirmed` in a row: the class is closed, and no criterion objects.
+def confirmed(
+    row: ClassGap, *, agreement: float | None, criteria: Sequence[Criterion] = CRITERIA
+) -> ClassGap:
+    """Set `confirmed` in a row: whether the class meets every criterion.
 
     Args:
         row: Of the class, judged together with all others.
         agreement: As for `Criterion.objections`.
+        criteria: What it must meet.
     """
-    if not row.closed:
-        return replace(row, confirmed=False, objections=())
-    told = [
-        objection
-        for criterion in CRITERIA
-        for objection in criterion.objections(row, agreement=agreement)
-    ]
+    told: list[str] = []
+    for criterion in criteria:
+        objections = criterion.objections(row, agreement=agreement)
+        if objections is None:
+            return replace(row, confirmed=False, objections=())
+        told += objections
     return replace(row, confirmed=not told, objections=tuple(told))
 
 

@@ -122,7 +122,7 @@ def scan(folder: Path) -> ImageSet:
             "no such folder; give a folder of class folders of images", path=folder
         )
     if not folder.is_dir():
-        raise RealDataError("a file; give the folder that holds the images", path=folder)
+        raise RealDataError("is a file; give the folder that holds the images", path=folder)
     try:
         top = _Listing.of(folder)
         below = {path.name: list(_walk(path, (folder.resolve(),))) for path in top.folders}
@@ -145,18 +145,18 @@ def scan(folder: Path) -> ImageSet:
     if files:
         named = [_image_file(path, "", told) for path in top.images]
         files += [file for file in named if file.cls]
-        beside = "an image beside the class folders, of no class"
+        beside = "an image beside the class folders, not in one"
         others += [OtherFile(path=file.path, why=beside) for file in named if not file.cls]
     else:
         layout = "cifake" if _is_cifake(top.images) else "flat"
         files = [_image_file(path, _flat_class(path, layout), told) for path in top.images]
     if not files:
         seen = f"; {others[0].path.name}: {others[0].why}" if others else ""
-        raise RealDataError(f"no image in it{seen}; put images into class folders", path=folder)
+        raise RealDataError(f"no images found{seen}; put images into class folders", path=folder)
     files.sort(key=lambda file: (file.cls, str(file.path)))
     for file in files:
         if _is_mangled(name := str(file.path)):
-            raise RealDataError(f"{name!a}: its name is no UTF-8; rename it")
+            raise RealDataError(f"{name!a}: the name is not valid UTF-8; rename it")
     others.sort(key=lambda other: str(other.path))
     return ImageSet(root=folder, files=tuple(files), layout=layout, others=tuple(others))
 
@@ -178,9 +178,7 @@ def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise RealDataError(
-                f"cannot be read ({error}); mend or remove it", path=file
-            ) from None
+            raise RealDataError(f"cannot be read ({error}); fix or remove it", path=file) from None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -188,13 +186,12 @@ def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
                 row = json.loads(line)
                 name = row.get("file_name")
                 words = [row.get(key) for key in ("class", "group")]
-                if not isinstance(name, str | None) or any(
-                    not isinstance(word, str | int | None) for word in words
-                ):
+                if not isinstance(name, str | None) or not all(map(_is_word, words)):
                     raise TypeError
             except (ValueError, TypeError, AttributeError, RecursionError):
                 raise RealDataError(
-                    "no JSON object whose file_name, class and group are text; mend or remove it",
+                    "expected a JSON object whose file_name, class and group are text; fix or "
+                    "remove it",
                     path=file,
                     line=number,
                 ) from None
@@ -213,9 +210,9 @@ def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None
     pictures = [name for name in below if name.casefold() in _IMAGES and _n_images(below[name])]
     if boxes and pictures and not any(_n_images(below[name]) for name in boxes):
         raise RealDataError(
-            f"looks like a detection data set ({pictures[0]}/ beside {boxes[0]}/), and "
-            "gaps are per class of whole images: cut the objects out into class folders, and give "
-            "the folder of those",
+            f"looks like a detection data set ({pictures[0]}/ beside {boxes[0]}/); gaps "
+            "are measured per class on whole images: crop the objects into class folders and "
+            "give the folder of those",
             path=folder,
         )
     classes = [name for name in below if _n_images(below[name])]
@@ -257,9 +254,14 @@ def _class_folders(folder: Path, listings: Sequence[_Listing]) -> set[str]:
     }
 
 
+def _is_word(value: object) -> bool:
+    """Tell whether a `metadata.jsonl` may give this as a class or a group."""
+    return isinstance(value, str | int | None) and not _is_mangled(str(value))
+
+
 def _is_mangled(name: str) -> bool:
     """Tell whether a name holds bytes that are no text: no JSON or page could name it."""
-    return any("\udc80" <= character <= "\udcff" for character in name)
+    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def scan_sides(*, real: Path, synthetic: Path) -> tuple[ImageSet, ImageSet]:
@@ -311,13 +313,13 @@ class _Listing:
                 elif is_folder:
                     found.folders.append(path)
                 elif not is_file:
-                    why = "no regular file, or a link that leads nowhere"
+                    why = "not a regular file, or a broken link"
                 elif entry.name == METADATA:
                     found.metadata.append(path)
                 elif _is_image(path):
                     found.images.append(path)
                 else:
-                    why = "no image of a format that is read"
+                    why = "not an image in a supported format"
                 if why is not None:
                     found.others.append(OtherFile(path=path, why=why))
         return found

@@ -14,7 +14,7 @@ import logging
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.data_card import CardClass, data_card
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.export_plan import ClassPlan, class_plans, seeds_in
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.projections import open_run, read_trials
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
@@ -41,7 +41,7 @@ from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.search.mixture_weights import allot
 
-__all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds"]
+__all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds", "used_seeds"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def export(
     """
     reporter = reporter or SilentReporter()
     reporter.tell(_EXPORTING)
-    folder = open_run(run)
+    folder = open_run(run, verdicts=False)  # they are read for the plan, which compares them
     if per_class < 1:
         raise ConfigError(f"got {per_class}, expected at least 1", where="--per-class")
     if image_format not in FORMATS:
@@ -161,19 +161,25 @@ def drop_outdated(run: Path, out: Path) -> None:
 # ---------------------------------------------------------------------------------- generating
 
 
-def unused_seeds(run: RunDir, name: str, *, block: int = 0) -> Iterator[int]:
-    """Yield seeds for a class without end: the same at every call, none that the run has used.
-
-    Args:
-        run: A run folder.
-        name: The class.
-        block: 0 or 1, which have no seed in common.
-    """
-    used = {seed for trial in run.trials() for seed in seeds_in(trial)}
+def used_seeds(run: RunDir) -> set[int]:
+    """Return every seed that a run has used."""
+    used = {seed for trial in read_trials(run) for seed in seeds_in(trial)}
     used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
     # What a cut-off trial or a confirmation generated is in no list, but its file bears the seed.
     used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
-    text = f"export/{run.config().tune.seed}/{name}"
+    return used
+
+
+def unused_seeds(name: str, *, run_seed: int, used: Set[int], block: int = 0) -> Iterator[int]:
+    """Yield seeds for a class without end: the same at every call, none that the run has used.
+
+    Args:
+        name: The class.
+        run_seed: The config's `tune.seed`.
+        used: What `used_seeds` returns.
+        block: 0 or 1, which have no seed in common.
+    """
+    text = f"export/{run_seed}/{name}"
     start = _SEED_BLOCK + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
     start += block * _MAKEUP_SEEDS
     seed = start
@@ -196,9 +202,13 @@ def _fill(
     folders = class_folders([plan.name for plan in plans])
     table: list[CardClass] = []
     examples: dict[str, dict[str, Any]] = {}
+    config, used = run.config(), used_seeds(run)
     with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
         for plan in plans:
-            seeds, makeup = (unused_seeds(run, plan.name, block=block) for block in (0, 1))
+            seeds, makeup = (
+                unused_seeds(plan.name, run_seed=config.tune.seed, used=used, block=block)
+                for block in (0, 1)
+            )
             counts = allot(plan.weights, per_class)
             table.append(
                 CardClass(
@@ -234,7 +244,7 @@ def _fill(
         with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
             metadata.writelines(map(_line, examples.values()))
             shutil.copyfileobj(rest, metadata)
-    card = data_card(table, [*examples.values()], generator=generator, config=run.config())
+    card = data_card(table, [*examples.values()], generator=generator, config=config)
     (out / "README.md").write_text(card, encoding="utf-8")
 
 

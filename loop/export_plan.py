@@ -13,7 +13,7 @@ from typing import Any
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.projections import read_verdicts
+from gapclose.loop.report.projections import read_trials, read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
 
@@ -55,12 +55,13 @@ def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
             where=run.path,
         )
     plans = []
-    shown = _shown(run, rejected)
+    trials = read_trials(run)
+    shown = _shown(run, trials, rejected)
     for name in names:
         confirmed = rows.get(name, {}).get("confirmed") is True
         if only_confirmed and not confirmed:
             continue
-        recipes, weights = _mixture(run, name, mixtures.get(name))
+        recipes, weights = _mixture(run, trials, name, mixtures.get(name))
         plans.append(
             ClassPlan(
                 name=name,
@@ -76,10 +77,12 @@ def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
     return plans
 
 
-def _shown(run: RunDir, rejected: set[str]) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
+def _shown(
+    run: RunDir, trials: Sequence[Mapping[str, Any]], rejected: set[str]
+) -> dict[str, dict[str, list[tuple[int, Path | None]]]]:
     """Return what confirmed the mixtures, by class and recipe, without the images of trials."""
     tried: dict[str, set[int]] = {}
-    for trial in run.trials():
+    for trial in trials:
         tried.setdefault(trial["class"], set()).update(seeds_in(trial))
     shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
     for row in run.samples():
@@ -97,18 +100,21 @@ def _own_image(run: RunDir, name: str) -> Path | None:
 
 
 def _mixture(
-    run: RunDir, name: str, mixture: Mapping[str, Any] | None
+    run: RunDir,
+    trials: Sequence[Mapping[str, Any]],
+    name: str,
+    mixture: Mapping[str, Any] | None,
 ) -> tuple[tuple[Recipe, ...], tuple[float, ...]]:
     rows = [row for row in (mixture or {}).get("recipes", ()) if row["weight"] > 0]
     if rows:
         recipes = tuple(Recipe.from_json(row["recipe"]) for row in rows)
         return recipes, tuple(float(row["weight"]) for row in rows)
-    return (_baseline(run, name),), (1.0,)
+    return (_baseline(run, trials, name),), (1.0,)
 
 
-def _baseline(run: RunDir, name: str) -> Recipe:
+def _baseline(run: RunDir, trials: Sequence[Mapping[str, Any]], name: str) -> Recipe:
     """Return the recipe of trial 0, or what the config says trial 0 would have been."""
-    for trial in run.trials():
+    for trial in trials:
         if trial["class"] == name and trial["stage"] == "baseline":
             if "recipe" in trial:
                 return Recipe.from_json(trial["recipe"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gapclose.loop.auditing import audit_config
-from gapclose.loop.report.projections import open_run, read_gap
+from gapclose.loop.report.projections import open_run, read_gap, read_state
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.run.trust import check_trust
@@ -32,8 +32,7 @@ def remeasure(path: Path, *, trust: bool = False, reporter: Reporter | None = No
     run = open_run(path)
     if run.has("gap.json"):
         return Run(run.path)
-    state = run.read_json("state.json") if run.has("state.json") else {}
-    if state.get("kind") != "audit":
+    if read_state(run).get("kind") != "audit":
         read_gap(run)
         return Run(run.path)
     config = run.config()

@@ -56,11 +56,13 @@ from gapclose.loop.schedule.decide import (
     EvaluateFold,
     Finish,
     Judge,
+    ProposeTrial,
     RunTrial,
     StartRound,
     View,
     decide,
 )
+from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.optuna_record import Storage, StudyRecords
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
@@ -134,8 +136,12 @@ class Session:
         *,
         watch: Stopwatch,
         reporter: Reporter,
+        objective: Objective = OBJECTIVE,
     ) -> Session:
-        """Load the models, and bring the searches where the journal stands."""
+        """Load the models, and bring the searches where the journal stands.
+
+        The classes are searched for what the objective says.
+        """
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
         synthesis = Synthesis(
@@ -158,6 +164,7 @@ class Session:
                 for name, search in searches.items()
             },
             cameras=any(search.space.cameras for search in searches.values()),
+            objective=objective,
         )
         return cls(
             config=config,
@@ -241,17 +248,15 @@ class Session:
     def execute(self, action: Action) -> Iterator[Event]:
         """Do what was decided; each event is appended before the next is made."""
         match action:
+            case ProposeTrial():
+                self._check_loaded()
+                self._warn_of_small_baselines(action)
+                yield self.trials.propose(action)
             case RunTrial():
-                proposed = self.state.of(action.cls).in_flight
-                if proposed is None:
-                    self._check_loaded()
-                    self._warn_of_small_baselines(action)
-                    proposed = self.trials.propose(action)
-                    yield proposed
-                else:
-                    number = proposed.number
-                    self.reporter.tell(TaskStarted(task=Task.TRIAL, cls=action.cls, number=number))
-                yield self.trials.run(proposed)
+                trial = action.trial
+                task = TaskStarted(task=Task.TRIAL, cls=trial.cls, number=trial.number)
+                self.reporter.tell(task)
+                yield self.trials.run(trial)
             case ChooseCamera():
                 self.reporter.tell(TaskStarted(task=Task.CAMERA))
                 yield self.trials.choose_camera(action)
@@ -282,7 +287,7 @@ class Session:
             check_drawn(self.config)
             self._drawable = True
 
-    def _warn_of_small_baselines(self, action: RunTrial) -> None:
+    def _warn_of_small_baselines(self, action: ProposeTrial) -> None:
         """Say, once a session, that the machine is too slow for whole baselines."""
         if self._slow or action.baseline_images >= BASELINE_IMAGES:
             return

@@ -6,6 +6,7 @@ reported here, before anything is written.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -22,8 +23,9 @@ from gapclose.loop.run.joining import check_config, check_version, joined_run
 from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
-from gapclose.loop.run.state import RunState, fold
+from gapclose.loop.run.state import ClassState, RunState, fold
 from gapclose.loop.run.trust import check_trust
+from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.optuna_record import open_storage
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
@@ -38,6 +40,7 @@ def tune(
     out: Path | None = None,
     trust: bool = False,
     reporter: Reporter | None = None,
+    objective: Objective = OBJECTIVE,
 ) -> Run:
     """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
 
@@ -48,6 +51,8 @@ def tune(
         out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
+        objective: What the classes are searched for. The run folder does not keep it: a run that
+            is resumed is given it again.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -75,13 +80,18 @@ def tune(
         # what they gain where another process wants the cores.
         with threadpool_limits(1, user_api="blas"):
             session = Session.open(
-                config, rundir, journal, state, real, watch=watch, reporter=reporter
+                config,
+                rundir,
+                journal,
+                state,
+                real,
+                watch=watch,
+                reporter=reporter,
+                objective=objective,
             )
-            try:
+            with closing(session):
                 session.begin(listed, storage)
                 session.run()
-            finally:
-                session.close()
     return Run(rundir.path)
 
 
@@ -94,12 +104,13 @@ def _open(
         photos.classes,
         config=config,
         reporter=reporter,
-        spent={name: cls.spent_folds for name, cls in state.classes.items()},
+        pinned={name: _pinned(cls) for name, cls in state.classes.items()},
         cuts=state.cuts,
         tuned=state.photos,
     )
     missing = left_out([side], relative=rundir.relative)
-    for said in [*left_out_text(missing), *compare_photos(real, state.photos)]:
+    opened = {name: cls.opened for name, cls in state.classes.items() if cls.opened is not None}
+    for said in [*left_out_text(missing), *compare_photos(real, state.photos, opened)]:
         reporter.tell(WarningRaised(message=said))
     listed = PhotosListed(
         tune={name: reference.tune.photos for name, reference in real.items()},
@@ -107,6 +118,20 @@ def _open(
         left_out=missing,
     )
     return real, listed
+
+
+def _pinned(cls: ClassState) -> tuple[tuple[str, ...], ...]:
+    """Return the photos of a class's folds that are not cut anew, from fold 0 on.
+
+    A fold that was opened is evaluated, and its report made, on the photos that the event names,
+    spent or not.
+    """
+    opened = cls.opened
+    if opened is None and cls.evaluation is not None:
+        opened = cls.evaluation.opened
+    if opened is None or opened.photos in cls.spent_folds:
+        return cls.spent_folds
+    return (*cls.spent_folds, opened.photos)
 
 
 def _check_classes(rundir: RunDir, state: RunState, classes: tuple[str, ...]) -> None:

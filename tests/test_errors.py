@@ -80,11 +80,11 @@ def test_the_roots_are_light() -> None:
 @pytest.mark.parametrize(
     ("error", "evidence", "said"),
     [
-        (ConfigError("bad; mend it"), {"where": None, "line": None}, "bad; mend it"),
+        (ConfigError("bad; fix it"), {"where": None, "line": None}, "bad; fix it"),
         (
-            ConfigError("bad; mend it", where="c.yaml", line=3, key="a.b"),
+            ConfigError("bad; fix it", where="c.yaml", line=3, key="a.b"),
             {"where": "c.yaml", "line": 3, "key": "a.b"},
-            "c.yaml, line 3: bad; mend it",
+            "c.yaml, line 3: bad; fix it",
         ),
         (RunBusyError(RUN), {"path": RUN}, "/runs/r: another process is using this run"),
         (

@@ -19,7 +19,7 @@ from gapclose.loop.run.state import RunState
 __all__ = ["LineReporter", "Lines"]
 
 SILENCE: Final = 8.0  # seconds: asked every second, it keeps the promise of ten
-QUICK: Final = 1.0  # seconds: the end of what took less is not worth a line
+QUICK: Final = 1.0  # seconds: the end of what took less, and was not counted, is worth no line
 
 Lines = Callable[[Reported, RunState | None, float], Iterable[str]]
 """(event or notice, state of the run after an event, Unix time) -> lines without their ends."""
@@ -112,12 +112,13 @@ class LineReporter:
     def _count(self, notice: TaskAdvanced, *, fresh: bool) -> None:
         now = self._now()
         timed = self._under_way.timed(notice, now)
-        since = self._under_way.began if self._counted_at is None else self._counted_at
-        ended = notice.done >= notice.total
-        if ended:
-            worth = fresh or now - self._under_way.began >= QUICK
+        counted = self._counted_at is not None
+        if notice.done >= notice.total:
+            # A count that was told looks stuck without its last line.
+            worth = fresh or counted or now - self._under_way.began >= QUICK
             self._under_way.ended(now)
         else:
+            since = self._under_way.began if self._counted_at is None else self._counted_at
             worth = fresh or now - since >= self._every
         if worth:
             self._counted_at = now

@@ -20,7 +20,7 @@ from gapclose.loop.report import text as wording
 from gapclose.loop.report.charts import Scale, chart_data
 from gapclose.loop.report.class_sections import ClassSections
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
-from gapclose.loop.report.projections import open_run, read_gap
+from gapclose.loop.report.projections import open_run, read_gap, read_state, read_trials
 from gapclose.loop.report.text import effect_sort_key, first_sentence, was_tuned
 from gapclose.loop.report.thumbnails import Samples
 from gapclose.loop.run.events import StopReason
@@ -63,7 +63,7 @@ def write_report(run: Path) -> Path:
 def _content(run: RunDir) -> dict[str, Any]:
     gap = read_gap(run)
     config = _without_password(run.config())
-    trials = run.trials()
+    trials = read_trials(run)
     rows = sorted(gap["classes"], key=effect_sort_key, reverse=True)
     tuned = was_tuned(rows)
     samples = Samples.read(run)
@@ -77,7 +77,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         is_tuned=tuned,
         is_full=len(rows) <= _FEW_CLASSES,
     )
-    state = _optional(run, "state.json") or {}
+    state = read_state(run)
     return {
         "title": run.path.name,
         "sentence": first_sentence(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.projections import open_run, read_state, read_trials
 from gapclose.loop.run.folder import RunDir
 
 
@@ -54,13 +54,12 @@ class Run:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """`trials.jsonl`, a line each."""
-        return RunDir(self.path).trials()
+        return read_trials(RunDir(self.path))
 
     @property
     def state(self) -> dict[str, Any]:
         """`state.json`: where the run stands."""
-        value: dict[str, Any] = RunDir(self.path).read_json("state.json")
-        return value
+        return read_state(RunDir(self.path))
 
     @property
     def report(self) -> Path:

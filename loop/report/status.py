@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.report.class_table import class_table
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.projections import open_run, read_state
 from gapclose.loop.report.spoken_time import spoken_seconds
 from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.run.folder import RunDir
@@ -88,7 +88,7 @@ def read_status(path: Path | str) -> Status:
         RunDamagedError: If one of its files cannot be read.
     """
     run = open_run(path, verdicts=False)
-    state = run.read_json("state.json") if run.has("state.json") else {}
+    state = read_state(run)
     facts: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
     tuned = state.get("kind") != "audit"
     if state.get("stage") == "done" and run.has("gap.json"):
@@ -203,7 +203,8 @@ def _seconds_left(
     budget = _float(state.get("budget_seconds"))
     if budget is None:
         return None
-    since = time.time() - (run.path / "state.json").stat().st_mtime if running else 0.0
+    path = run.path / "state.json"
+    since = time.time() - path.stat().st_mtime if running and path.is_file() else 0.0
     return max(0.0, budget - used - max(0.0, since))
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from gapclose.loop.run.fact import Fact, Text
 
 __all__ = [
     "CameraChosen",
@@ -55,25 +57,21 @@ class StopReason(StrEnum):
     TOO_LITTLE_TIME = "too_little_time"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
-
-
-class Stopped(_Model):
+class Stopped(Fact):
     """Why a class stopped; `detail` is the message of the error that stopped it."""
 
     reason: StopReason
-    detail: str | None = None
+    detail: Text | None = None
 
 
-class Job(_Model):
+class Job(Fact):
     """A recipe, and the seeds that it is generated with."""
 
     recipe: dict[str, Any]
     seeds: tuple[int, ...]
 
 
-class Progress(_Model):
+class Progress(Fact):
     """Where the search of a class stands after an event; gaps are squared MMD to the tune split.
 
     Attributes:
@@ -103,7 +101,7 @@ class Progress(_Model):
     winner: dict[str, Any] | None = None
 
 
-class _Event(_Model):
+class _Event(Fact):
     """What every line has.
 
     Attributes:
@@ -236,7 +234,7 @@ class TrialFailed(_Event):
     kind: Literal["trial_failed"] = "trial_failed"
     cls: str
     number: int
-    error: str
+    error: Text
     invalid: int
     images: int
     seconds: float
@@ -302,10 +300,10 @@ class ConfirmationFailed(_Event):
     kind: Literal["confirmation_failed"] = "confirmation_failed"
     cls: str
     fold: int
-    error: str
+    error: Text
 
 
-class ClassVerdict(_Model):
+class ClassVerdict(Fact):
     """What became of a class; figures as in gap.json."""
 
     fold: int

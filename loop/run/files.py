@@ -1,7 +1,8 @@
 """Files: how anything of ours is written, so that a crash loses nothing and tears nothing.
 
-A file is replaced whole or appended to line by line, and is on the disk when the call returns.
-What the system refuses is an `UnwritableError` that names the file.
+A file is replaced whole or appended to line by line, and is on the disk when the call returns,
+unless it is written with `durable=False`: a power cut may take that away, or leave zeros in its
+place. What the system refuses is an `UnwritableError` that names the file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gapclose.loop.errors import RunDamagedError, UnwritableError
 
 __all__ = [
     "append_line",
+    "count_lines",
     "cut_torn_line",
     "damaged_line",
     "kept",
@@ -43,8 +45,13 @@ def kept(path: Path) -> Iterator[None]:
         raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file whole: a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file.
+        data: All that it holds from now on.
+        durable: Return once it survives a power cut, which takes two waits for the disk.
 
     Raises:
         UnwritableError: The system does not let it be written; the old one is as it was.
@@ -56,14 +63,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         try:
             with _opened(handle) as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def _opened(handle: int) -> BinaryIO:
@@ -75,13 +84,18 @@ def _opened(handle: int) -> BinaryIO:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file by UTF-8 text, as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable=durable)
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append a line; when this returns, it survives a power cut.
+def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
+    """Append a line.
+
+    Args:
+        path: The file; made if there is none.
+        line: Without its end.
+        durable: Return once it survives a power cut, which takes a wait for the disk.
 
     Raises:
         UnwritableError: It cannot be written; `cut_torn_line` takes away what there is of it.
@@ -90,9 +104,10 @@ def append_line(path: Path, line: bytes) -> None:
         fresh = not path.exists()
         with path.open("ab") as file:
             file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if fresh:
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if durable and fresh:
             sync_folder(path.parent)
 
 
@@ -118,6 +133,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise damaged_line(path, number)
         rows.append(row)
     return rows
+
+
+def count_lines(path: Path) -> int | None:
+    """Count the whole lines of a text file, a tenth of the time it takes to read them.
+
+    Returns:
+        None where it is no text: a power cut has left zeros in it. Of no file, 0.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    return None if b"\0" in data else data.count(b"\n")
 
 
 def damaged_line(path: Path, number: int) -> RunDamagedError:
@@ -146,7 +174,10 @@ def cut_torn_line(path: Path) -> None:
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """Write `plain` of a value as JSON text."""
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    try:  # what is plain already takes a third of the time
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except (TypeError, ValueError):
+        return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def plain(value: Any) -> Any:

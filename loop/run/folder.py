@@ -59,7 +59,7 @@ class RunDir:
     @property
     def holds_tuning(self) -> bool:
         """Whether anything was tuned here; an audit would write over its results."""
-        return self.journal_path.is_file() or (self.path / "trials.jsonl").is_file()
+        return self.journal_path.is_file() or self.trials_path.is_file()
 
     @property
     def holds_images(self) -> bool:
@@ -72,7 +72,7 @@ class RunDir:
 
     def trials(self) -> list[dict[str, Any]]:
         """Read every finished trial in the order of its line; a torn last line is left out."""
-        return read_lines(self.path / "trials.jsonl")
+        return read_lines(self.trials_path)
 
     def samples(self) -> list[dict[str, Any]]:
         """Read the rows of samples.jsonl; there are none before it is written."""
@@ -94,17 +94,26 @@ class RunDir:
 
     # ------------------------------------------------------------------------------- writing
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Replace RUN/name. NaN and infinities become null: JSON has no word for them."""
-        write_text(self._inside(name), to_json(value, indent=1) + "\n")
+    def write_json(self, name: str, value: Any, *, durable: bool = True) -> None:
+        """Replace RUN/name. NaN and infinities become null: JSON has no word for them.
 
-    def append_line(self, name: str, row: Mapping[str, Any]) -> None:
-        """Append a row to a file of lines.
+        Args:
+            name: The file.
+            value: What it holds from now on.
+            durable: Wait until it survives a power cut. What comes back by itself need not.
 
         Raises:
             UnwritableError: It cannot be written.
         """
-        append_line(self._inside(name), to_json(row).encode())
+        write_text(self._inside(name), to_json(value, indent=1) + "\n", durable=durable)
+
+    def append_line(self, name: str, row: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Append a row to a file of lines; arguments as in `write_json`.
+
+        Raises:
+            UnwritableError: It cannot be written.
+        """
+        append_line(self._inside(name), to_json(row).encode(), durable=durable)
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace a file of lines, unless it holds these rows already."""
@@ -128,7 +137,7 @@ class RunDir:
         """
         path = self.path / "errors.log"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{what}\n{traceback.format_exc().rstrip()}\n\n")
         except OSError as failed:
             log.warning("%s: cannot be written: %s", path, failed.strerror)
@@ -144,6 +153,11 @@ class RunDir:
     def journal_path(self) -> Path:
         """RUN/journal.jsonl."""
         return self.path / "journal.jsonl"
+
+    @property
+    def trials_path(self) -> Path:
+        """RUN/trials.jsonl."""
+        return self.path / "trials.jsonl"
 
     @property
     def study_path(self) -> Path:

@@ -6,16 +6,23 @@ follows the last one is torn, is ignored by readers, and is cut when a writer op
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel
+from typing import Final, get_args
 
 from gapclose.loop.run.events import Event, read_event
 from gapclose.loop.run.files import append_line, cut_torn_line, damaged_line
 
-__all__ = ["Journal", "holds", "read_journal"]
+__all__ = ["Head", "Journal", "read_heads", "read_journal"]
+
+# As `append` writes them: the fields that every event has come first.
+_HEAD: Final = re.compile(rb'\{"at":[^,"]+,"used":([^,"]+),"kind":"(\w+)"')
+_KINDS: Final[dict[bytes, type[Event]]] = {
+    kind.model_fields["kind"].default.encode(): kind for kind in get_args(get_args(Event)[0])
+}
 
 
 class Journal:
@@ -56,26 +63,54 @@ def read_journal(path: Path) -> Iterator[Event]:
     Raises:
         RunDamagedError: A line is no event.
     """
+    for number, line in _whole_lines(path):
+        yield _read(path, number, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first bytes of a line say of its event.
+
+    Attributes:
+        kind: Its class.
+        used: Seconds of the budget used by then.
+    """
+
+    kind: type[Event]
+    used: float
+
+
+def read_heads(path: Path) -> Iterator[Head]:
+    """Yield the heads of a journal's events in their order; none where there is no file.
+
+    It takes 0.04 s of 20,000 events; to read them whole takes 1 s.
+
+    Raises:
+        RunDamagedError: A line does not begin as an event does.
+    """
+    for number, line in _whole_lines(path):
+        head = _HEAD.match(line)
+        if head is not None and head[2] in _KINDS:
+            yield Head(_KINDS[head[2]], float(head[1]))
+        else:  # as another program has written it
+            event = _read(path, number, line)
+            yield Head(type(event), event.used)
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that have their end, counted from 1."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield read_event(line)
-            except ValueError:
-                raise damaged_line(path, number) from None
+            if line.endswith(b"\n"):
+                yield number, line
 
 
-def holds(path: Path, *kinds: type[BaseModel]) -> bool:
-    """Return whether a journal may have an event of one of some kinds.
-
-    It is searched for their names, which takes 0.02 s of 20,000 events; to read them takes 1 s. A
-    name may stand elsewhere, so True is to be verified.
-    """
-    data = path.read_bytes()
-    names = (kind.model_fields["kind"].default for kind in kinds)
-    return any(f'"{name}"'.encode() in data for name in names)
+def _read(path: Path, number: int, line: bytes) -> Event:
+    try:
+        return read_event(line)
+    except ValueError:
+        raise damaged_line(path, number) from None

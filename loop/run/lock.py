@@ -34,7 +34,7 @@ def lock(run: RunDir) -> Iterator[None]:
         except BlockingIOError:
             raise RunBusyError(run.path) from None
         cut_torn_line(run.journal_path)
-        cut_torn_line(run.path / "trials.jsonl")
+        cut_torn_line(run.trials_path)
         yield
     finally:
         os.close(handle)  # releases the lock, too

@@ -10,7 +10,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from gapclose.loop.run.fact import Fact, Text
 
 __all__ = [
     "BaselinesCut",
@@ -77,21 +79,7 @@ class TagAnswer(StrEnum):
     NO_WORD = "no_word"
 
 
-def _utf8(value: object) -> object:
-    """Make text writable as JSON: a file's name may hold bytes that are no UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_utf8)]
-
-
-class _Notice(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
-
-
-class _OfTask(_Notice):
+class _OfTask(Fact):
     """Which task it is.
 
     Attributes:
@@ -156,7 +144,7 @@ class StillWorking(_OfTask):
     total: int | None = None
 
 
-class WarningRaised(_Notice):
+class WarningRaised(Fact):
     """Something is not as it should be, and the run goes on.
 
     Attributes:
@@ -169,7 +157,7 @@ class WarningRaised(_Notice):
     source: Text | None = None
 
 
-class PhotosTooFew(_Notice):
+class PhotosTooFew(Fact):
     """Classes that can never be called closed.
 
     Attributes:
@@ -183,14 +171,14 @@ class PhotosTooFew(_Notice):
     wanted: int
 
 
-class ImagesTooFew(_Notice):
+class ImagesTooFew(Fact):
     """`confirm.images` is under `least`, so that no class can be called closed."""
 
     kind: Literal["images_too_few"] = "images_too_few"
     least: int
 
 
-class BaselinesCut(_Notice):
+class BaselinesCut(Fact):
     """There is no time for whole baselines.
 
     Attributes:
@@ -203,7 +191,7 @@ class BaselinesCut(_Notice):
     whole: int
 
 
-class TagsRead(_Notice):
+class TagsRead(Fact):
     """A person has tagged images of a class `gap`."""
 
     kind: Literal["tags_read"] = "tags_read"
@@ -212,34 +200,34 @@ class TagsRead(_Notice):
     answer: TagAnswer
 
 
-class InterruptNoted(_Notice):
+class InterruptNoted(Fact):
     """A person wants to stop; what is under way is finished first."""
 
     kind: Literal["interrupt_noted"] = "interrupt_noted"
 
 
-class OverheadMeasured(_Notice):
+class OverheadMeasured(Fact):
     """Share of the tuning that was neither generating nor embedding, in 0..1."""
 
     kind: Literal["overhead_measured"] = "overhead_measured"
     share: float
 
 
-class ReportWritten(_Notice):
+class ReportWritten(Fact):
     """The report's page is written."""
 
     kind: Literal["report_written"] = "report_written"
     path: Text
 
 
-class DataExported(_Notice):
+class DataExported(Fact):
     """The data set is written."""
 
     kind: Literal["data_exported"] = "data_exported"
     path: Text
 
 
-class ClassReported(_Notice):
+class ClassReported(Fact):
     """A class of `RunReported`; figures as in gap.json, `verdict` in the report's words."""
 
     name: Text
@@ -252,7 +240,7 @@ class ClassReported(_Notice):
     verdict: str
 
 
-class RunReported(_Notice):
+class RunReported(Fact):
     """What came out, the last thing that is said of a run.
 
     Attributes:

@@ -81,7 +81,8 @@ class ClassState:
     """Where a class stands.
 
     Attributes:
-        trials: Finished ones, failed ones included; the number of the next.
+        trials: Finished ones, failed ones included.
+        proposed: Those under way included; the number of the next.
         images: Generated for its trials.
         failed: Trials that failed.
         failures: Failed trials in a row.
@@ -92,7 +93,6 @@ class ClassState:
         unseen_gap: What the confirmation that reopened it saw.
         prioritized: Prompts that come first.
         retryable: Whether a restart may forget its failures.
-        in_flight: The trial that was proposed and is not finished.
         opened: The fold that was opened and is not evaluated.
         spent_folds: Photos of the folds that have judged a mixture, by content.
         evaluation: The last one.
@@ -101,6 +101,7 @@ class ClassState:
     """
 
     trials: int = 0
+    proposed: int = 0
     images: int = 0
     failed: int = 0
     failures: int = 0
@@ -111,7 +112,6 @@ class ClassState:
     unseen_gap: float = 0.0
     prioritized: tuple[Mapping[str, str], ...] = ()
     retryable: bool = False
-    in_flight: TrialProposed | None = None
     opened: FoldOpened | None = None
     spent_folds: tuple[tuple[str, ...], ...] = ()
     evaluation: Evaluation | None = None
@@ -122,6 +122,11 @@ class ClassState:
     def has_baseline(self) -> bool:
         """Whether trial 0 has been scored; nothing else is tried before."""
         return self.progress.baseline_gap is not None
+
+    @property
+    def awaits_baseline(self) -> bool:
+        """Whether trial 0 is under way."""
+        return not self.has_baseline and self.proposed > self.trials
 
     @property
     def untried(self) -> bool:
@@ -236,6 +241,7 @@ class RunState:
         listed: The real images when they were last listed.
         round: The last one.
         turn: The class whose trial comes next, where that is settled already.
+        in_flight: Trials that were proposed and are not finished, in the order proposed.
         camera: The run's, once it is chosen.
         winners: Classes and the settings that they have chosen, in that order, each settings once.
         timings: What took how long.
@@ -254,6 +260,7 @@ class RunState:
     listed: PhotosListed | None = None
     round: Round | None = None
     turn: str | None = None
+    in_flight: tuple[TrialProposed, ...] = ()
     camera: CameraChosen | None = None
     winners: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     timings: Timings = field(default_factory=Timings)
@@ -405,7 +412,8 @@ def _(event: CameraChosen, state: RunState) -> RunState:
 
 @_applied.register
 def _(event: TrialProposed, state: RunState) -> RunState:
-    return replace(_with(state, event.cls, in_flight=event), turn=None, stage="tune")
+    state = _with(state, event.cls, proposed=event.number + 1)
+    return replace(state, in_flight=(*state.in_flight, event), turn=None, stage="tune")
 
 
 @_applied.register
@@ -423,10 +431,13 @@ def _(event: TrialFailed, state: RunState) -> RunState:
 
 def _tried(state: RunState, event: TrialFinished | TrialFailed, **changes: Any) -> RunState:
     cls = state.of(event.cls)
-    timings = state.timings
-    if cls.in_flight is not None:
-        done = isinstance(event, TrialFinished)
-        timings = timings.with_trial(cls.in_flight, event.seconds, done=done)
+    timings, done = state.timings, isinstance(event, TrialFinished)
+    waiting = []
+    for trial in state.in_flight:
+        if (trial.cls, trial.number) == (event.cls, event.number):
+            timings = timings.with_trial(trial, event.seconds, done=done)
+        else:
+            waiting.append(trial)
     winners = state.winners
     if (winner := event.progress.winner) and winner not in [known for _, known in winners]:
         winners = (*winners, (event.cls, winner))
@@ -436,12 +447,12 @@ def _tried(state: RunState, event: TrialFinished | TrialFailed, **changes: Any) 
         trials=cls.trials + 1,
         images=cls.images + event.images,
         progress=event.progress,
-        in_flight=None,
         **changes,
     )
     return replace(
         state,
         images=state.images + event.images,
+        in_flight=tuple(waiting),
         timings=timings.with_probe(event.probe),
         winners=winners,
     )

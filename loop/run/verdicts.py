@@ -5,20 +5,23 @@ Nothing is decided before all classes are in, for their q-values are of all of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gapclose.analysis.class_gap import ClassGap, jointly
-from gapclose.analysis.criteria import confirmed
+from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed
 from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, VerdictsReached
 from gapclose.loop.run.state import RunState
 
 
-def judge(evaluations: Mapping[str, FoldEvaluated]) -> dict[str, ClassGap]:
+def judge(
+    evaluations: Mapping[str, FoldEvaluated], *, criteria: Sequence[Criterion] = CRITERIA
+) -> dict[str, ClassGap]:
     """Judge all evaluated classes together.
 
     Args:
         evaluations: By class, in the run's order.
+        criteria: What a class must meet to be confirmed.
 
     Returns:
         Rows of gap.json with q-values over all of them, `confirmed` and `before` set.
@@ -27,13 +30,20 @@ def judge(evaluations: Mapping[str, FoldEvaluated]) -> dict[str, ClassGap]:
     afters = jointly([ClassGap.from_json(e.after) for e in evaluations.values()])
     pairs = zip(evaluations.values(), befores, afters, strict=True)
     return {
-        evaluation.cls: replace(confirmed(after, agreement=evaluation.agreement), before=before)
+        evaluation.cls: replace(
+            confirmed(after, agreement=evaluation.agreement, criteria=criteria), before=before
+        )
         for evaluation, before, after in pairs
     }
 
 
-def verdicts_of(state: RunState) -> VerdictsReached:
-    """Reach the verdicts over all classes that have been evaluated."""
+def verdicts_of(state: RunState, *, criteria: Sequence[Criterion] = CRITERIA) -> VerdictsReached:
+    """Reach the verdicts over all classes that have been evaluated.
+
+    Args:
+        state: Of the run.
+        criteria: What a class must meet to be confirmed.
+    """
     evaluations = {
         name: evaluation.result
         for name in state.names
@@ -51,6 +61,6 @@ def verdicts_of(state: RunState) -> VerdictsReached:
                 closed=row.closed,
                 confirmed=bool(row.confirmed),
             )
-            for name, row in judge(evaluations).items()
+            for name, row in judge(evaluations, criteria=criteria).items()
         }
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from gapclose.loop.config.schema import TuneConfig
-from gapclose.loop.run.state import ClassState
-from gapclose.loop.schedule.objective import GapObjective, Objective
+from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.state import FAILURES, ClassState
+from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 
 SETTINGS_SHARE: Final = 1 / 3  # of a class's trials goes to the settings they all share
@@ -48,14 +49,16 @@ class Limits:
         confirm_images: Images of a confirmation.
         classes: In the run's order.
         cameras: Whether the config has cameras to choose from.
-        objective: What a trial is worth.
+        objective: What the classes are searched for.
+        in_flight: Trials that may be under way at once.
     """
 
     tune: TuneConfig
     confirm_images: int
     classes: Mapping[str, ClassLimits]
     cameras: bool = False
-    objective: Objective = field(default_factory=GapObjective)
+    objective: Objective = OBJECTIVE
+    in_flight: int = 1
 
     def left(self, used: float) -> float:
         """Return the seconds left; infinite without a time budget."""
@@ -70,10 +73,22 @@ class Limits:
         """Return whether a class has had what the config allows it, or all seeds there are."""
         trials, images = self.tune.trials, self.tune.images
         return (
-            cls.trials >= MOST_TRIALS
-            or (trials is not None and cls.trials >= trials)
+            cls.proposed >= MOST_TRIALS
+            or (trials is not None and cls.proposed >= trials)
             or (images is not None and cls.images >= images)
         )
+
+    def stopped(self, name: str, cls: ClassState) -> StopReason | None:
+        """Return why the search of a class has ended, if it has; what it may use is not asked."""
+        if cls.failures >= FAILURES:
+            return StopReason.FAILURES
+        if not cls.has_baseline or cls.progress.pending:
+            return None
+        return self.objective.stopped(cls, floor=self.classes[name].floor)
+
+    def wants_trial(self, name: str, cls: ClassState) -> bool:
+        """Return whether the search of a class goes on, and may."""
+        return self.stopped(name, cls) is None and not self.spent(cls)
 
 
 def settings_trials(
@@ -140,9 +155,7 @@ def pick(
         seconds: What a trial of a class takes, its own time and what it takes of others'; where
             time is what ends the run, a gain is weighed against it.
     """
-    wanting = [
-        n for n in candidates if classes[n].stopped() is None and not limits.spent(classes[n])
-    ]
+    wanting = [name for name in candidates if limits.wants_trial(name, classes[name])]
     for name in wanting:
         if not classes[name].has_baseline:
             return name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
-from gapclose.loop.run.events import Stopped, StopReason
+from gapclose.loop.run.events import Stopped, StopReason, TrialProposed
 from gapclose.loop.run.state import FAILURES, ClassState, RunState
 from gapclose.loop.schedule.budget import (
     BASELINE_IMAGES,
@@ -34,8 +34,8 @@ MOST_FOLDS: Final = 3  # of a confirm split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunTrial:
-    """Run a class's next trial, or the one that is in flight.
+class ProposeTrial:
+    """Propose a class's next trial.
 
     Attributes:
         cls: The class.
@@ -50,6 +50,13 @@ class RunTrial:
     settings_trials: int = 0
     batch: int | None = None
     hints: tuple[dict[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTrial:
+    """Run a trial in flight: the one that was proposed first."""
+
+    trial: TrialProposed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +101,7 @@ class Finish:
     stopped: dict[str, Stopped]
 
 
-Action = RunTrial | ChooseCamera | EvaluateFold | Judge | StartRound | Finish
+Action = ProposeTrial | RunTrial | ChooseCamera | EvaluateFold | Judge | StartRound | Finish
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,23 @@ class View:
         """Return whether a fold is left that has judged no mixture."""
         return cls.next_fold() < self.limits.classes[name].folds
 
+    def stopped(self, name: str) -> StopReason | None:
+        """Return why the search of a class has ended, if it has."""
+        return self.limits.stopped(name, self.state.of(name))
+
+    def wants_trial(self, name: str) -> bool:
+        """Return whether the search of a class goes on, and may."""
+        return self.limits.wants_trial(name, self.state.of(name))
+
+    def settled(self, name: str) -> StopReason | None:
+        """Return why a class is not searched again after its evaluation, if so."""
+        cls, floor = self.state.of(name), self.limits.classes[name].floor
+        if cls.evaluation is None:
+            return None
+        return self.limits.objective.settled(cls, floor=floor)
+
     def rests(self, name: str) -> bool:
-        """Return whether more trials would change nothing: confirmed, or no fold is left."""
+        """Return whether more trials would change nothing: it is settled, or no fold is left."""
         cls = self.state.of(name)
         evaluation = cls.evaluation
         if evaluation is None:
@@ -138,16 +160,18 @@ class View:
         asked = cls.progress.pending or (
             bool(cls.prioritized) and evaluation.opened.evidence != cls.progress.evidence
         )
-        return not self.folds_left(cls, name) or (evaluation.confirmed and not asked)
+        return not self.folds_left(cls, name) or (self.settled(name) is not None and not asked)
 
     def standing(self, name: str) -> ClassProgress:
         """Return where a class that has its baseline stands."""
         cls = self.state.of(name)
         seen = 0.0 if cls.evaluation is None else cls.evaluation.gap
         new = cls.evaluation is None or cls.evaluation.opened.evidence != cls.progress.evidence
+        floor, reopened = self.limits.classes[name].floor, replace(cls, unseen_gap=seen)
         return ClassProgress(
             name=name,
-            gap=max(cls.progress.expected or 0.0, seen) / self.limits.classes[name].floor,
+            gain=self.limits.objective.gain(reopened, floor=floor),
+            gap=max(cls.progress.expected or 0.0, seen) / floor,
             seconds=self.costs.confirmation(name),
             tried=not cls.untried,
             new=not cls.untried and new,
@@ -173,16 +197,19 @@ class View:
         )
 
     def searched(self) -> list[str]:
-        """Return the classes of the round whose search may go on."""
-        return [name for name in self.names if name in self.state.due and not self.rests(name)]
+        """Return the classes of the round whose search may go on now."""
+        return [
+            name
+            for name in self.names
+            if name in self.state.due
+            and not self.rests(name)
+            and not self.state.of(name).awaits_baseline
+        ]
 
     def next_trial(self) -> str | None:
         """Return the class to try next; None when none wants it, or the time left is kept back."""
         # Every class gets its baseline, whatever the budget: without one there is no report.
-        if self.left <= self.reserve() and all(
-            cls.has_baseline or cls.stopped() or self.limits.spent(cls)
-            for cls in map(self.state.of, self.names)
-        ):
+        if self.left <= self.reserve() and not any(map(self._wants_baseline, self.names)):
             return None
         searched = self.searched()
         return pick(
@@ -192,6 +219,10 @@ class View:
             seconds=self._seconds(searched),
         )
 
+    def _wants_baseline(self, name: str) -> bool:
+        cls = self.state.of(name)
+        return not (cls.has_baseline or cls.awaits_baseline) and self.wants_trial(name)
+
     def _seconds(self, names: Sequence[str]) -> dict[str, float]:
         """Return what a trial of each class takes, of its own time and of that of others.
 
@@ -200,10 +231,7 @@ class View:
         two, of which nothing comes, and spend its time on confirming them.
         """
         due = self.standings(self.state.due)
-        wanted = [
-            replace(row, tried=row.tried or self.state.of(row.name).stopped() is None)
-            for row in due
-        ]
+        wanted = [replace(row, tried=row.tried or self.stopped(row.name) is None) for row in due]
         seconds = {name: self.costs.trial(name) for name in names}
         if self.left < self.reserve(wanted):
             for row in due:
@@ -257,11 +285,15 @@ class Phase:
     act: Callable[[View], Action | None]
 
 
-def _finish_trial(view: View) -> Action | None:
-    for name in view.names:
-        if view.state.of(name).in_flight is not None:
-            return RunTrial(cls=name)
-    return None
+def _in_flight(view: View) -> Action | None:
+    """Run what was proposed first, once no more may be in flight or something else is due."""
+    if not view.state.in_flight:
+        return None
+    if len(view.state.in_flight) < view.limits.in_flight and _confirm_early(view) is None:
+        action = _search(view)
+        if isinstance(action, ProposeTrial):
+            return action
+    return RunTrial(trial=view.state.in_flight[0])
 
 
 def _start_round(view: View) -> Action | None:
@@ -300,15 +332,12 @@ def _search(view: View) -> Action | None:
     if view.limits.cameras and view.state.camera is None and cls.progress.opened:
         return ChooseCamera(turn=name)
     trial_seconds, time = view.costs.trial(), view.left - view.reserve()
-    wanting = [
-        view.state.of(n).stopped() is None and not view.limits.spent(view.state.of(n))
-        for n in view.state.due
-    ]
-    return RunTrial(
+    wanting = [name for name in view.state.due if view.wants_trial(name)]
+    return ProposeTrial(
         cls=name,
         baseline_images=_baseline_images(view, cls),
         settings_trials=settings_trials(
-            cls, view.limits, time=time, trial_seconds=trial_seconds, open_classes=sum(wanting)
+            cls, view.limits, time=time, trial_seconds=trial_seconds, open_classes=len(wanting)
         ),
         batch=batch_images(view.limits, time=time, trial_seconds=view.costs.trial(name)),
         hints=tuple(dict(won) for other, won in view.state.winners if other != name),
@@ -345,7 +374,7 @@ def _judge(view: View) -> Action | None:
 
 
 PHASES: Final = (
-    Phase("trial in flight", "it has a result", _finish_trial),
+    Phase("trials in flight", "each has a result", _in_flight),
     Phase("new round", "it has begun", _start_round),
     Phase("early confirmation", "what is closed at halfway has its verdict", _confirm_early),
     Phase("search", "no class wants a trial, or the time left is kept back", _search),
@@ -392,20 +421,20 @@ def _has_gone_on(view: View, name: str) -> bool:
     opened = cls.evaluation.opened
     if opened.evidence != cls.progress.evidence:
         return True
-    if cls.stopped() or view.limits.spent(cls):
+    if not view.wants_trial(name):
         return False  # a fold would see nothing new, and no time is to be kept back for it
     reopened = cls.reopened_at is not None and cls.reopened_at >= opened.trials
     return cls.trials > opened.trials or reopened or cls.progress.pending
 
 
 def _may_go_on(view: View, name: str) -> bool:
-    """Return whether a class that failed confirmation, and is not due, can be searched on in."""
+    """Return whether a class that is not settled, and not due, can be searched on in."""
     cls = view.state.of(name)
     if cls.evaluation is None or view.rests(name) or view.limits.spent(cls):
         return False
     if cls.failures >= FAILURES:
         return cls.retryable
-    return not cls.untried or cls.stopped() is None
+    return not cls.untried or view.stopped(name) is None
 
 
 def stop_reason(name: str, view: View) -> Stopped:
@@ -415,14 +444,15 @@ def stop_reason(name: str, view: View) -> Stopped:
         return Stopped(reason=StopReason.CONFIRMATION_FAILED, detail=cls.confirmation_error)
     if evaluation is not None and evaluation.kept_baseline:
         return Stopped(reason=StopReason.BASELINE_KEPT)
-    why = cls.stopped()
+    why = view.stopped(name)
     if why is StopReason.FAILURES:
         return Stopped(reason=why, detail=cls.error)
     # Closed for the search alone is no reason to end: what kept it from going on is.
-    if why is not None and (evaluation is None or evaluation.confirmed):
+    settled = view.settled(name)
+    if why is not None and (evaluation is None or settled is not None):
         return Stopped(reason=why)
-    if evaluation is not None and evaluation.confirmed:
-        return Stopped(reason=StopReason.CONFIRMED)
+    if settled is not None:
+        return Stopped(reason=settled)
     if view.limits.spent(cls):
         return Stopped(reason=StopReason.LIMIT)
     if evaluation is not None and not view.folds_left(cls, name):

@@ -1,31 +1,50 @@
-"""The objective: what closing a class is worth, and when its search may rest.
+"""The objective: what there is to gain in a class, and when it needs no more trials.
 
-The budget and `decide` ask it. Another objective is another class that keeps the Protocol, given
-as `Limits.objective`.
+`Limits` and `decide` ask it, and nothing else says which class comes first or when one rests.
+Another objective is another class that keeps the Protocol, given to `tune`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.state import ClassState
 
 
 class Objective(Protocol):
-    """The order of the classes of a run."""
+    """What the classes of a run are searched for.
+
+    It is asked of classes that have their baseline. `floor` is the class's `floor_p95` at the
+    size of a confirmation.
+    """
 
     def gain(self, cls: ClassState, *, floor: float) -> float:
-        """Return what there is to gain in a class, >= 0; the class with the most is tried next.
+        """Return what there is to gain in a class, >= 0.
 
-        Args:
-            cls: Where it stands.
-            floor: `floor_p95` at the size of a confirmation.
+        The class with the most is tried next, confirmed last, and reopened first.
+        """
+
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        """Return why the search of a class has ended, if it has; it is confirmed next.
+
+        Failures end a search, and a prompt that a person prioritized continues it, under every
+        objective: this is not asked then.
         """
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
-        """Return whether a class may be confirmed while others are still searched."""
+        """Return whether a class may be confirmed while others are still searched.
+
+        Its own search has ended: one that goes on would have to be confirmed again.
+        """
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        """Return why a class that was evaluated is not searched again, if so.
+
+        One that is not settled is searched on while there are time and folds: `stopped` is None
+        for it once it is `reopened`, or if nothing but its baseline was tried.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +56,21 @@ class GapObjective:
         expected = cls.progress.expected
         return max(0.0 if expected is None else expected, cls.unseen_gap, 0.0) / floor
 
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        """Return why it needs no more trials before it is confirmed: no gap to the tune split."""
+        return cls.stopped()
+
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         """Return whether its search has ended and its gap is below the floor."""
         why, gap = cls.stopped(), cls.progress.gap
         closed = why in (StopReason.CLOSED_FROM_START, StopReason.CLOSED_ON_TUNE_SPLIT)
         return closed or (why is not None and gap is not None and gap <= floor)
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        """Return that it is confirmed, once it is."""
+        confirmed = cls.evaluation is not None and cls.evaluation.confirmed
+        return StopReason.CONFIRMED if confirmed else None
+
+
+OBJECTIVE: Final[Objective] = GapObjective()
+"""Of a run that is given no other."""

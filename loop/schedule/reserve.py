@@ -29,6 +29,7 @@ class ClassProgress:
 
     Attributes:
         name: The class.
+        gain: What there is to gain if it is searched on; see `Objective`.
         gap: In floors, on the tune split or as the last fold saw it, whichever is more.
         seconds: Of confirming it.
         tried: Whether anything but the baseline was tried; if not, a confirmation costs nothing.
@@ -36,18 +37,20 @@ class ClassProgress:
     """
 
     name: str
+    gain: float
     gap: float
     seconds: float
     tried: bool
     new: bool
 
     @property
-    def turn(self) -> tuple[bool, float]:
-        """The sort key of confirmations: those with something to judge, those nearest closed.
+    def turn(self) -> tuple[bool, float, float]:
+        """The sort key of confirmations: those with something to judge, those with least to gain.
 
-        A class that comes late is searched on in the time that the others leave.
+        A class that comes late is searched on in the time that the others leave. Of those with
+        nothing to gain, those with the least gap come first.
         """
-        return not self.new, self.gap
+        return not self.new, self.gain, self.gap
 
 
 def baseline_images(
@@ -108,7 +111,7 @@ def reopen_candidates(
     left: float,
     reserve: Callable[[Sequence[ClassProgress]], float],
 ) -> list[str]:
-    """Choose the worst classes that failed confirmation, as many as there is time for.
+    """Choose the classes to search on in, those with most to gain, as many as there is time for.
 
     Args:
         held: The classes that could be searched on in.
@@ -117,7 +120,7 @@ def reopen_candidates(
         reserve: Seconds kept back if these are due.
     """
     chosen: list[ClassProgress] = []
-    for progress in sorted(held, key=lambda progress: progress.gap, reverse=True):
+    for progress in sorted(held, key=lambda its: (its.gain, its.gap), reverse=True):
         if left >= WORTHWHILE * reserve([*due, *chosen, progress]):
             chosen.append(progress)
     return [progress.name for progress in chosen]

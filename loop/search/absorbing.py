@@ -22,13 +22,11 @@ def _baseline(state: SearchState, proposal: Proposal, images: Images, own: float
 
 def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     _keep_all(state, proposal, images)
-    state.screen.done += 1
     return own
 
 
 def _settings(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     state.settings.absorb(proposal.params, images)
-    state.settings.note(proposal.params)
     points, values = state.settings.scores(state.atoms.bank, state.atoms.weights)
     return float(values[-1]) if points[-1] == proposal.params else 0.0
 
@@ -49,7 +47,7 @@ def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -
 
 
 def _mixture(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    state.heldout.absorb(images, state.atoms.bank)
+    state.mixture_gap.absorb(proposal.number, images, state.atoms.bank)
     state.balance.note_mixture(len(images.seeds))
     _keep_all(state, proposal, images)
     return own
@@ -71,10 +69,8 @@ ABSORB: Final[Mapping[Stage, Absorb]] = {
 
 
 def note_failure(state: SearchState, proposal: Proposal) -> None:
-    """Keep what a trial tried in vain from coming next again."""
-    if proposal.stage == "screen":
-        state.screen.done += 1
-    if proposal.stage == "settings":
-        state.settings.note(proposal.params)
+    """Note that a trial brought nothing; what it tried in vain is not tried next again."""
     if proposal.stage == "joint":
         state.prompts.note_failed(proposal.params)
+    if proposal.stage == "mixture":
+        state.mixture_gap.forget(proposal.number)

@@ -83,6 +83,15 @@ class AtomBank:
         """Number of atoms."""
         return len(self._real_sums)
 
+    @property
+    def n_real(self) -> int:
+        """Number of real images."""
+        return len(self.real)
+
+    def empty(self) -> AtomBank:
+        """Return a bank without images, with the same kernel and real images."""
+        return AtomBank(kernel=self.kernel, real=self.real)
+
     def add(
         self, embeddings: NDArray[np.float32], seeds: Sequence[int], *, atom: int | None = None
     ) -> int:
@@ -215,6 +224,33 @@ class AtomBank:
         gram = self.kernel.gram(embeddings, self._images.embeddings[used]) * apart
         own = (gram @ shares[used]) / (apart @ shares[used])
         return np.asarray(own - self.kernel.mean_rows(embeddings, self.real))
+
+    def change(
+        self,
+        weights: Floats,
+        before: NDArray[np.float32],
+        after: NDArray[np.float32],
+        seeds: Sequence[int],
+    ) -> float:
+        """Estimate what happens to a mixture's squared MMD when its images change as pairs do.
+
+        With D the mean difference that a change makes to an image's kernel embedding, and r what
+        separates the mixture's from the real one, |r + D|^2 - |r|^2 = 2 <D, r> + |D|^2. The whole
+        bank estimates r, so a few pairs need only estimate D, and do so well.
+
+        Args:
+            weights: (n,) of the mixture, whose images are as those before.
+            before: (m, d) unit rows, m >= 2.
+            after: (m, d) the same images, changed.
+            seeds: (m,) theirs.
+        """
+        m = len(seeds)
+        slopes = self.slopes(weights, np.concatenate([after, before]), [*seeds, *seeds])
+        gram = self.kernel.gram(np.concatenate([after, before]))
+        square = gram[:m, :m] - gram[:m, m:] - gram[m:, :m] + gram[m:, m:]
+        # Distinct pairs alone: an image's own change would add its scatter.
+        length = (square.sum() - np.trace(square)) / (m * (m - 1))
+        return float(2.0 * (slopes[:m].mean() - slopes[m:].mean()) + length)
 
     def promise(
         self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.generators.recipe import Camera, Recipe
-from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.optuna_record import Observation
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture
 
@@ -41,7 +41,7 @@ class Atoms:
         bank: Their images, and the real tune split.
     """
 
-    bank: AtomBank
+    bank: Score
     _atoms: list[_Atom] = field(default_factory=list)
     _number: dict[Recipe, int] = field(default_factory=dict)
     _weights: NDArray[np.float64] | None = None
@@ -176,7 +176,7 @@ class Atoms:
             camera: Put on all images, the baseline's too.
             images: Of `drawn`, in its order, under that camera.
         """
-        moved = Atoms(AtomBank(kernel=self.bank.kernel, real=self.bank.real))
+        moved = Atoms(self.bank.empty())
         for job, atom in enumerate(self._atoms):
             moved.keep(replace(atom.recipe, camera=camera), *images.of_job(job), atom.params)
         if moved._atoms:

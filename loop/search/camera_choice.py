@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
-from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
-from gapclose.loop.search.settings import change, smooth
+from gapclose.loop.search.score import Score
+from gapclose.loop.search.settings import smooth
 from gapclose.loop.search.space import Distributions, Params, coordinates, nearest
 
 TRIED: Final = 24  # cameras
@@ -43,7 +43,7 @@ class View:
     """
 
     embed: Callable[[Sequence[Pixels]], NDArray[np.float32]]
-    bank: AtomBank
+    bank: Score
     weights: NDArray[np.float64]
     images: Sequence[Pixels]
     rows: NDArray[np.float32]
@@ -57,7 +57,7 @@ class View:
             [apply_camera(camera, image, seed=seed)
              for image, seed in zip(self.images, self.seeds, strict=True)]
         )  # fmt: skip
-        return change(self.bank, self.weights, self.rows, after, self.seeds) / unit
+        return self.bank.change(self.weights, self.rows, after, self.seeds) / unit
 
 
 def choose_camera(

@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.generators.recipe import Camera, Recipe
-from gapclose.loop.run.events import Progress, StopReason
-from gapclose.loop.run.state import FAILURES
+from gapclose.loop.run.events import Progress
 from gapclose.loop.search.absorbing import ABSORB, note_failure
-from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.gains import Gains
-from gapclose.loop.search.heldout import Heldout
+from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.optuna_record import Observation
-from gapclose.loop.search.phases import Ask, catch_up, next_trial
+from gapclose.loop.search.phases import Ask, begin, next_trial
 from gapclose.loop.search.prior import Shares
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.settings import SettingsStage
@@ -43,7 +42,6 @@ class ClassSearch:
         state: What it knows.
         baseline_floor: `floor_p95` at the size of the baseline, which it is closed under.
         gains: How its gap has fallen.
-        failures: Trials that failed in a row.
         imaged: Whether it has taken the run's camera over.
         reopened: Whether it goes on after a confirmation.
     """
@@ -52,7 +50,7 @@ class ClassSearch:
         self,
         *,
         space: Space,
-        bank: AtomBank,
+        bank: Score,
         prior: Shares,
         floor_at: Callable[[int], float],
         images_per_trial: int,
@@ -83,12 +81,11 @@ class ClassSearch:
             prompts=PromptQueue(space, prior),
             screen=Screen(space, seed, images_per_trial, needed=not prior),
             settings=SettingsStage(space=space, reference=space.baseline_settings(), seed=seed),
-            heldout=Heldout(floor=floor, confirm_images=confirm_images),
+            mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
         self._floor_at = floor_at
         self.size_baseline(baseline_images)
         self.gains = Gains(floor)
-        self.failures = 0
         self.imaged = self.reopened = False
 
     # ------------------------------------------------------------------------ where it stands
@@ -99,7 +96,7 @@ class ClassSearch:
         return self.state.space
 
     @property
-    def bank(self) -> AtomBank:
+    def bank(self) -> Score:
         """Its images, and the real tune split."""
         return self.state.atoms.bank
 
@@ -165,21 +162,11 @@ class ClassSearch:
             since_gain=self.gains.since,
             evidence=self.gains.evidence,
             closed_from_start=self.closed_from_start,
-            closed=state.heldout.closed,
+            closed=state.mixture_gap.closed,
             opened=state.opened,
             pending=self.pending,
             winner=state.settings.winner,
         )
-
-    def stopped(self) -> StopReason | None:
-        """Return why the class needs no more trials, if so."""
-        if self.failures >= FAILURES:
-            return StopReason.FAILURES
-        if self.pending:
-            return None
-        if self.closed_from_start and not self.reopened:
-            return StopReason.CLOSED_FROM_START
-        return StopReason.CLOSED_ON_TUNE_SPLIT if self.state.heldout.closed else None
 
     def mixture(self) -> Mixture:
         """Return what is kept of the class: the mixture as it was fitted last.
@@ -187,9 +174,11 @@ class ClassSearch:
         Its gap is that of the mixture before, measured on images that this one is fitted to
         besides: more images can be expected to make it smaller.
         """
-        if not self.state.atoms.fitted or self.stopped() is StopReason.CLOSED_FROM_START:
+        searched = self.reopened or self.gains.evidence > 1
+        unsearched = self.closed_from_start and not searched
+        if not self.state.atoms.fitted or unsearched:
             return Mixture(recipes=(self.plain,), weights=(1.0,), gap_tune=self.baseline_gap)
-        return replace(self.state.mixture(), gap_tune=self.state.heldout.gap)
+        return replace(self.state.mixture(), gap_tune=self.state.mixture_gap.gap)
 
     def history(self) -> list[Observation]:
         """Return the recipes that trials tried, with their scores as they stand now."""
@@ -205,17 +194,13 @@ class ClassSearch:
         self.state.baseline_images = images
         self.baseline_floor = self._floor_at(images) if images >= MIN_CLOSED else -math.inf
 
-    def reopen(self) -> bool:
-        """Go on after a confirmation that failed; False if the class can't."""
-        if self.failures >= FAILURES:
-            return False
+    def reopen(self) -> None:
+        """Go on after a confirmation that failed, or because of what a person asked for."""
         self.gains.since = 0
-        self.reopened, self.state.heldout.closed = True, False
-        return True
+        self.reopened, self.state.mixture_gap.closed = True, False
 
     def reset_failures(self) -> None:
         """Forget the failures: a restart implies that their cause was fixed."""
-        self.failures = 0
         self.state.prompts.forget_failures()
 
     def prioritize(self, prompts: Sequence[Words]) -> None:
@@ -243,7 +228,7 @@ class ClassSearch:
         """
         self.state.atoms = self.state.atoms.under(camera, images)
         self.state.space = replace(self.space, camera=camera)
-        self.state.heldout.abandon()
+        self.state.mixture_gap.abandon()
         self.imaged = True
 
     # ------------------------------------------------------------------------------- trials
@@ -251,36 +236,36 @@ class ClassSearch:
     def propose(
         self, *, settings_trials: int, hints: Sequence[Params] = (), batch: int | None = None
     ) -> Proposal:
-        """Return what to generate next; see `Ask`."""
+        """Return what to generate next under an `Ask`; the same until it has begun."""
         ask = Ask(settings_trials=settings_trials, hints=hints, batch=batch)
         return next_trial(self.state, ask)
 
+    def begin(self, proposal: Proposal) -> None:
+        """Note that a proposed trial is under way; the next one may be proposed beside it."""
+        if proposal.stage == "baseline":
+            self.size_baseline(len(proposal.jobs[0][1]))
+        begin(self.state, proposal)
+
     def absorb(self, proposal: Proposal, images: Images) -> Finding:
-        """Take in what a trial brought; the same for a fresh trial and a replayed one.
+        """Take in what a trial under way brought; those of a class are absorbed in their order.
 
         Raises:
             ValueError: Fewer than two images, which score nothing.
         """
         if len(images.seeds) < 2:
             raise ValueError("fewer than 2 valid images")
-        catch_up(self.state, proposal)  # notes nothing: a fresh trial has done so when proposed
         with self.bank.noting(images.recording) as recorder:
             own = self.bank.gap_of(images.embeddings)
             value = ABSORB[proposal.stage](self.state, proposal, images, own)
         if proposal.stage != "settings":
             self.gains.note(self.state.expected)
-        self.state.number += 1
-        self.failures = 0
         return Finding(
             gap=own, value=value, mixture_gap=self.state.gap, recording=recorder.recording
         )
 
     def absorb_failure(self, proposal: Proposal) -> None:
-        """Note that a trial failed: its number is spent, and what it tried is not tried next."""
-        catch_up(self.state, proposal)
+        """Note that a trial under way failed: what it tried is not tried next."""
         note_failure(self.state, proposal)
-        self.state.number += 1
-        self.failures += 1
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,8 @@
 """Phases: which trial of a class comes next.
 
-They are asked in their order, and the first that has a trial proposes it. What ends a phase is
-part of it: a trial that is replayed was not proposed here, so `catch_up` ends those before it.
+They are asked in their order, and the first that has a trial proposes it. `begin` then notes it as
+under way, so that the next may be proposed before it has a result. A trial that is replayed was
+not proposed here: `begin` ends the phases before it, too.
 """
 
 from __future__ import annotations
@@ -62,8 +63,21 @@ def next_trial(state: SearchState, ask: Ask) -> Proposal:
     raise AssertionError("the last phase always has a trial")
 
 
-def catch_up(state: SearchState, proposal: Proposal) -> None:
-    """End the phases that a trial comes after."""
+def begin(state: SearchState, proposal: Proposal) -> None:
+    """Note a proposed trial as under way: nothing that comes next is the same once more."""
+    _end_phases_before(state, proposal)
+    state.number = proposal.number + 1
+    if proposal.stage == "screen":
+        state.screen.done += 1
+    if proposal.stage == "settings":
+        state.settings.note(proposal.params)
+    if proposal.stage == "joint":
+        state.prompts.begin(proposal.params)
+    if proposal.stage == "mixture":
+        state.mixture_gap.begin(proposal.number, state.mixture)
+
+
+def _end_phases_before(state: SearchState, proposal: Proposal) -> None:
     joint = proposal.stage == "joint"
     if not state.has_baseline or proposal.stage == "screen":
         return
@@ -75,8 +89,6 @@ def catch_up(state: SearchState, proposal: Proposal) -> None:
         return
     if state.settings.winner is None and not (joint and state.prompts.opening is not None):
         state.settings.pick(state.atoms, least=GAIN * state.floor)
-    if proposal.stage == "mixture":
-        state.heldout.begin(state.mixture)
 
 
 def _baseline(state: SearchState, ask: Ask) -> Proposal | None:
@@ -157,7 +169,7 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
 def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
     usual = min(BATCH * state.images_per_trial, TRIAL)
     images = usual if ask.batch is None else max(2, min(ask.batch, usual))
-    mixture = state.heldout.begin(state.mixture).mixture
+    mixture = state.mixture_gap.measure(state.mixture).mixture
     jobs = [(recipe, tuple(its)) for recipe, its in mixture.jobs(state.fresh_seeds(images))]
     return _trial(state, "mixture", {}, jobs)
 

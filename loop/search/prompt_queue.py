@@ -41,6 +41,7 @@ class PromptQueue:
     _unlikely: list[Words] = field(init=False)  # beyond the coverage
     _tried: set[str] = field(default_factory=set)
     _failed: Counter[str] = field(default_factory=Counter)
+    _under_way: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Order the prompts."""
@@ -62,12 +63,13 @@ class PromptQueue:
         self._unlikely = [combinations[i] for i in order[most:]]
 
     def first(self, prompts: Iterable[Words]) -> Words | None:
-        """Return the first of some prompts that no trial has tried.
+        """Return the first of some prompts that no trial has tried, or is trying.
 
         What failed comes after all others, once: three failures in a row stop the class.
         """
         failed = [(self._failed[text], words) for words in prompts
-                  if (text := self.space.prompt(words)) not in self._tried]  # fmt: skip
+                  if (text := self.space.prompt(words)) not in self._tried
+                  and self._under_way[text] <= 0]  # fmt: skip
         for times in range(CHANCES):
             for failures, words in failed:
                 if failures == times:
@@ -110,12 +112,18 @@ class PromptQueue:
         """Return whether the prompt of some parameters has not failed too often."""
         return self._failed[self.space.prompt(params)] < CHANCES
 
+    def begin(self, params: Params) -> None:
+        """Note that a trial of a prompt is under way."""
+        self._under_way[self.space.prompt(params)] += 1
+
     def note_tried(self, params: Params) -> None:
-        """Count a prompt as tried."""
+        """Count a prompt whose trial was under way as tried."""
+        self._under_way[self.space.prompt(params)] -= 1
         self._tried.add(self.space.prompt(params))
 
     def note_failed(self, params: Params) -> None:
-        """Count a failure of a prompt."""
+        """Count a failure of a prompt whose trial was under way."""
+        self._under_way[self.space.prompt(params)] -= 1
         self._failed[self.space.prompt(params)] += 1
 
     def forget_failures(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.balance import Balance
-from gapclose.loop.search.heldout import Heldout
+from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.seeds import SeedBlocks
@@ -34,9 +34,9 @@ class SearchState:
         prompts: In the order that they are tried.
         screen: Of the prompts, where nothing orders them.
         settings: That the prompts share.
-        heldout: What fresh images of the mixture say.
+        mixture_gap: What fresh images of the mixture say of its gap.
         balance: Between new recipes and more images of the mixture.
-        number: Of the next trial.
+        number: Of the next trial; those before it have been proposed.
         baseline_gap: Of trial 0; NaN before.
     """
 
@@ -49,7 +49,7 @@ class SearchState:
     prompts: PromptQueue
     screen: Screen
     settings: SettingsStage
-    heldout: Heldout
+    mixture_gap: MixtureGap
     balance: Balance = field(default_factory=Balance)
     number: int = 0
     baseline_gap: float = math.nan
@@ -67,13 +67,13 @@ class SearchState:
     @property
     def gap(self) -> float:
         """Of its mixture, on images of the tune split's that it was not fitted to."""
-        measured = self.heldout.gap
+        measured = self.mixture_gap.gap
         return self.baseline_gap if math.isnan(measured) else measured
 
     @property
     def expected(self) -> float:
         """The estimate of its gap before fresh images were scored: it flatters itself."""
-        if not math.isnan(self.heldout.gap) or not self.atoms.fitted:
+        if not math.isnan(self.mixture_gap.gap) or not self.atoms.fitted:
             return self.gap
         return min(self.baseline_gap, self.atoms.gap())
 

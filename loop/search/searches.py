@@ -22,6 +22,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
 )
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images, Proposal
 
 _NO_IMAGES: Final = Images(embeddings=np.empty((0, 0), np.float32), recipes=(), seeds=())
@@ -36,6 +37,7 @@ class Searches(Mapping[str, ClassSearch]):
         *,
         trial_images: Callable[[str, int], Images],
         camera_images: Callable[[str], Images],
+        keep_recording: Callable[[str, int, Images, Recording], None],
     ) -> None:
         """Take new searches; `apply` and `replay` bring them where the run stands.
 
@@ -43,10 +45,12 @@ class Searches(Mapping[str, ClassSearch]):
             searches: By class.
             trial_images: What a class's trial brought, by its number.
             camera_images: All images of a class's bank under the run's camera.
+            keep_recording: Keeps what was computed anew for a trial, so the next resume reads it.
         """
         self._searches = dict(searches)
         self._trial_images = trial_images
         self._camera_images = camera_images
+        self._keep_recording = keep_recording
 
     def __getitem__(self, name: str) -> ClassSearch:
         """Return the search of a class."""
@@ -61,8 +65,10 @@ class Searches(Mapping[str, ClassSearch]):
         return len(self._searches)
 
     def apply(self, event: Event) -> None:
-        """Follow an event, but for trials: `Trials.run` has them absorbed."""
+        """Follow an event, but for results of trials: `Trials.run` has them absorbed."""
         match event:
+            case TrialProposed():
+                self[event.cls].begin(proposal_of(event))
             case RoundStarted():
                 for name in event.reset:
                     self[name].reset_failures()
@@ -90,19 +96,21 @@ class Searches(Mapping[str, ClassSearch]):
         Args:
             events: Of the whole journal, in order.
         """
-        proposed: dict[str, TrialProposed] = {}
+        proposed: dict[tuple[str, int], Proposal] = {}
         for event in events:
             match event:
                 case TrialProposed():
-                    proposed[event.cls] = event
+                    proposed[event.cls, event.number] = proposal_of(event)
+                    self.apply(event)
                 case TrialFinished():
-                    proposal = proposal_of(proposed.pop(event.cls))
-                    search = self[event.cls]
-                    if proposal.stage == "baseline":
-                        search.size_baseline(len(proposal.jobs[0][1]))
-                    search.absorb(proposal, self._trial_images(event.cls, event.number))
+                    proposal = proposed.pop((event.cls, event.number))
+                    images = self._trial_images(event.cls, event.number)
+                    finding = self[event.cls].absorb(proposal, images)
+                    recording = finding.recording
+                    self._keep_recording(event.cls, event.number, images, recording)
                 case TrialFailed():
-                    self[event.cls].absorb_failure(proposal_of(proposed.pop(event.cls)))
+                    proposal = proposed.pop((event.cls, event.number))
+                    self[event.cls].absorb_failure(proposal)
                 case _:
                     self.apply(event)
 

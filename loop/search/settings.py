@@ -19,9 +19,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images
 
@@ -79,7 +79,7 @@ class SettingsStage:
 
     def pair_with(
         self,
-        bank: AtomBank,
+        bank: Score,
         atoms: Sequence[tuple[dict[str, str], int]],
         weights: Sequence[float],
         images: int,
@@ -135,7 +135,7 @@ class SettingsStage:
         return self.done < (min(most, max(len(hints), most // 2)) if hints else most)
 
     def propose(
-        self, bank: AtomBank, weights: NDArray[np.float64], hints: Sequence[Params]
+        self, bank: Score, weights: NDArray[np.float64], hints: Sequence[Params]
     ) -> Params | None:
         """Return settings to try: those that won in other classes, then TPE's proposals.
 
@@ -165,14 +165,9 @@ class SettingsStage:
         self._tried.append((params, images.embeddings[keep], [images.seeds[i] for i in keep]))
 
     def scores(
-        self, bank: AtomBank, weights: NDArray[np.float64]
+        self, bank: Score, weights: NDArray[np.float64]
     ) -> tuple[list[Params], NDArray[np.float64]]:
-        """Estimate what all settings tried would change of the squared MMD of a mixture.
-
-        With D the mean difference that settings make to an image's kernel embedding, and r what
-        separates the mixture's from the real one, |r + D|^2 - |r|^2 = 2 <D, r> + |D|^2. The whole
-        bank estimates r, so the few images of a trial need only estimate D, and as they are the
-        same images each time, they do so well.
+        """Estimate what all settings tried would change of the score of a mixture.
 
         Args:
             bank: All images of the class.
@@ -186,10 +181,10 @@ class SettingsStage:
             if len(seeds) >= 2:
                 before = np.stack([self._known[seed] for seed in seeds])
                 points.append(params)
-                values.append(change(bank, weights, before, rows, seeds))
+                values.append(bank.change(weights, before, rows, seeds))
         return points, np.asarray(values)
 
-    def best(self, bank: AtomBank, weights: NDArray[np.float64]) -> tuple[Params, float]:
+    def best(self, bank: Score, weights: NDArray[np.float64]) -> tuple[Params, float]:
         """Return the settings with the best smoothed score, and their gain over the reference.
 
         The gain is of the smoothed scores, too: the best raw one is the luckiest.
@@ -206,27 +201,6 @@ class SettingsStage:
             best, gain = self.best(atoms.bank, atoms.weights)
             if gain >= least:
                 self.winner = best
-
-
-def change(
-    bank: AtomBank, weights: NDArray[np.float64], before: Rows, after: Rows, seeds: Sequence[int]
-) -> float:
-    """Estimate what happens to a mixture's squared MMD when its images change as these pairs do.
-
-    Args:
-        bank: That the mixture's images lie in.
-        weights: Of the mixture.
-        before: (n, d) unit rows, n >= 2.
-        after: (n, d) the same images, changed.
-        seeds: (n,) theirs.
-    """
-    n, kernel = len(seeds), bank.kernel
-    slopes = bank.slopes(weights, np.concatenate([after, before]), [*seeds, *seeds])
-    gram = kernel.gram(np.concatenate([after, before]))
-    square = gram[:n, :n] - gram[:n, n:] - gram[n:, :n] + gram[n:, n:]
-    # Distinct pairs alone: an image's own change would add its scatter.
-    length = (square.sum() - np.trace(square)) / (n * (n - 1))
-    return float(2.0 * (slopes[:n].mean() - slopes[n:].mean()) + length)
 
 
 def smooth(

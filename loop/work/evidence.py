@@ -6,8 +6,9 @@ A session that resumes a run rebuilds from it what the journal alone does not ho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
@@ -49,6 +50,21 @@ class Evidence:
     def keep_trial(self, cls: str, number: int, images: Images) -> None:
         """Write what a trial brought."""
         self._save(_trial(cls, number), images)
+
+    def keep_recording(self, cls: str, number: int, images: Images, recording: Recording) -> None:
+        """Rewrite a trial's recording where it is not what absorbing the trial has computed.
+
+        It is a cache: one that cannot be written is computed again by the next session.
+
+        Args:
+            cls: The trial's class.
+            number: The trial's number.
+            images: As `trial` has read them.
+            recording: What absorbing them has computed, or has read from their own recording.
+        """
+        if not _same(images.recording, recording):
+            with contextlib.suppress(UnwritableError):
+                self.keep_trial(cls, number, replace(images, recording=recording))
 
     def keep_camera(self, cls: str, images: Images) -> None:
         """Write a class's images under the run's camera."""
@@ -87,6 +103,15 @@ def _recording(arrays: Mapping[str, Any]) -> Recording | None:
         if name.startswith(_RECORDING):
             return Recording(basis=name.removeprefix(_RECORDING), numbers=numbers)
     return None
+
+
+def _same(one: Recording | None, other: Recording) -> bool:
+    """Return whether two recordings are equal to the bit."""
+    return (
+        one is not None
+        and one.basis == other.basis
+        and one.numbers.tobytes() == other.numbers.tobytes()
+    )
 
 
 def _trial(cls: str, number: int) -> str:

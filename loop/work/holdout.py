@@ -1,7 +1,7 @@
-"""The holdout: fresh images of a mixture against a fold of real images that no search saw.
+"""The holdout: a mixture's fresh images, paired with the fold that they are compared with.
 
-Confirmations and audits generate here. It decides nothing about what to try next; its numbers are
-the run's headline.
+No search saw the fold. Confirmations and audits generate here, and its numbers are the run's
+headline; it decides nothing about what to try next.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HoldoutStage = Literal["baseline", "tuned"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdout:
-    """One class's fresh images, and the fold that they are held against.
+    """A mixture's fresh images, paired with the fold of its class that they are compared with.
 
     Attributes:
         real: The class.

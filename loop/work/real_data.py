@@ -29,6 +29,7 @@ from gapclose.generators.registry import check_generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, PondReal
 from gapclose.loop.errors import ConfigError
+from gapclose.loop.run.events import FoldOpened
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.schedule.decide import MOST_FOLDS
@@ -136,16 +137,20 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
 
 
 def compare_photos(
-    real: Mapping[str, ClassReference], before: Mapping[str, Sequence[str]]
+    real: Mapping[str, ClassReference],
+    before: Mapping[str, Sequence[str]],
+    opened: Mapping[str, FoldOpened] | None = None,
 ) -> list[str]:
-    """Return what to say of tune splits that are not what they were; the run goes on with them.
+    """Return what to say of photos that are not what they were; the run goes on with them.
 
     Args:
         real: The run's classes now.
         before: By class, the photos of its tune split when the run last saw them.
+        opened: By class, the fold that is opened and not yet evaluated.
 
     Returns:
-        A sentence for each class that has changed; none at the first start.
+        A line for each tune split that has changed and for each open fold that has lost photos;
+        none at the first start.
 
     Raises:
         RealDataError: Most photos of a class are gone: it is another data set.
@@ -157,14 +162,22 @@ def compare_photos(
         gone, new = len(known - now), len(now - known)
         if 2 * gone > len(known):
             raise RealDataError(
-                f"{gone} of the {len(known)} photos that this run was searching "
-                "with are gone: put them back, or start a new run with --out",
+                f"{gone} of the {len(known)} photos of its tune split are gone: put them back, "
+                "or start a new run with --out",
                 cls=name,
             )
         if gone or new:
+            changes = [f"{n} {what}" for n, what in ((gone, "removed"), (new, "added")) if n]
             said.append(
-                f"{name}: {gone} photos of the tune split were removed and {new} added since the "
-                f"last session; the run goes on with the {len(now)} there are now"
+                f"{name}: the tune split has changed since the last session "
+                f"({', '.join(changes)}); gaps are now measured against its {len(now)} photos"
+            )
+    for name, event in (opened or {}).items():
+        left = len(real[name].folds[event.fold])
+        if left < len(event.photos):
+            said.append(
+                f"{name}: {len(event.photos) - left} of the {len(event.photos)} photos of the "
+                f"fold to be evaluated are gone; the other {left} are used"
             )
     return said
 
@@ -227,7 +240,7 @@ def open_real_data(
     *,
     config: RunConfig,
     reporter: Reporter,
-    spent: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    pinned: Mapping[str, Sequence[Sequence[str]]] | None = None,
     cuts: Mapping[str, int] | None = None,
     tuned: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[dict[str, ClassReference], Side, dict[str, int]]:
@@ -238,7 +251,8 @@ def open_real_data(
         classes: The run's.
         config: Of the run.
         reporter: Receives the progress.
-        spent: By class, the photos of the folds that have judged a mixture.
+        pinned: By class, the photos of the folds that are not cut anew, from fold 0 on: those
+            that are spent, and one that is opened and not yet evaluated.
         cuts: By class, which of its cuts is not the first: photos that come later must not move
             those that are there to the other side.
         tuned: By class, the photos that the run has searched with.
@@ -247,12 +261,12 @@ def open_real_data(
         The classes, the side that they were cut from, and `cuts` as they are now.
 
     Raises:
-        RealDataError: So many of a class are unreadable that too few are left, or what it was
-            confirmed with is gone.
+        RealDataError: So many of a class are unreadable that too few are left, or the photos of
+            a pinned fold are gone.
     """
-    spent, cuts = spent or {}, dict(cuts or {})
+    pinned, cuts = pinned or {}, dict(cuts or {})
     seen = {photo for photos in (tuned or {}).values() for photo in photos}
-    seen |= {photo for folds in spent.values() for fold in folds for photo in fold}
+    seen |= {photo for folds in pinned.values() for fold in folds for photo in fold}
     # A pond is rendered scene by scene: it has no repeats.
     rendered = isinstance(config.real, PondReal)
     side = read_side(
@@ -268,7 +282,7 @@ def open_real_data(
     found = {}
     for name in classes:
         attempt, found[name] = _class_reference(
-            name, side, config, spent=spent.get(name, ()), first=cuts.get(name, 0)
+            name, side, config, pinned=pinned.get(name, ()), first=cuts.get(name, 0)
         )
         if attempt:
             cuts[name] = attempt
@@ -276,7 +290,7 @@ def open_real_data(
 
 
 def _class_reference(
-    name: str, side: Side, config: RunConfig, *, spent: Sequence[Sequence[str]], first: int
+    name: str, side: Side, config: RunConfig, *, pinned: Sequence[Sequence[str]], first: int
 ) -> tuple[int, ClassReference]:
     """Split a class, and say which cut it is, from the `first` on."""
     readable = side.paths[name]
@@ -293,29 +307,29 @@ def _class_reference(
     return attempt, ClassReference(
         name=name,
         tune=searched,
-        folds=_folds(_fold(confirm, side), spent, name),
+        folds=_folds(_fold(confirm, side), pinned, name),
         kernel=Kernel.fit(searched.rows),
         judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
     )
 
 
-def _folds(confirm: Fold, spent: Sequence[Sequence[str]], name: str) -> tuple[Fold, ...]:
-    """Cut the confirm split; what has judged a mixture stays one fold each.
+def _folds(confirm: Fold, pinned: Sequence[Sequence[str]], name: str) -> tuple[Fold, ...]:
+    """Cut the confirm split; pinned folds come first, each as it was.
 
-    Photos that came since belong to no spent fold, and spent photos to no fold that is not.
+    Photos that came since belong to no pinned fold, and pinned photos to no other.
     """
     own = [
         [i for i, photo in enumerate(confirm.photos) if photo in photos]
-        for photos in map(set, spent)
+        for photos in map(set, pinned)
     ]
     if any(len(fold) < MIN_IMAGES for fold in own):
         raise RealDataError(
-            "photos that this run has confirmed it with are gone: put them back, "
-            "or start a new run with --out",
+            f"fewer than {MIN_IMAGES} are left of the photos of a fold that this run has opened: "
+            "put them back, or start a new run with --out",
             cls=name,
         )
-    shown = {photo for photos in spent for photo in photos}
-    rest = [i for i, photo in enumerate(confirm.photos) if photo not in shown]
+    kept = {photo for photos in pinned for photo in photos}
+    rest = [i for i, photo in enumerate(confirm.photos) if photo not in kept]
     most = MOST_FOLDS - len(own)
     count = max(0 if own else 1, min(most, len(rest) // MIN_CLOSED))
     return tuple(confirm.only(fold) for fold in [*own, *(rest[i::count] for i in range(count))])

@@ -24,6 +24,7 @@ from gapclose.analysis.image_folder import ImageSet
 from gapclose.analysis.repeats import EDGE, find_repeats, thumbnail
 from gapclose.analysis.spectrum import SPECTRUM
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.fact import as_utf8
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 
@@ -72,7 +73,7 @@ class Side:
     def others(self) -> list[dict[str, str]]:
         """Return the files that are no images, or of no class, as in gap.json."""
         return [
-            {"path": str(other.path), "side": self.name, "why": other.why}
+            {"path": as_utf8(str(other.path)), "side": self.name, "why": other.why}
             for other in self.images.others[:LISTED]
         ]
 

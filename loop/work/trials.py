@@ -1,7 +1,7 @@
 """Trials: what a proposed trial brings, and the run's camera.
 
-The executor of `RunTrial` and `ChooseCamera`. Images and embeddings are on disk when it returns
-the event that names them.
+The executor of `ProposeTrial`, `RunTrial` and `ChooseCamera`. Images and embeddings are on disk
+when it returns the event that names them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.schedule.budget import BASELINE_IMAGES
 from gapclose.loop.schedule.cost_model import probe
-from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
+from gapclose.loop.schedule.decide import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.camera_choice import IMAGES, LEAST, choose_camera
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.prior import word_prior
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images
@@ -47,6 +48,10 @@ from gapclose.loop.work.synthesis import Synthesis
 PROBED: Final = 8  # trials: so often it is measured how busy the machine is
 FLOOR_IMAGES: Final = 2000  # of a tune split: all pairs of more would not fit in memory
 HINTS: Final = 2  # settings of other classes that a settings stage begins with
+
+ScoredBy = Callable[[ClassReference, int], tuple[Score, Callable[[int], float]]]
+"""From a class and the run's seed to an empty score, and its 95th percentile, above 0, of real
+images by their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ class Trials:
     seed: int
     by_clock: bool
 
-    def propose(self, action: RunTrial) -> TrialProposed:
+    def propose(self, action: ProposeTrial) -> TrialProposed:
         """Settle a class's next trial: its number, recipes and seeds."""
         search = self.searches[action.cls]
         if not search.has_baseline:
@@ -99,8 +104,6 @@ class Trials:
         name, search = proposed.cls, self.searches[proposed.cls]
         proposal = proposal_of(proposed)
         baseline = proposal.stage == "baseline"
-        if baseline:
-            search.size_baseline(len(proposal.jobs[0][1]))
         few = baseline and search.state.baseline_images < BASELINE_IMAGES
         invalid = generated = 0
         start = time.perf_counter()
@@ -151,13 +154,13 @@ class Trials:
 
     def _remembering(self, events: Iterable[Event]) -> Iterator[Event]:
         """Pass events on, and remember what they say was generated."""
-        proposed: dict[str, TrialProposed] = {}
+        proposed: dict[tuple[str, int], TrialProposed] = {}
         for event in events:
             match event:
                 case TrialProposed():
-                    proposed[event.cls] = event
+                    proposed[event.cls, event.number] = event
                 case TrialFinished():
-                    self.remember(proposed[event.cls])
+                    self.remember(proposed.pop((event.cls, event.number)))
                 case FoldEvaluated():
                     for draw, first, count in event.drawn:
                         self.synthesis.remember(event.cls, draw, range(first, first + count))
@@ -201,6 +204,8 @@ def make_searches(
     real: Mapping[str, ClassReference],
     embedder: Embedder,
     evidence: Evidence,
+    *,
+    scored_by: ScoredBy | None = None,
 ) -> Searches:
     """Make a search for each class of a run, at its beginning.
 
@@ -209,15 +214,18 @@ def make_searches(
         real: By class.
         embedder: Its text side orders the prompts.
         evidence: What trials have brought.
+        scored_by: What trials are scored by; `by_gap` if not given.
     """
+    scored_by = scored_by or by_gap
 
     def search(name: str) -> ClassSearch:
         space, reference = Space.of(config, name), real[name]
+        score, floor_at = scored_by(reference, config.tune.seed)
         return ClassSearch(
             space=space,
-            bank=AtomBank(kernel=reference.kernel, real=reference.tune.rows),
+            bank=score,
             prior=word_prior(space, reference.tune.rows, embedder),
-            floor_at=_floors(reference, seed=config.tune.seed),
+            floor_at=floor_at,
             images_per_trial=config.tune.images_per_trial,
             confirm_images=config.confirm.images,
             baseline_images=BASELINE_IMAGES,
@@ -228,15 +236,17 @@ def make_searches(
         {name: search(name) for name in real},
         trial_images=evidence.trial,
         camera_images=evidence.camera,
+        keep_recording=evidence.keep_recording,
     )
 
 
-def _floors(real: ClassReference, *, seed: int) -> Callable[[int], float]:
-    """Return `floor_p95` of the tune split by number of synthetic images; above 0."""
+def by_gap(real: ClassReference, seed: int) -> tuple[Score, Callable[[int], float]]:
+    """Return what scores by the gap to the tune split, and its `floor_p95`; see `ScoredBy`."""
     rows = real.tune.rows
     few = rows[:: -(-len(rows) // FLOOR_IMAGES)]
     fitted = Floor.fit(few, kernel=real.kernel, seed=seed)
-    return lambda n: max(fitted.floor_p95(n_real=len(rows), n_synthetic=n), 1e-9)
+    bank = AtomBank(kernel=real.kernel, real=rows)
+    return bank, lambda n: max(fitted.floor_p95(n_real=len(rows), n_synthetic=n), 1e-9)
 
 
 @lru_cache(maxsize=4096)

@@ -352,7 +352,7 @@ def test_one_row_that_is_not_finite_is_named_and_the_rest_goes_on(
     assert len(embed_files(photos, NAME).paths) == 30, "another time it may do better"
 
 
-def test_a_few_rows_that_are_never_finite_end_no_second_look(
+def test_a_few_rows_that_are_never_finite_do_not_fail_the_retry(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [*photos]

@@ -89,9 +89,9 @@ def test_a_missing_an_empty_and_no_folder(tmp_path: Path) -> None:
     with pytest.raises(RealDataError, match="nowhere: no such folder; give"):
         scan(tmp_path / "nowhere")
     (tmp_path / "frog").mkdir()
-    with pytest.raises(RealDataError, match="no image in it; put images into"):
+    with pytest.raises(RealDataError, match="no images found; put images into"):
         scan(tmp_path)
-    with pytest.raises(RealDataError, match="a file; give the folder"):
+    with pytest.raises(RealDataError, match="is a file; give the folder"):
         scan(save(tmp_path / "a.png"))
 
 
@@ -115,7 +115,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert [path.name for path in found.of("frog")] == ["b.png", "a.png"]
     (dead,) = found.others
     assert dead.path.name == "dead.png"
-    assert "leads nowhere" in dead.why
+    assert "a broken link" in dead.why
 
 
 def test_whatever_is_no_image_is_listed_and_nothing_vanishes(tmp_path: Path) -> None:
@@ -135,13 +135,13 @@ def test_whatever_is_no_image_is_listed_and_nothing_vanishes(tmp_path: Path) -> 
     ]  # fmt: skip
     told = {str(other.path.relative_to(tmp_path)): other.why for other in found.others}
     assert told == {
-        "frog/notes.txt": "no image of a format that is read",
-        "frog/deep/Thumbs.db": "no image of a format that is read",
-        "readme": "no image of a format that is read",
+        "frog/notes.txt": "not an image in a supported format",
+        "frog/deep/Thumbs.db": "not an image in a supported format",
+        "readme": "not an image in a supported format",
         ".hidden.png": "hidden",
         ".git": "hidden",
-        "frog/pipe.jpg": "no regular file, or a link that leads nowhere",
-        "frog/self.png": "no regular file, or a link that leads nowhere",
+        "frog/pipe.jpg": "not a regular file, or a broken link",
+        "frog/self.png": "not a regular file, or a broken link",
     }
 
 
@@ -198,7 +198,7 @@ def test_a_detection_data_set_is_told_as_one(tmp_path: Path, pictures: str, boxe
     (tmp_path / boxes).write_text("0 0.5 0.5 0.1 0.1")
     with pytest.raises(RealDataError, match="looks like a detection data set") as caught:
         scan(tmp_path)
-    assert "cut the objects out into class folders" in str(caught.value)
+    assert "crop the objects into class folders" in str(caught.value)
 
 
 def test_metadata_names_class_and_group(tmp_path: Path) -> None:
@@ -219,10 +219,11 @@ def test_metadata_names_class_and_group(tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in [*numbers, {"other_file_name": "c.png"}]]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
     assert scan(tmp_path).classes == ("0", "1", "all")
-    broken_lines = ("{", '["a.png"]', '{"file_name": 3}', '{"group": [1]}', "[" * 9000)
+    half = r'{"file_name": "a.png", "class": "\ud83d"}'
+    broken_lines = ("{", '["a.png"]', '{"file_name": 3}', '{"group": [1]}', "[" * 9000, half)
     for broken in broken_lines:
         (tmp_path / "metadata.jsonl").write_text(text + broken)
-        with pytest.raises(RealDataError, match=r"metadata\.jsonl, line 4: no JSON object whose"):
+        with pytest.raises(RealDataError, match=r"metadata\.jsonl, line 4: expected a JSON"):
             scan(tmp_path)
 
 

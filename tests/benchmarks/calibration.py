@@ -349,9 +349,9 @@ def words(table: Table) -> None:
     from gapclose.generators.pond.renderer import CLASSES
 
     for cls in CLASSES:
-        scenes[cls], shots = real(cls, 600)
+        scenes[cls], photos = real(cls, 600)
         drawn[cls] = bench.draw(bench.baseline(cls), 600, 10_000_000)
-        pairs[cls] = (clip.embed(shots), clip.embed(drawn[cls]))
+        pairs[cls] = (clip.embed(photos), clip.embed(drawn[cls]))
     green = {i for i, image in enumerate(drawn["frog"]) if color_of(image, "frog") == "green"}
     best, name = (0.0, 0.0, 0.0), ""
     for cluster in find_clusters(pairs):
@@ -380,8 +380,8 @@ def words(table: Table) -> None:
     first = compare_words(real=a, synthetic=b, text=clip, noun="frog", groups=groups)[0]  # type: ignore[arg-type]
     table.say("pond: the first attribute is green", "yes", first.word == "green",
               first.word == "green")  # fmt: skip
-    truth, shots = real("frog", 2_000, 90_000)
-    shares = corrected_shares(clip.embed(shots), clip, cls_noun="frog", groups=groups)["color"]  # type: ignore[arg-type]
+    truth, photos = real("frog", 2_000, 90_000)
+    shares = corrected_shares(clip.embed(photos), clip, cls_noun="frog", groups=groups)["color"]  # type: ignore[arg-type]
     worst = max(
         abs(share - sum(scene.color == word for scene in truth) / 2_000)
         for word, share in shares.items()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,23 +285,31 @@ def append_times(config: RunConfig, rundir: RunDir, scratch: Path) -> NDArray[np
         scratch: Where the copy is made.
 
     Returns:
-        (n, 2) seconds of each event, appended, applied to the state, and followed by the
-        projections: by the clock, and of the processor; the disk takes the rest.
+        (n, 3) seconds of each event, appended, applied to the state, and followed by the
+        projections: by the clock, of the processor, and in `fsync`, where the two overlap. A
+        busy machine takes the rest.
     """
     copy = create_run(scratch, config)
     for path in (rundir.journal_path, rundir.path / "trials.jsonl"):
         shutil.copyfile(path, scratch / path.name)
     state = fold(read_journal(copy.journal_path))
-    taken: list[tuple[float, float]] = []
-    with lock(copy):
+    taken: list[tuple[float, float, float]] = []
+    waited, fsync = 0.0, os.fsync
+
+    def timed_fsync(handle: int) -> None:
+        nonlocal waited
+        waited += timed(lambda: fsync(handle))
+
+    with lock(copy), patch.object(os, "fsync", timed_fsync):
         journal, projections = Journal(copy.journal_path), Projections(copy)
         projections.restore(state)
         for event in _last_trials(rundir):
-            start = time.perf_counter(), time.process_time()
+            start = time.perf_counter(), time.process_time(), waited
             event = journal.append(event, used=0.0)
             state = apply(state, event)
             projections.follow(event, state)
-            taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+            end = time.perf_counter(), time.process_time(), waited
+            taken.append((end[0] - start[0], end[1] - start[1], end[2] - start[2]))
     return np.asarray(taken)
 
 
@@ -346,11 +356,18 @@ def measure(config: RunConfig, folder: Path) -> None:
         say("    largest memory of the process", "", gib, None, "GiB")
         session.close()
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        taken, processor = 1000 * append_times(config, rundir, Path(scratch)).T
-    middle = float(np.median(taken))
-    say("append an event, median", "<= 2", middle, middle <= 2, "ms")
-    say("    95th percentile", "", float(np.percentile(taken, 95)), None, "ms")
-    say("    of the processor, median", "", float(np.median(processor)), None, "ms")
+        times = 1000 * append_times(config, rundir, Path(scratch))
+    for event, rows, most in (
+        ("append an event", times, 2.0),
+        ("    that proposes a trial", times[0::2], None),
+        ("    that ends one", times[1::2], None),
+    ):
+        middle, processor, disk = map(float, np.median(rows, axis=0))
+        met, target = (None, "") if most is None else (middle <= most, f"<= {most:g}")
+        say(f"{event}, median", target, middle, met, "ms")
+        say("        95th percentile", "", float(np.percentile(rows[:, 0], 95)), None, "ms")
+        say("        of the processor, median", "", processor, None, "ms")
+        say("        waiting for the disk, median", "", disk, None, "ms")
     looked = timed(lambda: read_status(folder))
     say("status", "<= 1", looked, looked <= 1, "s")
     command = [str(Path(sys.executable).with_name("gapclose")), "status", str(folder)]

@@ -6,7 +6,7 @@ The whole loop runs, on a slow pond of ten classes. The nights are those where t
 the search, or nearly so: many seconds an image, confirmations that take half of the night, a
 machine that grows slower. What is not generating takes no time on this clock; on a real one it
 is the 16 s and 3.3 s a class that are kept back for it. A night may end early where every class
-is confirmed, or where no class can be tried and looked at in what is left.
+is confirmed, or where no class can be tried and evaluated in what is left.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
 The search of sample_cost.py draws its images, and every recipe as many once more. Weights are
 fitted to the first images and to photos that the search never saw; what is left of the gap is told
 by the fresh images of the same recipes and 12,000 other photos. The last row is fitted to as many:
-what stands there these images cannot mend. Between columns chance is about 0.2, between rows it is
-little: the images are the same. Settings trials are left out, as they are of a search's own fit.
+what stands there these images cannot close. Between columns chance is about 0.2, between rows it
+is little: the images are the same. Settings trials are left out, as they are of a search's own
+fit.
 """
 
 from __future__ import annotations

@@ -125,9 +125,9 @@ class Bench:
 
     def take(self, proposal: Proposal) -> Images:
         """The images of a trial."""
-        shots = [self.generate(recipe, seeds) for recipe, seeds in proposal.jobs]
+        batches = [self.generate(recipe, seeds) for recipe, seeds in proposal.jobs]
         return Images(
-            embeddings=np.concatenate(shots),
+            embeddings=np.concatenate(batches),
             recipes=tuple(i for i, (_, seeds) in enumerate(proposal.jobs) for _ in seeds),
             seeds=tuple(seed for _, seeds in proposal.jobs for seed in seeds),
         )
@@ -196,11 +196,22 @@ def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
     limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=LOOK, classes={})
 
     def stand() -> ClassState:
-        return ClassState(trials=search.number, images=bench.drawn)
+        return ClassState(
+            trials=search.number,
+            proposed=search.number,
+            images=bench.drawn,
+            progress=search.progress(),
+            reopened=search.reopened,
+        )
 
-    while (search.stopped() is None or (on and search.reopen())) and not limits.spent(stand()):
+    while not limits.spent(stand()):
+        if stand().stopped() is not None:
+            if not on:
+                return
+            search.reopen()
         trials = settings_trials(stand(), limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials)
+        search.begin(proposal)
         taken = bench.take(proposal)
         search.absorb(proposal, taken)
         yield bench.drawn, search.mixture()

@@ -255,10 +255,10 @@ def oracle(bench: Bench, n: int = 300) -> None:
         return out
 
     def ratio(
-        shot: list[tuple[NDArray[np.uint8], int]], noise: float, e: embedding.Embedder, split: int
+        drawn: list[tuple[NDArray[np.uint8], int]], noise: float, e: embedding.Embedder, split: int
     ) -> float:
         lens = Camera(resize=32, noise=noise)
-        photos = [camera.apply_camera(lens, image, seed=seed) for image, seed in shot]
+        photos = [camera.apply_camera(lens, image, seed=seed) for image, seed in drawn]
         gap = audit_embeddings(
             real=rows[e][split],
             synthetic=e.embed(photos),
@@ -271,16 +271,16 @@ def oracle(bench: Bench, n: int = 300) -> None:
     best = (np.inf, {}, 0.0)
     for guidance, steps in itertools.product((1.0, 1.5, 2.0, 3.0), (8, 12)):
         settings: dict[str, object] = {"guidance_scale": guidance, "num_inference_steps": steps}
-        shot = generate(settings, 10_000)
+        drawn = generate(settings, 10_000)
         for noise in (0.0, 0.012, 0.018, 0.024, 0.03):
-            found = ratio(shot, noise, bench.clip, 0)
+            found = ratio(drawn, noise, bench.clip, 0)
             if found < best[0]:
                 best = (found, settings, noise)
     _, settings, noise = best
     print(f"  (oracle's best: {settings}, noise {noise})")
-    shot = generate(settings, 20_000)
+    drawn = generate(settings, 20_000)
     for e, target in ((bench.clip, 1.5), (bench.judge, 3.0)):
-        found = ratio(shot, noise, e, 1)
+        found = ratio(drawn, noise, e, 1)
         name = "embedded CLIP" if e is bench.clip else "judge"
         bench.say(
             f"oracle: frog's ratio at n = {n}, {name}",

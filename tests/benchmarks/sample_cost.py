@@ -112,9 +112,9 @@ class Bench:
 
     def generate(self, recipe: Recipe, seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Generate what is missing, and apply the camera."""
-        return self.shoot_all([(recipe, seeds)])[0]
+        return self.generate_all([(recipe, seeds)])[0]
 
-    def shoot_all(
+    def generate_all(
         self, jobs: Sequence[tuple[Recipe, Sequence[int]]]
     ) -> list[list[NDArray[np.uint8]]]:
         """The same for several recipes at once."""
@@ -146,7 +146,7 @@ class Bench:
         """Ratio to the floor of fresh images on unseen photos: tuning embedder, judge."""
         first = 100_000_000 + derive_seed(self.cls, self.seed, salt) % 1_000_000_000
         jobs = mixture.jobs(range(first, first + parts * SIDE))
-        images = [image for batch in self.shoot_all(jobs) for image in batch]
+        images = [image for batch in self.generate_all(jobs) for image in batch]
         self.forget()
         clip, judge = (
             mmd2(real=real, synthetic=encoder.embed(images), kernel=kernel) / floor
@@ -201,16 +201,20 @@ def drive(
     """
     limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=SIDE, classes={})
     most = images if far is None else far
-    while search.stopped() is None or (far is not None and search.reopen()):
-        left = most - bench.drawn
-        if left < TRIAL:
-            return
-        now = ClassState(trials=search.number)
+    while (left := most - bench.drawn) >= TRIAL:
+        now = ClassState(
+            trials=search.number, progress=search.progress(), reopened=search.reopened
+        )
+        if now.stopped() is not None:
+            if far is None:
+                return
+            search.reopen()
         trials = settings_trials(now, limits, time=math.inf, trial_seconds=1.0, open_classes=1)
         proposal = search.propose(settings_trials=trials, batch=left)
-        shots = bench.shoot_all(proposal.jobs)
+        search.begin(proposal)
+        batches = bench.generate_all(proposal.jobs)
         taken = Images(
-            embeddings=bench.clip.embed([image for shot in shots for image in shot]),
+            embeddings=bench.clip.embed([image for batch in batches for image in batch]),
             recipes=tuple(i for i, (_, seeds) in enumerate(proposal.jobs) for _ in seeds),
             seeds=tuple(seed for _, seeds in proposal.jobs for seed in seeds),
         )
@@ -412,8 +416,8 @@ def by_hand(job: tuple[str, int, int, int, Path]) -> None:
         for recipe, count in zip(mixture.recipes, allot(mixture.weights, n), strict=True):
             jobs += [(recipe, range(first, first + count))] if count else []
             first += count
-        shots = bench.shoot_all(jobs)
-        return bench.gap(bench.clip.embed([image for shot in shots for image in shot]))
+        batches = bench.generate_all(jobs)
+        return bench.gap(bench.clip.embed([image for batch in batches for image in batch]))
 
     best = sorted(asked, key=lambda settings: seen_gap(settings, 160))[:HEAVIEST]
     best = sorted(best, key=lambda settings: seen_gap(settings, 640))

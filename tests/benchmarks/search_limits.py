@@ -7,7 +7,8 @@ to search with and 300 to confirm with, once. Then they are samples of it: 1,200
 300 not even the counts are within 0.05 in 92 % of samples, but in 87 %), and twice 300 to confirm
 with, as a class that does not hold is searched on. `nothing`: the baseline is the real thing, in
 exact shares or sampled as well.
-The search gets 25 trials a look, as a driver gives it a budget: an open class does not rest.
+The search gets 25 trials before each evaluation, as a driver gives it a budget: an open class
+does not rest.
 `ask`: ten classes of 500 trials of eight random images, width 512. `weights`: the weights of 1,600
 atoms of eight noisy images, fitted from nothing; most of a kernel value all have in common.
 """
@@ -29,6 +30,7 @@ import modes
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.analysis.two_sample import permutation_p_value
+from gapclose.loop.run.events import StopReason
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.mixture_weights import solve_weights
@@ -37,7 +39,7 @@ from gapclose.loop.search.trial import Images
 
 TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
 LEVEL = 0.05
-LIMIT = 25  # trials a look
+LIMIT = 25  # trials before each evaluation
 Rows = NDArray[np.float64]
 _passed = True
 
@@ -69,7 +71,7 @@ def known(
 ) -> None:
     """The same of one way to take photos of the known mixture."""
     near, ended, images = 0, 0, []
-    closed = np.zeros(parts, dtype=int)  # by the look at each part
+    closed = np.zeros(parts, dtype=int)  # at the evaluation on each part
     for seed in range(seeds):
         photos_seen = take(TRUTH, photos, np.random.default_rng([seed, 1]))
         search = modes.make_search(photos_seen, confirm_images=300, seed=seed)
@@ -77,7 +79,7 @@ def known(
             drawn = drive(search, most=(part + 1) * LIMIT)
             if part == 0:
                 images.append(drawn)
-                ended += search.stopped() is not None
+                ended += modes.stopped(search) is not None
             unseen = take(TRUTH, 300, np.random.default_rng([seed, 2 + part]))
             if confirmed(search, unseen, seed=seed, part=part):
                 closed[part] += 1
@@ -90,16 +92,16 @@ def known(
         say(f"known mixture, photos {how}, {seeds} seeds: {what}", ">= 0.92", hits / seeds,
             hits >= 0.92 * seeds)  # fmt: skip
     if parts > 1:
-        say("    closed at the first look", "", closed[0] / seeds, None)
+        say("    closed at the first evaluation", "", closed[0] / seeds, None)
     say(f"    closed on the tune split within {LIMIT} trials", "", ended / seeds, None)
-    say("    images until the first look, median", "", float(np.median(images)), None, "{:.0f}")
+    say("    images until then, median", "", float(np.median(images)), None, "{:.0f}")
 
 
 def drive(search: ClassSearch, *, most: int) -> int:
     """Until it is closed or has had so many trials; how many images that took."""
     drawn = 0
-    while search.number < most and search.stopped() is None:
-        proposal = search.propose(settings_trials=6)
+    while search.number < most and modes.stopped(search) is None:
+        proposal = modes.propose(search, settings_trials=6)
         search.absorb(proposal, modes.generate(proposal))
         drawn += sum(len(seeds) for _, seeds in proposal.jobs)
     return drawn
@@ -117,11 +119,11 @@ def unchanged(seeds: int, how: str, take: Callable[..., NDArray[np.float32]]) ->
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 3])
         search = modes.make_search(take(TRUTH, 150, rng))
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         rows = take(TRUTH, 100, rng)
         seeds_used = modes.generate(proposal).seeds
         search.absorb(proposal, Images(embeddings=rows, recipes=(0,) * 100, seeds=seeds_used))
-        at_once = search.stopped() == "closed from the start"
+        at_once = modes.stopped(search) is StopReason.CLOSED_FROM_START
         kept += at_once and search.mixture().recipes == (search.space.baseline,)
     say(f"real == baseline, {how}, {seeds} seeds: stops, changes nothing", ">= 0.92",
         kept / seeds, kept >= 0.92 * seeds)  # fmt: skip
@@ -154,7 +156,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
         kept.append(search)
         for number in range(trials):
             start = time.perf_counter()
-            proposal = search.propose(settings_trials=12)
+            proposal = modes.propose(search, settings_trials=12)
             ask_seconds = time.perf_counter() - start
             n = sum(len(seeds) for _, seeds in proposal.jobs)
             rows = rng.standard_normal((n, width), dtype=np.float32)
@@ -164,7 +166,7 @@ def ask(trials: int = 500, classes: int = 10, width: int = 512) -> None:
             start = time.perf_counter()
             search.absorb(proposal, Images(embeddings=rows, recipes=tuple(jobs), seeds=seeds))
             tell_seconds = time.perf_counter() - start
-            search.state.heldout.closed = False  # by chance alone, of images that are noise
+            search.state.mixture_gap.closed = False  # by chance alone, of images that are noise
             if number >= trials - 20:
                 asked.append(ask_seconds)
                 told.append(tell_seconds)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import quick
 
 from gapclose.analysis.errors import EmbedderError, RealDataError
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
@@ -386,22 +387,22 @@ def two_ponds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def audited(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, as in CI."""
+def audit_of(folder: Path) -> list[str]:
     sides = ["--real", str(folder / "real"), "--synthetic", str(folder / "synthetic")]
-    return subprocess.run(
-        [sys.executable, "-m", "gapclose.loop.cli", "audit", *sides, "--embedder", "pond", *words],
+    return ["audit", *sides, "--embedder", "pond"]
+
+
+@pytest.mark.slow
+def test_json_lines_are_all_that_an_audit_prints(two_ponds: Path) -> None:
+    """In a process of its own, as in CI: what its packages print while they load counts too."""
+    words = [*audit_of(two_ponds), "--out", str(two_ponds / "json"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gapclose.loop.cli", *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-
-
-@pytest.mark.slow
-def test_json_lines_are_all_that_an_audit_prints(two_ponds: Path) -> None:
-    out = two_ponds / "json"
-    done = audited(two_ponds, "--out", str(out), "--json")
     notices = [read_notice(line) for line in done.stdout.splitlines()]
     assert all(isinstance(json.loads(line)["time"], float) for line in done.stdout.splitlines())
     assert done.stderr == ""
@@ -415,10 +416,15 @@ def test_json_lines_are_all_that_an_audit_prints(two_ponds: Path) -> None:
 
 
 @pytest.mark.slow
-def test_off_a_terminal_a_person_can_read_an_audit(two_ponds: Path) -> None:
-    done = audited(two_ponds, "--out", str(two_ponds / "plain"))
-    assert done.stderr == ""
-    said = done.stdout.splitlines()
+def test_off_a_terminal_a_person_can_read_an_audit(
+    two_ponds: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*audit_of(two_ponds), "--out", str(two_ponds / "plain")]
+    with quick():
+        assert call(monkeypatch, *words) == 0
+    told = capfd.readouterr()
+    assert told.err == ""
+    said = told.out.splitlines()
     table = next(i for i, line in enumerate(said) if line.startswith("class "))
     assert all(re.match(r"\d\d:\d\d \w", line) for line in said[:table])
     for words in ("loading packages", "embedding real photos", "testing each class"):

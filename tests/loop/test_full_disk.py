@@ -18,7 +18,7 @@ from gapclose.generators.images import write_pngs
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
-from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.files import _opened, append_line, write_bytes
 from gapclose.loop.run.joining import create_run
 
 pytestmark = pytest.mark.slow
@@ -110,13 +110,13 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
     def failing(at: int, what: Any, *, where: str = "") -> Any:
         calls: list[int] = []
 
-        def write(of: Any, **options: Any) -> Any:
+        def write(of: Any, *args: Any, **options: Any) -> Any:
             name = str(Path(f"/proc/self/fd/{of}").readlink() if isinstance(of, int) else of)
             calls.extend([1] * (where in name))
             if len(calls) == at:
                 hit.append(at)
                 raise full
-            return what(of, **options)
+            return what(of, *args, **options)
 
         return write
 
@@ -127,8 +127,8 @@ def test_whatever_cannot_be_written_no_trial_fails_for_it(
         ("images.write_pngs", failing(3, write_pngs)),  # of a trial
         unsynced(2, "/embeddings/"),
         unsynced(7, "/journal.jsonl"),
-        unsynced(2, "/trials.jsonl"),
-        unsynced(4, "/.state.json"),
+        ("folder.append_line", failing(2, append_line, where="/trials.jsonl")),
+        ("files._opened", failing(4, _opened, where="/.state.json")),
         ("images.write_pngs", failing(1, write_pngs, where="confirm")),  # of a fold
         unsynced(2, "-confirm-0-"),
         unsynced(1, "/.mixtures.json"),
@@ -165,11 +165,11 @@ def test_reports_audits_and_starters_say_it_too(
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def fails(path: Path, data: bytes) -> None:
+    def fails(path: Path, data: bytes, **options: Any) -> None:
         if path.name in ("report.html", "gap.json", "mine.yaml"):
             with patch("gapclose.loop.run.files.os.fsync", side_effect=full):
-                write_bytes(path, data)
-        write_bytes(path, data)
+                write_bytes(path, data, **options)
+        write_bytes(path, data, **options)
 
     before = (unbroken / "report.html").read_bytes()
     for words, name in (

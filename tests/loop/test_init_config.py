@@ -90,5 +90,5 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
         (tmp_path / "real" / "frog" / f"{number}.jpg").rename(tmp_path / "real" / f"{number}.jpg")
     photos(tmp_path / "real" / "ship", 40)
     write_starter_config(tmp_path / "real", tmp_path / "c.yaml")
-    assert "3 left out (an image beside the class folders, of no class)" in caplog.text
-    assert "1 left out (no image of a format that is read)" in caplog.text
+    assert "3 left out (an image beside the class folders, not in one)" in caplog.text
+    assert "1 left out (not an image in a supported format)" in caplog.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import shutil
 import sys
 import types
@@ -34,7 +35,7 @@ Pixels = NDArray[np.uint8]
 SIDES = ("real", "synthetic")
 
 
-def shots(cls: str, n: int, *, first: int) -> list[Pixels]:
+def scenes(cls: str, n: int, *, first: int) -> list[Pixels]:
     return [image for _, image in real_photos(cls, range(first, first + n))]
 
 
@@ -68,28 +69,31 @@ def crops(images: Sequence[Pixels], each: int) -> list[Pixels]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("messy")
     # sixty photos, each of them four times
-    put(root / "real" / "copies", 4 * shots("cat", 60, first=0))
-    put(root / "synthetic" / "copies", shots("cat", 240, first=1_000))
+    put(root / "real" / "copies", 4 * scenes("cat", 60, first=0))
+    put(root / "synthetic" / "copies", scenes("cat", 240, first=1_000))
     # thirty photos, each of them in eight crops
     put(root / "real" / "crops", crops(pieces()[:30], 8))
     put(root / "synthetic" / "crops", crops(pieces()[30:], 1))
     # blanks on both sides
     black = [np.zeros((32, 32, 3), dtype=np.uint8)]
-    put(root / "real" / "blanks", [*shots("dog", 112, first=0), *8 * black])
-    put(root / "synthetic" / "blanks", [*shots("dog", 112, first=1_000), *18 * black])
+    put(root / "real" / "blanks", [*scenes("dog", 112, first=0), *8 * black])
+    put(root / "synthetic" / "blanks", [*scenes("dog", 112, first=1_000), *18 * black])
     # compressed by one side only
-    put(root / "real" / "jpegs", shots("cat", 150, first=0), "jpg", quality=95)
-    put(root / "synthetic" / "jpegs", shots("cat", 150, first=1_000), "jpg", quality=30)
+    put(root / "real" / "jpegs", scenes("cat", 150, first=0), "jpg", quality=95)
+    put(root / "synthetic" / "jpegs", scenes("cat", 150, first=1_000), "jpg", quality=30)
     # stored small and compressed, in one class
     small = [
         np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BOX))
-        for image in shots("bird", 150, first=1_000)
+        for image in scenes("bird", 150, first=1_000)
     ]
-    put(root / "real" / "small", shots("bird", 150, first=0))
+    put(root / "real" / "small", scenes("bird", 150, first=0))
     put(root / "synthetic" / "small", small, "jpg", quality=35)
     # what is no image, or of no class
-    put(root / "real", shots("frog", 120, first=0))
+    put(root / "real", scenes("frog", 120, first=0))
     (root / "real" / "copies" / "notes.txt").write_text("words")
+    (root / "real" / "copies" / os.fsdecode(b"caf\xe9.txt")).write_text(
+        "in a name that is no text"
+    )
     (root / "synthetic" / "jpegs" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     return root
 
@@ -125,8 +129,8 @@ def test_copies_count_once(audited: Run, rows: dict[str, Any], folders: Path) ->
     # Taken for 240 photos they would make a gap.
     embedder = make_embedder("pond")
     naive = permutation_p_value(
-        real=np.repeat(embedder.embed(shots("cat", 60, first=0)), 4, axis=0),
-        synthetic=embedder.embed(shots("cat", 240, first=1_000)),
+        real=np.repeat(embedder.embed(scenes("cat", 60, first=0)), 4, axis=0),
+        synthetic=embedder.embed(scenes("cat", 240, first=1_000)),
     )
     assert naive < 0.01
     groups = [r for r in audited.gap["repeats"] if r["class"] == "copies"]
@@ -179,10 +183,11 @@ def test_a_class_that_is_stored_differently_is_put_through_one_form(
 @pytest.mark.slow
 def test_nothing_vanishes_without_a_count(audited: Run) -> None:
     gap = audited.gap
-    assert gap["n_other_files"] == {"real": 121, "synthetic": 0}
+    assert gap["n_other_files"] == {"real": 122, "synthetic": 0}
     whys = [row["why"] for row in gap["other_files"]]
-    assert whys.count("an image beside the class folders, of no class") == 120
-    assert whys.count("no image of a format that is read") == 1
+    assert whys.count("an image beside the class folders, not in one") == 120
+    assert whys.count("not an image in a supported format") == 2
+    assert r"caf\udce9.txt" in [Path(row["path"]).name for row in gap["other_files"]]
     (broken,) = gap["unreadable"]
     assert (Path(broken["path"]).name, broken["side"]) == ("broken.jpg", "synthetic")
     assert "120 real files were left out" in told(audited, "beside the class folders")
@@ -238,7 +243,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[OddEmbedder]:
 
 def audit_oddly(tmp_path: Path) -> Run:
     for number, side in enumerate(SIDES):
-        put(tmp_path / side / "frog", shots("frog", 130, first=1_000 * number))
+        put(tmp_path / side / "frog", scenes("frog", 130, first=1_000 * number))
     return audit_folders(
         real=tmp_path / "real",
         synthetic=tmp_path / "synthetic",
@@ -291,7 +296,7 @@ def test_what_is_most_unlike_is_shown_without_words(
 
 def test_two_splits_of_one_set_are_said_to_be_so(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "test")):
-        put(tmp_path / split / "frog", shots("frog", 30, first=1_000 * number))
+        put(tmp_path / split / "frog", scenes("frog", 30, first=1_000 * number))
     run = audit_folders(
         real=tmp_path / "train",
         synthetic=tmp_path / "test",
@@ -303,13 +308,13 @@ def test_two_splits_of_one_set_are_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_an_image_in_two_files_is_one_even_if_recompressed(tmp_path: Path) -> None:
-    images = shots("frog", 40, first=0)
+    images = scenes("frog", 40, first=0)
     put(tmp_path / "real" / "frog", images)
     for number, image in enumerate(images[:10]):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, "PNG", compress_level=0)
         (tmp_path / "real" / "frog" / f"other-{number}.png").write_bytes(stream.getvalue())
-    put(tmp_path / "synthetic" / "frog", shots("frog", 40, first=1_000))
+    put(tmp_path / "synthetic" / "frog", scenes("frog", 40, first=1_000))
     shutil.copy(
         tmp_path / "synthetic" / "frog" / "0000.png", tmp_path / "synthetic" / "frog" / "x.png"
     )

@@ -148,7 +148,7 @@ def test_code_that_is_not_there_is_one_line(
 def test_what_goes_wrong_later_fails_a_trial_with_its_words(tmp_path: Path) -> None:
     """And an image of one colour that nobody marked is neither scored nor exported."""
     photos = tmp_path / "photos"
-    write_real(photos, per_class=420, classes=("frog",))  # for two looks
+    write_real(photos, per_class=420, classes=("frog",))  # for two folds
     black = """if len(seeds) > 1:
             from dataclasses import replace
             import numpy as np

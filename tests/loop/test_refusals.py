@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from rig import command, finished, here, written
+from rig import HERE, here, written
 
 from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.reading import load_config
@@ -25,7 +28,14 @@ def refused(tmp_path: Path, config: Path, *words: object, hub: str | None = None
     if hub is None:
         code, err = here("tune", config, "--out", out, *words)
     else:  # a process of its own: the hub's address is read once in each
-        code, err = finished(command("tune", config, "--out", out, *words, HF_ENDPOINT=hub))
+        done = subprocess.run(
+            [sys.executable, "-m", "gapclose.loop.cli", "tune", config, "--out", out, *words],
+            env={**os.environ, "PYTHONPATH": str(HERE), "HF_ENDPOINT": hub},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        code, err = done.returncode, done.stderr
     assert code == 2, err
     said = [line for line in err.splitlines() if line]
     assert len(said) == 1, err

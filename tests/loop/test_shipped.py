@@ -17,8 +17,8 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Run:
     if not (POND / "model_index.json").is_file():
         pytest.skip("the pond's Stable Diffusion is not trained")
     out = tmp_path_factory.mktemp("shipped") / "run"
-    sets = ["tune.trials=4", "tune.budget=null"]  # on a busy machine the shipped budget runs out
-    sets += ["classes=[frog, ship]", "confirm.images=100", "real.per_class=200"]
+    sets = ["tune.trials=3", "tune.budget=null"]  # on a busy machine the shipped budget runs out
+    sets += ["classes=[frog, ship]", "confirm.images=24", "real.per_class=200"]
     words = [word for key in sets for word in ("--set", key)]
     code, err = here("tune", "pond", "--out", out, *words)
     assert code == 0, err

@@ -148,11 +148,13 @@ def class_state(**facts: Any) -> ClassState:
     if "gap" in facts:
         facts.setdefault("expected", facts["gap"])
     shown: dict[str, Any] = {"trials": 9, "images": 200, "opened": open_fold}
+    known.setdefault("proposed", known.get("trials", 9))
     return ClassState(progress=progress(**facts), **shown | known)
 
 
 def new_class(**facts: Any) -> ClassState:
     """Of a class that waits for its baseline."""
+    facts.setdefault("proposed", facts.get("trials", 0))
     return ClassState(**{"progress": Progress(floor=0.1)} | facts)
 
 

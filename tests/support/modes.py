@@ -15,8 +15,11 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import parse_config
+from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.state import ClassState
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 
@@ -98,6 +101,7 @@ def make_search(
     prior: Mapping[str, float] | None = None,
     blind: bool = False,
     seed: int = 0,
+    bank: Score | None = None,
 ) -> ClassSearch:
     """A search that knows nothing yet; a blind one has no text side to tell words by."""
     space = space or make_space()
@@ -106,7 +110,7 @@ def make_search(
     floor = Floor.fit(real, kernel=kernel)
     return ClassSearch(
         space=space,
-        bank=AtomBank(kernel=kernel, real=real),
+        bank=AtomBank(kernel=kernel, real=real) if bank is None else bank,
         prior={} if blind else even | ({"color": dict(prior)} if prior else {}),
         floor_at=lambda n: floor.floor_p95(n_real=len(real), n_synthetic=n),
         images_per_trial=images_per_trial,
@@ -114,6 +118,18 @@ def make_search(
         baseline_images=baseline_images,
         seed=seed,
     )
+
+
+def stopped(search: ClassSearch) -> StopReason | None:
+    """Why a run would try no more of it, failures aside."""
+    return ClassState(progress=search.progress(), reopened=search.reopened).stopped()
+
+
+def propose(search: ClassSearch, **ask: Any) -> Proposal:
+    """What it would generate next, which is under way from then on."""
+    proposal = search.propose(**ask)
+    search.begin(proposal)
+    return proposal
 
 
 def generate(proposal: Proposal, *, baseline: Mapping[str, float] | None = None) -> Images:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
+import multiprocessing
 import os
-import subprocess
+import shutil
+import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,17 +30,82 @@ from gapclose.loop.session import Stopwatch
 
 HERE = Path(__file__).parent
 
-# Runs the command line; KILL_AT="module:name:before|after:n" kills the process there.
-DRIVER = """
-import importlib, os, signal, sys
-if at := os.environ.get("KILL_AT"):
-    module, name, side, n = at.split(":")
-    holder = importlib.import_module(module)
+# Commands are forked from a process that has imported what takes seconds to import.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["rig", "open_clip", "gapclose.loop.tuning"])
+STREAMS = ("stdout", "stderr")
+CAMERA_IMAGES = 120  # that cameras are tried on, instead of hundreds
+
+
+class Command:
+    """The command line in a process of its own, with as much of `Popen` as tests use.
+
+    KILL_AT="module:name:before|after:n" in its environment kills the process there.
+    """
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._said = Path(tempfile.mkdtemp())
+        self._process = FORKS.Process(
+            target=_run_command, args=(words, self._said, {**environment}), daemon=True
+        )
+        with patch.dict(os.environ, environment):
+            self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Return what it has written to stdout and stderr, once it has ended."""
+        self._process.join(timeout)
+        ended = not self._process.is_alive()
+        self._process.kill()
+        self._process.join()
+        out, err = ((self._said / name).read_text(encoding="utf-8") for name in STREAMS)
+        shutil.rmtree(self._said)
+        assert ended, f"it was still at work after {timeout:.0f} s: {err}"
+        return out, err
+
+
+def _run_command(words: Sequence[str], said: Path, environment: dict[str, str]) -> None:
+    """Run the command line in the process of its own, in its environment alone."""
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in enumerate(STREAMS, start=1):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
+    if at := os.environ.get("KILL_AT"):
+        _kill_at(*at.split(":"))
+    with quick(), patch.object(sys, "argv", ["gapclose", *words]):
+        main()
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """Spare what takes seconds and is tested by itself: a real map, whose functions are compiled
+    in each process, and hundreds of images under each camera.
+    """
+    with (
+        patch("gapclose.loop.work.embedding_map.fit_umap", lambda rows, **_: rows[:, :2]),
+        patch("gapclose.loop.work.trials.IMAGES", CAMERA_IMAGES),
+    ):
+        yield
+
+
+def _kill_at(module: str, name: str, side: str, n: str) -> None:
+    holder: Any = importlib.import_module(module)
     *path, last = name.split(".")
     for part in path:
         holder = getattr(holder, part)
     real, calls = getattr(holder, last), []
-    def wrapped(*args, **kwargs):
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         if side == "before" and len(calls) == int(n):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -43,29 +113,18 @@ if at := os.environ.get("KILL_AT"):
         if side == "after" and len(calls) == int(n):
             os.kill(os.getpid(), signal.SIGKILL)
         return out
+
     setattr(holder, last, wrapped)
-sys.argv = ["gapclose", *sys.argv[1:]]
-from gapclose.loop.cli import main
-main()
-"""
 
 
-def command(*words: object, **environment: str) -> subprocess.Popen[str]:
-    env = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *map(str, words)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def command(*words: object, **environment: str) -> Command:
+    own = {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"} | environment
+    return Command([*map(str, words)], os.environ | own)
 
 
-def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        _, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
+def finished(process: Command) -> tuple[int, str]:
+    _, err = process.communicate()
+    assert process.returncode is not None
     return process.returncode, err
 
 
@@ -75,6 +134,7 @@ def here(*words: object, **environment: str) -> tuple[int, str]:
     with (
         patch.object(sys, "argv", ["gapclose", *map(str, words)]),
         patch.dict(os.environ, environment),
+        quick(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(err),
     ):
@@ -113,7 +173,7 @@ def lines(run: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_for_lines(process: subprocess.Popen[str], run: Path, n: int) -> None:
+def wait_for_lines(process: Command, run: Path, n: int) -> None:
     until = time.monotonic() + 120
     while lines(run) < n:
         assert process.poll() is None, process.communicate()
@@ -121,7 +181,8 @@ def wait_for_lines(process: subprocess.Popen[str], run: Path, n: int) -> None:
         time.sleep(0.01)
 
 
-def written(path: Path, photos: Path, **changes: Any) -> Path:
+def written(path: Path, photos: Path, *, camera: bool = False, **changes: Any) -> Path:
+    """A config of frogs and ships; to choose a camera for it takes longer than all else."""
     data: dict[str, Any] = {
         "real": {"path": str(photos)},
         "classes": ["frog", "ship"],
@@ -136,8 +197,8 @@ def written(path: Path, photos: Path, **changes: Any) -> Path:
             "guidance_scale": [1.0, 6.0],
             "num_inference_steps": [4, 8],
             "scheduler": ["one", "two"],
-            "camera": {"noise": [0.0, 0.03]},
-        },
+        }
+        | ({"camera": {"noise": [0.0, 0.03]}} if camera else {}),
         "baseline": {"guidance_scale": 3.0, "num_inference_steps": 4, "scheduler": "one"},
         "tune": {"budget": None, "trials": 7, "images_per_trial": 8},
         "confirm": {"images": 24},

@@ -85,7 +85,7 @@ def test_progress_is_said_every_second_and_at_its_end_in_json() -> None:
     rows = [json.loads(line) for line in log.said]
     assert [row["done"] for row in rows] == [1, 5, 9, 11]
     assert rows[1]["left"] == pytest.approx(1.5)
-    assert rows[0]["left"] is None  # what was there before says nothing of the pace
+    assert rows[0]["left"] is None  # what was there before says nothing of the rate
 
 
 def test_what_takes_no_time_is_said_once() -> None:
@@ -93,6 +93,19 @@ def test_what_takes_no_time_is_said_once() -> None:
     log.tell(EMBEDDING, at=0.0)
     log.tell(EMBEDDING.advanced(80, 80), at=0.2)
     assert log.said == ["19:02 embedding real photos"]
+
+
+def test_a_count_that_was_told_is_told_to_its_end_however_soon_that_comes() -> None:
+    log, exporting = Log(), TaskStarted(task=Task.EXPORTING)
+    log.tell(exporting, at=0.0)
+    log.tell(TaskStarted(task=Task.LOADING, message="loading the pond"), at=0.1)
+    log.tell(exporting.advanced(179, 200), at=1.0)
+    log.tell(exporting.advanced(190, 200), at=1.1)
+    log.tell(exporting.advanced(200, 200), at=1.2)
+    assert log.said[2:] == [
+        "19:02 exporting: 179 of 200",
+        "19:02 exporting: 200 of 200 in 0:00",
+    ]
 
 
 def test_a_silence_of_20_seconds_is_told_twice() -> None:

@@ -21,13 +21,15 @@ from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.export import drop_outdated
 from gapclose.loop.export_plan import class_plans
 from gapclose.loop.report import projections
-from gapclose.loop.report.projections import GAP, MIXTURES, STATE, TRIALS, open_run
+from gapclose.loop.report.contents import GAP, MIXTURES, STATE, TRIALS, state_json
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
 from gapclose.loop.run.events import RunFinished, TrialFinished
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import read_journal
 from gapclose.loop.run.lock import lock
+from gapclose.loop.run.state import fold
 from gapclose.loop.search.optuna_record import sqlite_url
 
 pytestmark = pytest.mark.slow
@@ -175,6 +177,89 @@ def test_a_lost_study_is_filled_by_the_next_start_with_the_trials_that_it_had(
 
 def without_last(text: bytes) -> bytes:
     return b"".join(text.splitlines(keepends=True)[:-1])
+
+
+def zeros_from(share: float) -> Callable[[bytes], bytes]:
+    """What a page becomes that never reached the disk, though the file's size did."""
+    return lambda text: text[: (start := int(share * len(text)))] + bytes(len(text) - start)
+
+
+# What a power cut leaves of a file that was written without waiting for the disk.
+POWER_CUTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "trials empty": (TRIALS, lambda _: b""),
+    "trials of zeros": (TRIALS, zeros_from(0.0)),
+    "trials that end in zeros": (TRIALS, zeros_from(0.7)),
+    "trials with zeros behind": (TRIALS, lambda text: text + bytes(4096)),
+    "trials with zeros in a line": (TRIALS, lambda text: text[:20] + bytes(9) + text[29:]),
+    "trials less a line": (TRIALS, without_last),
+    "trials torn": (TRIALS, lambda text: text[:-40]),
+    "state empty": (STATE, lambda _: b""),
+    "state of zeros": (STATE, zeros_from(0.0)),
+    "state torn": (STATE, lambda text: text[:50]),
+    "state from before": (STATE, lambda _: b'{"seconds_used": 0.0, "stage": "start"}'),
+    "state from after": (STATE, lambda _: b'{"seconds_used": 1e9, "stage": "tune"}'),
+    "state of no object": (STATE, lambda _: b"[1.0]"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("damage", POWER_CUTS)
+def test_what_a_power_cut_damaged_comes_back_to_the_byte_by_whatever_reads_the_run_next(
+    damage: str, reader: str, run: Path
+) -> None:
+    before, (name, damaged) = contents(run), POWER_CUTS[damage]
+    (run / name).write_bytes(damaged(before[name]))
+    assert contents(run) != before
+    code, err = read(reader, run)
+    assert code == 0, err
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("damage", POWER_CUTS)
+def test_what_a_power_cut_damaged_is_read_from_the_journal_where_nothing_can_be_written(
+    damage: str, run: Path, whole: Path
+) -> None:
+    name, damaged = POWER_CUTS[damage]
+    (run / name).write_bytes(damaged((run / name).read_bytes()))
+    for prevented in (read_only(run), lock(RunDir(run))):
+        with prevented:
+            broken = contents(run)  # a writer cuts what is torn
+            opened, same = Run.open(run), Run.open(whole)
+            assert opened.trials == same.trials
+            if damage not in ("state from before", "state from after"):  # an object, though old
+                assert opened.state == same.state
+            assert here("status", run)[0] == 0
+            code, err = read("export", run)
+            assert code == 0, err
+            shutil.rmtree(run.parent / f"{run.name}-data")
+            assert contents(run) == broken
+
+
+def test_a_line_that_the_writer_has_yet_to_write_is_no_damage(run: Path, whole: Path) -> None:
+    """The journal's line comes first: a reader may look in between."""
+    trials = (run / TRIALS).read_bytes()
+    (run / TRIALS).write_bytes(without_last(trials))
+    with lock(RunDir(run)):
+        for reader in READERS:
+            code, err = read(reader, run)
+            assert code == 0, err
+        assert Run.open(run).trials == Run.open(whole).trials
+        assert (run / TRIALS).read_bytes() == without_last(trials)
+
+
+def test_a_run_that_died_before_its_page_was_written_is_not_called_done(run: Path) -> None:
+    events = [*read_journal(run / "journal.jsonl")]
+    assert isinstance(events[-1], RunFinished)
+    state = state_json(fold(events[:-1]))
+    (run / STATE).write_text(json.dumps(state))
+    with patch.object(projections, "lock", side_effect=AssertionError("nothing is lost")):
+        assert read_status(run).stage == state["stage"] == "confirm"
+
+
+def test_an_export_folds_the_journal_once(run: Path) -> None:
+    with patch.object(projections, "fold", wraps=fold) as folded:
+        assert read("export", run) == (0, "")
+    assert folded.call_count == 1
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

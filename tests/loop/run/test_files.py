@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from gapclose.loop.errors import REMEDIES, RunDamagedError, UnwritableError, is_machines_fault
 from gapclose.loop.run.files import (
     append_line,
+    count_lines,
     cut_torn_line,
     kept,
     plain,
@@ -55,6 +57,27 @@ def test_a_file_is_replaced_whole_and_synchronised_before_it_has_its_name(
     assert seen == [("fsync", b"old"), ("replace", b"old"), ("fsync", b"new")]
     assert file.read_bytes() == b"new"
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_need_not_be_durable_is_replaced_whole_and_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, lines = tmp_path / "new" / "a.json", tmp_path / "new" / "a.jsonl"
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+    write_bytes(file, b"old", durable=False)
+    before = file.stat().st_ino
+    write_text(file, "new", durable=False)
+    assert file.read_bytes() == b"new"
+    assert file.stat().st_ino != before  # another file: a reader of the old one reads it whole
+    for line in (b"one", b"two"):
+        append_line(lines, line, durable=False)
+    assert lines.read_bytes() == b"one\ntwo\n"
+    assert {*file.parent.iterdir()} == {file, lines}
+    monkeypatch.setattr(Path, "replace", refusing(errno.ENOSPC))
+    with pytest.raises(UnwritableError, match=r"a\.json: cannot be written"):
+        write_bytes(file, b"newer", durable=False)
+    assert file.read_bytes() == b"new"
+    assert {*file.parent.iterdir()} == {file, lines}
 
 
 @pytest.mark.parametrize("step", ["fdopen", "fsync", "replace"])
@@ -161,6 +184,17 @@ def test_a_line_that_is_no_object_is_told_with_its_place(tmp_path: Path, bad: by
     assert read_lines(file) == [{"n": 1}, {"n": 3}]
 
 
+def test_lines_are_counted_unless_zeros_stand_among_them(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    assert count_lines(file) == 0
+    for text, lines in ((b"", 0), (b"torn", 0), (b'{"n": 1}\n', 1), (b'"\\u0000"\n\ntorn', 2)):
+        file.write_bytes(text)
+        assert count_lines(file) == lines
+    for text in (bytes(9), b"1\n" + bytes(9), b"1\n" + bytes(9) + b"\n3\n"):
+        file.write_bytes(text)
+        assert count_lines(file) is None
+
+
 def test_what_the_system_refuses_is_an_error_that_names_the_file_and_the_remedy() -> None:
     place = Path("runs/a")
     with pytest.raises(UnwritableError) as told, kept(place):
@@ -207,6 +241,7 @@ def test_what_json_can_say_is_said_as_it_is(value: Any) -> None:
         return None if isinstance(value, float) and math.isinf(value) else value
 
     assert plain(value) == finite(value)
+    assert to_json(value) == json.dumps(finite(value), ensure_ascii=False)
 
 
 def test_what_json_cannot_say_becomes_what_it_can() -> None:

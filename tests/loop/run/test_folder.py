@@ -106,6 +106,15 @@ def test_errors_that_cannot_be_logged_cost_nothing(
     assert "errors.log: cannot be written: Is a directory" in caplog.text
 
 
+def test_an_error_whose_message_is_no_text_is_logged(run: RunDir) -> None:
+    try:
+        raise RuntimeError("half of \ud83d")
+    except RuntimeError:
+        run.log_error("a trial failed")
+    log = (run.path / "errors.log").read_text(encoding="utf-8")
+    assert log.endswith("RuntimeError: half of \\ud83d\n\n")
+
+
 def test_a_line_that_the_disk_has_no_room_for_does_not_count(run: RunDir) -> None:
     run.append_line("trials.jsonl", {"number": 0})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -7,11 +7,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from histories import AWKWARD, every_kind, tried
+from histories import AWKWARD, every_kind, failed, proposed, tried
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
-from gapclose.loop.run.events import Event, RunFinished, RunStarted, TrialFinished, read_event
-from gapclose.loop.run.journal import Journal, holds, read_journal
+from gapclose.loop.run.events import (
+    Event,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+    read_event,
+)
+from gapclose.loop.run.journal import Head, Journal, read_heads, read_journal
 from gapclose.loop.run.state import fold
 
 
@@ -56,6 +63,13 @@ def test_an_appended_event_comes_back_as_it_is_read_and_not_as_it_was_given(path
     assert given.used == 0.0  # it is as it was
 
 
+def test_an_error_whose_message_is_no_text_ends_no_run(path: Path) -> None:
+    event = Journal(path).append(failed(error="GenerationError: half of \ud83d"), used=1.0)
+    assert isinstance(event, TrialFailed)
+    assert event.error == "GenerationError: half of \\ud83d"
+    assert [event] == [*read_journal(path)]
+
+
 def test_an_event_has_its_time_and_what_was_used_when_it_was_appended(path: Path) -> None:
     before = time.time()
     event = Journal(path).append(RunStarted(run="a", at=3.0, used=9.0), used=12.5)
@@ -76,7 +90,7 @@ def test_of_a_torn_last_line_nothing_is_read_wherever_it_was_cut(path: Path) -> 
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
         assert [*read_journal(path)] == [first], end
-        assert path.read_bytes() == whole[:end]  # a reader mends nothing
+        assert path.read_bytes() == whole[:end]  # a reader repairs nothing
     path.write_bytes(whole)
     assert [*read_journal(path)] == [first, last]
 
@@ -160,11 +174,27 @@ def test_a_line_is_on_the_disk_when_append_returns(path: Path) -> None:
     assert [read_event(line) for line in synced] == [event]
 
 
-def test_whether_it_holds_a_kind_is_told_without_reading_its_lines(path: Path) -> None:
-    written(path, *(e for e in every_kind() if not isinstance(e, RunFinished)))
+def test_the_heads_are_told_without_reading_the_lines(path: Path) -> None:
+    assert [*read_heads(path)] == []
+    events = written(path, *every_kind())
     with patch("gapclose.loop.run.journal.read_event", side_effect=AssertionError):
-        assert holds(path, TrialFinished)
-        assert holds(path, RunFinished, TrialFinished)
-        assert not holds(path, RunFinished)
-        path.write_bytes(b"")
-        assert not holds(path, TrialFinished)
+        heads = [*read_heads(path)]
+    assert [(head.kind, head.used) for head in heads] == [(type(e), e.used) for e in events]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])  # torn
+    assert [*read_heads(path)] == heads[:-1]
+
+
+def test_a_head_is_of_its_event_whatever_words_stand_in_it(path: Path) -> None:
+    kind, line = '{"at":0.0,"used":9.0,"kind":"run_started"', '"kind":"trial_finished"'
+    written(path, proposed(params={"kind": "trial_finished", line: kind}), failed(error=kind))
+    assert [head.kind for head in read_heads(path)] == [TrialProposed, TrialFailed]
+
+
+def test_a_line_that_begins_otherwise_is_read_whole(path: Path) -> None:
+    event, *_ = written(path, RunStarted(run="a"))
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"seed": {"of": [1, 2]}, ', 1))
+    assert [*read_heads(path)] == [Head(RunStarted, event.used)]
+    path.write_bytes(b'{"at":0.0,"used":0.0,"kind":"nobody"}\n')
+    with pytest.raises(RunDamagedError, match="line 1: is damaged"):
+        [*read_heads(path)]

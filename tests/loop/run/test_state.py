@@ -167,10 +167,34 @@ def test_a_round_forgets_failures_and_reopens_what_failed_confirmation() -> None
 
 def test_a_proposed_trial_is_in_flight_until_it_has_ended() -> None:
     event = proposed()
-    assert what(event, begun()) == {"stage": "tune", "frog": {"in_flight": event}}
+    assert what(event, begun()) == {
+        "stage": "tune",
+        "in_flight": (event,),
+        "frog": {"proposed": 10},
+    }
     state = begun(event)
     for ended in (tried(), failed()):
-        assert what(ended, state)["frog"]["in_flight"] is None
+        assert what(ended, state)["in_flight"] == ()
+
+
+def test_several_trials_of_one_class_may_be_in_flight() -> None:
+    trials = [proposed("frog", 9), proposed("ship", 4), proposed("frog", 10), proposed("frog", 11)]
+    state = begun(*trials)
+    assert state.in_flight == (*trials,)
+    assert (state.of("frog").proposed, state.of("frog").trials) == (12, 0)
+    for number, left in ((9, trials[1:]), (11, trials[1:3]), (10, trials[1:2])):
+        state = apply(state, tried("frog", number, seconds=float(number)))
+        assert state.in_flight == (*left,)
+    assert state.timings.trials == {"frog": (9.0, 11.0, 10.0)}
+    assert apply(state, failed("ship", 4)).in_flight == ()
+
+
+def test_nothing_but_its_baseline_is_awaited() -> None:
+    state = begun(proposed(number=0, stage="baseline"))
+    assert state.of("frog").awaits_baseline
+    state = apply(state, tried(number=0, progress=BASELINE))
+    assert not state.of("frog").awaits_baseline
+    assert not apply(state, proposed(number=1)).of("frog").awaits_baseline
 
 
 def test_a_finished_trial_counts_and_brings_its_class_where_the_search_stands() -> None:
@@ -178,6 +202,7 @@ def test_a_finished_trial_counts_and_brings_its_class_where_the_search_stands() 
     now = progress(since_gain=2)
     assert what(tried(images=8, seconds=4.0, progress=now, probe=0.03), state) == {
         "images": 16,
+        "in_flight": (),
         "timings": replace(
             state.timings,
             first=(4.0,),
@@ -190,7 +215,6 @@ def test_a_finished_trial_counts_and_brings_its_class_where_the_search_stands() 
             "images": 16,
             "failures": 0,
             "progress": now,
-            "in_flight": None,
             "confirmation_error": None,
         },
     }
@@ -200,6 +224,7 @@ def test_a_failed_trial_counts_too_and_its_error_is_kept() -> None:
     state = begun(ConfirmationFailed(cls="frog", fold=0, error="E"), proposed())
     assert what(failed(images=3, error="E: 1", progress=Progress(floor=0.1)), state) == {
         "images": 3,
+        "in_flight": (),
         "timings": Timings(begun=frozenset({"frog"})),
         "frog": {
             "trials": 1,
@@ -208,7 +233,6 @@ def test_a_failed_trial_counts_too_and_its_error_is_kept() -> None:
             "failures": 1,
             "error": "E: 1",
             "progress": Progress(floor=0.1),
-            "in_flight": None,
         },
     }
 
@@ -409,7 +433,7 @@ def test_a_mere_baseline_of_another_recipe_is_not_what_was_kept_in_a_mixtures_pl
 def test_failures_may_be_forgotten_only_after_a_run_that_has_finished() -> None:
     broken = [failed("ship", n) for n in range(3)]
     again = SessionStarted(classes=("frog", "ship"))
-    assert not begun(*broken, again).of("ship").retryable  # it was interrupted: nothing was mended
+    assert not begun(*broken, again).of("ship").retryable  # it was interrupted: nothing was fixed
     ended = begun(*broken, failed(), RunFinished(stopped={}))
     assert not ended.of("ship").retryable
     state = apply(ended, again)
@@ -463,17 +487,17 @@ def test_baselines_tell_seconds_and_images_and_failed_ones_their_seconds_alone()
     timings = timed(
         (proposed(images=100, **base), failed(number=0, seconds=9.0)),
         (proposed(images=100, stage="baseline", number=1), tried(number=1, seconds=50.0)),
-        (proposed("ship", images=24, **base), tried("ship", seconds=12.0)),
+        (proposed("ship", images=24, **base), tried("ship", 0, seconds=12.0)),
     )
     assert timings == Timings(baselines=((50.0, 100), (12.0, 24)), baseline_seconds=71.0)
 
 
 def test_a_class_s_first_trial_tells_of_small_batches_unless_it_failed() -> None:
     timings = timed(
-        (proposed(number=1, stage="settings"), tried(seconds=8.0)),
-        (proposed(number=2, stage="settings"), tried(seconds=0.1)),
-        (proposed("ship", number=1), failed("ship", seconds=3.0)),
-        (proposed("ship", number=2), tried("ship", seconds=4.0)),
+        (proposed(number=1, stage="settings"), tried(number=1, seconds=8.0)),
+        (proposed(number=2, stage="settings"), tried(number=2, seconds=0.1)),
+        (proposed("ship", number=1), failed("ship", 1, seconds=3.0)),
+        (proposed("ship", number=2), tried("ship", 2, seconds=4.0)),
     )
     assert timings == Timings(
         first=(8.0,), begun=frozenset({"frog", "ship"}), trials={"ship": (4.0,)}

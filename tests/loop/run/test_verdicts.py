@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from gapclose.analysis.attributes import AttributeGap
 from gapclose.analysis.class_gap import ClassGap
-from gapclose.analysis.criteria import CRITERIA, confirmed, guard_objections
-from gapclose.loop.run.events import FoldEvaluated, RunStarted, SessionStarted
+from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed, guard_objections
+from gapclose.loop.run.events import Event, FoldEvaluated, RunStarted, SessionStarted
 from gapclose.loop.run.state import apply, fold
 from gapclose.loop.run.verdicts import judge, verdicts_of
 
@@ -313,7 +314,7 @@ def test_all_that_objects_is_told_the_judge_first() -> None:
         agreement=0.9,
     )
     starts = ("the judge still", "precision is", "50 of 200", "10% are read", "33% of its")
-    assert len(done.objections) == len(starts) == len(CRITERIA) + 1
+    assert len(done.objections) == len(starts) == len(CRITERIA)  # of the gap, none; of guards, two
     for told, start in zip(done.objections, starts, strict=True):
         assert told.startswith(start)
     assert done.confirmed is False
@@ -322,14 +323,42 @@ def test_all_that_objects_is_told_the_judge_first() -> None:
 def test_every_criterion_objects_alone() -> None:
     """None can be taken away without a class being confirmed that should not be."""
     bad = (
+        closed_row(closed=False),
         closed_row(judge=JUDGE | {"q_value": 0.01}),
         closed_row(vendi_ratio=0.1),
         closed_row(label_agreement=0.1),
         closed_row(invalid=100),
     )
     for n, its in enumerate(bad):
-        objecting = [bool(c.objections(its, agreement=0.9)) for c in CRITERIA]
+        done = [confirmed(its, agreement=0.9, criteria=(alone,)) for alone in CRITERIA]
+        objecting = [its.confirmed is False for its in done]
         assert objecting == [n == m for m in range(len(CRITERIA))]
+
+
+class NoShip:
+    """One more criterion: whatever it is like, no ship is confirmed."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str] | None:
+        return ("it is a ship",) if row.name == "ship" else ()
+
+
+def test_one_more_criterion_judges_without_another_line() -> None:
+    told = evaluations(**{name: row(name, **CLOSED) for name in ("frog", "ship")})
+    more: tuple[Criterion, ...] = (*CRITERIA, NoShip())
+    assert all(gap.confirmed for gap in judge(told).values())
+    found = judge(told, criteria=more)
+    assert found["frog"] == judge(told)["frog"]
+    assert (found["ship"].confirmed, found["ship"].objections) == (False, ("it is a ship",))
+    events: list[Event] = [SessionStarted(classes=(*told,))]
+    for name, its in told.items():
+        events += [opened(name), its]
+    state = fold(events)
+    reached = {name: its.confirmed for name, its in verdicts_of(state).verdicts.items()}
+    assert reached == {"frog": True, "ship": True}
+    under = {
+        name: its.confirmed for name, its in verdicts_of(state, criteria=more).verdicts.items()
+    }
+    assert under == {"frog": True, "ship": False}
 
 
 def test_one_that_is_judged_among_others_is_confirmed_by_what_all_say() -> None:

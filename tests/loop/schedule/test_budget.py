@@ -198,15 +198,15 @@ def test_what_was_measured_counts_as_the_gap() -> None:
 
 
 def test_before_that_what_its_weights_leave_counts() -> None:
-    # Of two baselines as far off, the class that prompts have mended already waits.
+    # Of two baselines as far off, the class that prompts have improved already waits.
     searches = {
         name: modes.make_search(
             modes.rows_of("brown", 60, np.random.default_rng(0)), images_per_trial=8, seed=seed
         )
-        for seed, name in enumerate(("mended", "stuck"))
+        for seed, name in enumerate(("improved", "stuck"))
     }
     for name, its in searches.items():
-        for word in ("brown", "gray") if name == "mended" else ("red", "gray"):
+        for word in ("brown", "gray") if name == "improved" else ("red", "gray"):
             if not its.has_baseline:
                 first = its.propose(settings_trials=4)
                 its.absorb(first, modes.generate(first))
@@ -217,9 +217,9 @@ def test_before_that_what_its_weights_leave_counts() -> None:
     classes = {
         name: ClassState(trials=3, progress=its.progress()) for name, its in searches.items()
     }
-    mended, stuck = (its.progress for its in classes.values())
-    assert mended.expected < 0.3 * stuck.expected  # type: ignore[operator]
-    assert mended.gap == pytest.approx(stuck.gap, rel=0.2)  # of their baselines: nothing else is
+    improved, stuck = (its.progress for its in classes.values())
+    assert improved.expected < 0.3 * stuck.expected  # type: ignore[operator]
+    assert improved.gap == pytest.approx(stuck.gap, rel=0.2)  # of their baselines: nothing else is
     assert picked(classes) == "stuck"
 
 

@@ -37,6 +37,7 @@ from gapclose.loop.schedule.decide import (
     EvaluateFold,
     Finish,
     Judge,
+    ProposeTrial,
     RunTrial,
     StartRound,
     View,
@@ -92,7 +93,7 @@ def between_rounds(classes: Mapping[str, ClassState], **facts: Any) -> View:
 def test_the_phases_come_in_their_order_and_say_when_they_are_left() -> None:
     names = [phase.name for phase in PHASES]
     assert names == [
-        "trial in flight",
+        "trials in flight",
         "new round",
         "early confirmation",
         "search",
@@ -104,9 +105,42 @@ def test_the_phases_come_in_their_order_and_say_when_they_are_left() -> None:
 
 def test_a_trial_in_flight_comes_before_all_else_whatever_time_is_left() -> None:
     """Its images may be there already, and its number is spent."""
-    flying = class_state(in_flight=proposed("ship"), **CLOSED)
-    view = between_rounds({"frog": new_class(), "ship": flying}, budget=100.0, used=900.0)
-    assert decided(view) == RunTrial(cls="ship")
+    flying = proposed("ship", 1)
+    ship = class_state(trials=1, proposed=2, **CLOSED)
+    view = between_rounds(
+        {"frog": new_class(), "ship": ship}, budget=100.0, used=900.0, in_flight=(flying,)
+    )
+    assert decided(view) == RunTrial(trial=flying)
+
+
+def test_more_are_proposed_while_there_is_room_in_flight_and_run_in_their_order() -> None:
+    classes = {"frog": class_state(), "ship": class_state(gap=0.1)}
+    flying = (proposed("ship", 9), proposed("frog", 9))
+    for count, wanted in ((0, "propose"), (1, "propose"), (2, "run")):
+        view = standing_still(classes, due=classes, in_flight=flying[:count])
+        action = decided(replace(view, limits=replace(view.limits, in_flight=2)))
+        if wanted == "propose":
+            assert (type(action), action.cls) == (ProposeTrial, "frog")
+        else:
+            assert action == RunTrial(trial=flying[0])
+
+
+def test_nothing_is_proposed_beside_a_baseline_in_flight_but_another_baseline() -> None:
+    classes = {"frog": class_state(trials=0, proposed=1, baseline_gap=None), "ship": new_class()}
+    flying = (proposed("frog", 0, stage="baseline"),)
+    for names, wanted in (("frog", "ship"), ProposeTrial), (("frog",), RunTrial):
+        view = standing_still({n: classes[n] for n in names}, due=names, in_flight=flying)
+        action = decided(replace(view, limits=replace(view.limits, in_flight=3)))
+        assert type(action) is wanted
+        if isinstance(action, ProposeTrial):
+            assert action.cls == "ship"
+
+
+def test_a_camera_waits_for_what_is_in_flight() -> None:
+    classes = {"frog": class_state(opened=True)}
+    view = standing_still(classes, due=classes, cameras=True, in_flight=(proposed("frog", 9),))
+    view = replace(view, limits=replace(view.limits, in_flight=3))
+    assert isinstance(decided(view), RunTrial)
 
 
 @pytest.mark.parametrize("current", [None, Round(due=frozenset({"frog"}), halfway=1.0, over=True)])
@@ -150,7 +184,7 @@ def test_the_camera_is_chosen_once_the_class_whose_turn_it_is_has_had_its_first_
     """All classes have their baselines then."""
     classes = {"frog": class_state(), "ship": class_state(gap=0.1, opened=True)}
     view = standing_still(classes, due=classes, cameras=True)
-    assert (type(decided(view)), decided(view).cls) == (RunTrial, "frog")
+    assert (type(decided(view)), decided(view).cls) == (ProposeTrial, "frog")
     classes["frog"] = class_state(opened=True)
     view = standing_still(classes, due=classes, cameras=True)
     assert decided(view) == ChooseCamera(turn="frog")
@@ -165,7 +199,7 @@ def test_the_trial_that_the_camera_was_chosen_for_comes_next_though_classes_stan
     event = CameraChosen(camera=CAMERA, turn="frog", progress=moved)
     view = standing_still(classes, due=classes, cameras=True)
     state = apply(view.state, event)
-    assert (type(decide(state, limits=view.limits, now=0.0)), state.turn) == (RunTrial, "frog")
+    assert (type(decide(state, limits=view.limits, now=0.0)), state.turn) == (ProposeTrial, "frog")
     assert decided(View(state, view.limits, 0.0)).cls == "frog"
     assert decided(View(replace(state, turn=None), view.limits, 0.0)).cls == "ship"
 
@@ -270,7 +304,7 @@ def test_a_class_that_was_told_to_go_on_is_tried_before_it_is_confirmed_in_vain(
     }
     view = standing_still(classes, due=classes)
     assert view.to_evaluate() == ["ship"]
-    assert isinstance(decided(view), RunTrial)
+    assert isinstance(decided(view), ProposeTrial)
     out = standing_still(classes, due=classes, trials=9)
     assert decided(out) == EvaluateFold(cls="ship", fold=1, early=False)
 
@@ -494,7 +528,7 @@ def test_one_that_could_not_be_confirmed_early_does_not_keep_the_others_from_bei
         "ship": class_state(confirmation_error="E", open_fold=opened("ship"), **CLOSED),
     }
     view = standing_still(classes, due=classes, halfway=UNTIL_HALF, budget=4000.0)
-    assert (type(decided(view)), decided(view).cls) == (RunTrial, "frog")
+    assert (type(decided(view)), decided(view).cls) == (ProposeTrial, "frog")
 
 
 # ------------------------------------------------------------------------------- baselines
@@ -533,7 +567,7 @@ def test_every_class_gets_its_baseline_though_no_time_is_left() -> None:
     classes = {"frog": new_class(), "ship": class_state(), "cat": new_class(failures=2)}
     for used, ends in ((0.0, {"budget": 1.0}), (900.0, {"budget": 300.0})):
         view = standing_still(classes, due=classes, used=used, **ends)
-        assert (type(decided(view)), decided(view).cls) == (RunTrial, "frog")
+        assert (type(decided(view)), decided(view).cls) == (ProposeTrial, "frog")
         only = standing_still(classes | {"frog": class_state()}, due=classes, used=used, **ends)
         assert decided(only).cls == "cat"
         broken = {"frog": class_state(), "cat": new_class(failures=3), "ship": class_state()}
@@ -584,7 +618,7 @@ def test_no_trial_but_a_baseline_begins_in_the_time_that_is_kept_back(evidence: 
     classes = {"frog": class_state(evidence=evidence)}
     view = standing_still(classes, due=classes, budget=1000.0)
     kept = view.reserve()
-    assert isinstance(decided(replace(view, used=1000.0 - kept - 0.1)), RunTrial)
+    assert isinstance(decided(replace(view, used=1000.0 - kept - 0.1)), ProposeTrial)
     assert isinstance(decided(replace(view, used=1000.0 - kept + 0.1)), EvaluateFold)
 
 

@@ -25,7 +25,7 @@ from gapclose.loop.run.events import (
     StopReason,
     VerdictsReached,
 )
-from gapclose.loop.run.state import FAILURES, RunState, apply, fold
+from gapclose.loop.run.state import FAILURES, ClassState, RunState, apply, fold
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.schedule.decide import (
     Action,
@@ -33,6 +33,7 @@ from gapclose.loop.schedule.decide import (
     EvaluateFold,
     Finish,
     Judge,
+    ProposeTrial,
     RunTrial,
     StartRound,
     View,
@@ -60,7 +61,7 @@ class World:
         closes: Trials that close their class.
         confirms: Evaluations that are confirmed.
         tags: Classes that are tagged before a session.
-        pace: Seconds of a trial at most.
+        trial_seconds: Seconds of a trial at most.
     """
 
     fails: float
@@ -68,7 +69,7 @@ class World:
     closes: float
     confirms: float
     tags: float
-    pace: float
+    trial_seconds: float
 
 
 @dataclass(kw_only=True)
@@ -119,7 +120,7 @@ class Night:
             self.tell(RunStarted(run="abcd"))
         budget = self.limits.tune.budget
         self.tell(SessionStarted(classes=(*self.limits.classes,), budget=budget, probe=0.02))
-        self.now += self.rng.random() * self.world.pace
+        self.now += self.rng.random() * self.world.trial_seconds
         if isinstance(action := self.decide(), StartRound):
             self.perform(action)
         for name in self.limits.classes:
@@ -162,8 +163,10 @@ class Night:
 
     def perform(self, action: Action) -> None:
         match action:
+            case ProposeTrial():
+                self.propose(action)
             case RunTrial():
-                self.trial(action)
+                self.finish_trial(action)
             case ChooseCamera():
                 self.choose_camera(action)
             case EvaluateFold():
@@ -178,19 +181,20 @@ class Night:
 
     # ------------------------------------------------------------------- actions
 
-    def trial(self, action: RunTrial) -> None:
+    def propose(self, action: ProposeTrial) -> None:
         name, cls = action.cls, self.state.of(action.cls)
-        if cls.in_flight is None:
-            self.check_trial(name)
-            stage = "joint" if cls.has_baseline else "baseline"
-            images = 8 if cls.has_baseline else action.baseline_images
-            assert 24 <= action.baseline_images <= 100
-            self.tell(proposed(name, cls.trials, stage=stage, images=images))
-            self.maybe_killed()
-        flying = self.state.of(name).in_flight
-        assert flying is not None
-        assert flying.number == cls.trials, "a trial in flight is finished under its number"
-        seconds = self.world.pace * max(0.01, self.rng.random())
+        assert len(self.state.in_flight) < self.limits.in_flight
+        self.check_trial(name)
+        stage = "joint" if cls.has_baseline else "baseline"
+        images = 8 if cls.has_baseline else action.baseline_images
+        assert 24 <= action.baseline_images <= 100
+        self.tell(proposed(name, cls.proposed, stage=stage, images=images))
+
+    def finish_trial(self, action: RunTrial) -> None:
+        assert action.trial == self.state.in_flight[0], "in the order proposed"
+        name, cls = action.trial.cls, self.state.of(action.trial.cls)
+        assert action.trial.number == cls.trials, "each is finished under its number"
+        seconds = self.world.trial_seconds * max(0.01, self.rng.random())
         self.now += seconds
         told: dict[str, Any] = {"seconds": seconds, "probe": self.rng.choice((None, 0.01, 0.3))}
         told["images"] = self.rng.choice((0, 8)) if cls.has_baseline else 100
@@ -205,18 +209,22 @@ class Night:
             return  # settled before the camera was chosen
         assert name in self.state.due
         assert not self.limits.spent(cls)
-        assert cls.stopped() is None
+        assert view.stopped(name) is None
+        assert not cls.awaits_baseline, "nothing is proposed before it has its baseline"
         assert cls.next_fold() < self.limits.classes[name].folds, "it could not be confirmed"
         if cls.has_baseline:
             assert view.left > view.reserve(), "no kept-back time is searched in"
             assert all(
-                other.has_baseline or other.stopped() or self.limits.spent(other)
+                other.has_baseline
+                or other.awaits_baseline
+                or other.failures >= FAILURES
+                or self.limits.spent(other)
                 for other in map(self.state.of, self.limits.classes)
                 if other is not cls
             ), "baselines come first"
-        if cls.evaluation is not None and cls.evaluation.confirmed:
+        if cls.evaluation is not None and view.settled(name) is not None:
             asked = cls.progress.evidence != cls.evaluation.opened.evidence
-            assert cls.prioritized, "none for a confirmed class unless a person asks for it"
+            assert cls.prioritized, "none for a settled class unless a person asks for it"
             assert cls.progress.pending or asked
 
     def progress(self, name: str, *, fails: bool) -> Progress:
@@ -244,6 +252,7 @@ class Night:
     def choose_camera(self, action: ChooseCamera) -> None:
         assert self.limits.cameras
         assert self.state.camera is None
+        assert not self.state.in_flight, "its images would be of another camera"
         assert all(
             cls.has_baseline or cls.failures or self.limits.spent(cls)
             for cls in map(self.state.of, self.limits.classes)
@@ -252,17 +261,18 @@ class Night:
             name: self.state.of(name).progress.model_copy(update={"expected": self.rng.random()})
             for name in self.limits.classes
         }
-        self.now += self.rng.random() * self.world.pace
+        self.now += self.rng.random() * self.world.trial_seconds
         self.tell(CameraChosen(camera={"noise": 0.1}, turn=action.turn, progress=progress))
 
     def evaluate(self, action: EvaluateFold) -> None:
         name, cls = action.cls, self.state.of(action.cls)
         assert name in self.state.due
+        assert not self.state.in_flight, "what is under way may change its mixture"
         assert cls.has_baseline, "there is nothing to confirm"
         assert cls.confirmation_error is None
         if action.early:
             assert self.limits.by_clock
-            assert cls.stopped() is not None
+            assert self.limits.stopped(name, cls) is not None
         if cls.opened is None:
             assert action.fold < self.limits.classes[name].folds
             taken = self.judged.setdefault(name, [])
@@ -281,7 +291,7 @@ class Night:
         assert judging.fold == action.fold
         if judging.spends:
             assert (judging.fold, judging.mixture) in self.judged[name], "its own mixture alone"
-        seconds = self.world.pace * 4 * self.rng.random()
+        seconds = self.world.trial_seconds * 4 * self.rng.random()
         self.now += seconds
         if self.chance(self.world.fails / 2):
             self.tell(ConfirmationFailed(cls=name, fold=action.fold, error="E: no frog"))
@@ -303,6 +313,7 @@ class Night:
 
     def finish(self, action: Finish) -> None:
         assert action.stopped.keys() == self.limits.classes.keys()
+        assert not self.state.in_flight
         for name, why in action.stopped.items():
             cls, said = self.state.of(name), why.reason
             assert cls.has_baseline or cls.failures >= FAILURES or self.limits.spent(cls)
@@ -364,7 +375,7 @@ def a_night(seed: int) -> Night:
     rng = Random(seed)
     # Half of them end by the clock alone.
     ends = rng.choice((*ENDS, *ENDS[:3], *ENDS[:3]))
-    pace = rng.choice((5.0, 20.0, 200.0))
+    trial_seconds = rng.choice((5.0, 20.0, 200.0))
     world = World(
         fails=rng.choice((0.0, 0.1, 0.1, 0.4, 1.0)),
         killed=rng.choice((0.0, 0.02, 0.2)),
@@ -372,7 +383,7 @@ def a_night(seed: int) -> Night:
         confirms=rng.choice((0.0, 0.4, 0.4, 1.0)),
         tags=rng.choice((0.0, 0.3)),
         # Two hundred trials or so of the budget are enough.
-        pace=max(pace, ends.get("budget", 0.0) / 100),
+        trial_seconds=max(trial_seconds, ends.get("budget", 0.0) / 100),
     )
     folds = {name: rng.randint(1, 3) for name in NAMES}
     limits = Limits(
@@ -383,14 +394,13 @@ def a_night(seed: int) -> Night:
             for name in NAMES[: rng.randint(1, 3)]
         },
         cameras=rng.random() < 0.5,
+        in_flight=rng.choice((1, 1, 2, 5)),
     )
     return Night(world=world, limits=limits, rng=rng, folds=folds)
 
 
-@settings(max_examples=200)
-@given(st.integers(0, 2**32))
-def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
-    night = a_night(seed)
+def passes(night: Night) -> None:
+    """Session by session, to its end."""
     for _ in range(MOST_SESSIONS):
         try:
             night.session()
@@ -401,3 +411,52 @@ def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
         if night.chance(0.4):
             break
     night.check()
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
+    passes(a_night(seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whim:
+    """An objective that keeps to the Protocol, and makes no other sense.
+
+    Attributes:
+        seed: Of what it says; it says another thing of a class that has gone on.
+        stops: Share of the searches that it stops.
+        settles: Share of the evaluated classes that it wants no more of.
+    """
+
+    seed: int
+    stops: float
+    settles: float
+
+    def chance(self, cls: ClassState, of: str) -> float:
+        where = cls.progress.baseline_gap, cls.progress.evidence // 3
+        return Random(f"{self.seed} {of} {where}").random()
+
+    def gain(self, cls: ClassState, *, floor: float) -> float:
+        return self.chance(cls, "gain")
+
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        if cls.evaluation is not None and (cls.reopened or cls.untried):
+            return self.settled(cls, floor=floor)
+        return StopReason.LIMIT if self.chance(cls, "stopped") < self.stops else None
+
+    def reached(self, cls: ClassState, *, floor: float) -> bool:
+        ended = self.stopped(cls, floor=floor) is not None
+        return ended and self.chance(cls, "reached") < 0.5
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return StopReason.LIMIT if self.chance(cls, "settled") < self.settles else None
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from((0.0, 0.3, 1.0)), st.sampled_from((0.0, 0.3, 1.0)))
+def test_so_it_does_under_any_objective(seed: int, stops: float, settles: float) -> None:
+    night = a_night(seed)
+    whim = Whim(seed=seed, stops=stops, settles=settles)
+    night.limits = replace(night.limits, objective=whim)
+    passes(night)

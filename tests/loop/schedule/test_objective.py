@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from histories import class_state, limits
+from histories import class_state, evaluation, limits, new_class, opened, run_state
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.run.state import ClassState
+from gapclose.loop.run.events import RoundStarted, Stopped, StopReason
+from gapclose.loop.run.state import ClassState, Evaluation, Round, Timings, apply
 from gapclose.loop.schedule.budget import pick
-from gapclose.loop.schedule.objective import GapObjective
+from gapclose.loop.schedule.decide import (
+    EvaluateFold,
+    Finish,
+    ProposeTrial,
+    StartRound,
+    View,
+    decide,
+)
+from gapclose.loop.schedule.objective import OBJECTIVE, GapObjective, Objective
 
 GAP = GapObjective()
 
@@ -59,7 +69,7 @@ def test_a_class_may_rest_once_its_search_has_ended_below_the_floor(
     assert GAP.reached(class_state(**facts), floor=0.1) is reached
 
 
-class Smallest:
+class Smallest(GapObjective):
     """Closes what is nearly closed, and lets nothing rest."""
 
     def gain(self, cls: ClassState, *, floor: float) -> float:
@@ -75,3 +85,200 @@ def test_another_objective_orders_the_classes_another_way() -> None:
     for objective, picked in ((GAP, "wide"), (Smallest(), "narrow")):
         other = replace(usual, objective=objective)
         assert pick([*classes], classes, other, seconds={}) == picked
+
+
+# ------------------------------------------------------------- decisions under another one
+
+
+class Worth:
+    """What a class costs whoever uses its images; the gap of its baseline stands for that.
+
+    A closed class that costs something is searched on, and an open one that costs nothing rests.
+    """
+
+    def gain(self, cls: ClassState, *, floor: float) -> float:
+        return self.cost(cls) * max(1.0, GAP.gain(cls, floor=floor))
+
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        # A reason of its own would be one more StopReason.
+        return None if self.cost(cls) else StopReason.LIMIT
+
+    def reached(self, cls: ClassState, *, floor: float) -> bool:
+        return not self.cost(cls)
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return self.stopped(cls, floor=floor)
+
+    @staticmethod
+    def cost(cls: ClassState) -> float:
+        assert cls.progress.baseline_gap is not None, "it is asked after the baseline only"
+        return cls.progress.baseline_gap
+
+
+WORTH: Objective = Worth()
+COSTLY, CHEAP, FREE = ({"baseline_gap": cost} for cost in (0.5, 0.1, 0.0))
+CLOSED: dict[str, Any] = {"closed": True, "gap": -0.1}
+CONFIRMING = Timings(evaluations=(("frog", 100.0, 100),))  # takes 100 s
+Classes = Mapping[str, ClassState]
+
+
+def standing_still(classes: Classes, objective: Objective, **facts: Any) -> View:
+    """A run between two steps, in a round of all classes by default; nothing has been used."""
+    ends = {key: facts.pop(key) for key in ("budget", "trials") if key in facts}
+    facts.setdefault("round", Round(due=frozenset(classes), halfway=None))
+    state = run_state(classes, timings=CONFIRMING, **facts)
+    return View(state, replace(limits(classes, **ends), objective=objective), 0.0)
+
+
+def decided(view: View) -> Any:
+    return decide(view.state, limits=view.limits, now=view.used)
+
+
+def both(classes: Classes, **facts: Any) -> tuple[Any, Any]:
+    """What is decided by the gap, and by what a class costs."""
+    gap, worth = (decided(standing_still(classes, its, **facts)) for its in (OBJECTIVE, WORTH))
+    return gap, worth
+
+
+def failed(cls: str, gap: float = 0.5) -> Evaluation:
+    return evaluation(cls, gap=gap)
+
+
+def test_the_gap_is_the_objective_of_whoever_names_none() -> None:
+    assert limits("a").objective is OBJECTIVE
+    assert OBJECTIVE == GAP
+
+
+def test_the_next_trial_goes_where_there_is_most_to_gain() -> None:
+    gap, worth = both({"wide": class_state(gap=0.6, **CHEAP), "costly": class_state(**COSTLY)})
+    assert (gap.cls, worth.cls) == ("wide", "costly")
+    assert isinstance(worth, ProposeTrial)
+
+
+@pytest.mark.parametrize("closed", [CLOSED, {"closed_from_start": True, "gap": 0.0}])
+def test_a_closed_class_is_searched_on_while_it_costs_something(closed: dict[str, Any]) -> None:
+    gap, worth = both({"frog": class_state(**closed | COSTLY)})
+    assert gap == EvaluateFold(cls="frog", fold=0, early=False)
+    assert isinstance(worth, ProposeTrial)
+    assert both({"frog": class_state(**closed | FREE)}) == (gap, gap)
+
+
+def test_an_open_class_that_costs_nothing_rests() -> None:
+    gap, worth = both({"frog": class_state(gap=0.6, **FREE)})
+    assert isinstance(gap, ProposeTrial)
+    assert worth == EvaluateFold(cls="frog", fold=0, early=False)
+    gap, worth = both({"frog": class_state(gap=0.6, **FREE), "ship": class_state(**CHEAP)})
+    assert (gap.cls, worth.cls) == ("frog", "ship")
+
+
+def test_a_confirmed_class_that_costs_something_is_reopened_and_a_free_one_rests() -> None:
+    confirmed = evaluation("costly", gap=0.01, confirmed=True)
+    classes = {
+        "costly": class_state(evaluation=confirmed, **CLOSED | COSTLY),
+        "free": class_state(evaluation=failed("free"), gap=0.5, **FREE),
+    }
+    gap, worth = both(classes, round=None)
+    assert gap == StartRound(due=("free",), reopened={"free": 0.5})
+    assert worth == StartRound(due=("costly",), reopened={"costly": 0.01})
+    view = standing_still(classes, WORTH, round=None)
+    begun = RoundStarted(due=worth.due, reopened=worth.reopened)
+    state = apply(view.state, begun)
+    action = decided(View(state, view.limits, 0.0))
+    assert isinstance(action, ProposeTrial)
+    assert action.cls == "costly"
+
+
+def test_why_a_class_rests_is_what_the_objective_says() -> None:
+    classes = {"frog": class_state(evaluation=failed("frog"), gap=0.5, **FREE)}
+    over = {"round": Round(due=frozenset(), halfway=None)}
+    assert both(classes, **over)[1] == Finish(stopped={"frog": Stopped(reason=StopReason.LIMIT)})
+    # By the gap it would be searched on in another round, for which there is too little time.
+    late = decided(standing_still(classes, OBJECTIVE, budget=30.0, **over))
+    assert late.stopped["frog"].reason is StopReason.TOO_LITTLE_TIME
+
+
+def test_what_has_least_to_gain_is_confirmed_first_and_what_has_most_is_reopened() -> None:
+    near, far = {"gap": 0.05} | COSTLY, {"gap": 0.6} | FREE
+    gap, worth = both({"near": class_state(**near), "far": class_state(**far)}, trials=9)
+    assert (gap, worth) == tuple(EvaluateFold(cls=c, fold=0, early=False) for c in ("near", "far"))
+    classes = {
+        "near": class_state(evaluation=failed("near", 0.2), **near),
+        "far": class_state(evaluation=failed("far", 0.6), **far | CHEAP),
+    }
+    # There is time to search on in one of them.
+    gap, worth = both(classes, round=None, budget=300.0)
+    assert (gap.due, worth.due) == (("far",), ("near",))
+
+
+def test_what_has_reached_it_is_confirmed_early() -> None:
+    classes = {
+        "closed": class_state(**CLOSED | COSTLY),
+        "free": class_state(gap=0.6, **FREE),
+        "open": class_state(gap=0.6, **COSTLY),
+    }
+    late = {"budget": 1e4, "round": Round(due=frozenset(classes), halfway=9e9)}
+    gap, worth = both(classes, **late)
+    assert (gap, worth) == tuple(
+        EvaluateFold(cls=c, fold=0, early=True) for c in ("closed", "free")
+    )
+
+
+class Always:
+    """Would search for ever."""
+
+    def gain(self, cls: ClassState, *, floor: float) -> float:
+        return 1.0
+
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return None
+
+    def reached(self, cls: ClassState, *, floor: float) -> bool:
+        return False
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return None
+
+
+class Never(Always):
+    """Would search nothing."""
+
+    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return StopReason.LIMIT
+
+    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+        return StopReason.LIMIT
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        class_state(failures=3),
+        class_state(trials=100),
+        class_state(evaluation=evaluation(fold=2), evidence=9),  # no fold could confirm it
+    ],
+)
+def test_no_objective_goes_on_with_a_class_that_cannot(over: ClassState) -> None:
+    assert isinstance(decided(standing_still({"frog": class_state()}, Always())), ProposeTrial)
+    assert not isinstance(decided(standing_still({"frog": over}, Always())), ProposeTrial)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        new_class(),  # its baseline
+        class_state(pending=True),  # what a person asked for
+        class_state(
+            pending=True, prioritized=({},), evaluation=evaluation(confirmed=True, tagged=True)
+        ),
+    ],
+)
+def test_no_objective_withholds_a_baseline_or_what_a_person_asked_for(wanted: ClassState) -> None:
+    assert not isinstance(decided(standing_still({"frog": class_state()}, Never())), ProposeTrial)
+    assert isinstance(decided(standing_still({"frog": wanted}, Never())), ProposeTrial)
+
+
+def test_a_fold_that_was_opened_is_evaluated_whatever_the_objective() -> None:
+    flying = class_state(open_fold=opened(fold=1), **COSTLY)
+    for objective in (Never(), Smallest(), OBJECTIVE):
+        view = standing_still({"frog": flying}, objective, trials=9)
+        assert decided(view) == EvaluateFold(cls="frog", fold=1, early=False)

@@ -21,6 +21,7 @@ REPORT = 16.0 + 2 * 3.3
 
 def standing(name: str = "frog", **facts: float | bool) -> ClassProgress:
     shown = {"gap": 3.0, "seconds": CONFIRM, "tried": True, "new": True} | facts
+    shown.setdefault("gain", max(0.0, shown["gap"]))
     return ClassProgress(name=name, **shown)  # type: ignore[arg-type]
 
 
@@ -32,6 +33,7 @@ standings = st.lists(
     st.builds(
         ClassProgress,
         name=st.text("abc", min_size=3, max_size=9),
+        gain=st.floats(0, 50),
         gap=st.floats(0, 50),
         seconds=st.floats(1, 300),
         tried=st.booleans(),
@@ -118,6 +120,19 @@ def test_what_is_nearly_closed_is_confirmed_first_and_what_has_nothing_new_last(
     ]
     order = [s.name for s in sorted(due, key=lambda s: s.turn)]
     assert order == ["near", "far", "told to go on", "untried"]
+
+
+def test_what_there_is_to_gain_decides_and_the_gap_only_where_that_is_equal() -> None:
+    held = [
+        standing("far", gain=0.0, gap=9.0),
+        standing("worth it", gain=2.0, gap=0.1),
+        standing("near", gain=0.0, gap=-0.2),
+    ]
+    order = [s.name for s in sorted(held, key=lambda s: s.turn)]
+    assert order == ["near", "far", "worth it"]
+    for_one, for_two = (1.5 * reserve(held[:n]) for n in (1, 2))
+    assert reopen_candidates(held, [], left=for_one, reserve=reserve) == ["worth it"]
+    assert reopen_candidates(held, [], left=for_two, reserve=reserve) == ["worth it", "far"]
 
 
 def test_the_worst_are_taken_up_and_one_that_does_not_fit_keeps_no_other_out() -> None:

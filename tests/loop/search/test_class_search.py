@@ -30,8 +30,8 @@ TRUTH = {"brown": 0.5, "gray": 0.3, "plain": 0.2}
 
 def run(search: ClassSearch, trials: int, *, settings_trials: int = 6) -> list[Proposal]:
     done = []
-    while search.number < trials and search.stopped() is None:
-        proposal = search.propose(settings_trials=settings_trials)
+    while search.number < trials and modes.stopped(search) is None:
+        proposal = modes.propose(search, settings_trials=settings_trials)
         search.absorb(proposal, modes.generate(proposal))
         done.append(proposal)
     return done
@@ -62,7 +62,7 @@ def test_the_weights_of_a_known_mixture_are_found() -> None:
     real = modes.mixed(TRUTH, 300, np.random.default_rng(1))
     search = modes.make_search(real)
     done = run(search, 25)
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
     assert done[-1].stage == "mixture"
     mixture = search.mixture()
     found = modes.weights_by_word(mixture.recipes, mixture.weights)
@@ -92,13 +92,13 @@ def test_where_the_baseline_is_real_nothing_is_searched() -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
         search = modes.make_search(modes.sampled(TRUTH, 150, rng))
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         images = modes.generate(proposal)
         fresh = Images(
             embeddings=modes.sampled(TRUTH, 100, rng), recipes=(0,) * 100, seeds=images.seeds
         )
         search.absorb(proposal, fresh)
-        if search.stopped() == StopReason.CLOSED_FROM_START:
+        if modes.stopped(search) == StopReason.CLOSED_FROM_START:
             kept += 1
             assert search.mixture().recipes == (search.space.baseline,)
             assert search.mixture().weights == (1.0,)
@@ -169,8 +169,8 @@ def test_hints_are_tried_first_and_shorten_the_stage() -> None:
     for wanted, tried in ((6, 3), (2, 1)):
         search = modes.make_search(real, space=space)
         done = []
-        while search.number < 12 and search.state.heldout.round is None:
-            done.append(search.propose(settings_trials=wanted, hints=[hint]))
+        while search.number < 12 and search.state.mixture_gap.current is None:
+            done.append(modes.propose(search, settings_trials=wanted, hints=[hint]))
             search.absorb(done[-1], modes.generate(done[-1]))
         settings = [p for p in done if p.stage == "settings"]
         assert len(settings) == tried
@@ -217,19 +217,19 @@ def state(search: ClassSearch) -> str:
     told = {
         name: repr(getattr(of, name))
         for of, names in (
-            (search, ("number", "failures", "pending", "prior", "reopened", "imaged")),
+            (search, ("number", "pending", "prior", "reopened", "imaged")),
             (search.gains, ("since", "evidence", "best")),
             (known, ("gap", "expected", "baseline_gap", "opened", "screen", "balance")),
-            (known.heldout, ("gap", "closed")),
+            (known.mixture_gap, ("gap", "closed")),
             (known.settings, ("winner", "done")),
         )
         for name in names
     }
     mixture = search.mixture()
     told["mixture"] = repr((mixture.recipes, mixture.weights, mixture.gap_tune))
-    current = known.heldout.round
+    current = known.mixture_gap.current
     told["round"] = repr(None if current is None else (len(current), current.gap))
-    told |= {"stopped": str(search.stopped()), "history": repr(search.history())}
+    told |= {"stopped": str(modes.stopped(search)), "history": repr(search.history())}
     return repr(told)
 
 
@@ -242,6 +242,8 @@ def tell(search: ClassSearch, event: Event) -> None:
     elif kind == "prioritize":
         search.prioritize(what)
         search.reopen()
+    elif kind == "proposed":
+        search.begin(what)
     elif kind == "failed":
         search.absorb_failure(what)
     else:
@@ -274,23 +276,29 @@ def live(search: ClassSearch, trials: int, *, seed: int, broken: str, invalid: f
     rng = np.random.default_rng(seed)
     events: list[Event] = []
     story: Story = []
+    failures = 0
     while len(story) < trials:
         before = len(events)
-        why = search.stopped()
-        if why is not None:
-            events.append(("reset", None) if why is StopReason.FAILURES else ("reopen", None))
+        if failures == FAILURES:
+            events.append(("reset", None))
+            failures = 0
+        elif modes.stopped(search) is not None:
+            events.append(("reopen", None))
         elif rng.random() < 0.08:
             combinations = search.space.prompts()
             events.append(("prioritize", [combinations[rng.integers(len(combinations))]]))
         for event in events[before:]:
             tell(search, event)
-        proposal = search.propose(settings_trials=6)
+        proposal = modes.propose(search, settings_trials=6)
         story.append((list(events), proposal))
+        events.append(("proposed", on_disk(proposal)))
         images = valid(modes.generate(proposal), 1 - invalid, rng)
         lost = proposal.stage in ("joint", "mixture") and rng.random() < 0.1
         if lost or prompt_of(proposal) == broken or len(images.seeds) < 2:
             events.append(("failed", on_disk(proposal)))
+            failures += 1
         else:
+            failures = 0
             events.append(("done", (on_disk(proposal), images)))
         tell(search, events[-1])
     return story
@@ -315,7 +323,7 @@ def test_replaying_the_trials_gives_the_same_search(
     def begin() -> ClassSearch:
         real = modes.mixed(TRUTH, 100, np.random.default_rng([6, seed]))
         search = modes.make_search(real, space=space, images_per_trial=8, **options)
-        search.baseline_floor = -1.0
+        search.size_baseline(99)  # so few do not close it
         return search
 
     broken = ("", "a gray frog", "a gray frog here")[seed]
@@ -325,32 +333,32 @@ def test_replaying_the_trials_gives_the_same_search(
         again = begin()
         for event in events:
             tell(again, event)
-        assert again.propose(settings_trials=6) == proposal
+        assert modes.propose(again, settings_trials=6) == proposal
     # The state is that of the one that ran, too.
     events, proposal = story[-1]
     whole, again = begin(), begin()
     for event in events:
-        if event[0] in ("done", "failed"):
-            whole.propose(settings_trials=6)
-        tell(whole, event)
+        if event[0] == "proposed":
+            modes.propose(whole, settings_trials=6)
+        else:
+            tell(whole, event)
         tell(again, event)
         assert state(again) == state(whole)
 
 
-def test_three_failures_in_a_row_stop_a_class() -> None:
+def test_failures_spend_numbers_and_leave_the_mixture() -> None:
     real = modes.mixed(TRUTH, 80, np.random.default_rng(7))
     search = modes.make_search(real)
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     search.absorb_failure(proposal)
     # Trial 0 failed: the baseline is still what comes first.
-    again = search.propose(settings_trials=4)
+    again = modes.propose(search, settings_trials=4)
     assert (again.number, again.stage) == (1, "baseline")
     search.absorb(again, modes.generate(again))
     for _ in range(FAILURES):
-        assert search.stopped() is None
-        search.absorb_failure(search.propose(settings_trials=4))
-    assert search.stopped() == StopReason.FAILURES
-    assert not search.reopen()
+        search.absorb_failure(modes.propose(search, settings_trials=4))
+    assert search.number == 2 + FAILURES
+    assert modes.stopped(search) is None  # the run's state counts them
     assert search.mixture().recipes == (proposal.jobs[0][0],)
 
 
@@ -362,8 +370,8 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(9))
     search = modes.make_search(real)
     done: list[tuple[Proposal, bool]] = []
-    while search.number < 9 and search.stopped() is None:
-        proposal = search.propose(settings_trials=4)
+    while search.number < 9 and modes.stopped(search) is None:
+        proposal = modes.propose(search, settings_trials=4)
         drawn = proposal.stage == "baseline" or prompt_of(proposal) != "a gray frog"
         if drawn:
             search.absorb(proposal, modes.generate(proposal))
@@ -378,14 +386,15 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it() -> None:
     # Replayed from what is on disk it goes on as it would have.
     again = modes.make_search(real)
     for proposal, drawn in done:
+        again.begin(proposal)
         if drawn:
             again.absorb(proposal, modes.generate(proposal))
         else:
             again.absorb_failure(proposal)
-    assert again.propose(settings_trials=4) == search.propose(settings_trials=4)
+    assert modes.propose(again, settings_trials=4) == modes.propose(search, settings_trials=4)
     # Once its failures are reset, what failed comes first.
     search.reset_failures()
-    assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
+    assert prompt_of(modes.propose(search, settings_trials=4)) == "a gray frog"
 
 
 def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
@@ -394,7 +403,7 @@ def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
     real = modes.mixed(TRUTH, 120, np.random.default_rng(9))
     search = modes.make_search(real)
     while search.number < 14:  # all prompts are tried
-        proposal = search.propose(settings_trials=6)
+        proposal = modes.propose(search, settings_trials=6)
         search.absorb(proposal, modes.generate(proposal))
     monkeypatch.setattr(Balance, "explores", lambda *_, **__: True)
     asked: list[int] = []
@@ -409,10 +418,10 @@ def test_a_prompt_that_has_had_its_chances_does_not_end_its_class(
 
     monkeypatch.setattr("gapclose.loop.search.phases.propose", stubborn)
     for _ in range(2):
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         assert prompt_of(proposal) == "a blue frog"
         search.absorb_failure(proposal)
-    assert prompt_of(search.propose(settings_trials=4)) == "a gray frog"
+    assert prompt_of(modes.propose(search, settings_trials=4)) == "a gray frog"
     assert len(set(asked)) == len(asked) == 4  # each draw has a seed of its own
 
 
@@ -422,7 +431,7 @@ def test_a_prioritized_prompt_that_fails_is_pending_no_more() -> None:
     run(search, 2)
     search.prioritize([{"color": "blue"}])
     assert search.pending
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     assert prompt_of(proposal) == "a blue frog"
     search.absorb_failure(proposal)
     assert search.pending  # it may have been an accident
@@ -438,7 +447,7 @@ def test_settings_that_fail_do_not_come_again_at_once() -> None:
     hints = [{"guidance_scale": 2.0}]
     asked = []
     for _ in range(FAILURES):
-        proposal = search.propose(settings_trials=6, hints=hints)
+        proposal = modes.propose(search, settings_trials=6, hints=hints)
         assert proposal.stage == "settings"
         asked.append(proposal.params)
         search.absorb_failure(proposal)
@@ -446,7 +455,7 @@ def test_settings_that_fail_do_not_come_again_at_once() -> None:
     assert len({p["guidance_scale"] for p in asked}) == FAILURES
     # Where none told anything, those at hand stay.
     search.reset_failures()
-    proposal = search.propose(settings_trials=3)
+    proposal = modes.propose(search, settings_trials=3)
     assert proposal.stage == "mixture"
     assert search.state.settings.winner == space.baseline_settings()
 
@@ -456,13 +465,12 @@ def test_a_class_whose_only_prompt_fails_has_something_to_draw() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 80, np.random.default_rng(3)), space=space)
     run(search, 1)
     for _ in range(2):
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         assert proposal.stage == "joint"
         search.absorb_failure(proposal)
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     assert sum(len(seeds) for _, seeds in proposal.jobs) >= 2
     search.absorb(proposal, modes.generate(proposal))
-    assert search.failures == 0
 
 
 def test_a_class_that_ends_inside_its_screen_has_a_mixture() -> None:
@@ -470,9 +478,8 @@ def test_a_class_that_ends_inside_its_screen_has_a_mixture() -> None:
     search = modes.make_search(real, space=places(), blind=True, images_per_trial=8)
     done = run(search, 2)
     assert [p.stage for p in done] == ["baseline", "screen"]
-    while search.stopped() is None:
-        search.absorb_failure(search.propose(settings_trials=12))
-    assert search.stopped() == StopReason.FAILURES
+    for _ in range(FAILURES):
+        search.absorb_failure(modes.propose(search, settings_trials=12))
     assert sum(search.mixture().weights) == pytest.approx(1.0)
 
 
@@ -486,7 +493,7 @@ def test_an_open_class_never_rests(images: int) -> None:
     trials = 40 if images < 1000 else 22
     done = run(search, trials)
     assert len(done) == trials
-    assert search.stopped() is None
+    assert modes.stopped(search) is None
     assert search.state.gap > search.floor
     # New recipes and images of the mixture come on, both.
     for part in (done[6 : trials // 2], done[trials // 2 :]):
@@ -501,12 +508,12 @@ def test_an_open_class_never_rests(images: int) -> None:
 def test_a_closed_class_may_be_reopened_and_closes_again() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 200, np.random.default_rng(1)))
     run(search, 25)
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
     number, evidence = search.number, search.gains.evidence
-    assert search.reopen()
-    assert search.stopped() is None
+    search.reopen()
+    assert modes.stopped(search) is None
     run(search, 60)
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
     assert search.number > number
     assert search.gains.evidence > evidence
 
@@ -518,15 +525,18 @@ def test_a_class_is_closed_by_as_many_images_as_a_confirmation_has(confirm_image
         images_per_trial=8,
     )  # fmt: skip
     measured = 0
-    while search.stopped() is None:
-        proposal = search.propose(settings_trials=4)
-        begun = search.state.heldout.round is not None and len(search.state.heldout.round) > 0
+    while modes.stopped(search) is None:
+        proposal = modes.propose(search, settings_trials=4)
+        begun = (
+            search.state.mixture_gap.current is not None
+            and len(search.state.mixture_gap.current) > 0
+        )
         if proposal.stage == "mixture":
             images = sum(len(seeds) for _, seeds in proposal.jobs)
             measured = images + (measured if begun else 0)
         search.absorb(proposal, modes.generate(proposal))
         assert search.number < 200
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
     assert measured >= max(confirm_images, MIN_CLOSED)
     assert search.state.gap <= 0.5 * search.floor
 
@@ -548,7 +558,7 @@ def test_the_gap_that_is_told_is_that_of_fresh_images(reach: bool) -> None:
             real /= np.linalg.norm(real, axis=1, keepdims=True)
         search = modes.make_search(real, seed=seed)
         run(search, 20)
-        assert (search.stopped() is None) is not reach
+        assert (modes.stopped(search) is None) is not reach
         fresh = fresh_gap(search, first=50_000_000 + 20_000_000 * seed)
         assert reach or fresh > 5 * search.floor
         away.append((search.mixture().gap_tune - fresh) / search.floor)
@@ -563,7 +573,7 @@ def test_before_anything_is_measured_the_gap_is_the_baselines() -> None:
     assert search.state.gap == search.baseline_gap
     assert math.isnan(search.mixture().gap_tune)
     run(search, 7)
-    assert search.state.gap == search.state.heldout.gap == search.mixture().gap_tune
+    assert search.state.gap == search.state.mixture_gap.gap == search.mixture().gap_tune
 
 
 def test_what_counts_as_evidence_is_what_the_mixture_learns_from() -> None:
@@ -572,7 +582,7 @@ def test_what_counts_as_evidence_is_what_the_mixture_learns_from() -> None:
     assert search.gains.evidence == 0
     told: list[tuple[str, int]] = []
     while len(told) < 14:
-        proposal = search.propose(settings_trials=6)
+        proposal = modes.propose(search, settings_trials=6)
         before = search.mixture()
         if len(told) == 3:
             search.absorb_failure(proposal)
@@ -591,7 +601,7 @@ def test_a_gain_is_counted_from() -> None:
     search = modes.make_search(out_of_reach(60), images_per_trial=8)
     last, best = 0, math.inf
     for _ in range(30):
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
         gained = search.gains.best < best
         assert search.gains.since == (0 if gained else last + 1)
@@ -605,7 +615,7 @@ def test_a_batch_of_the_mixture_may_be_smaller() -> None:
     run(search, 6)
     sizes = []
     for batch in (None, 30, 1, 10_000):
-        proposal = search.propose(settings_trials=4, batch=batch)
+        proposal = modes.propose(search, settings_trials=4, batch=batch)
         assert proposal.stage == "mixture"
         sizes.append(sum(len(seeds) for _, seeds in proposal.jobs))
     assert sizes == [120, 30, 2, 120]
@@ -632,12 +642,12 @@ def test_a_camera_is_taken_over_by_all_that_was_drawn() -> None:
 
 def test_too_few_valid_images_score_nothing() -> None:
     search = modes.make_search(modes.mixed(TRUTH, 80, np.random.default_rng(9)))
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     images = modes.generate(proposal)
     one = Images(embeddings=images.embeddings[:1], recipes=(0,), seeds=images.seeds[:1])
     with pytest.raises(ValueError, match="fewer than 2"):
         search.absorb(proposal, one)
-    assert search.number == 0
+    assert not search.has_baseline
     assert len(search.bank) == 0
 
 
@@ -647,7 +657,7 @@ def test_what_a_trial_is_said_to_show() -> None:
     search = modes.make_search(real, space=space, images_per_trial=8)
     seen = set()
     while search.number < 24:
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         images = modes.generate(proposal)
         finding = search.absorb(proposal, images)
         seen.add(proposal.stage)
@@ -659,7 +669,7 @@ def test_what_a_trial_is_said_to_show() -> None:
         elif proposal.stage == "joint":
             past = {repr(p.params): p.value for p in search.history()}
             assert finding.value in past.values()
-        if search.stopped():
+        if modes.stopped(search):
             search.reopen()
     assert seen == {"baseline", "joint", "settings", "mixture"}
 
@@ -672,8 +682,8 @@ def test_what_a_person_prioritized_is_tried_once_and_before_other_prompts() -> N
     assert not search.pending
     search.prioritize(words)
     assert search.pending
-    assert search.stopped() is None
-    proposal = search.propose(settings_trials=2)
+    assert modes.stopped(search) is None
+    proposal = modes.propose(search, settings_trials=2)
     assert proposal.params["color"] == "blue"
     search.absorb(proposal, modes.generate(proposal))
     assert not search.pending
@@ -693,7 +703,7 @@ def test_a_prioritized_prompt_comes_whatever_the_stage() -> None:
         for words in untried:
             if not search.pending:
                 break  # it was among the first prompts
-            proposal = search.propose(settings_trials=6)
+            proposal = modes.propose(search, settings_trials=6)
             assert (proposal.stage, prompt_of(proposal)) == ("joint", search.space.prompt(words))
             search.absorb(proposal, modes.generate(proposal))
         assert not search.pending
@@ -705,27 +715,27 @@ def test_a_closed_class_tries_what_a_person_prioritized() -> None:
         prior={"brown": 0.9, "plain": 0.025, "gray": 0.025, "red": 0.025, "blue": 0.025},
     )
     run(search, 20)
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
     search.prioritize([p for p in search.space.prompts() if p["color"] == "red"])
-    assert search.stopped() is None
-    proposal = search.propose(settings_trials=4)
+    assert modes.stopped(search) is None
+    proposal = modes.propose(search, settings_trials=4)
     assert prompt_of(proposal) == "a red frog"
     search.absorb(proposal, modes.generate(proposal))
-    assert search.stopped() == StopReason.CLOSED_ON_TUNE_SPLIT
+    assert modes.stopped(search) == StopReason.CLOSED_ON_TUNE_SPLIT
 
 
 def test_a_round_of_images_under_another_camera_is_begun_anew() -> None:
     real = modes.mixed(TRUTH, 120, np.random.default_rng(2))
     search = modes.make_search(real, images_per_trial=8)
     run(search, 7)
-    assert search.state.heldout.round is not None
+    assert search.state.mixture_gap.current is not None
     gap, camera = search.state.gap, Camera(noise=0.02)
     jobs = tuple((replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn())
     images = modes.generate(Proposal(number=0, stage="mixture", params={}, jobs=jobs))
     search.change_camera(camera, images)
-    assert search.state.heldout.round is None
+    assert search.state.mixture_gap.current is None
     assert search.state.gap == gap
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     assert {recipe.camera for recipe, _ in proposal.jobs} == {camera}
 
 
@@ -740,7 +750,7 @@ def test_a_recording_brings_a_search_where_it_was_without_a_kernel_sum(
     done = []
     while search.number < 24:
         search.reopen()
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         images = modes.generate(proposal)
         finding = search.absorb(proposal, images)
         done.append((proposal, replace(images, recording=finding.recording), finding))
@@ -750,12 +760,14 @@ def test_a_recording_brings_a_search_where_it_was_without_a_kernel_sum(
     monkeypatch.setattr(AtomBank, "_sums_with", lambda *given: computed.append(1) or add(*given))
     for proposal, images, finding in done:
         fresh.reopen()
+        fresh.begin(proposal)
         assert fresh.absorb(proposal, images).recording.numbers.tobytes() == (
             finding.recording.numbers.tobytes()
         )
     assert computed == []
     assert state(fresh) == state(search)
-    assert fresh.propose(settings_trials=4) == search.propose(settings_trials=4)
+    assert modes.propose(fresh, settings_trials=4) == modes.propose(search, settings_trials=4)
     for proposal, images, _ in done[:6]:  # noted against other photos they are of no use
+        others.begin(proposal)
         others.absorb(proposal, images)
     assert len(computed) == 6

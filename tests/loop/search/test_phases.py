@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gapclose.loop.search.class_search import ClassSearch
-from gapclose.loop.search.phases import PHASES, Ask, Phase, catch_up, next_trial
+from gapclose.loop.search.phases import PHASES, Ask, Phase, begin, next_trial
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.trial import Proposal
 
@@ -31,7 +31,7 @@ def searched(trials: int, **options: Any) -> ClassSearch:
     real /= np.linalg.norm(real, axis=1, keepdims=True)
     search = modes.make_search(real, images_per_trial=8, **{"space": SPACE} | options)
     for _ in range(trials):
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
     return search
 
@@ -54,7 +54,7 @@ def test_each_has_its_turn() -> None:
     search, seen = searched(0), []
     for _ in range(40):
         seen.append(phase_of(search.state))
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
     assert [*dict.fromkeys(seen)] == [
         "baseline", "first prompts", "settings", "the mixture", "new recipes"
@@ -121,10 +121,12 @@ def test_a_replayed_trial_leaves_the_state_that_proposing_it_left(trials: int) -
         before = searched(trials, **options).state
         proposed, replayed = deepcopy(before), deepcopy(before)
         trial = next_trial(proposed, ASK)
-        catch_up(replayed, trial)
+        begin(proposed, trial)
+        begin(replayed, trial)
+        assert replayed.number == proposed.number == trial.number + 1
         assert replayed.settings.winner == proposed.settings.winner
         assert replayed.screen.over == proposed.screen.over
         assert replayed.settings.jobs() == proposed.settings.jobs()
-        assert (replayed.heldout.round is None) == (proposed.heldout.round is None)
-        if proposed.heldout.round is not None and replayed.heldout.round is not None:
-            assert replayed.heldout.round.mixture == proposed.heldout.round.mixture
+        assert (replayed.mixture_gap.current is None) == (proposed.mixture_gap.current is None)
+        if proposed.mixture_gap.current is not None and replayed.mixture_gap.current is not None:
+            assert replayed.mixture_gap.current.mixture == proposed.mixture_gap.current.mixture

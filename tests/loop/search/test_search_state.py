@@ -14,7 +14,7 @@ def state_of(trials: int) -> SearchState:
     real = modes.mixed({"brown": 0.6, "gray": 0.4}, 100, np.random.default_rng(0))
     search = modes.make_search(real, images_per_trial=8, confirm_images=200)
     for _ in range(trials):
-        proposal = search.propose(settings_trials=4)
+        proposal = modes.propose(search, settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
     return search.state
 
@@ -27,7 +27,7 @@ def test_the_gap_is_the_baselines_until_fresh_images_have_told() -> None:
     fitted = state_of(6)
     assert fitted.gap == fitted.baseline_gap > fitted.expected == fitted.atoms.gap()
     measured = state_of(7)
-    assert measured.gap == measured.expected == measured.heldout.gap != measured.baseline_gap
+    assert measured.gap == measured.expected == measured.mixture_gap.gap != measured.baseline_gap
 
 
 def test_what_is_expected_is_no_worse_than_the_baseline() -> None:
@@ -54,7 +54,7 @@ def test_a_screen_that_showed_nothing_orders_nothing() -> None:
     for done in (False, True):
         search = modes.make_search(real, space=space, blind=True, images_per_trial=8)
         for _ in range(1 + done):
-            proposal = search.propose(settings_trials=8)
+            proposal = modes.propose(search, settings_trials=8)
             search.absorb(proposal, modes.generate(proposal))
         search.state.end_screen()
         assert search.state.screen.over

@@ -51,7 +51,7 @@ def test_a_block_that_is_too_small_is_an_error_and_no_overlap() -> None:
 
 def test_what_a_search_proposes_is_none_of_a_folds() -> None:
     search = modes.make_search(modes.mixed({"brown": 1.0}, 40, np.random.default_rng(0)))
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     used = {seed for _, block in proposal.jobs for seed in block}
     assert used
     assert not used & {*SeedBlocks(seed=0).fold(0, 200)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.atoms import Atoms
-from gapclose.loop.search.settings import SettingsStage, change, smooth
+from gapclose.loop.search.settings import SettingsStage, smooth
 from gapclose.loop.search.space import Params
 from gapclose.loop.search.trial import Images
 
@@ -80,7 +80,7 @@ def test_where_all_images_change_it_is_what_the_squared_mmd_changes_by(
         bank.add(rows, range(n))
         gaps.append(bank.gap(np.ones(1)))
         if rows is before:
-            told = change(bank, np.ones(1), before, after, range(n))
+            told = bank.change(np.ones(1), before, after, range(n))
     assert told == pytest.approx(gaps[1] - gaps[0], abs=2e-6)
 
 
@@ -103,7 +103,7 @@ def test_a_sample_of_a_mixtures_images_tells_what_all_would_change_by() -> None:
         counts = rng.multinomial(20, weights)
         before = np.concatenate([rows[:k] for (rows, _), k in zip(sets, counts, strict=True)])
         seeds = [s for (_, its), k in zip(sets, counts, strict=True) for s in its[:k].tolist()]
-        told.append(change(bank, weights, before, moved(before, 0.2), seeds))
+        told.append(bank.change(weights, before, moved(before, 0.2), seeds))
     assert np.mean(wanted) < -0.01
     off = np.asarray(told) - wanted
     assert abs(off.mean()) < 3 * off.std() / np.sqrt(len(off))
@@ -130,7 +130,7 @@ def test_images_that_stay_change_nothing() -> None:
     bank = made(0)
     rows, seeds = bank.rows_of(1)
     weights = np.array([0.5, 0.3, 0.2])
-    assert change(bank, weights, rows, rows.copy(), seeds.tolist()) == pytest.approx(0, abs=1e-9)
+    assert bank.change(weights, rows, rows.copy(), seeds.tolist()) == pytest.approx(0, abs=1e-9)
 
 
 # ---------------------------------------------------------------------------------- the stage
@@ -191,7 +191,7 @@ def test_scores_are_changes_from_the_reference() -> None:
     assert values[1] > 0 > values[2] > values[3]  # the photos are where 8 pushes the images
     seeds = [seed for _, its in found.jobs() for seed in its]
     before = np.stack([bank.rows_of(seed // 1000)[0][seed % 1000] for seed in seeds])
-    wanted = change(bank, weights, before, moved(before, 0.3), seeds)
+    wanted = bank.change(weights, before, moved(before, 0.3), seeds)
     assert values[3] == pytest.approx(wanted, abs=1e-7)
     best, gain = found.best(bank, weights)
     assert best == {"guidance_scale": 8.0}
@@ -218,7 +218,7 @@ def test_invalid_images_are_left_out_of_a_comparison() -> None:
     points, values = found.scores(bank, weights)
     assert points == [found.reference, params]  # one image alone tells nothing
     before = [bank.rows_of(s // 1000)[0][s % 1000] for s in whole.seeds[::2]]
-    wanted = change(bank, weights, np.stack(before), whole.embeddings[::2], whole.seeds[::2])
+    wanted = bank.change(weights, np.stack(before), whole.embeddings[::2], whole.seeds[::2])
     assert values[1] == pytest.approx(wanted, abs=1e-7)
 
 

@@ -34,7 +34,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.state import ClassState, Evaluation
-from gapclose.loop.schedule.decide import EvaluateFold, RunTrial
+from gapclose.loop.schedule.decide import EvaluateFold, ProposeTrial
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.trial import Images, Mixture
 from gapclose.loop.work.confirmation import Confirmation
@@ -182,9 +182,10 @@ def searched(path: Path, trials: int = 6, **options: Any) -> Workshop:
     shop = open_workshop(path, **options)
     for _ in range(trials):
         for name in shop.searches:
-            event = shop.trials.run(
-                shop.trials.propose(RunTrial(cls=name, settings_trials=4, baseline_images=100))
-            )
+            action = ProposeTrial(cls=name, settings_trials=4, baseline_images=100)
+            trial = shop.trials.propose(action)
+            shop.searches.apply(trial)
+            event = shop.trials.run(trial)
             assert isinstance(event, TrialFinished)
     shop.generator.asked.clear()
     return shop

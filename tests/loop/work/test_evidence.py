@@ -143,3 +143,49 @@ def test_a_recording_is_kept_beside_the_images(evidence: Evidence) -> None:
     assert kept.recording.numbers.tobytes() == noted.numbers.tobytes()
     evidence.keep_trial("frog", 0, images())
     assert evidence.trial("frog", 0).recording is None
+
+
+def recorded(basis: str, *numbers: float) -> Recording:
+    return Recording(basis=basis, numbers=np.array(numbers))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        recorded("other photos", 1.0, 2.0),
+        recorded("photos", 1.0),
+        recorded("photos", 1, -0.0),
+    ],
+    ids=["none", "of other photos", "too short", "another bit"],
+)
+def test_a_recording_that_was_computed_anew_is_rewritten(
+    evidence: Evidence, before: Recording | None
+) -> None:
+    evidence.keep_trial("frog", 3, replace(images(), recording=before))
+    new = recorded("photos", 1.0, 0.0)
+    evidence.keep_recording("frog", 3, evidence.trial("frog", 3), new)
+    kept = evidence.trial("frog", 3)
+    assert_same(kept, images())
+    assert kept.recording is not None
+    assert kept.recording.basis == "photos"
+    assert kept.recording.numbers.tobytes() == new.numbers.tobytes()
+    (file,) = (evidence.rundir.path / "embeddings").iterdir()
+    assert {*load_file(file)} == {"embeddings", "recipes", "recording-photos", "seeds"}
+
+
+def test_a_recording_that_is_as_it_was_is_not_rewritten(evidence: Evidence) -> None:
+    same = recorded("photos", 0.1 + 0.2, float("nan"))
+    evidence.keep_trial("frog", 3, replace(images(), recording=same))
+    with patch("gapclose.loop.work.evidence.write_bytes") as write:
+        evidence.keep_recording("frog", 3, evidence.trial("frog", 3), same)
+    assert not write.called
+
+
+def test_a_disk_that_takes_no_recording_costs_nothing_else(evidence: Evidence) -> None:
+    evidence.keep_trial("frog", 3, images())
+    for refused in (OSError(28, "No space left on device"), OSError(30, "Read-only file system")):
+        with patch("tempfile.mkstemp", side_effect=refused):
+            evidence.keep_recording("frog", 3, images(), recorded("photos", 1.0))
+    assert_same(evidence.trial("frog", 3), images())
+    assert evidence.trial("frog", 3).recording is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import opened as fold_opened
 from PIL import Image
 
 from gapclose.analysis.decode import read_rgb
@@ -48,7 +49,7 @@ def opened(
     folder: Path,
     classes: tuple[str, ...],
     *,
-    spent: dict[str, Any] | None = None,
+    pinned: dict[str, Any] | None = None,
     cuts: dict[str, int] | None = None,
     tuned: dict[str, Any] | None = None,
     **changes: Any,
@@ -58,7 +59,7 @@ def opened(
         classes,
         config=config(folder, **changes),
         reporter=SilentReporter(),
-        spent=spent,
+        pinned=pinned,
         cuts=cuts,
         tuned=tuned,
     )
@@ -85,43 +86,43 @@ def test_folds_are_disjoint_and_large_enough(photos: Path) -> None:
         np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
 
 
-def test_photos_of_spent_folds_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
+def test_photos_of_pinned_folds_stay_apart_from_those_that_came_since(tmp_path: Path) -> None:
     write_real(tmp_path, per_class=640, classes=("frog",))
     later = sorted((tmp_path / "frog").iterdir())[:300]
     for path in later:
         path.rename(tmp_path / path.name)
 
-    spent: dict[str, Any] = {}
+    pinned: dict[str, Any] = {}
 
     def cut() -> tuple[Fold, ...]:
-        folds: tuple[Fold, ...] = opened(tmp_path, ("frog",), spent=spent)[0]["frog"].folds
+        folds: tuple[Fold, ...] = opened(tmp_path, ("frog",), pinned=pinned)[0]["frog"].folds
         return folds
 
     (before,) = cut()
-    spent["frog"] = [before.photos]
+    pinned["frog"] = [before.photos]
     assert cut()[0].paths == before.paths
-    assert len(cut()) == 1  # nothing came: nothing more to look at
+    assert len(cut()) == 1  # nothing came: there is no other fold
     for path in later:
         (tmp_path / path.name).rename(tmp_path / "frog" / f"0{path.name}")  # before all others
     seen, second = cut()
     assert seen.paths == before.paths
     assert len(second) >= 100
     assert not {*second.paths} & {*before.paths}
-    spent["frog"] = [seen.photos, second.photos]
+    pinned["frog"] = [seen.photos, second.photos]
     assert [part.paths for part in cut()] == [seen.paths, second.paths]
     for path in before.paths[20:]:
         path.unlink()
     assert len(cut()[0]) == 20
     before.paths[0].unlink()
-    with pytest.raises(RealDataError, match="class frog: photos that this run has confirmed it"):
+    with pytest.raises(RealDataError, match="class frog: fewer than 20 are left of the photos of"):
         cut()
 
 
 def test_an_evaluation_changes_no_fold_that_is_not_spent(photos: Path) -> None:
-    def cut(looked: int) -> list[tuple[Path, ...]]:
-        folds = opened(photos, ("frog",))[0]["frog"].folds[:looked]
-        spent = {"frog": [fold.photos for fold in folds]}
-        return [fold.paths for fold in opened(photos, ("frog",), spent=spent)[0]["frog"].folds]
+    def cut(evaluated: int) -> list[tuple[Path, ...]]:
+        folds = opened(photos, ("frog",))[0]["frog"].folds[:evaluated]
+        pinned = {"frog": [fold.photos for fold in folds]}
+        return [fold.paths for fold in opened(photos, ("frog",), pinned=pinned)[0]["frog"].folds]
 
     assert len(cut(0)) == 2
     assert cut(0) == cut(1) == cut(2)
@@ -269,33 +270,53 @@ def test_photos_that_come_and_go_between_sessions_are_told(tmp_path: Path) -> No
     for path in real_data["cat"].tune.paths[:4]:
         path.unlink()
     real_data["cat"].folds[0].paths[0].unlink()  # no photo of the search
-    (said,) = told()
-    assert said.startswith("cat: 4 photos of the tune split were removed and 0 added since")
-    assert said.endswith(f"goes on with the {many - 4} there are now")
+    assert told() == [
+        "cat: the tune split has changed since the last session (4 removed); "
+        f"gaps are now measured against its {many - 4} photos"
+    ]
     assert told() == [], "it is said once"
     write_real(tmp_path / "more", per_class=40, classes=("cat",), seed=9)
     for path in (tmp_path / "more" / "cat").iterdir():
         shutil.copy(path, tmp_path / "photos" / "cat" / f"new-{path.name}")
     (said,) = told()
-    assert said.startswith("cat: 0 photos of the tune split were removed and ")
+    assert re.search(r"since the last session \(\d+ added\); gaps are now", said)
     real_data, _ = opened(tmp_path / "photos", ("cat",))
     for path in real_data["cat"].tune.paths[10:]:
         path.write_bytes(b"")
     left, _ = opened(tmp_path / "photos", ("cat",), confirm_share=0.1)
-    with pytest.raises(RealDataError, match="photos that this run was searching with are gone"):
+    with pytest.raises(RealDataError, match=r"\d+ of the \d+ photos of its tune split are gone"):
         compare_photos(left, before)
+
+
+def test_photos_that_an_open_fold_has_lost_are_told(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=120, classes=("cat",))
+    cat = opened(tmp_path, ("cat",))[0]["cat"]
+    (fold,) = cat.folds
+    event = fold_opened("cat", photos=fold.photos, spends=False)
+    assert compare_photos({"cat": cat}, {}, {"cat": event}) == []
+    for path in fold.paths[:3]:
+        path.unlink()
+    write_real(tmp_path / "more", per_class=60, classes=("cat",), seed=9)
+    for path in (tmp_path / "more" / "cat").iterdir():
+        path.rename(tmp_path / "cat" / f"new-{path.name}")
+    now = opened(tmp_path, ("cat",), pinned={"cat": [fold.photos]})[0]["cat"]
+    assert now.folds[0].photos == fold.photos[3:]
+    assert compare_photos({"cat": now}, {}, {"cat": event}) == [
+        f"cat: 3 of the {len(fold)} photos of the fold to be evaluated are gone; "
+        f"the other {len(fold) - 3} are used"
+    ]
 
 
 def test_copies_that_come_later_move_no_photo(tmp_path: Path) -> None:
     write_real(tmp_path / "photos", per_class=120, classes=("cat",))
     tuned: dict[str, Any] = {}
-    spent: dict[str, Any] = {}
+    pinned: dict[str, Any] = {}
 
     def sides() -> tuple[set[str], set[str]]:
-        real, _ = opened(tmp_path / "photos", ("cat",), tuned=tuned, spent=spent)
+        real, _ = opened(tmp_path / "photos", ("cat",), tuned=tuned, pinned=pinned)
         cat = real["cat"]
         assert compare_photos(real, tuned) == []
-        tuned["cat"], spent["cat"] = cat.tune.photos, [fold.photos for fold in cat.folds]
+        tuned["cat"], pinned["cat"] = cat.tune.photos, [fold.photos for fold in cat.folds]
         confirm = {path.name for fold in cat.folds for path in fold.paths}
         return {path.name for path in cat.tune.paths}, confirm
 

@@ -62,13 +62,13 @@ def test_a_shot_is_drawn_put_through_the_camera_embedded_and_kept(tmp_path: Path
     synthesis, generator = make_synthesis(tmp_path)
     brown = Draw(prompt="a photo of a brown frog")
     jobs = [(recipe(noise=0.02), (5, 6)), (recipe(brown), (7,))]
-    shot = synthesis.generate("frog", jobs)
-    assert shot.recipes == (0, 0, 1)
-    assert shot.seeds == (5, 6, 7)
-    assert (shot.invalid, shot.generated, synthesis.generated) == (0, 3, 3)
+    batch = synthesis.generate("frog", jobs)
+    assert batch.recipes == (0, 0, 1)
+    assert batch.seeds == (5, 6, 7)
+    assert (batch.invalid, batch.generated, synthesis.generated) == (0, 3, 3)
     plain = generator.generate(DRAW, [5]).images[0]
-    np.testing.assert_array_equal(shot.images[0], apply_camera(Camera(noise=0.02), plain, seed=5))
-    np.testing.assert_allclose(shot.embeddings, MeanColour().embed(shot.images))
+    np.testing.assert_array_equal(batch.images[0], apply_camera(Camera(noise=0.02), plain, seed=5))
+    np.testing.assert_allclose(batch.embeddings, MeanColour().embed(batch.images))
     # On disk is what was drawn, before the camera.
     from gapclose.analysis.decode import read_rgb
 
@@ -92,11 +92,11 @@ def test_another_camera_draws_nothing(tmp_path: Path) -> None:
     synthesis, generator = make_synthesis(tmp_path)
     synthesis.generate("frog", [(recipe(), (1, 2))])
     synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
-    shot = synthesis.generate("frog", [(recipe(noise=0.05, jpeg_quality=60), (1, 2))])
-    assert (shot.generated, len(generator.asked)) == (0, 1)
+    batch = synthesis.generate("frog", [(recipe(noise=0.05, jpeg_quality=60), (1, 2))])
+    assert (batch.generated, len(generator.asked)) == (0, 1)
     drawn = Renderer().generate(DRAW, [1]).images[0]
     wanted = apply_camera(Camera(noise=0.05, jpeg_quality=60), drawn, seed=1)
-    np.testing.assert_array_equal(shot.images[0], wanted)
+    np.testing.assert_array_equal(batch.images[0], wanted)
     # Another class, or another seed, is another image.
     assert synthesis.generate("toad", [(recipe(), (1,))]).generated == 1
     assert synthesis.generate("frog", [(recipe(), (1, 2, 9))]).generated == 1
@@ -115,10 +115,10 @@ def test_an_orphan_of_a_killed_trial_is_drawn_again(tmp_path: Path) -> None:
 
 def test_invalid_images_are_counted_and_leave_no_file(tmp_path: Path) -> None:
     synthesis, _ = make_synthesis(tmp_path, spoil=3)
-    shot = synthesis.generate("frog", [(recipe(), (3, 4, 5, 6))])
-    assert shot.seeds == (4, 5)
-    assert (shot.invalid, shot.generated) == (2, 4)
-    assert shot.embeddings.shape == (2, 3)
+    batch = synthesis.generate("frog", [(recipe(), (3, 4, 5, 6))])
+    assert batch.seeds == (4, 5)
+    assert (batch.invalid, batch.generated) == (2, 4)
+    assert batch.embeddings.shape == (2, 3)
     folder = synthesis.rundir.image_path("frog", DRAW.fingerprint(), 3).parent
     assert sorted(p.name for p in folder.iterdir()) == ["4.png", "5.png"]
     synthesis.remember("frog", DRAW.fingerprint(), (3, 4, 5, 6))
@@ -157,8 +157,8 @@ def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: P
     jobs = [(recipe(), (1, 2)), (recipe(Draw(prompt="a photo of a brown frog")), (3,))]
     with pytest.raises(GenerationError, match="no brown today"):
         synthesis.generate("frog", jobs)  # a confirmation is of all its recipes or none
-    shot = synthesis.generate("frog", jobs, partly=True)
-    assert (shot.seeds, shot.invalid, shot.generated) == ((1, 2), 1, 2)
+    batch = synthesis.generate("frog", jobs, partly=True)
+    assert (batch.seeds, batch.invalid, batch.generated) == ((1, 2), 1, 2)
     synthesis.remember("frog", DRAW.fingerprint(), (1, 2))
     again = synthesis.generate("frog", jobs, partly=True)
     assert (again.seeds, again.invalid, again.generated) == ((1, 2), 1, 0)
@@ -171,9 +171,9 @@ def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: P
 
 def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:
     synthesis, _ = make_synthesis(tmp_path, spoil=1)
-    shot = synthesis.generate("frog", [(recipe(), (1, 2))])
-    assert shot.embeddings.shape == (0, 3)
-    assert shot.invalid == 2
+    batch = synthesis.generate("frog", [(recipe(), (1, 2))])
+    assert batch.embeddings.shape == (0, 3)
+    assert batch.invalid == 2
 
 
 @pytest.mark.parametrize("cls", ["../x", "a/b"])

@@ -118,7 +118,7 @@ MORE_RED = Selection(
 def searched() -> ClassSearch:
     """A search that has its baseline and has tried nothing else."""
     search = modes.make_search(REAL)
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     search.absorb(proposal, modes.generate(proposal))
     return search
 
@@ -239,7 +239,7 @@ def test_a_word_must_set_them_apart_that_was_not_tried() -> None:
     assert asked(view_of(class_state()), selection=alike) == (TagAnswer.NO_WORD, None)
     search = searched()
     search.prioritize(RED)
-    proposal = search.propose(settings_trials=4)
+    proposal = modes.propose(search, settings_trials=4)
     assert modes.word_of(proposal.jobs[0][0]) == "red"
     search.absorb(proposal, modes.generate(proposal))
     assert asked(view_of(class_state()), search=search) == (TagAnswer.NO_WORD, None)

@@ -20,12 +20,13 @@ from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import (
     Event,
     FoldEvaluated,
+    StopReason,
     TrialFailed,
     TrialFinished,
     TrialProposed,
 )
 from gapclose.loop.run.state import FAILURES, RunState, apply, fold
-from gapclose.loop.schedule.decide import ChooseCamera, RunTrial
+from gapclose.loop.schedule.decide import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.work.trials import HINTS, PROBED
 
@@ -36,7 +37,7 @@ def shop(tmp_path: Path) -> Workshop:
 
 
 def proposed(shop: Workshop, cls: str = "frog", **facts: Any) -> TrialProposed:
-    event = as_read(shop.trials.propose(RunTrial(cls=cls, settings_trials=4, **facts)))
+    event = as_read(shop.trials.propose(ProposeTrial(cls=cls, settings_trials=4, **facts)))
     assert isinstance(event, TrialProposed)
     return event
 
@@ -44,7 +45,13 @@ def proposed(shop: Workshop, cls: str = "frog", **facts: Any) -> TrialProposed:
 def ran(shop: Workshop, cls: str = "frog", **facts: Any) -> tuple[TrialProposed, Event]:
     """The next trial, as the journal has it."""
     event = proposed(shop, cls, **facts)
-    return event, as_read(shop.trials.run(event))
+    return event, as_read(run(shop, event))
+
+
+def run(shop: Workshop, event: TrialProposed) -> TrialFinished | TrialFailed:
+    """Run a trial that has just been appended to the journal."""
+    shop.searches.apply(event)
+    return shop.trials.run(event)
 
 
 def asked(shop: Workshop) -> list[tuple[str, tuple[int, ...]]]:
@@ -63,7 +70,7 @@ def test_what_is_proposed_is_what_is_run(shop: Workshop) -> None:
         event = proposed(shop)
         assert (event.cls, event.number) == ("frog", number)
         shop.generator.asked.clear()
-        shop.trials.run(event)
+        run(shop, event)
         assert asked(shop) == jobs_of(event)
         kept = shop.evidence.trial("frog", number)
         assert kept.seeds == tuple(seed for job in event.jobs for seed in job.seeds)
@@ -76,7 +83,7 @@ def test_a_proposal_of_an_earlier_session_is_run_as_it_was_made(shop: Workshop) 
     shop.searches["frog"].prioritize([{"color": "blue"}])
     assert jobs_of(proposed(shop)) != jobs_of(made)
     shop.generator.asked.clear()
-    event = shop.trials.run(made)
+    event = run(shop, made)
     assert isinstance(event, TrialFinished)
     assert asked(shop) == jobs_of(made)
 
@@ -93,7 +100,7 @@ def test_a_baseline_has_the_images_that_it_is_given(shop: Workshop) -> None:
     few, whole = proposed(shop, baseline_images=24), proposed(shop)
     assert [len(job.seeds) for job in few.jobs] == [24]
     assert [len(job.seeds) for job in whole.jobs] == [100]
-    event = shop.trials.run(few)  # however many the next would have had
+    event = run(shop, few)  # however many the next would have had
     assert isinstance(event, TrialFinished)
     assert event.images == 24
     assert shop.searches["frog"].state.baseline_images == 24
@@ -162,7 +169,7 @@ def test_a_trial_that_fails_is_told_and_the_run_goes_on(shop: Workshop, stage: s
     assert event.error == "GenerationError: no frog today"
     assert (event.invalid, event.images, event.number) == (0, 0, made.number)
     assert event.progress == search.progress()
-    assert (search.failures, search.number) == (1, made.number + 1)
+    assert search.number == made.number + 1
     assert "no frog today" in (shop.rundir.path / "errors.log").read_text()
     with pytest.raises(RunDamagedError):
         shop.evidence.trial("frog", made.number)
@@ -171,7 +178,6 @@ def test_a_trial_that_fails_is_told_and_the_run_goes_on(shop: Workshop, stage: s
     again, event = ran(shop)
     assert isinstance(event, TrialFinished)
     assert again.number == made.number + 1
-    assert search.failures == 0
     assert {*jobs_of(again)[0][1]}.isdisjoint(jobs_of(made)[0][1]) == (stage == "joint")
 
 
@@ -192,7 +198,7 @@ def test_a_fault_of_the_search_itself_fails_no_trial(shop: Workshop) -> None:
         patch.object(AtomBank, "fit", side_effect=MemoryError("no room")),
         pytest.raises(MemoryError),
     ):
-        shop.trials.run(event)
+        run(shop, event)
 
 
 def test_three_failures_stop_the_class_and_no_other(tmp_path: Path) -> None:
@@ -200,12 +206,13 @@ def test_three_failures_stop_the_class_and_no_other(tmp_path: Path) -> None:
     shop.generator.fails = lambda draw: (
         GenerationError("no frog today") if "frog" in draw.prompt else None
     )
+    state = RunState()
     for _ in range(FAILURES):
-        assert shop.searches["frog"].stopped() is None
-        assert isinstance(ran(shop)[1], TrialFailed)
-    assert shop.searches["frog"].stopped() is not None
-    assert isinstance(ran(shop, "toad")[1], TrialFinished)
-    assert shop.searches["toad"].stopped() is None
+        assert state.of("frog").stopped() is None
+        state = fold(ran(shop), state)
+    assert state.of("frog").stopped() is StopReason.FAILURES
+    state = fold(ran(shop, "toad"), state)
+    assert (state.of("toad").trials, state.of("toad").stopped()) == (1, None)
 
 
 def test_what_the_generator_refuses_is_the_configs_fault_only_as_the_baseline(
@@ -214,8 +221,8 @@ def test_what_the_generator_refuses_is_the_configs_fault_only_as_the_baseline(
     shop.generator.fails = lambda _: GeneratorConfigError("scheduler: one does not fit")
     made = proposed(shop)
     with pytest.raises(GeneratorConfigError, match="one does not fit"):
-        shop.trials.run(made)
-    assert shop.searches["frog"].number == 0
+        run(shop, made)
+    assert not shop.searches["frog"].has_baseline
     shop.generator.fails = lambda _: None
     ran(shop)
     shop.generator.fails = lambda _: GeneratorConfigError("scheduler: one does not fit")
@@ -232,6 +239,7 @@ def test_a_full_disk_fails_no_trial_and_the_same_trial_is_run_again(
     for each in (shop, other):
         ran(each)
     made, before = proposed(shop), shop.searches["frog"].progress()
+    shop.searches.apply(made)
     for target in (
         "gapclose.loop.run.images.write_pngs",
         "gapclose.loop.work.evidence.write_bytes",
@@ -245,13 +253,13 @@ def test_a_full_disk_fails_no_trial_and_the_same_trial_is_run_again(
         if "png" in target:
             assert isinstance(told.value, UnwritableError)
             assert shop.searches["frog"].progress() == before
-            assert shop.searches["frog"].number == 1
+            assert shop.searches["frog"].number == 2
             assert not (shop.rundir.path / "errors.log").exists()
     # Whoever starts the run again finds the trial in flight.
     shop.reopen()
     journal = [*first_of(shop), made]
     shop.trials.replay(journal)
-    event, expected = shop.trials.run(made), other.trials.run(proposed(other))
+    event, expected = shop.trials.run(made), run(other, proposed(other))
     assert timeless(event) == timeless(expected)
 
 
@@ -358,11 +366,11 @@ def test_a_session_that_resumes_draws_nothing_anew(shop: Workshop) -> None:
 def test_what_a_trial_that_was_cut_off_drew_is_drawn_again(shop: Workshop) -> None:
     events: list[Event] = [*ran(shop)]
     made = proposed(shop)
-    whole = shop.trials.run(made)  # whose event never came to be written
+    whole = run(shop, made)  # whose event never came to be written
     shop.reopen()
     shop.generator.asked.clear()
     shop.trials.replay([*events, made])
-    assert timeless(shop.trials.run(made)) == timeless(whole)
+    assert timeless(run(shop, made)) == timeless(whole)
     assert asked(shop) == jobs_of(made)
 
 

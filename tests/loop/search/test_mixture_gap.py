@@ -16,7 +16,7 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.search.heldout import CERTAIN, CLOSED, Heldout, Round
+from gapclose.loop.search.mixture_gap import CERTAIN, CLOSED, Measurement, MixtureGap
 from gapclose.loop.search.trial import Images, Mixture
 
 EVEN = dict.fromkeys(modes.WORDS, 1 / len(modes.WORDS))
@@ -24,8 +24,8 @@ RECIPES = tuple(modes.make_space().recipe({"color": word}) for word in modes.WOR
 MIXTURE = Mixture(recipes=RECIPES, weights=tuple(EVEN.values()), gap_tune=math.nan)
 
 
-def make_round(floor: float = 0.01, confirm_images: int = 200) -> Round:
-    return Round(mixture=MIXTURE, floor=floor, confirm_images=confirm_images)
+def make_measurement(floor: float = 0.01, confirm_images: int = 200) -> Measurement:
+    return Measurement(mixture=MIXTURE, floor=floor, confirm_images=confirm_images)
 
 
 def images_of(rows: modes.Rows) -> Images:
@@ -33,9 +33,9 @@ def images_of(rows: modes.Rows) -> Images:
     return Images(embeddings=rows, recipes=(0,) * n, seeds=tuple(range(n)))
 
 
-def of_gap(gap: float, n: int, **options: Any) -> Round:
+def of_gap(gap: float, n: int, **options: Any) -> Measurement:
     """One that has so many images already, with this gap."""
-    found = make_round(**options)
+    found = make_measurement(**options)
     found._rows.append(np.zeros((n, 2), dtype=np.float32))
     found.gap = gap
     return found
@@ -46,7 +46,7 @@ def test_its_gap_is_the_squared_mmd_of_all_its_images() -> None:
     real = modes.mixed(EVEN, 60, rng)
     kernel = Kernel.fit(real)
     bank = AtomBank(kernel=kernel, real=real)
-    held = make_round()
+    held = make_measurement()
     assert len(held) == 0
     assert math.isnan(held.gap)
     seen = []
@@ -102,7 +102,7 @@ def test_a_perfect_mixture_closes_and_a_poor_one_is_open_early() -> None:
         bank = AtomBank(kernel=kernel, real=real)
         floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=150, n_synthetic=200)
         for shares in (EVEN, {"brown": 1.0}):
-            held = make_round(floor=floor)
+            held = make_measurement(floor=floor)
             while held.outcome(150) == "more":
                 held.add(images_of(modes.sampled(shares, 40, rng)), bank)
             ends.append((len(shares), held.outcome(150), len(held)))
@@ -110,7 +110,7 @@ def test_a_perfect_mixture_closes_and_a_poor_one_is_open_early() -> None:
     assert {end for end in ends if end[0] == 1} == {(1, "open", 40)}
 
 
-# ------------------------------------------------------------------------------- round by round
+# --------------------------------------------------------- one measurement after the other
 
 
 def near(n: int, *, by: float = 0.0, seed: int = 0) -> Images:
@@ -120,50 +120,74 @@ def near(n: int, *, by: float = 0.0, seed: int = 0) -> Images:
     return images_of(np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True)))
 
 
-def held(confirm_images: int = 100) -> tuple[Heldout, AtomBank]:
+def held(confirm_images: int = 100) -> tuple[MixtureGap, AtomBank]:
     real = modes.mixed(EVEN, 200, np.random.default_rng(9))
     kernel = Kernel.fit(real)
     floor = Floor.fit(real, kernel=kernel).floor_p95(n_real=200, n_synthetic=confirm_images)
-    return Heldout(floor=floor, confirm_images=confirm_images), AtomBank(kernel=kernel, real=real)
+    return MixtureGap(floor=floor, confirm_images=confirm_images), AtomBank(
+        kernel=kernel, real=real
+    )
 
 
-def test_a_round_keeps_its_mixture_until_it_has_decided() -> None:
-    heldout, bank = held()
-    first = heldout.begin(lambda: MIXTURE)
-    assert heldout.begin(lambda: pytest.fail("one is under way")) is first
-    heldout.absorb(near(50), bank)
-    assert heldout.round is first
-    assert heldout.gap == first.gap
-    heldout.absorb(near(50, seed=1), bank)
-    assert (heldout.round, heldout.closed) == (None, True)
-    assert heldout.gap == first.gap
+def fed(told: MixtureGap, trial: int, images: Images, bank: AtomBank) -> None:
+    """One trial after the other."""
+    told.begin(trial, lambda: MIXTURE)
+    told.absorb(trial, images, bank)
 
 
-def test_a_few_images_of_the_next_round_say_less_than_all_of_the_last() -> None:
-    heldout, bank = held()
-    heldout.begin(lambda: MIXTURE)
-    heldout.absorb(near(100), bank)
-    gap, heldout.closed = heldout.gap, True
-    heldout.begin(lambda: MIXTURE)
-    heldout.absorb(near(20, seed=2), bank)
-    assert heldout.gap == gap
-    assert not heldout.closed
-    heldout.absorb(near(80, seed=3), bank)
-    assert heldout.gap != gap
+def test_a_measurement_keeps_its_mixture_until_it_has_decided() -> None:
+    told, bank = held()
+    first = told.measure(lambda: MIXTURE)
+    assert told.measure(lambda: pytest.fail("one is under way")) is first
+    fed(told, 1, near(50), bank)
+    assert told.current is first
+    assert told.gap == first.gap
+    fed(told, 2, near(50, seed=1), bank)
+    assert (told.current, told.closed) == (None, True)
+    assert told.gap == first.gap
 
 
-def test_a_gap_that_is_seen_at_once_ends_the_round_open() -> None:
-    heldout, bank = held()
-    heldout.begin(lambda: MIXTURE)
-    heldout.absorb(near(30, by=0.8), bank)
-    assert (heldout.round, heldout.closed) == (None, False)
-    assert heldout.gap > 0
+def test_a_few_images_of_the_next_measurement_say_less_than_all_of_the_last() -> None:
+    told, bank = held()
+    fed(told, 1, near(100), bank)
+    gap, told.closed = told.gap, True
+    fed(told, 2, near(20, seed=2), bank)
+    assert told.gap == gap
+    assert not told.closed
+    fed(told, 3, near(80, seed=3), bank)
+    assert told.gap != gap
 
 
-def test_a_round_that_is_abandoned_leaves_the_gap_that_it_told() -> None:
-    heldout, bank = held()
-    heldout.begin(lambda: MIXTURE)
-    heldout.absorb(near(50), bank)
-    gap = heldout.gap
-    heldout.abandon()
-    assert (heldout.round, heldout.gap) == (None, gap)
+def test_a_gap_that_is_seen_at_once_ends_the_measurement_open() -> None:
+    told, bank = held()
+    fed(told, 1, near(30, by=0.8), bank)
+    assert (told.current, told.closed) == (None, False)
+    assert told.gap > 0
+
+
+def test_what_was_drawn_for_a_measurement_that_has_ended_is_not_scored() -> None:
+    told, bank = held()
+    for trial in (1, 2, 3):
+        told.begin(trial, lambda: MIXTURE)
+    told.absorb(1, near(100), bank)
+    assert (told.current, told.closed) == (None, True)
+    gap = told.gap
+    told.absorb(2, near(30, by=0.8), bank)
+    assert (told.gap, told.closed) == (gap, True)
+    told.begin(4, lambda: MIXTURE)  # of the next one
+    told.absorb(3, near(30, by=0.8), bank)
+    assert told.current is not None
+    assert len(told.current) == 0
+    told.forget(4)
+    assert len(told.current) == 0
+
+
+def test_a_measurement_that_is_abandoned_leaves_the_gap_that_it_told() -> None:
+    told, bank = held()
+    fed(told, 1, near(50), bank)
+    gap = told.gap
+    told.begin(2, lambda: MIXTURE)
+    told.abandon()
+    assert (told.current, told.gap) == (None, gap)
+    told.absorb(2, near(50), bank)
+    assert (told.current, told.gap) == (None, gap)

@@ -1,8 +1,8 @@
-"""A mixture held still while fresh images of it are scored: the gap that a search may believe.
+"""The gap of a mixture on fresh images of it: the one that a search may believe.
 
-`class_search` opens a round when a mixture is fitted, feeds it images that the mixture was not
-fitted to, and closes it when they have decided. The weights of few images flatter themselves on
-those very images, by two floors and more on photos; on fresh ones they do not.
+A mixture is held still while images that it was not fitted to are generated and scored, until
+they have decided. The weights of few images flatter themselves on those very images, by two floors
+and more on photos; on fresh ones they do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.class_gap import MIN_CLOSED
-from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.trial import Images, Mixture
 
 CLOSED: Final = 0.5  # floors: with more, a confirmation would see the gap too often
@@ -27,8 +27,8 @@ Outcome = Literal["more", "open", "closed"]
 
 
 @dataclass(slots=True)
-class Round:
-    """A mixture, and the fresh images of it so far.
+class Measurement:
+    """A mixture that is held still, and the fresh images of it so far.
 
     Attributes:
         mixture: Whose weights stay as they are.
@@ -46,7 +46,7 @@ class Round:
         """Return the number of images so far."""
         return sum(map(len, self._rows))
 
-    def add(self, images: Images, bank: AtomBank) -> None:
+    def add(self, images: Images, bank: Score) -> None:
         """Take a trial's images in, and score all so far."""
         self._rows.append(images.embeddings)
         rows = np.concatenate(self._rows)
@@ -71,45 +71,56 @@ class Round:
 
 
 @dataclass(slots=True)
-class Heldout:
-    """What fresh images say of a class's gap, round by round.
+class MixtureGap:
+    """What fresh images say of a class's gap, one measurement after the other.
 
     Attributes:
         floor: `floor_p95` at the size of a confirmation.
         confirm_images: Images of a confirmation.
-        round: The one under way.
+        current: The measurement under way.
         gap: Of the mixture, on images that it was not fitted to; NaN before there are any.
-        closed: Whether the last round found no gap.
+        closed: Whether the last measurement found no gap.
     """
 
     floor: float
     confirm_images: int
-    round: Round | None = None
+    current: Measurement | None = None
     gap: float = float("nan")
     closed: bool = False
-    _ended: bool = False  # whether a round has
+    _ended: bool = False  # whether a measurement has
+    _begun: dict[int, Measurement] = field(default_factory=dict)  # by trial, of those under way
 
-    def begin(self, mixture: Callable[[], Mixture]) -> Round:
-        """Return the round under way, or begin one with the mixture as it is now."""
-        if self.round is None:
-            self.round = Round(
+    def measure(self, mixture: Callable[[], Mixture]) -> Measurement:
+        """Return the measurement under way, or begin one with the mixture as it is now."""
+        if self.current is None:
+            self.current = Measurement(
                 mixture=mixture(), floor=self.floor, confirm_images=self.confirm_images
             )
-        return self.round
+        return self.current
 
-    def absorb(self, images: Images, bank: AtomBank) -> None:
-        """Take in fresh images of the round's mixture."""
-        assert self.round is not None, "a round begins when its first images are proposed"
-        self.round.add(images, bank)
-        outcome = self.round.outcome(len(bank.real))
-        # A few images of the next round say less than all of the last one's.
-        if self.round.whole or outcome == "open" or not self._ended:
-            self.gap = self.round.gap
+    def begin(self, trial: int, mixture: Callable[[], Mixture]) -> None:
+        """Note that a trial of this number generates more images for the measurement."""
+        self._begun[trial] = self.measure(mixture)
+
+    def absorb(self, trial: int, images: Images, bank: Score) -> None:
+        """Take in a trial's images, unless what they were generated for has ended meanwhile."""
+        measurement = self._begun.pop(trial)
+        if measurement is not self.current:
+            return
+        measurement.add(images, bank)
+        outcome = measurement.outcome(bank.n_real)
+        # A few images of the next measurement say less than all of the last one's.
+        if measurement.whole or outcome == "open" or not self._ended:
+            self.gap = measurement.gap
         self._ended |= outcome != "more"
         self.closed = outcome == "closed"
         if outcome != "more":
-            self.round = None
+            self.current = None
+
+    def forget(self, trial: int) -> None:
+        """Note that a trial brought no images."""
+        self._begun.pop(trial)
 
     def abandon(self) -> None:
-        """Leave the round under way: its images are not what they were."""
-        self.round = None
+        """Leave the measurement under way: its images are not what they were."""
+        self.current = None

@@ -1,0 +1,183 @@
+"""Contents: what the projections of a run hold, as pure functions of its events and its state.
+
+`projections` writes them and restores them; nothing here writes a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gapclose.generators.recipe import Recipe
+from gapclose.loop.report.text import effect_sort_key, in_short, stopped_text
+from gapclose.loop.run.events import (
+    Event,
+    Stopped,
+    StopReason,
+    TrialFailed,
+    TrialFinished,
+    TrialProposed,
+)
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.state import ClassState, RunState
+
+TRIALS: Final = "trials.jsonl"
+STATE: Final = "state.json"
+MIXTURES: Final = "mixtures.json"
+GAP: Final = "gap.json"
+_ALL_CLOSED: Final = "every class is closed and confirmed"
+
+
+def files_of(state: RunState) -> set[str]:
+    """Return the projections that a run has where it stands."""
+    judged = any(state.of(name).judged is not None for name in state.names)
+    files = {STATE} if state.sessions else set()
+    if any(cls.trials for cls in state.classes.values()):
+        files.add(TRIALS)
+    if judged:
+        files.add(MIXTURES)
+    if judged or state.finished is not None:
+        files.add(GAP)
+    return files
+
+
+@dataclass(slots=True)
+class TrialRows:
+    """The rows of trials.jsonl, made from the events of a journal in their order.
+
+    Several trials may be under way, of one class too.
+    """
+
+    _proposed: dict[tuple[str, int], TrialProposed] = field(default_factory=dict)
+    _images: dict[str, int] = field(default_factory=dict)
+
+    def of_all(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+        """Return the rows that some events complete."""
+        return [row for event in events if (row := self.of(event)) is not None]
+
+    def of(self, event: Event) -> dict[str, Any] | None:
+        """Return the row that an event completes."""
+        if isinstance(event, TrialProposed):
+            self._proposed[event.cls, event.number] = event
+        if not isinstance(event, TrialFinished | TrialFailed):
+            return None
+        proposed = self._proposed.pop((event.cls, event.number))
+        done = isinstance(event, TrialFinished)
+        self._images[event.cls] = self._images.get(event.cls, 0) + event.images
+        recipe = Recipe.from_json(proposed.jobs[0].recipe)
+        return {
+            "class": event.cls,
+            "number": event.number,
+            "stage": proposed.stage,
+            "params": proposed.params,
+            "recipe": proposed.jobs[0].recipe,
+            "fingerprint": recipe.fingerprint(),
+            "draw": recipe.draw.fingerprint(),
+            "seeds": [seed for job in proposed.jobs for seed in job.seeds],
+            "jobs": [{"recipe": job.recipe, "seeds": list(job.seeds)} for job in proposed.jobs],
+            "state": "complete" if done else "fail",
+            "error": None if isinstance(event, TrialFinished) else event.error,
+            "invalid": event.invalid,
+            "gap": event.gap if isinstance(event, TrialFinished) else None,
+            "mixture_gap": event.mixture_gap if isinstance(event, TrialFinished) else None,
+            "value": event.value if isinstance(event, TrialFinished) else None,
+            "images_total": self._images[event.cls],
+            "seconds": event.seconds,
+        }
+
+
+def mixtures_json(state: RunState) -> dict[str, Any]:
+    """Return mixtures.json: the mixtures that the last verdicts are of."""
+    judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
+    return {"schema": 1, "classes": {name: e.result.mixture for name, e in judged.items()}}
+
+
+def state_json(state: RunState) -> dict[str, Any]:
+    """Return state.json: where the run stands."""
+    value: dict[str, Any] = {
+        "id": state.run,
+        "started": state.started,
+        "stage": state.stage,
+        "seconds_used": state.used,
+        "budget_seconds": state.budget,
+        "images": state.images,
+        "classes": {name: _class_json(state.of(name)) for name in state.names},
+        "camera": None if state.camera is None else state.camera.camera,
+    }
+    if state.finished is not None:
+        value["stopped_because"] = stopped_because(state)
+    return value
+
+
+def _class_json(cls: ClassState) -> dict[str, Any]:
+    progress, floor = cls.progress, cls.progress.floor
+    row: dict[str, Any] = {
+        "gap": progress.gap,
+        "ratio": None if progress.gap is None or not floor else progress.gap / floor,
+        "floor_p95": floor,
+        "trials": cls.trials,
+        "failed": cls.failed,
+        "images": cls.images,
+    }
+    if cls.judged is not None and cls.judged.verdict is not None:
+        verdict = cls.judged.verdict.model_dump(exclude={"fold", "q_value"})
+        if cls.trials > cls.judged.opened.trials:  # it has gone on since
+            verdict = {key: verdict[key] for key in ("effect", "closed", "confirmed")}
+        row |= verdict
+    return row
+
+
+def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
+    """Return gap.json, schema 1; of a run that has not ended, without the diagnostics."""
+    from gapclose.loop.run.verdicts import judge  # scipy, which `status` need not wait for
+
+    config = rundir.config()
+    found: dict[str, Any] = {} if state.finished is None else dict(state.finished.findings)
+    own: dict[str, dict[str, Any]] = found.pop("rows", {})
+    judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
+    rows = []
+    for name, row in judge({name: e.result for name, e in judged.items()}).items():
+        extra = dict(own.get(name, {}))
+        row = replace(row, stored=extra.pop("stored", None))
+        thought = judged[name].result.mixture["gap_tune"]
+        optimism = None if thought is None else (row.gap - thought) / max(row.floor_p95, 1e-9)
+        rows.append(row.to_json() | {"optimism": optimism} | extra)
+    stopped = {name: _stopped(state, name) for name in state.names}
+    none = "no image of it was made"
+    return {
+        "schema": 1,
+        "embedder": config.embedder,
+        "judge": config.judge,
+        "confounds": found.pop("confounds", []),
+        "equalized": False,
+        "camera": None if state.camera is None else state.camera.camera,
+        "classes": sorted(rows, key=effect_sort_key, reverse=True),
+        "clusters": found.pop("clusters", []),
+        **state.left_out,
+        "skipped": [
+            {"class": name, "why": stopped_text(stopped[name]) if state.of(name).trials else none}
+            for name in state.names
+            if name not in judged
+        ],
+        "stopped": {name: stopped_text(why) for name, why in stopped.items()},
+        "stop_reasons": {name: str(why.reason) for name, why in stopped.items()},
+        **found,
+    }
+
+
+def _stopped(state: RunState, name: str) -> Stopped:
+    if state.finished is not None:
+        return state.finished.stopped[name]
+    evaluation = state.of(name).evaluation
+    confirmed = evaluation is not None and evaluation.confirmed
+    return Stopped(reason=StopReason.CONFIRMED if confirmed else StopReason.INTERRUPTED)
+
+
+def stopped_because(state: RunState) -> str:
+    """Say why a run ended, in a few words."""
+    judged = {name: state.of(name).judged for name in state.names}
+    left = [name for name, e in judged.items() if e is None or not e.confirmed]
+    if not left:
+        return _ALL_CLOSED
+    return in_short({name: stopped_text(_stopped(state, name)) for name in left})
