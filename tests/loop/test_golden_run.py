@@ -1,7 +1,8 @@
-"""A run folder that an earlier version made: it can be looked at, exported and opened, for good.
+"""Run folders that earlier versions made: they can be looked at, exported and opened, for good.
 
-`run-without-journal.zip` was tuned by the last version that kept no journal: frogs of the pond,
-six trials, one confirmation that failed. Its report.html is left out; it is made anew.
+Each was tuned on frogs of the pond: six trials, one confirmation that failed. One by the last
+version that kept no journal, one by the first that kept trials in flight in one. Their report.html
+is left out; it is made anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rig import here
 
 from gapclose.loop.report.status import read_status
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "run-without-journal.zip"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 SCRIPT = """
 import json, sys
@@ -26,11 +27,15 @@ print(json.dumps({"n": len(dataset), "sides": dataset.count_values("side")}))
 """
 
 
-@pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    with zipfile.ZipFile(GOLDEN) as packed:
-        packed.extractall(tmp_path / "run")
-    return tmp_path / "run"
+def unpacked(name: str, folder: Path) -> Path:
+    with zipfile.ZipFile(GOLDEN / f"{name}.zip") as packed:
+        packed.extractall(folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(params=["run-without-journal", "run-with-journal"])
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return unpacked(request.param, tmp_path)
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -70,12 +75,26 @@ def test_its_mixture_is_exported_with_its_verdict(golden: Path, tmp_path: Path) 
     assert {row["recipe_fingerprint"] for row in rows} <= kept
 
 
-def test_tuning_it_further_is_refused_in_one_line(golden: Path) -> None:
+def test_tuning_one_without_a_journal_is_refused_in_one_line(tmp_path: Path) -> None:
+    golden = unpacked("run-without-journal", tmp_path)
     before = contents(golden)
     code, err = here("tune", golden / "config.yaml", "--out", golden)
     assert (code, err.count("\n")) == (2, 1), err
     assert "tuned by an earlier version, which kept no journal" in err
     assert contents(golden) == before
+
+
+@pytest.mark.slow
+def test_one_with_a_journal_goes_on_and_finds_that_no_photos_are_left(tmp_path: Path) -> None:
+    golden = unpacked("run-with-journal", tmp_path)
+    before = contents(golden)
+    code, err = here("tune", golden / "config.yaml", "--out", golden, "--set", "tune.trials=9")
+    assert code == 0, err
+    after = contents(golden)
+    assert after["journal.jsonl"].startswith(before["journal.jsonl"])
+    assert json.loads(after["gap.json"])["stop_reasons"] == {"frog": "no_photos_left"}
+    kept = {name for name in before if name.startswith(("images/", "mixtures", "trials"))}
+    assert {name for name in kept if before[name] != after[name]} == set()
 
 
 @pytest.mark.slow
