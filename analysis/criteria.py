@@ -32,8 +32,7 @@ class Criterion(Protocol):
             agreement: Share of real images that are read as the class; None without a text side.
 
         Returns:
-            None if the class fails this and its row shows so without words: no objection to it
-            is worth reading then, of whichever criterion.
+            None if the row alone shows the failure; all other objections are then dropped.
         """
 
 

@@ -70,7 +70,7 @@ from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, check_drawn
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections
-from gapclose.loop.work.trials import Trials, make_searches
+from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, make_searches
 
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 
@@ -137,10 +137,11 @@ class Session:
         watch: Stopwatch,
         reporter: Reporter,
         objective: Objective = OBJECTIVE,
+        scored_by: ScoredBy = by_gap,
     ) -> Session:
         """Load the models, and bring the searches where the journal stands.
 
-        The classes are searched for what the objective says.
+        The classes are searched for what the objective says, by the scores of their trials.
         """
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
@@ -151,7 +152,7 @@ class Session:
         )
         reporter.tell(TaskStarted(task=Task.FLOORS))
         evidence = Evidence(rundir)
-        searches = make_searches(config, real, embedder, evidence)
+        searches = make_searches(config, real, embedder, evidence, scored_by=scored_by)
         nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
         groups = config.attributes or DEFAULT_WORDS
         shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
@@ -351,7 +352,11 @@ def _same(listed: PhotosListed, before: PhotosListed | None) -> bool:
 
 def warn_of_few(config: RunConfig, real: Mapping[str, ClassReference], reporter: Reporter) -> None:
     """Say which classes can never be called closed, before a night is spent on them."""
-    few = [name for name, reference in real.items() if len(reference.folds[0]) < MIN_CLOSED]
+    few = [
+        name
+        for name, reference in real.items()
+        if all(len(fold) < MIN_CLOSED for fold in reference.folds)
+    ]
     if few:
         wanted = round(ROOM * MIN_CLOSED / config.real.confirm_share)
         reporter.tell(PhotosTooFew(classes=tuple(few), least=MIN_CLOSED, wanted=wanted))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.loop.config.identity import fingerprint
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
@@ -30,6 +31,7 @@ from gapclose.loop.search.optuna_record import open_storage
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
 from gapclose.loop.work.sides import left_out
+from gapclose.loop.work.trials import ScoredBy, by_gap
 
 __all__ = ["tune"]
 
@@ -41,6 +43,7 @@ def tune(
     trust: bool = False,
     reporter: Reporter | None = None,
     objective: Objective = OBJECTIVE,
+    scored_by: ScoredBy = by_gap,
 ) -> Run:
     """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
 
@@ -51,8 +54,9 @@ def tune(
         out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
-        objective: What the classes are searched for. The run folder does not keep it: a run that
-            is resumed is given it again.
+        objective: What the classes are searched for.
+        scored_by: What trials are scored by. The run folder keeps neither: a run that is resumed
+            is given both again.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -76,8 +80,7 @@ def tune(
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
         real, listed = _open(photos, config, rundir, state, reporter)
-        # A trial's matrices are small: threads that wait for each other over them cost ten times
-        # what they gain where another process wants the cores.
+        # A trial's matrices are small: threads that wait for each other cost more than they gain.
         with threadpool_limits(1, user_api="blas"):
             session = Session.open(
                 config,
@@ -88,6 +91,7 @@ def tune(
                 watch=watch,
                 reporter=reporter,
                 objective=objective,
+                scored_by=scored_by,
             )
             with closing(session):
                 session.begin(listed, storage)
@@ -124,11 +128,13 @@ def _pinned(cls: ClassState) -> tuple[tuple[str, ...], ...]:
     """Return the photos of a class's folds that are not cut anew, from fold 0 on.
 
     A fold that was opened is evaluated, and its report made, on the photos that the event names,
-    spent or not.
+    spent or not. One that is not spent and has too few to close a class is cut anew once it is
+    evaluated: more photos may have come because of that.
     """
     opened = cls.opened
     if opened is None and cls.evaluation is not None:
-        opened = cls.evaluation.opened
+        judged = cls.evaluation.opened
+        opened = judged if len(judged.photos) >= MIN_CLOSED else None
     if opened is None or opened.photos in cls.spent_folds:
         return cls.spent_folds
     return (*cls.spent_folds, opened.photos)
@@ -140,7 +146,7 @@ def _check_classes(rundir: RunDir, state: RunState, classes: tuple[str, ...]) ->
     Raises:
         ConfigError: A class is gone.
     """
-    tried = {name for name, cls in state.classes.items() if cls.trials}
+    tried = {name for name, cls in state.classes.items() if cls.proposed}
     if gone := sorted(tried - {*classes}):
         raise ConfigError(
             f"the run has tried class {gone[0]}, which has no images now: put its "

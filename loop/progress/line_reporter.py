@@ -13,7 +13,7 @@ from typing import Final, Self, TextIO
 
 from gapclose.loop.progress.under_way import Reported, UnderWay
 from gapclose.loop.run.events import Event
-from gapclose.loop.run.notices import Notice, TaskAdvanced
+from gapclose.loop.run.notices import Notice, TaskAdvanced, TaskStarted
 from gapclose.loop.run.state import RunState
 
 __all__ = ["LineReporter", "Lines"]
@@ -70,7 +70,7 @@ class LineReporter:
             fresh = self._note(notice)
             if isinstance(notice, TaskAdvanced):
                 self._count(notice, fresh=fresh)
-            else:
+            elif fresh or not isinstance(notice, TaskStarted):  # else its event has said so
                 self._say(notice)
 
     def beat(self) -> None:

@@ -29,17 +29,11 @@ GAP: Final = "gap.json"
 _ALL_CLOSED: Final = "every class is closed and confirmed"
 
 
-def files_of(state: RunState) -> set[str]:
-    """Return the projections that a run has where it stands."""
-    judged = any(state.of(name).judged is not None for name in state.names)
-    files = {STATE} if state.sessions else set()
-    if any(cls.trials for cls in state.classes.values()):
-        files.add(TRIALS)
-    if judged:
-        files.add(MIXTURES)
-    if judged or state.finished is not None:
-        files.add(GAP)
-    return files
+def verdict_files(state: RunState) -> set[str]:
+    """Return those of mixtures.json and gap.json that a run has where it stands."""
+    if any(state.of(name).judged is not None for name in state.names):
+        return {MIXTURES, GAP}
+    return {GAP} if state.finished is not None else set()
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +23,10 @@ from gapclose.loop.report.contents import (
     STATE,
     TRIALS,
     TrialRows,
-    files_of,
     gap_json,
     mixtures_json,
     state_json,
+    verdict_files,
 )
 from gapclose.loop.run.events import (
     Event,
@@ -91,7 +91,7 @@ class Projections:
 
     def write_verdicts(self, state: RunState) -> None:
         """Write mixtures.json and gap.json, once there are verdicts or the run has ended."""
-        due = files_of(state)
+        due = verdict_files(state)
         # The same mixtures stay: an export is outdated once they are younger than it is.
         if MIXTURES in due and _stored(self.rundir, MIXTURES) != (
             mixtures := mixtures_json(state)
@@ -139,7 +139,7 @@ def read_verdicts(rundir: RunDir) -> tuple[dict[str, Any], dict[str, Any]]:
             rundir.read_json(MIXTURES) if rundir.has(MIXTURES) else {"classes": {}},
         )
     state = fold(read_journal(rundir.journal_path))
-    due = files_of(state)
+    due = verdict_files(state)
     gap = _as_stored(gap_json(state, rundir)) if GAP in due else {"classes": []}
     mixtures = _as_stored(mixtures_json(state))
     said = {GAP: gap, MIXTURES: mixtures}
@@ -170,12 +170,12 @@ def read_gap(rundir: RunDir) -> dict[str, Any]:
 
 
 def read_state(rundir: RunDir) -> dict[str, Any]:
-    """Read state.json; where it is gone or damaged, what the journal says; {} without either."""
+    """Read state.json; where it is gone, damaged or old, what the journal says; else {}."""
     if not rundir.journal_path.is_file():
         value: dict[str, Any] = rundir.read_json(STATE) if rundir.has(STATE) else {}
         return value
     stored = _stored(rundir, STATE)
-    if stored is None:
+    if stored is None or not _follows(stored, [*read_heads(rundir.journal_path)]):
         return _as_stored(state_json(fold(read_journal(rundir.journal_path))))
     return stored
 
@@ -204,7 +204,9 @@ def _write_anew(rundir: RunDir) -> None:
         state = fold(read_journal(rundir.journal_path))
         projections = Projections(rundir)
         projections.restore(state)
-        projections.write_state(state)
+        # One that follows stays: the run may have ended without its page, and is not "done" then.
+        if not _state_follows(rundir, [*read_heads(rundir.journal_path)]):
+            projections.write_state(state)
 
 
 def _lost(rundir: RunDir) -> bool:
@@ -221,7 +223,7 @@ def _lost(rundir: RunDir) -> bool:
     if not kinds[VerdictsReached] and not kinds[RunFinished]:
         return False  # what is missing is not due before one of these
     missing = {name for name in (MIXTURES, GAP) if not rundir.has(name)}
-    return bool(missing and missing & files_of(fold(read_journal(rundir.journal_path))))
+    return bool(missing and missing & verdict_files(fold(read_journal(rundir.journal_path))))
 
 
 def _trials_in(kinds: Counter[type[Event]]) -> int:
@@ -231,9 +233,15 @@ def _trials_in(kinds: Counter[type[Event]]) -> int:
 def _state_follows(rundir: RunDir, heads: Sequence[Head]) -> bool:
     """Return whether state.json is of the last event that it shows, or of a later one."""
     stored = _stored(rundir, STATE)
-    seconds = None if stored is None else stored.get("seconds_used")
-    shown = next(head.used for head in reversed(heads) if head.kind not in _UNSHOWN)
-    return isinstance(seconds, int | float) and shown <= seconds <= heads[-1].used
+    return stored is not None and _follows(stored, heads)
+
+
+def _follows(state: Mapping[str, Any], heads: Sequence[Head]) -> bool:
+    seconds = state.get("seconds_used")
+    shown = [head.used for head in heads if head.kind not in _UNSHOWN]
+    if not shown or not isinstance(seconds, int | float):
+        return False
+    return bool(shown[-1] <= seconds <= heads[-1].used)
 
 
 def _stored_rows(rundir: RunDir) -> list[dict[str, Any]] | None:

@@ -19,9 +19,10 @@ class Fact(BaseModel):
 
 
 def as_utf8(text: str) -> str:
-    """Return text that UTF-8 can encode; a lone surrogate becomes its escape of six letters.
+    """Return text that UTF-8 can encode; a lone surrogate becomes its six-character escape.
 
-    The name of a file may hold bytes that are no UTF-8, and a library's message half of a letter.
+    The name of a file may hold bytes that are no UTF-8, and a library's message half of a
+    surrogate pair.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -25,7 +25,6 @@ from gapclose.loop.run.events import (
     RunFinished,
     RunStarted,
     SessionStarted,
-    StopReason,
     TrialFailed,
     TrialFinished,
     TrialProposed,
@@ -124,9 +123,14 @@ class ClassState:
         return self.progress.baseline_gap is not None
 
     @property
-    def awaits_baseline(self) -> bool:
-        """Whether trial 0 is under way."""
-        return not self.has_baseline and self.proposed > self.trials
+    def awaits_result(self) -> bool:
+        """Whether what comes next depends on the trial under way: nothing is proposed beside it.
+
+        Of the baseline, of all until the settings are chosen, and of prompts that a person
+        prioritized.
+        """
+        settled = self.has_baseline and self.progress.winner is not None
+        return self.proposed > self.trials and (not settled or self.progress.pending)
 
     @property
     def untried(self) -> bool:
@@ -136,18 +140,6 @@ class ClassState:
         costs no more images. One that closed from the start was chosen by them.
         """
         return self.progress.evidence <= 1 and not self.progress.closed_from_start
-
-    def stopped(self) -> StopReason | None:
-        """Return why the search of the class has ended, if it has."""
-        if self.failures >= FAILURES:
-            return StopReason.FAILURES
-        if self.progress.pending:
-            return None
-        if self.progress.closed_from_start and not self.reopened:
-            return StopReason.CLOSED_FROM_START
-        if self.progress.closed:
-            return StopReason.CLOSED_ON_TUNE_SPLIT
-        return None
 
     def next_fold(self) -> int:
         """Return the first fold that has judged no mixture of the search."""

@@ -172,6 +172,6 @@ def pick(
         return gain * FADING**cls.progress.since_gain / max(cost, 1e-3)
 
     # A trial or two would only cost the class a confirmation: nothing comes of so few.
-    fair = FAIR_SHARE * sum(classes[name].trials for name in wanting) / len(wanting)
-    behind = [n for n in wanting if classes[n].trials < fair and fair >= FEWEST_FAIR]
+    fair = FAIR_SHARE * sum(classes[name].proposed for name in wanting) / len(wanting)
+    behind = [n for n in wanting if classes[n].proposed < fair and fair >= FEWEST_FAIR]
     return max(behind or wanting, key=worth)

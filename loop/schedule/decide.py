@@ -128,8 +128,9 @@ class View:
 
     @property
     def left(self) -> float:
-        """Seconds left of the budget."""
-        return self.limits.left(self.used)
+        """Seconds left of the budget once all trials in flight have their results."""
+        flying = sum(self.costs.trial(trial.cls) for trial in self.state.in_flight)
+        return self.limits.left(self.used) - flying
 
     def folds_left(self, cls: ClassState, name: str) -> bool:
         """Return whether a fold is left that has judged no mixture."""
@@ -203,7 +204,7 @@ class View:
             for name in self.names
             if name in self.state.due
             and not self.rests(name)
-            and not self.state.of(name).awaits_baseline
+            and not self.state.of(name).awaits_result
         ]
 
     def next_trial(self) -> str | None:
@@ -221,7 +222,7 @@ class View:
 
     def _wants_baseline(self, name: str) -> bool:
         cls = self.state.of(name)
-        return not (cls.has_baseline or cls.awaits_baseline) and self.wants_trial(name)
+        return not (cls.has_baseline or cls.awaits_result) and self.wants_trial(name)
 
     def _seconds(self, names: Sequence[str]) -> dict[str, float]:
         """Return what a trial of each class takes, of its own time and of that of others.
@@ -314,7 +315,8 @@ def _confirm_early(view: View) -> Action | None:
         reached = [
             name
             for name in view.searched()
-            if view.limits.objective.reached(
+            if view.stopped(name) is not None
+            and view.limits.objective.reached(
                 view.state.of(name), floor=view.limits.classes[name].floor
             )
         ]

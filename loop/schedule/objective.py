@@ -36,7 +36,8 @@ class Objective(Protocol):
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         """Return whether a class may be confirmed while others are still searched.
 
-        Its own search has ended: one that goes on would have to be confirmed again.
+        It is asked of one whose search has ended; one that goes on would have to be confirmed
+        again.
         """
 
     def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
@@ -58,13 +59,15 @@ class GapObjective:
 
     def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
         """Return why it needs no more trials before it is confirmed: no gap to the tune split."""
-        return cls.stopped()
+        if cls.progress.closed_from_start and not cls.reopened:
+            return StopReason.CLOSED_FROM_START
+        return StopReason.CLOSED_ON_TUNE_SPLIT if cls.progress.closed else None
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
-        """Return whether its search has ended and its gap is below the floor."""
-        why, gap = cls.stopped(), cls.progress.gap
-        closed = why in (StopReason.CLOSED_FROM_START, StopReason.CLOSED_ON_TUNE_SPLIT)
-        return closed or (why is not None and gap is not None and gap <= floor)
+        """Return whether its gap is closed, or below the floor."""
+        gap = cls.progress.gap
+        closed = self.stopped(cls, floor=floor) is not None
+        return closed or (gap is not None and gap <= floor)
 
     def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
         """Return that it is confirmed, once it is."""

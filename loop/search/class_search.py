@@ -208,8 +208,8 @@ class ClassSearch:
         self.state.prompts.prioritize(prompts)
 
     def holds_untried(self, prompts: Sequence[Words]) -> bool:
-        """Return whether one of some prompts is still to be tried."""
-        return self.state.prompts.first(prompts) is not None
+        """Return whether one of some prompts is still to be tried, or is being tried."""
+        return self.state.prompts.holds_untried(prompts)
 
     def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:
         """Return images of the bank, by the weights of their recipes."""

@@ -90,7 +90,7 @@ class MixtureGap:
     _ended: bool = False  # whether a measurement has
     _begun: dict[int, Measurement] = field(default_factory=dict)  # by trial, of those under way
 
-    def measure(self, mixture: Callable[[], Mixture]) -> Measurement:
+    def under_way(self, mixture: Callable[[], Mixture]) -> Measurement:
         """Return the measurement under way, or begin one with the mixture as it is now."""
         if self.current is None:
             self.current = Measurement(
@@ -100,7 +100,7 @@ class MixtureGap:
 
     def begin(self, trial: int, mixture: Callable[[], Mixture]) -> None:
         """Note that a trial of this number generates more images for the measurement."""
-        self._begun[trial] = self.measure(mixture)
+        self._begun[trial] = self.under_way(mixture)
 
     def absorb(self, trial: int, images: Images, bank: Score) -> None:
         """Take in a trial's images, unless what they were generated for has ended meanwhile."""

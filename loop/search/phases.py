@@ -64,7 +64,7 @@ def next_trial(state: SearchState, ask: Ask) -> Proposal:
 
 
 def begin(state: SearchState, proposal: Proposal) -> None:
-    """Note a proposed trial as under way: nothing that comes next is the same once more."""
+    """Note a proposed trial as under way, so that the next proposal differs."""
     _end_phases_before(state, proposal)
     state.number = proposal.number + 1
     if proposal.stage == "screen":
@@ -169,7 +169,7 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
 def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
     usual = min(BATCH * state.images_per_trial, TRIAL)
     images = usual if ask.batch is None else max(2, min(ask.batch, usual))
-    mixture = state.mixture_gap.measure(state.mixture).mixture
+    mixture = state.mixture_gap.under_way(state.mixture).mixture
     jobs = [(recipe, tuple(its)) for recipe, its in mixture.jobs(state.fresh_seeds(images))]
     return _trial(state, "mixture", {}, jobs)
 

@@ -76,6 +76,13 @@ class PromptQueue:
                     return words
         return None
 
+    def holds_untried(self, prompts: Iterable[Words]) -> bool:
+        """Return whether one of some prompts is still to be tried, or is being tried."""
+        return any(
+            text not in self._tried and self._failed[text] < CHANCES
+            for text in map(self.space.prompt, prompts)
+        )
+
     @property
     def urgent(self) -> Words | None:
         """The next of the prioritized prompts."""

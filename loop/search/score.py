@@ -1,8 +1,8 @@
 """The score: what the images and mixtures of one class are held to be worth, as a Protocol.
 
 A search asks nothing else of what it generates. `atom_bank.AtomBank` scores by the squared MMD to
-the real tune split; another score is another class that keeps this Protocol, given to
-`make_searches`.
+the real tune split; another score is another class that keeps this Protocol, given to `tune` as
+`scored_by`.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Score(Protocol):
         """Return (n,) weights, >= 0 with sum 1, of the mixture with the least score."""
 
     def gap(self, weights: Floats) -> float:
-        """Return the score of a mixture of the atoms; optimistic for fitted weights."""
+        """Return what a mixture of the atoms scores; optimistic for fitted weights."""
 
     def gap_of(self, embeddings: Rows) -> float:
-        """Return the score of (m, d) images, held by an atom or not; m >= 2."""
+        """Return what (m, d) images score, held by an atom or not; m >= 2."""
 
     def scores(self, weights: Floats) -> Floats:
-        """Return (n,) slopes of a mixture's score towards each atom: the lower, the better."""
+        """Return (n,) Frank-Wolfe scores: slopes of a mixture's gap towards each atom."""
 
     def score(self, weights: Floats, atom: int) -> float:
-        """Return the slope towards one atom."""
+        """Return the Frank-Wolfe score of one atom."""
 
     def promise(self, weights: Floats, embeddings: Rows, seeds: Sequence[int]) -> float:
         """Estimate what a mixture gains by (m, d) fresh images of one recipe; m >= 4."""

@@ -251,8 +251,7 @@ def open_real_data(
         classes: The run's.
         config: Of the run.
         reporter: Receives the progress.
-        pinned: By class, the photos of the folds that are not cut anew, from fold 0 on: those
-            that are spent, and one that is opened and not yet evaluated.
+        pinned: By class, the photos of the folds that are not cut anew, from fold 0 on.
         cuts: By class, which of its cuts is not the first: photos that come later must not move
             those that are there to the other side.
         tuned: By class, the photos that the run has searched with.

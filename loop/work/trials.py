@@ -205,7 +205,7 @@ def make_searches(
     embedder: Embedder,
     evidence: Evidence,
     *,
-    scored_by: ScoredBy | None = None,
+    scored_by: ScoredBy,
 ) -> Searches:
     """Make a search for each class of a run, at its beginning.
 
@@ -214,9 +214,8 @@ def make_searches(
         real: By class.
         embedder: Its text side orders the prompts.
         evidence: What trials have brought.
-        scored_by: What trials are scored by; `by_gap` if not given.
+        scored_by: What trials are scored by.
     """
-    scored_by = scored_by or by_gap
 
     def search(name: str) -> ClassSearch:
         space, reference = Space.of(config, name), real[name]

@@ -55,7 +55,7 @@ from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, Fold
 from gapclose.loop.work.synthesis import SampleBatch, Synthesis
-from gapclose.loop.work.trials import Trials, make_searches
+from gapclose.loop.work.trials import Trials, by_gap, make_searches
 
 Rows = NDArray[np.float32]
 
@@ -199,7 +199,7 @@ def open_session(config: RunConfig, rundir: RunDir, real: dict[str, ClassReferen
     folded = time.perf_counter()
     synthesis = Drawn(generator=None, embedder=Reader(), rundir=rundir)  # type: ignore[arg-type]
     evidence = Evidence(rundir)
-    searches = make_searches(config, real, synthesis.embedder, evidence)
+    searches = make_searches(config, real, synthesis.embedder, evidence, scored_by=by_gap)
     limits = Limits(
         tune=config.tune,
         confirm_images=config.confirm.images,

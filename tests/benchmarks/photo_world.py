@@ -41,7 +41,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig, TuneConfig
 from gapclose.loop.run.state import ClassState
-from gapclose.loop.schedule.budget import Limits, settings_trials
+from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.mixture_weights import drop_small
@@ -193,7 +193,11 @@ def new_search(bench: Bench) -> ClassSearch:
 def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
     """The search that ships, as the loop runs it under an image budget."""
     search = new_search(bench)
-    limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=LOOK, classes={})
+    limits = Limits(
+        tune=TuneConfig(budget=None, images=images),
+        confirm_images=LOOK,
+        classes={search.space.cls: ClassLimits(floor=search.floor, folds=1)},
+    )
 
     def stand() -> ClassState:
         return ClassState(
@@ -205,7 +209,7 @@ def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
         )
 
     while not limits.spent(stand()):
-        if stand().stopped() is not None:
+        if limits.stopped(search.space.cls, stand()) is not None:
             if not on:
                 return
             search.reopen()

@@ -48,7 +48,7 @@ from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.state import ClassState
-from gapclose.loop.schedule.budget import Limits, settings_trials
+from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.mixture_weights import allot, drop_small
@@ -199,13 +199,17 @@ def drive(
     Until it is closed or has had them; or, with `far`, whether it is closed or not until it has
     had so many.
     """
-    limits = Limits(tune=TuneConfig(budget=None, images=images), confirm_images=SIDE, classes={})
+    limits = Limits(
+        tune=TuneConfig(budget=None, images=images),
+        confirm_images=SIDE,
+        classes={search.space.cls: ClassLimits(floor=search.floor, folds=1)},
+    )
     most = images if far is None else far
     while (left := most - bench.drawn) >= TRIAL:
         now = ClassState(
             trials=search.number, progress=search.progress(), reopened=search.reopened
         )
-        if now.stopped() is not None:
+        if limits.stopped(search.space.cls, now) is not None:
             if far is None:
                 return
             search.reopen()

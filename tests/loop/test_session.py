@@ -101,7 +101,7 @@ def test_a_run_with_trials_in_flight_equals_itself_resumed_at_any_action(
     whole = open_workshop(tmp_path / "whole", **options)
     state = go_on(session_of(whole, in_flight=in_flight))
     assert not state.in_flight
-    assert [state.of(name).trials for name in CLASSES] == [14, 14]
+    assert all(state.of(n).trials == 14 or state.of(n).progress.closed for n in CLASSES)
     assert all(state.of(name).judged is not None for name in CLASSES)
 
     events = [*read_journal(whole.rundir.journal_path)]

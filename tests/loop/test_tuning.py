@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from histories import evaluated, opened
 from rig import command, evidence_holds, finished, here, lines, quick, wait_for_lines, written
 
 from gapclose.generators.pond.renderer import write_real
@@ -28,11 +29,11 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.lock import lock
-from gapclose.loop.run.state import ClassState, RunState, fold
+from gapclose.loop.run.state import ClassState, RunState, apply, fold
 from gapclose.loop.run.tags import write_tags
 from gapclose.loop.schedule.objective import GapObjective
 from gapclose.loop.search.space import Space
-from gapclose.loop.tuning import tune
+from gapclose.loop.tuning import _pinned, tune
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +306,22 @@ def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(
         ),
     ):
         Journal(run.journal_path).append(event, used=1.0)
-    with pytest.raises(ConfigError, match="tried class cat, which has no images now: put its fol"):
-        tune(config, out=run.path)
+        # Also while its first trial is under way.
+        with pytest.raises(ConfigError, match="tried class cat, which has no images now: put its"):
+            tune(config, out=run.path)
+
+
+def test_an_unspent_fold_is_cut_anew_only_if_it_has_too_few_to_close_a_class() -> None:
+    few, enough = (tuple(f"photo-{i}" for i in range(n)) for n in (99, 100))
+    for photos, spends, wanted in (
+        (few, False, ()),
+        (enough, False, (enough,)),
+        (few, True, (few,)),
+    ):
+        fold = opened(photos=photos, spends=spends)
+        state = apply(RunState(), fold)
+        assert _pinned(state.of("frog")) == (photos,)
+        assert _pinned(apply(state, evaluated()).of("frog")) == wanted
 
 
 @pytest.mark.slow

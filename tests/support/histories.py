@@ -137,6 +137,11 @@ def evaluation(cls: str = "frog", *, gap: float = 0.5, **facts: Any) -> Evaluati
     )
 
 
+def stopped(cls: ClassState) -> StopReason | None:
+    """Why a run for the gap would try no more of a class."""
+    return limits(["frog"]).stopped("frog", cls)
+
+
 def class_state(**facts: Any) -> ClassState:
     """Of a search that stands still: nine trials, five of them with evidence, and wants more.
 

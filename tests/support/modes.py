@@ -17,6 +17,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.objective import OBJECTIVE
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.score import Score
@@ -122,7 +123,10 @@ def make_search(
 
 def stopped(search: ClassSearch) -> StopReason | None:
     """Why a run would try no more of it, failures aside."""
-    return ClassState(progress=search.progress(), reopened=search.reopened).stopped()
+    state = ClassState(progress=search.progress(), reopened=search.reopened)
+    if not state.has_baseline or search.pending:
+        return None
+    return OBJECTIVE.stopped(state, floor=search.floor)
 
 
 def propose(search: ClassSearch, **ask: Any) -> Proposal:

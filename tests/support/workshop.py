@@ -26,7 +26,7 @@ from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, Fold
 from gapclose.loop.work.synthesis import Synthesis
-from gapclose.loop.work.trials import Trials, make_searches
+from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, make_searches
 
 BLOCK, SIDE = 4, 8  # pixels of a block; blocks of a side
 DARK, LIGHT = 64, 192
@@ -111,6 +111,7 @@ class Workshop:
     trials: Trials = field(init=False)
     confirmation: Confirmation = field(init=False)
     by_clock: bool = False
+    scored_by: ScoredBy = by_gap
 
     def __post_init__(self) -> None:
         self.reopen()
@@ -127,7 +128,9 @@ class Workshop:
         }
         self.trials = Trials(
             **shared,
-            searches=make_searches(self.config, self.real, eye, self.evidence),
+            searches=make_searches(
+                self.config, self.real, eye, self.evidence, scored_by=self.scored_by
+            ),
             seed=self.config.tune.seed,
             by_clock=self.by_clock,
         )

@@ -144,6 +144,19 @@ def test_a_trial_that_takes_long_is_named_though_its_proposal_says_nothing() -> 
     assert log.said[-1] == "19:02 still confirming frog on unseen photos, 0:08 so far"
 
 
+def test_a_trial_that_is_run_as_soon_as_it_is_proposed_is_said_once() -> None:
+    for lines, count in ((plain_lines, 1), (json_lines, 2)):
+        log = Log(lines=lines)
+        for number in (3, 4):
+            log.reporter.follow(proposed("frog", number), STATE)
+            log.tell(TaskStarted(task=Task.TRIAL, cls="frog", number=number), at=1.0)
+            log.reporter.follow(tried("frog", number), STATE)
+        assert len(log.said) == 2 * count
+        # One that another session proposed, or that waited for its turn, is named.
+        log.tell(TaskStarted(task=Task.TRIAL, cls="frog", number=5), at=2.0)
+        assert len(log.said) == 2 * count + 1
+
+
 def test_progress_that_is_not_worth_a_line_does_not_count_as_one() -> None:
     log = Log(every=60.0)
     log.tell(EMBEDDING, at=0.0)

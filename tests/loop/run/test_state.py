@@ -18,6 +18,7 @@ from histories import (
     progress,
     proposed,
     row,
+    stopped,
     tried,
     verdict,
 )
@@ -189,12 +190,20 @@ def test_several_trials_of_one_class_may_be_in_flight() -> None:
     assert apply(state, failed("ship", 4)).in_flight == ()
 
 
-def test_nothing_but_its_baseline_is_awaited() -> None:
+def test_a_result_is_awaited_until_the_settings_are_chosen_and_for_prioritized_prompts() -> None:
     state = begun(proposed(number=0, stage="baseline"))
-    assert state.of("frog").awaits_baseline
+    assert state.of("frog").awaits_result
     state = apply(state, tried(number=0, progress=BASELINE))
-    assert not state.of("frog").awaits_baseline
-    assert not apply(state, proposed(number=1)).of("frog").awaits_baseline
+    assert not state.of("frog").awaits_result
+    for number, now in ((1, BASELINE), (2, progress(winner={}))):
+        state = apply(state, proposed(number=number))
+        assert state.of("frog").awaits_result
+        state = apply(state, tried(number=number, progress=now))
+        assert not state.of("frog").awaits_result
+    assert not apply(state, proposed(number=3)).of("frog").awaits_result
+    asked = apply(state, PromptsPrioritized(cls="frog", prompts=({"color": "red"},)))
+    assert not asked.of("frog").awaits_result
+    assert apply(asked, proposed(number=3)).of("frog").awaits_result
 
 
 def test_a_finished_trial_counts_and_brings_its_class_where_the_search_stands() -> None:
@@ -239,9 +248,9 @@ def test_a_failed_trial_counts_too_and_its_error_is_kept() -> None:
 
 def test_three_failures_in_a_row_stop_a_class_and_a_trial_in_between_does_not() -> None:
     state = begun(failed(), failed(), tried(), failed(), failed())
-    assert (state.of("frog").failures, state.of("frog").stopped()) == (2, None)
+    assert (state.of("frog").failures, stopped(state.of("frog"))) == (2, None)
     state = apply(state, failed())
-    assert state.of("frog").stopped() is StopReason.FAILURES
+    assert stopped(state.of("frog")) is StopReason.FAILURES
     assert (state.of("frog").failed, FAILURES) == (5, 3)
 
 
@@ -451,7 +460,7 @@ def test_failures_may_be_forgotten_only_after_a_run_that_has_finished() -> None:
 def test_why_a_search_has_ended_as_the_search_itself_says() -> None:
     def why(failures: int = 0, *, reopened: bool = False, **facts: Any) -> StopReason | None:
         state = ClassState(failures=failures, reopened=reopened, progress=progress(**facts))
-        return state.stopped()
+        return stopped(state)
 
     assert why() is None
     assert why(2) is None

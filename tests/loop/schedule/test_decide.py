@@ -114,7 +114,8 @@ def test_a_trial_in_flight_comes_before_all_else_whatever_time_is_left() -> None
 
 
 def test_more_are_proposed_while_there_is_room_in_flight_and_run_in_their_order() -> None:
-    classes = {"frog": class_state(), "ship": class_state(gap=0.1)}
+    won = {"winner": {}}
+    classes = {"frog": class_state(**won), "ship": class_state(gap=0.1, **won)}
     flying = (proposed("ship", 9), proposed("frog", 9))
     for count, wanted in ((0, "propose"), (1, "propose"), (2, "run")):
         view = standing_still(classes, due=classes, in_flight=flying[:count])
@@ -372,7 +373,7 @@ def test_a_round_begins_with_what_went_on_and_then_the_worst_that_there_is_time_
     assert action.reopened == {"cat": 1.0, "ship": 0.5}
     begun = after(view, action)
     assert [begun.state.of(name).reopened_at for name in ("cat", "ship")] == [9, 9]
-    assert begun.state.of("ship").stopped() is None
+    assert begun.stopped("ship") is None
     assert begun.next_trial() is not None
 
 

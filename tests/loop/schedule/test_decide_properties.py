@@ -210,13 +210,15 @@ class Night:
         assert name in self.state.due
         assert not self.limits.spent(cls)
         assert view.stopped(name) is None
-        assert not cls.awaits_baseline, "nothing is proposed before it has its baseline"
+        assert not cls.awaits_result
+        if not cls.has_baseline or cls.progress.winner is None or cls.progress.pending:
+            assert cls.proposed == cls.trials, "its next depends on what is under way"
         assert cls.next_fold() < self.limits.classes[name].folds, "it could not be confirmed"
         if cls.has_baseline:
             assert view.left > view.reserve(), "no kept-back time is searched in"
             assert all(
                 other.has_baseline
-                or other.awaits_baseline
+                or other.awaits_result
                 or other.failures >= FAILURES
                 or self.limits.spent(other)
                 for other in map(self.state.of, self.limits.classes)

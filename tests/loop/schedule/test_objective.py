@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from histories import class_state, evaluation, limits, new_class, opened, run_state
+from histories import class_state, evaluation, limits, new_class, opened, run_state, stopped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +66,9 @@ def test_of_a_class_without_a_baseline_nothing_is_known() -> None:
 def test_a_class_may_rest_once_its_search_has_ended_below_the_floor(
     facts: dict[str, Any], reached: bool
 ) -> None:
-    assert GAP.reached(class_state(**facts), floor=0.1) is reached
+    cls = class_state(**facts)
+    ended = stopped(cls) is not None
+    assert (ended and GAP.reached(cls, floor=0.1)) is reached
 
 
 class Smallest(GapObjective):

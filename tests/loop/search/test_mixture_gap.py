@@ -137,8 +137,8 @@ def fed(told: MixtureGap, trial: int, images: Images, bank: AtomBank) -> None:
 
 def test_a_measurement_keeps_its_mixture_until_it_has_decided() -> None:
     told, bank = held()
-    first = told.measure(lambda: MIXTURE)
-    assert told.measure(lambda: pytest.fail("one is under way")) is first
+    first = told.under_way(lambda: MIXTURE)
+    assert told.under_way(lambda: pytest.fail("one is under way")) is first
     fed(told, 1, near(50), bank)
     assert told.current is first
     assert told.gap == first.gap

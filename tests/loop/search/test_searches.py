@@ -9,7 +9,7 @@ from typing import Any
 import modes
 import numpy as np
 import pytest
-from histories import as_read, opened
+from histories import as_read, opened, stopped
 
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.events import (
@@ -219,7 +219,7 @@ def test_the_journal_brings_searches_where_those_are_that_ran(kind: str, seed: i
         state = fold(told.events)
         for name, search in told.live.items():  # the state of the run says the same of them
             if state.of(name).failures < FAILURES:
-                assert state.of(name).stopped() == modes.stopped(search)
+                assert stopped(state.of(name)) == modes.stopped(search)
             assert state.of(name).reopened == search.reopened
             assert state.of(name).proposed == search.number
         if len(told.events) % 6 == 0:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import modes
 import numpy as np
 import pytest
-from histories import as_read
+from histories import as_read, stopped
 from workshop import Workshop, open_workshop
 
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
@@ -208,11 +208,11 @@ def test_three_failures_stop_the_class_and_no_other(tmp_path: Path) -> None:
     )
     state = RunState()
     for _ in range(FAILURES):
-        assert state.of("frog").stopped() is None
+        assert stopped(state.of("frog")) is None
         state = fold(ran(shop), state)
-    assert state.of("frog").stopped() is StopReason.FAILURES
+    assert stopped(state.of("frog")) is StopReason.FAILURES
     state = fold(ran(shop, "toad"), state)
-    assert (state.of("toad").trials, state.of("toad").stopped()) == (1, None)
+    assert (state.of("toad").trials, stopped(state.of("toad"))) == (1, None)
 
 
 def test_what_the_generator_refuses_is_the_configs_fault_only_as_the_baseline(
