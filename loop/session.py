@@ -48,9 +48,7 @@ from gapclose.loop.run.notices import (
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.run.state import RunState, apply
 from gapclose.loop.run.verdicts import verdicts_of
-from gapclose.loop.schedule.budget import BASELINE_IMAGES, ClassLimits, Limits
-from gapclose.loop.schedule.cost_model import probe
-from gapclose.loop.schedule.decide import (
+from gapclose.loop.schedule.actions import (
     Action,
     ChooseCamera,
     EvaluateFold,
@@ -59,10 +57,12 @@ from gapclose.loop.schedule.decide import (
     ProposeTrial,
     RunTrial,
     StartRound,
-    View,
-    decide,
 )
+from gapclose.loop.schedule.budget import BASELINE_IMAGES, ClassLimits, Limits
+from gapclose.loop.schedule.cost_model import probe
+from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
+from gapclose.loop.schedule.view import View
 from gapclose.loop.search.optuna_record import Storage, StudyRecords
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics

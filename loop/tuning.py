@@ -18,13 +18,14 @@ from gapclose.loop.errors import ConfigError
 from gapclose.loop.photos import Photos
 from gapclose.loop.report.findings import left_out as left_out_text
 from gapclose.loop.report.run_view import Run
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import PhotosListed
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import check_config, check_version, joined_run
 from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
-from gapclose.loop.run.state import ClassState, RunState, fold
+from gapclose.loop.run.state import RunState, fold
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.optuna_record import open_storage
@@ -55,8 +56,7 @@ def tune(
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
         objective: What the classes are searched for.
-        scored_by: What trials are scored by. The run folder keeps neither: a run that is resumed
-            is given both again.
+        scored_by: What trials are scored by. The run folder keeps neither; give both to resume.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is

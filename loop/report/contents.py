@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.report.text import effect_sort_key, in_short, stopped_text
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     Event,
     Stopped,
@@ -20,7 +21,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
 )
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.state import ClassState, RunState
+from gapclose.loop.run.state import RunState
 
 TRIALS: Final = "trials.jsonl"
 STATE: Final = "state.json"

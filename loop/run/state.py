@@ -11,15 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any, Final
 
+from gapclose.loop.run.class_state import FAILURES, ClassState, Evaluation
 from gapclose.loop.run.events import (
     CameraChosen,
-    ClassVerdict,
     ConfirmationFailed,
     Event,
     FoldEvaluated,
     FoldOpened,
     PhotosListed,
-    Progress,
     PromptsPrioritized,
     RoundStarted,
     RunFinished,
@@ -30,123 +29,9 @@ from gapclose.loop.run.events import (
     TrialProposed,
     VerdictsReached,
 )
+from gapclose.loop.run.timings import Timings
 
-__all__ = ["ClassState", "Evaluation", "Round", "RunState", "Timings", "apply", "fold"]
-
-FAILURES: Final = 3  # in a row stop a class
-_RECENT_TRIALS: Final = 50  # for a class's seconds per trial: machines grow slower and faster
-_RECENT_EVALUATIONS: Final = 50
-_RECENT_PROBES: Final = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What one fold said of one mixture.
-
-    Attributes:
-        opened: The fold and the mixture.
-        result: What was measured.
-        verdict: None until all classes have been judged together.
-        tagged: Whether what a person tagged in it has chosen prompts: its fold is spent, then.
-    """
-
-    opened: FoldOpened
-    result: FoldEvaluated
-    verdict: ClassVerdict | None = None
-    tagged: bool = False
-
-    @property
-    def kept_baseline(self) -> bool:
-        """Whether the mixture did no better than the baseline, which is kept in its place."""
-        judged, kept = (
-            [recipe["fingerprint"] for recipe in mixture["recipes"]]
-            for mixture in (self.opened.mixture, self.result.mixture)
-        )
-        return judged != kept
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether the mixture is confirmed."""
-        return self.verdict is not None and self.verdict.confirmed
-
-    @property
-    def gap(self) -> float:
-        """Of the mixture that is kept, on the fold."""
-        return float(self.result.after["gap"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassState:
-    """Where a class stands.
-
-    Attributes:
-        trials: Finished ones, failed ones included.
-        proposed: Those under way included; the number of the next.
-        images: Generated for its trials.
-        failed: Trials that failed.
-        failures: Failed trials in a row.
-        error: Of the last trial that failed.
-        progress: Of its search.
-        reopened: Whether it is searched after a confirmation that failed, or because of tags.
-        reopened_at: Trials when a round last reopened it.
-        unseen_gap: What the confirmation that reopened it saw.
-        prioritized: Prompts that come first.
-        retryable: Whether a restart may forget its failures.
-        opened: The fold that was opened and is not evaluated.
-        spent_folds: Photos of the folds that have judged a mixture, by content.
-        evaluation: The last one.
-        judged: The last one that has a verdict.
-        confirmation_error: Why its last confirmation of this session failed.
-    """
-
-    trials: int = 0
-    proposed: int = 0
-    images: int = 0
-    failed: int = 0
-    failures: int = 0
-    error: str | None = None
-    progress: Progress = field(default_factory=Progress)
-    reopened: bool = False
-    reopened_at: int | None = None
-    unseen_gap: float = 0.0
-    prioritized: tuple[Mapping[str, str], ...] = ()
-    retryable: bool = False
-    opened: FoldOpened | None = None
-    spent_folds: tuple[tuple[str, ...], ...] = ()
-    evaluation: Evaluation | None = None
-    judged: Evaluation | None = None
-    confirmation_error: str | None = None
-
-    @property
-    def has_baseline(self) -> bool:
-        """Whether trial 0 has been scored; nothing else is tried before."""
-        return self.progress.baseline_gap is not None
-
-    @property
-    def awaits_result(self) -> bool:
-        """Whether what comes next depends on the trial under way: nothing is proposed beside it.
-
-        Of the baseline, of all until the settings are chosen, and of prompts that a person
-        prioritized.
-        """
-        settled = self.has_baseline and self.progress.winner is not None
-        return self.proposed > self.trials and (not settled or self.progress.pending)
-
-    @property
-    def untried(self) -> bool:
-        """Whether time ran out before anything but the baseline was tried.
-
-        The baseline is then evaluated on the images of trial 0, which nothing was chosen by, and
-        costs no more images. One that closed from the start was chosen by them.
-        """
-        return self.progress.evidence <= 1 and not self.progress.closed_from_start
-
-    def next_fold(self) -> int:
-        """Return the first fold that has judged no mixture of the search."""
-        if self.evaluation is None:
-            return 0
-        spent = self.evaluation.opened.spends or self.evaluation.tagged
-        return self.evaluation.opened.fold + int(spent)
+__all__ = ["Round", "RunState", "apply", "fold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,58 +47,6 @@ class Round:
     due: frozenset[str]
     halfway: float | None
     over: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """What took how long, in seconds; `CostModel` reads it.
-
-    Attributes:
-        baselines: Seconds and images of each that succeeded.
-        baseline_seconds: Of all baselines, failed ones too.
-        first: Of each class's first trial after its baseline: the baseline's settings in small
-            batches.
-        begun: Classes that have had one.
-        trials: By class, of its latest whole recipes.
-        evaluations: Class, seconds and generated images of the latest.
-        probes: The latest.
-    """
-
-    baselines: tuple[tuple[float, int], ...] = ()
-    baseline_seconds: float = 0.0
-    first: tuple[float, ...] = ()
-    begun: frozenset[str] = frozenset()
-    trials: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    evaluations: tuple[tuple[str, float, int], ...] = ()
-    probes: tuple[float, ...] = ()
-
-    def with_trial(self, trial: TrialProposed, seconds: float, *, done: bool) -> Timings:
-        """Note a trial. Failures say nothing, nor do stages that generate little anew."""
-        cls = trial.cls
-        if trial.stage == "baseline":
-            images = sum(len(job.seeds) for job in trial.jobs)
-            return replace(
-                self,
-                baseline_seconds=self.baseline_seconds + seconds,
-                baselines=(*self.baselines, (seconds, images)) if done else self.baselines,
-            )
-        first, trials = self.first, self.trials
-        if done and cls not in self.begun:
-            first = (*first, seconds)
-        if done and trial.stage == "joint":
-            trials = {**trials, cls: (*trials.get(cls, ()), seconds)[-_RECENT_TRIALS:]}
-        return replace(self, first=first, trials=trials, begun=self.begun | {cls})
-
-    def with_evaluation(self, cls: str, seconds: float, images: int) -> Timings:
-        """Note an evaluation."""
-        recent = (*self.evaluations, (cls, seconds, images))[-_RECENT_EVALUATIONS:]
-        return replace(self, evaluations=recent)
-
-    def with_probe(self, seconds: float | None) -> Timings:
-        """Note what `probe()` took, where it was asked."""
-        if seconds is None:
-            return self
-        return replace(self, probes=(*self.probes, seconds)[-_RECENT_PROBES:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gapclose.loop.config.schema import TuneConfig
+from gapclose.loop.run.class_state import FAILURES, ClassState
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.run.state import FAILURES, ClassState
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from gapclose.loop.run.state import Timings
+from gapclose.loop.run.timings import Timings
 
 # Of `probe` where reporting takes what is kept back for it. Where it took 0.028 s, so did the
 # report 14 s of ten classes' 49 s; the first time, the map's library is compiled on top.

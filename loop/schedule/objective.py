@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.run.state import ClassState
 
 
 class Objective(Protocol):

@@ -20,14 +20,14 @@ from gapclose.analysis.embedding import Embedder
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import is_machines_fault
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     ConfirmationFailed,
     FoldEvaluated,
     FoldOpened,
 )
-from gapclose.loop.run.state import ClassState
+from gapclose.loop.schedule.actions import EvaluateFold
 from gapclose.loop.schedule.cost_model import probe
-from gapclose.loop.schedule.decide import EvaluateFold
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.trial import Mixture

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from safetensors.numpy import load_file
 
 from gapclose.analysis.embedding import Embedder
+from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import PromptsPrioritized
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import TagAnswer
-from gapclose.loop.run.state import FAILURES
 from gapclose.loop.run.tags import GAP, tagged_images
-from gapclose.loop.schedule.decide import MOST_FOLDS, View
+from gapclose.loop.schedule.decide import MOST_FOLDS
+from gapclose.loop.schedule.view import View
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.feedback import Selection, feedback_prompts
 from gapclose.loop.work.real_data import ClassReference

@@ -29,9 +29,9 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
+from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.schedule.budget import BASELINE_IMAGES
 from gapclose.loop.schedule.cost_model import probe
-from gapclose.loop.schedule.decide import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.camera_choice import IMAGES, LEAST, choose_camera
 from gapclose.loop.search.class_search import ClassSearch

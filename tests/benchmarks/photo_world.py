@@ -40,7 +40,7 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig, TuneConfig
-from gapclose.loop.run.state import ClassState
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch

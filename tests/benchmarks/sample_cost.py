@@ -46,8 +46,8 @@ from gapclose.generators.recipe import Recipe
 from gapclose.generators.registry import make_generator
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import TuneConfig
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.files import write_bytes
-from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch

@@ -19,12 +19,13 @@ from gapclose.generators.pond.renderer import write_real
 from gapclose.generators.recipe import Draw
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
+from gapclose.loop.run.class_state import Evaluation
 from gapclose.loop.run.events import RoundStarted
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import read_journal
-from gapclose.loop.run.state import Evaluation, RunState, fold
+from gapclose.loop.run.state import RunState, fold
 from gapclose.loop.run.tags import write_tags
-from gapclose.loop.schedule.decide import View
+from gapclose.loop.schedule.view import View
 from gapclose.loop.session import Session
 from gapclose.loop.work.holdout import evaluate_holdout
 from gapclose.loop.work.synthesis import Synthesis

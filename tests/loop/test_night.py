@@ -35,9 +35,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.notices import BaselinesCut, Notice
 from gapclose.loop.run.state import RunState, apply
-from gapclose.loop.schedule.budget import Limits
-from gapclose.loop.schedule.cost_model import PROBE_SECONDS
-from gapclose.loop.schedule.decide import (
+from gapclose.loop.schedule.actions import (
     Action,
     EvaluateFold,
     Finish,
@@ -45,8 +43,10 @@ from gapclose.loop.schedule.decide import (
     ProposeTrial,
     RunTrial,
     StartRound,
-    decide,
 )
+from gapclose.loop.schedule.budget import Limits
+from gapclose.loop.schedule.cost_model import PROBE_SECONDS
+from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.reserve import REPORT_SECONDS, REPORT_SECONDS_PER_CLASS
 from gapclose.loop.work import confirmation, trials
 from gapclose.loop.work.diagnostics import Diagnostics

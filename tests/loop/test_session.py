@@ -21,8 +21,8 @@ from gapclose.loop.run.events import (
 from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.run.state import RunState, fold
+from gapclose.loop.schedule.actions import Finish, RunTrial
 from gapclose.loop.schedule.budget import ClassLimits, Limits
-from gapclose.loop.schedule.decide import Finish, RunTrial
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.diagnostics import Diagnostics
 

@@ -18,6 +18,7 @@ from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.run_view import Run
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     Progress,
     PromptsPrioritized,
@@ -29,7 +30,7 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.lock import lock
-from gapclose.loop.run.state import ClassState, RunState, apply, fold
+from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.run.tags import write_tags
 from gapclose.loop.schedule.objective import GapObjective
 from gapclose.loop.search.space import Space

@@ -7,6 +7,7 @@ from typing import Any
 
 from gapclose.analysis.class_gap import ClassGap
 from gapclose.loop.config.schema import TuneConfig
+from gapclose.loop.run.class_state import ClassState, Evaluation
 from gapclose.loop.run.events import (
     CameraChosen,
     ClassVerdict,
@@ -48,7 +49,7 @@ from gapclose.loop.run.notices import (
     TaskStarted,
     WarningRaised,
 )
-from gapclose.loop.run.state import ClassState, Evaluation, RunState
+from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 
 # Floats whose shortest decimals are long, or that a careless writer rounds.

@@ -15,8 +15,8 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import parse_config
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.run.state import ClassState
 from gapclose.loop.schedule.objective import OBJECTIVE
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch

@@ -25,6 +25,7 @@ from histories import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapclose.loop.run.class_state import FAILURES, ClassState, Evaluation
 from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
@@ -40,16 +41,8 @@ from gapclose.loop.run.events import (
     StopReason,
     VerdictsReached,
 )
-from gapclose.loop.run.state import (
-    FAILURES,
-    ClassState,
-    Evaluation,
-    Round,
-    RunState,
-    Timings,
-    apply,
-    fold,
-)
+from gapclose.loop.run.state import Round, RunState, apply, fold
+from gapclose.loop.run.timings import Timings
 
 BASELINE = progress(gap=2.0, expected=2.0, evidence=1)
 

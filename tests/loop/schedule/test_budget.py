@@ -10,7 +10,7 @@ from histories import class_state, limits, new_class
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.run.state import ClassState
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.schedule.budget import (
     MOST_SETTINGS,
     Limits,

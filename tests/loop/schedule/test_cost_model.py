@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from histories import proposed
 
-from gapclose.loop.run.state import Timings
+from gapclose.loop.run.timings import Timings
 from gapclose.loop.schedule.cost_model import PROBE_SECONDS, CostModel, probe
 
 

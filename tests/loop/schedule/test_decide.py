@@ -22,6 +22,7 @@ from histories import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     CameraChosen,
     RoundStarted,
@@ -29,10 +30,9 @@ from gapclose.loop.run.events import (
     Stopped,
     StopReason,
 )
-from gapclose.loop.run.state import ClassState, Round, Timings, apply
-from gapclose.loop.schedule.cost_model import PROBE_SECONDS
-from gapclose.loop.schedule.decide import (
-    PHASES,
+from gapclose.loop.run.state import Round, apply
+from gapclose.loop.run.timings import Timings
+from gapclose.loop.schedule.actions import (
     ChooseCamera,
     EvaluateFold,
     Finish,
@@ -40,10 +40,10 @@ from gapclose.loop.schedule.decide import (
     ProposeTrial,
     RunTrial,
     StartRound,
-    View,
-    decide,
-    stop_reason,
 )
+from gapclose.loop.schedule.cost_model import PROBE_SECONDS
+from gapclose.loop.schedule.decide import PHASES, decide, stop_reason
+from gapclose.loop.schedule.view import View
 
 CLOSED = {"closed": True, "gap": -0.1}
 BROKEN = {"failures": 3, "failed": 3, "error": "E: no frog"}

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapclose.loop.config.schema import TuneConfig
+from gapclose.loop.run.class_state import FAILURES, ClassState
 from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
@@ -25,9 +26,8 @@ from gapclose.loop.run.events import (
     StopReason,
     VerdictsReached,
 )
-from gapclose.loop.run.state import FAILURES, ClassState, RunState, apply, fold
-from gapclose.loop.schedule.budget import ClassLimits, Limits
-from gapclose.loop.schedule.decide import (
+from gapclose.loop.run.state import RunState, apply, fold
+from gapclose.loop.schedule.actions import (
     Action,
     ChooseCamera,
     EvaluateFold,
@@ -36,9 +36,10 @@ from gapclose.loop.schedule.decide import (
     ProposeTrial,
     RunTrial,
     StartRound,
-    View,
-    decide,
 )
+from gapclose.loop.schedule.budget import ClassLimits, Limits
+from gapclose.loop.schedule.decide import decide
+from gapclose.loop.schedule.view import View
 
 MOST_ACTIONS: Final = 3000
 MOST_SESSIONS: Final = 6

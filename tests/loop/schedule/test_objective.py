@@ -9,18 +9,15 @@ from histories import class_state, evaluation, limits, new_class, opened, run_st
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapclose.loop.run.class_state import ClassState, Evaluation
 from gapclose.loop.run.events import RoundStarted, Stopped, StopReason
-from gapclose.loop.run.state import ClassState, Evaluation, Round, Timings, apply
+from gapclose.loop.run.state import Round, apply
+from gapclose.loop.run.timings import Timings
+from gapclose.loop.schedule.actions import EvaluateFold, Finish, ProposeTrial, StartRound
 from gapclose.loop.schedule.budget import pick
-from gapclose.loop.schedule.decide import (
-    EvaluateFold,
-    Finish,
-    ProposeTrial,
-    StartRound,
-    View,
-    decide,
-)
+from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import OBJECTIVE, GapObjective, Objective
+from gapclose.loop.schedule.view import View
 
 GAP = GapObjective()
 

@@ -15,8 +15,8 @@ import pytest
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.gap import mmd2
 from gapclose.generators.recipe import Camera
+from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import StopReason
-from gapclose.loop.run.state import FAILURES
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.balance import Balance
 from gapclose.loop.search.class_search import ClassSearch

@@ -12,6 +12,7 @@ import pytest
 from histories import as_read, opened, stopped
 
 from gapclose.generators.recipe import Camera
+from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
@@ -23,7 +24,7 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
-from gapclose.loop.run.state import FAILURES, fold
+from gapclose.loop.run.state import fold
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.searches import Searches, proposal_of

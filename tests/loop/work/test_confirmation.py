@@ -26,6 +26,7 @@ from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.class_state import ClassState, Evaluation
 from gapclose.loop.run.events import (
     ConfirmationFailed,
     FoldEvaluated,
@@ -33,8 +34,7 @@ from gapclose.loop.run.events import (
     TrialFinished,
 )
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.state import ClassState, Evaluation
-from gapclose.loop.schedule.decide import EvaluateFold, ProposeTrial
+from gapclose.loop.schedule.actions import EvaluateFold, ProposeTrial
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.trial import Images, Mixture
 from gapclose.loop.work.confirmation import Confirmation

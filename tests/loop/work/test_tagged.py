@@ -12,12 +12,13 @@ from make_run import make_run
 from safetensors.numpy import save_file
 
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.run.class_state import FAILURES, ClassState
 from gapclose.loop.run.events import PromptsPrioritized
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import TagAnswer
-from gapclose.loop.run.state import FAILURES, ClassState, Round, apply
+from gapclose.loop.run.state import Round, apply
 from gapclose.loop.run.tags import GAP, write_tags
-from gapclose.loop.schedule.decide import View
+from gapclose.loop.schedule.view import View
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.feedback import Selection, feedback_prompts
 from gapclose.loop.work.real_data import ClassReference, Fold

@@ -17,6 +17,7 @@ from workshop import Workshop, open_workshop
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.errors import RunDamagedError, UnwritableError
+from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import (
     Event,
     FoldEvaluated,
@@ -25,8 +26,8 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
-from gapclose.loop.run.state import FAILURES, RunState, apply, fold
-from gapclose.loop.schedule.decide import ChooseCamera, ProposeTrial
+from gapclose.loop.run.state import RunState, apply, fold
+from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.work.trials import HINTS, PROBED
 

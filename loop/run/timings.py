@@ -1,0 +1,67 @@
+"""Timings: what the work of a run has taken, of which its cost model is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gapclose.loop.run.events import TrialProposed
+
+__all__ = ["Timings"]
+
+_RECENT_TRIALS: Final = 50  # for a class's seconds per trial: machines grow slower and faster
+_RECENT_EVALUATIONS: Final = 50
+_RECENT_PROBES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """What took how long, in seconds; `CostModel` reads it.
+
+    Attributes:
+        baselines: Seconds and images of each that succeeded.
+        baseline_seconds: Of all baselines, failed ones too.
+        first: Of each class's first trial after its baseline: the baseline's settings in small
+            batches.
+        begun: Classes that have had one.
+        trials: By class, of its latest whole recipes.
+        evaluations: Class, seconds and generated images of the latest.
+        probes: The latest.
+    """
+
+    baselines: tuple[tuple[float, int], ...] = ()
+    baseline_seconds: float = 0.0
+    first: tuple[float, ...] = ()
+    begun: frozenset[str] = frozenset()
+    trials: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    evaluations: tuple[tuple[str, float, int], ...] = ()
+    probes: tuple[float, ...] = ()
+
+    def with_trial(self, trial: TrialProposed, seconds: float, *, done: bool) -> Timings:
+        """Note a trial. Failures say nothing, nor do stages that generate little anew."""
+        cls = trial.cls
+        if trial.stage == "baseline":
+            images = sum(len(job.seeds) for job in trial.jobs)
+            return replace(
+                self,
+                baseline_seconds=self.baseline_seconds + seconds,
+                baselines=(*self.baselines, (seconds, images)) if done else self.baselines,
+            )
+        first, trials = self.first, self.trials
+        if done and cls not in self.begun:
+            first = (*first, seconds)
+        if done and trial.stage == "joint":
+            trials = {**trials, cls: (*trials.get(cls, ()), seconds)[-_RECENT_TRIALS:]}
+        return replace(self, first=first, trials=trials, begun=self.begun | {cls})
+
+    def with_evaluation(self, cls: str, seconds: float, images: int) -> Timings:
+        """Note an evaluation."""
+        recent = (*self.evaluations, (cls, seconds, images))[-_RECENT_EVALUATIONS:]
+        return replace(self, evaluations=recent)
+
+    def with_probe(self, seconds: float | None) -> Timings:
+        """Note what `probe()` took, where it was asked."""
+        if seconds is None:
+            return self
+        return replace(self, probes=(*self.probes, seconds)[-_RECENT_PROBES:])
