@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,18 +52,27 @@ class Spectrum:
         top, left = (max(0, (edge - CROP) // 2) for edge in image.shape[:2])
         middle = image[top : top + CROP, left : left + CROP]
         gray = middle.astype(np.float64) @ _LUMA
-        height, width = gray.shape
-        window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-        # The window keeps the image's edges from ringing through all frequencies.
+        window, number, counts = _grid(*gray.shape)
         power = np.abs(np.fft.fft2((gray - gray.mean()) * window)) ** 2 / (window**2).sum()
-        vertical, horizontal = np.fft.fftfreq(height), np.fft.fftfreq(width)
-        radius = np.hypot(vertical[:, None], horizontal[None, :])
-        number = np.minimum((radius * PER_CYCLE).astype(int), BINS - 1)
-        counts = np.bincount(number.ravel(), minlength=BINS)
         sums = np.bincount(number.ravel(), power.ravel(), minlength=BINS)
         seen = counts > 0  # an image of under 32 pixels has no frequency in some bins
         means = np.interp(np.arange(BINS), np.flatnonzero(seen), sums[seen] / counts[seen])
         return np.log10(means + ROUNDING).astype(np.float32)
+
+
+@lru_cache(maxsize=16)  # the images of a class have one size, or few
+def _grid(
+    height: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.int_], NDArray[np.int_]]:
+    """Return the window and each frequency's bin, both (height, width), and the bins' sizes.
+
+    The window keeps an image's edges from ringing through all frequencies.
+    """
+    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    vertical, horizontal = np.fft.fftfreq(height), np.fft.fftfreq(width)
+    radius = np.hypot(vertical[:, None], horizontal[None, :])
+    number = np.minimum((radius * PER_CYCLE).astype(int), BINS - 1)
+    return window, number, np.bincount(number.ravel(), minlength=BINS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

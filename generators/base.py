@@ -63,7 +63,6 @@ class Generator(Protocol):
         """
 
 
-@runtime_checkable
 class BatchingGenerator(Generator, Protocol):
     """A generator that is faster with several prompts in one batch."""
 
@@ -89,8 +88,10 @@ def generate_all(
             batches of these seeds.
     """
     try:
-        if isinstance(generator, BatchingGenerator):
-            batches: Sequence[object] = generator.generate_all(jobs)
+        # Not isinstance: it would ask for every attribute, a digest of all weights among them.
+        generate = getattr(generator, "generate_all", None)
+        if generate is not None:
+            batches: Sequence[object] = generate(jobs)
         else:
             batches = [generator.generate(draw, seeds) for draw, seeds in jobs]
     except (GenerationError, GeneratorConfigError):

@@ -81,6 +81,7 @@ class DiffusersGenerator:
         except ValueError as error:
             raise GeneratorConfigError(f"generator.{error}") from None
         self._checkpoint = Checkpoint(model=model, revision=revision)
+        self._revision: str | None = None
         self._dtype = dtype
         self._device = device
         self._size = sides.size
@@ -96,7 +97,11 @@ class DiffusersGenerator:
     @property
     def revision(self) -> str | None:
         """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
-        return self._checkpoint.version
+        if self._pipeline is None:
+            return self._checkpoint.version
+        if self._revision is None:  # what was loaded; it reads some MiB of every file
+            self._revision = self._checkpoint.version
+        return self._revision
 
     @property
     def license(self) -> str | None:

@@ -63,8 +63,19 @@ class _Loader(yaml.SafeLoader):
                 problem="a number of too many digits", problem_mark=node.start_mark
             ) from None
 
+    def construct_text(self, node: Any) -> str:
+        """Read a word; half of a surrogate pair, which only an escape can write, is refused."""
+        text: str = node.value
+        if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
+            return text
+        raise yaml.MarkedYAMLError(
+            problem="an escape of half a character; write the character itself",
+            problem_mark=node.start_mark,
+        )
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_text)
 
 
 class _Dumper(yaml.SafeDumper):

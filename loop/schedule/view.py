@@ -73,8 +73,7 @@ class View:
         )
         return not self.folds_left(cls, name) or (self.settled(name) is not None and not asked)
 
-    def standing(self, name: str) -> ClassProgress:
-        """Return where a class that has its baseline stands."""
+    def _standing(self, name: str) -> ClassProgress:
         cls = self.state.of(name)
         seen = 0.0 if cls.evaluation is None else cls.evaluation.gap
         new = cls.evaluation is None or cls.evaluation.opened.evidence != cls.progress.evidence
@@ -90,11 +89,12 @@ class View:
 
     def standings(self, names: Iterable[str]) -> list[ClassProgress]:
         """Return where classes stand; those without a baseline have nothing to confirm."""
-        return [self.standing(n) for n in self.names if n in {*names} and self.has_baseline(n)]
+        wanted = {*names}
+        return [row for row in self._standings if row.name in wanted]
 
-    def has_baseline(self, name: str) -> bool:
-        """Return whether a class has its baseline."""
-        return self.state.of(name).has_baseline
+    @cached_property
+    def _standings(self) -> list[ClassProgress]:
+        return [self._standing(name) for name in self.names if self.state.of(name).has_baseline]
 
     def reserve(self, due: Sequence[ClassProgress] | None = None) -> float:
         """Return the seconds kept back to confirm the due classes, or these, and to report."""

@@ -29,35 +29,55 @@ LEAST: Final = 8  # of a class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One class's images as one encoder sees them, and the mixture that they stand for.
+class EncoderView:
+    """One class as one encoder sees it, and the mixture that its images stand for.
 
     Attributes:
         embed: Rows of images.
         bank: That the mixture's images lie in.
         weights: Of its atoms.
-        images: Some of them before the camera, by the mixture's weights.
-        rows: (n, d) their embeddings under the camera so far.
-        seeds: (n,) theirs.
+        rows: (n, d) embeddings of the class's images under the camera so far.
         floor: `floor_p95`, the unit of changes.
     """
 
     embed: Callable[[Sequence[Pixels]], NDArray[np.float32]]
     bank: Score
     weights: NDArray[np.float64]
-    images: Sequence[Pixels]
     rows: NDArray[np.float32]
-    seeds: Sequence[int]
     floor: float
 
-    def change(self, camera: Camera) -> float:
-        """Return a camera's change of the gap; where a class lacks more, chance makes more."""
+    def change(self, images: Sequence[Pixels], seeds: Sequence[int]) -> float:
+        """Return the gap's change with these images; where a class lacks more, chance makes more.
+
+        Args:
+            images: (n,) those of the rows, under another camera.
+            seeds: (n,) theirs.
+        """
         unit = self.floor + max(self.bank.gap(self.weights), 0.0)
-        after = self.embed(
-            [apply_camera(camera, image, seed=seed)
-             for image, seed in zip(self.images, self.seeds, strict=True)]
-        )  # fmt: skip
-        return self.bank.change(self.weights, self.rows, after, self.seeds) / unit
+        return self.bank.change(self.weights, self.rows, self.embed(images), seeds) / unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Some of one class's images, and what encoders see of a camera on them.
+
+    Attributes:
+        images: Before the camera, by the mixture's weights.
+        seeds: (n,) theirs.
+        encoders: That see the same images.
+    """
+
+    images: Sequence[Pixels]
+    seeds: Sequence[int]
+    encoders: Sequence[EncoderView]
+
+    def changes(self, camera: Camera) -> list[float]:
+        """Return a camera's change of the gap, by encoder."""
+        taken = [
+            apply_camera(camera, image, seed=seed)
+            for image, seed in zip(self.images, self.seeds, strict=True)
+        ]
+        return [encoder.change(taken, self.seeds) for encoder in self.encoders]
 
 
 def choose_camera(
@@ -85,7 +105,7 @@ def choose_camera(
         number = derive_seed(seed, "camera", len(tried))
         tried.append(propose(cameras, past, seed=number, startup=STARTUP))
         camera = replace(start, **tried[-1])
-        values.append(sum(view.change(camera) for view in views))
+        values.append(sum(change for view in views for change in view.changes(camera)))
     smoothed = smooth(np.asarray([coordinates(cameras, params) for params in tried]), values)
     chosen: dict[str, Any] = tried[int(np.argmin(smoothed))]
     return replace(start, **chosen)

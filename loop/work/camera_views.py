@@ -15,15 +15,15 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.search.camera_choice import View
+from gapclose.loop.search.camera_choice import EncoderView, View
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.work.real_data import ClassReference, Rows, one_size
 from gapclose.loop.work.synthesis import Synthesis
 
 
-def views_of(
+def view_of(
     search: ClassSearch, real: ClassReference, synthesis: Synthesis, *, images: int
-) -> list[View]:
+) -> View | None:
     """View a class by the tuning embedder, and by its spectra, which show noise best.
 
     Frequencies are per pixel, so images of another size than the photos have no spectra here.
@@ -33,6 +33,9 @@ def views_of(
         real: Its photos.
         synthesis: Reads back what was generated.
         images: How many of its images; fewer where it has fewer.
+
+    Returns:
+        None where too few of its images can be embedded.
 
     Raises:
         GenerationError: An image that was lost could not be generated again.
@@ -44,38 +47,33 @@ def views_of(
         partly=True,
     )
     if len(raw.seeds) < 2:
-        return []
+        return None
     camera = search.space.camera
     taken = [apply_camera(camera, i, seed=s) for i, s in zip(raw.images, raw.seeds, strict=True)]
     rows = synthesis.embed(taken)
     if not finite_rows(rows).all():
-        return []
-    found = [
-        View(
-            embed=synthesis.embed,
-            bank=search.bank,
-            weights=search.weights,
-            images=raw.images,
-            rows=rows,
-            seeds=raw.seeds,
-            floor=search.floor,
-        )
-    ]
+        return None
+    tuned = EncoderView(
+        embed=synthesis.embed,
+        bank=search.bank,
+        weights=search.weights,
+        rows=rows,
+        floor=search.floor,
+    )
     photos = real.tune.spectra
-    if photos is not None and one_size(taken, real.tune.paths):
-        found.append(_spectral_view(photos, taken, images=raw.images, seeds=raw.seeds))
-    return found
+    if photos is None or not one_size(taken, real.tune.paths):
+        encoders = [tuned]
+    else:
+        encoders = [tuned, _spectral(photos, taken, seeds=raw.seeds)]
+    return View(images=raw.images, seeds=raw.seeds, encoders=encoders)
 
 
-def _spectral_view(
-    photos: Rows, taken: Sequence[Pixels], *, images: Sequence[Pixels], seeds: Sequence[int]
-) -> View:
+def _spectral(photos: Rows, taken: Sequence[Pixels], *, seeds: Sequence[int]) -> EncoderView:
     """View a class by its power spectra.
 
     Args:
         photos: (n_real, bins) spectra of its photos.
         taken: Its images after the class's camera.
-        images: The same before it.
         seeds: Of each image.
     """
     spectra = Spectrum()
@@ -84,12 +82,10 @@ def _spectral_view(
     bank = AtomBank(kernel=kernel, real=photos)
     bank.add(rows, seeds)
     floor = Floor.fit(photos, kernel=kernel).floor_p95(n_real=len(photos), n_synthetic=len(rows))
-    return View(
+    return EncoderView(
         embed=spectra.embed,
         bank=bank,
         weights=np.ones(1),
-        images=images,
         rows=rows,
-        seeds=seeds,
         floor=max(floor, 1e-9),
     )

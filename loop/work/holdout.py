@@ -125,7 +125,7 @@ def evaluate_holdout(
     batch = synthesis.generate(real.name, jobs)
     judge_rows = None
     if judge is not None:
-        judge_rows = judge.embed(list(batch.images))
+        judge_rows = synthesis.embed(batch.images, by=judge)
         finite = finite_rows(judge_rows)
         batch, judge_rows = batch.only(finite), judge_rows[finite]
     if len(batch.seeds) < MIN_IMAGES:

@@ -140,13 +140,21 @@ class Synthesis:
         )
         return batch.only(finite_rows(embeddings))
 
-    def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
-        """Embed images, after the camera."""
+    def embed(
+        self, images: Sequence[Pixels], *, by: Embedder | None = None
+    ) -> NDArray[np.float32]:
+        """Embed images, after the camera.
+
+        Args:
+            images: To embed.
+            by: Another embedder than that of the search.
+        """
+        embedder = by or self.embedder
         start = time.perf_counter()
         if images:
-            out = self.embedder.embed(list(images))
+            out = embedder.embed(list(images))
         else:
-            out = np.zeros((0, self.embedder.width), dtype=np.float32)
+            out = np.zeros((0, embedder.width), dtype=np.float32)
         self.embed_seconds += time.perf_counter() - start
         return out
 

@@ -40,7 +40,7 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images
-from gapclose.loop.work.camera_views import views_of
+from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.synthesis import Synthesis
@@ -178,15 +178,15 @@ class Trials:
         known = [name for name, search in self.searches.items() if search.has_baseline]
         images = max(LEAST, IMAGES // len(known))
         views = [
-            view
+            view_of(self.searches[name], self.real[name], self.synthesis, images=images)
             for name in known
-            for view in views_of(
-                self.searches[name], self.real[name], self.synthesis, images=images
-            )
         ]
         turn = self.searches[action.turn]
         camera = choose_camera(
-            views, cameras=turn.space.cameras, start=turn.space.camera, seed=self.seed
+            [view for view in views if view is not None],
+            cameras=turn.space.cameras,
+            start=turn.space.camera,
+            seed=self.seed,
         )
         progress = {}
         for name, search in self.searches.items():

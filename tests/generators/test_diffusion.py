@@ -69,6 +69,16 @@ def test_what_it_is_called(tiny: Path, tmp_path: Path) -> None:
     assert _make(copy).revision != generator.revision
 
 
+def test_the_revision_is_that_of_what_was_loaded(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+    generator = _make(copy)
+    generator.generate(DRAW, [1])
+    loaded = generator.revision
+    (copy / "other.txt").write_text("saved since")
+    assert generator.revision == loaded != _make(copy).revision
+
+
 def test_every_setting_reaches_the_pipeline(tiny: Path) -> None:
     generator = _make(tiny)
     base = _pixels(generator)

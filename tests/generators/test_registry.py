@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.folder import FolderGenerator
-from gapclose.generators.images import NAN, ONE_COLOUR
+from gapclose.generators.images import NAN, ONE_COLOUR, ImageBatch
 from gapclose.generators.recipe import Draw
 from gapclose.generators.registry import check_generator, make_generator
 
@@ -188,6 +189,22 @@ def test_batches_of_several_draws_are_counted() -> None:
 
     with pytest.raises(GenerationError, match=r"one ImageBatch per job, 2 here; got a list of 1"):
         generate_all(Short(), [(Draw(prompt="a"), [0]), (Draw(prompt="b"), [1])])
+
+
+def test_generating_asks_for_no_revision() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+    class Weighty:
+        id, license, source_type = "weighty", None, "digitalCreation"
+
+        @property
+        def revision(self) -> str:
+            raise AssertionError("all weights were read for one image")
+
+        def generate(self, draw: Draw, seeds: Any) -> ImageBatch:
+            return ImageBatch(images=(image,), seeds=(0,), invalid=(None,))
+
+    assert len(generate_all(Weighty(), [(Draw(prompt=""), [0])])) == 1
 
 
 def test_files_of_one_name_do_not_meet_and_shadow_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Camera
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.search.camera_choice import View, choose_camera
+from gapclose.loop.search.camera_choice import EncoderView, View, choose_camera
 
 NOISE = 0.02
 CAMERAS = {"noise": FloatDistribution(0.0, 0.05)}
@@ -40,15 +40,10 @@ def view(seed: int, *, contrast: float = 40.0, start: Camera | None = None) -> V
     rows = spectra.embed([apply_camera(start, image, seed=i) for i, image in enumerate(images)])
     bank = AtomBank(kernel=Kernel.fit(real), real=real)
     bank.add(rows, range(40))
-    return View(
-        embed=spectra.embed,
-        bank=bank,
-        weights=np.ones(1),
-        images=images,
-        rows=rows,
-        seeds=range(40),
-        floor=1e-3,
+    encoder = EncoderView(
+        embed=spectra.embed, bank=bank, weights=np.ones(1), rows=rows, floor=1e-3
     )
+    return View(images=images, seeds=range(40), encoders=[encoder])
 
 
 def test_noise_that_all_photos_have_is_found() -> None:
