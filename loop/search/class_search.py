@@ -246,6 +246,13 @@ class ClassSearch:
             self.size_baseline(len(proposal.jobs[0][1]))
         begin(self.state, proposal)
 
+    def recall(self, winner: Params | None) -> None:
+        """Take over the settings that were chosen by the time a replayed trial had a result.
+
+        Chosen anew they might be others, for a few photos may have come or gone since.
+        """
+        self.state.settings.winner = winner
+
     def absorb(self, proposal: Proposal, images: Images) -> Finding:
         """Take in what a trial under way brought; those of a class are absorbed in their order.
 

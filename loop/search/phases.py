@@ -2,7 +2,8 @@
 
 They are asked in their order, and the first that has a trial proposes it. `begin` then notes it as
 under way, so that the next may be proposed before it has a result. A trial that is replayed was
-not proposed here: `begin` ends the phases before it, too.
+not proposed here: `begin` ends the phases before it, too, and what it has to guess of them its
+recorded result corrects (`ClassSearch.recall`).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _end_phases_before(state: SearchState, proposal: Proposal) -> None:
         return
     state.end_screen()
     if proposal.stage == "settings":
-        state.settings.pair(state.atoms, state.images_per_trial)
+        state.settings.pair_as(state.atoms, {seed for _, seeds in proposal.jobs for seed in seeds})
         return
     if state.settings.winner is None and not (joint and state.prompts.opening is not None):
         state.settings.pick(state.atoms, least=GAIN * state.floor)

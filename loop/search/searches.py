@@ -104,12 +104,14 @@ class Searches(Mapping[str, ClassSearch]):
                     self.apply(event)
                 case TrialFinished():
                     proposal = proposed.pop((event.cls, event.number))
+                    self[event.cls].recall(event.progress.winner)
                     images = self._trial_images(event.cls, event.number)
                     finding = self[event.cls].absorb(proposal, images)
                     recording = finding.recording
                     self._keep_recording(event.cls, event.number, images, recording)
                 case TrialFailed():
                     proposal = proposed.pop((event.cls, event.number))
+                    self[event.cls].recall(event.progress.winner)
                     self[event.cls].absorb_failure(proposal)
                 case _:
                     self.apply(event)

@@ -9,7 +9,7 @@ lacks. It generates nothing itself.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,13 +69,25 @@ class SettingsStage:
             Whether there are any to try settings on.
         """
         if not self.paired:
-            tried = [
-                ({slot: word for slot, word in params.items() if slot in self.space.words}, number)
-                for params, number in atoms.tried()
-            ]
+            tried = [(self._words(params), number) for params, number in atoms.tried()]
             weights = [float(atoms.weights[number]) for _, number in tried]
             self.pair_with(atoms.bank, tried, weights, images)
         return self.paired
+
+    def pair_as(self, atoms: Atoms, seeds: Set[int]) -> None:
+        """Take the images that a trial generates again for those of every trial, unless chosen.
+
+        Args:
+            atoms: Those that a trial tried are looked at.
+            seeds: Of the images.
+        """
+        if self.paired:
+            return
+        self._pairs, self._known = [], {}
+        for params, number in atoms.tried():
+            rows, its = atoms.bank.rows_of(number)
+            chosen = [i for i, seed in enumerate(its.tolist()) if seed in seeds]
+            self._keep(self._words(params), rows[chosen], its[chosen])
 
     def pair_with(
         self,
@@ -94,22 +106,23 @@ class SettingsStage:
             weights: Of the atoms.
             images: How many.
         """
-        rows = [bank.rows_of(atom) for _, atom in atoms]
-        room = [len(seeds) for _, seeds in rows]
         self._pairs, self._known = [], {}
         if not atoms:
             return
         shares = np.asarray(weights) + 1e-3
         rng = np.random.default_rng(derive_seed(self.seed, self.space.cls, "pairs"))
         counts = rng.multinomial(images, shares / shares.sum())
-        for (words, _), (embeddings, seeds), count, most in zip(
-            atoms, rows, counts, room, strict=True
-        ):
-            for row, seed in list(zip(embeddings, seeds.tolist(), strict=True))[
-                : min(count, most)
-            ]:
-                self._pairs.append((words, seed))
-                self._known[seed] = row
+        for (words, atom), count in zip(atoms, counts, strict=True):
+            rows, seeds = bank.rows_of(atom)
+            self._keep(words, rows[:count], seeds[:count])
+
+    def _keep(self, words: dict[str, str], rows: Rows, seeds: NDArray[np.int64]) -> None:
+        for row, seed in zip(rows, seeds.tolist(), strict=True):
+            self._pairs.append((words, seed))
+            self._known[seed] = row
+
+    def _words(self, params: Params) -> dict[str, str]:
+        return {slot: word for slot, word in params.items() if slot in self.space.words}
 
     @property
     def paired(self) -> bool:

@@ -10,6 +10,7 @@ import modes
 import numpy as np
 import pytest
 from histories import as_read, opened, stopped
+from numpy.typing import NDArray
 
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.class_state import FAILURES
@@ -27,6 +28,7 @@ from gapclose.loop.run.events import (
 from gapclose.loop.run.state import fold
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.recording import Recording
+from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Proposal
@@ -42,6 +44,9 @@ class Told:
 
     space: Space
     seed: int = 0
+    prior: dict[str, float] | None = None
+    truth: dict[str, float] = field(default_factory=lambda: TRUTH)
+    photos: int = 100
     events: list[Event] = field(default_factory=list)
     trials: dict[tuple[str, int], Images] = field(default_factory=dict)
     cameras: dict[str, Images] = field(default_factory=dict)
@@ -60,9 +65,10 @@ class Told:
         return Searches(
             {
                 name: modes.make_search(
-                    modes.mixed(TRUTH, 100, np.random.default_rng([self.seed, number])),
+                    modes.mixed(self.truth, self.photos, np.random.default_rng([self.seed, number])),
                     space=self.space,
                     images_per_trial=8,
+                    prior=self.prior,
                     seed=self.seed,
                 )
                 for number, name in enumerate(CLASSES)
@@ -248,6 +254,35 @@ def test_a_small_baseline_closes_no_class_on_resume_either_and_its_own_images_ar
     assert (small.state.baseline_images, whole.state.baseline_images) == (24, 100)
     assert small.baseline_floor == -np.inf < whole.baseline_floor
     assert_same(told.resumed(), told.live)
+
+
+def test_settings_stay_chosen_when_photos_change_between_sessions() -> None:
+    """Other photos order the prompts, and weigh the mixture, otherwise."""
+    shares = (0.3, 0.3, 0.2, 0.1, 0.1)
+    told = Told(space_of("settings"), prior=dict(zip(modes.WORDS, shares, strict=True)))
+    while told.live["frog"].state.settings.winner is None:
+        told.trial("frog")
+        told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}))
+    stages = [event.stage for event in told.events if isinstance(event, TrialProposed)]
+    assert stages[:5] == ["baseline", *["joint"] * 4], "four prompts cover enough of the prior"
+    chosen = told.live["frog"].state.settings
+    shares = (0.31, 0.3, 0.25, 0.08, 0.06)  # three do
+    others = dict(zip(modes.WORDS, shares, strict=True))
+    truth = {"brown": 0.2, "gray": 0.3, "plain": 0.5}
+    changed = replace(told, prior=others, truth=truth, photos=120)
+    for upto in range(len(told.events) + 1):
+        replayed = replace(changed, events=told.events[:upto]).resumed()["frog"].state.settings
+        progress = fold(told.events[:upto]).of("frog").progress
+        if upto and isinstance(told.events[upto - 1], TrialFinished):
+            assert replayed.winner == progress.winner
+    assert replayed.winner == chosen.winner != chosen.reference
+    assert replayed.jobs() == chosen.jobs()
+    assert len(replayed.scores(*_mixture_of(told))[0]) == 1 + stages.count("settings")
+
+
+def _mixture_of(told: Told) -> tuple[Score, NDArray[np.float64]]:
+    search = told.live["frog"]
+    return search.bank, search.weights
 
 
 def test_a_trial_that_was_proposed_and_not_finished_has_taught_nothing() -> None:
