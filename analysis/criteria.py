@@ -1,7 +1,7 @@
 """The criteria: what a class must meet to be confirmed, its closed gap first.
 
-Confirmation asks them all. Another criterion is another class here, named in `CRITERIA`; the loop
-need not know of it.
+Confirmation asks them all. Another criterion is another class here, named in `CRITERIA`, or one of
+your own, given to `tune`; the loop need not know of it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ code that a run from elsewhere names unless `trust` is set.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import random
@@ -16,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.search.mixture_weights import allot
+from gapclose.loop.search.seeds import SeedBlocks
 
 __all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds", "used_seeds"]
 
@@ -47,8 +48,6 @@ logger = logging.getLogger(__name__)
 
 FORMATS: Final = ("imagefolder",)
 
-_SEED_BLOCK: Final = 100_000_000  # far above the blocks that searching and confirming count in
-_MAKEUP_SEEDS: Final = 1_100_000_000  # beyond what the first block can start with
 _CHUNK: Final = 64  # images per call of the generator: bounds the memory, not the batch
 _EXPORTING: Final = TaskStarted(task=Task.EXPORTING)
 _TRIES: Final = 4  # seeds per image asked for, before the generator counts as broken
@@ -170,23 +169,18 @@ def used_seeds(run: RunDir) -> set[int]:
     return used
 
 
-def unused_seeds(name: str, *, run_seed: int, used: Set[int], block: int = 0) -> Iterator[int]:
-    """Yield seeds for a class without end: the same at every call, none that the run has used.
+def unused_seeds(
+    cls: str, *, run_seed: int, used: Set[int], makeup: bool = False
+) -> Iterator[int]:
+    """Yield the seeds of a class's exported images without end, none that the run has used.
 
     Args:
-        name: The class.
+        cls: The class.
         run_seed: The config's `tune.seed`.
         used: What `used_seeds` returns.
-        block: 0 or 1, which have no seed in common.
+        makeup: Those of the images that replace invalid ones: others.
     """
-    text = f"export/{run_seed}/{name}"
-    start = _SEED_BLOCK + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
-    start += block * _MAKEUP_SEEDS
-    seed = start
-    while True:
-        if seed not in used:
-            yield seed
-        seed += 1
+    return filterfalse(used.__contains__, SeedBlocks(seed=run_seed).exported(cls, makeup=makeup))
 
 
 def _fill(
@@ -206,8 +200,8 @@ def _fill(
     with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
         for plan in plans:
             seeds, makeup = (
-                unused_seeds(plan.name, run_seed=config.tune.seed, used=used, block=block)
-                for block in (0, 1)
+                unused_seeds(plan.name, run_seed=config.tune.seed, used=used, makeup=makeup)
+                for makeup in (False, True)
             )
             counts = allot(plan.weights, per_class)
             table.append(

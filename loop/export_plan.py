@@ -13,6 +13,7 @@ from typing import Any
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.errors import ConfigError
+from gapclose.loop.report.contents import GAP, MIXTURES
 from gapclose.loop.report.projections import read_trials, read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
@@ -45,9 +46,9 @@ def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
     """
     refresh_tags(run)
     rejected = tagged_images(run, REJECT)
-    gap, mixed = read_verdicts(run)
-    mixtures = mixed["classes"]
-    rows = {row["name"]: row for row in gap["classes"]}
+    said = read_verdicts(run).files
+    mixtures = said.get(MIXTURES, {}).get("classes", {})
+    rows = {row["name"]: row for row in said.get(GAP, {}).get("classes", ())}
     names = list(dict.fromkeys([*rows, *mixtures]))
     if not names:
         raise ConfigError(

@@ -10,13 +10,14 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.criteria import CRITERIA, Criterion
 from gapclose.analysis.embedding import make_embedder
 from gapclose.generators.registry import make_generator
 from gapclose.loop.app.refresh import refresh_tags
@@ -64,13 +65,14 @@ from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.schedule.view import View
 from gapclose.loop.search.optuna_record import Storage, StudyRecords
+from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, check_drawn
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections
-from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, make_searches
+from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, gap_unit, make_searches
 
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 
@@ -105,6 +107,7 @@ class Session:
     Attributes:
         state: Where the run stands.
         limits: What it may use.
+        criteria: What a class must meet to be confirmed.
         interrupted: Whether a person wants it to stop after what is under way.
     """
 
@@ -120,6 +123,7 @@ class Session:
     confirmation: Confirmation
     diagnostics: Diagnostics
     projections: Projections
+    criteria: Sequence[Criterion] = CRITERIA
     records: StudyRecords | None = None
     interrupted: bool = False
     _drawable: bool = False
@@ -138,10 +142,12 @@ class Session:
         reporter: Reporter,
         objective: Objective = OBJECTIVE,
         scored_by: ScoredBy = by_gap,
+        criteria: Sequence[Criterion] = CRITERIA,
     ) -> Session:
-        """Load the models, and bring the searches where the journal stands.
+        """Load the models, and make the searches; `begin` brings them where the journal stands.
 
-        The classes are searched for what the objective says, by the scores of their trials.
+        The classes are searched for what the objective says, by the scores of their trials, and
+        confirmed by the criteria.
         """
         embedder = make_embedder(config.embedder, device=config.device)
         judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
@@ -157,16 +163,7 @@ class Session:
         groups = config.attributes or DEFAULT_WORDS
         shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
         worded: dict[str, Any] = {"config": config, "nouns": nouns, "groups": groups}
-        limits = Limits(
-            tune=config.tune,
-            confirm_images=config.confirm.images,
-            classes={
-                name: ClassLimits(floor=search.floor, folds=len(real[name].folds))
-                for name, search in searches.items()
-            },
-            cameras=any(search.space.cameras for search in searches.values()),
-            objective=objective,
-        )
+        limits = limits_of(config, real, searches, objective=objective, scored_by=scored_by)
         return cls(
             config=config,
             rundir=rundir,
@@ -182,6 +179,7 @@ class Session:
             confirmation=Confirmation(**shared, **worded, judge=judge),
             diagnostics=Diagnostics(**shared, **worded, searches=searches),
             projections=Projections(rundir),
+            criteria=criteria,
         )
 
     def begin(self, listed: PhotosListed, storage: Storage | None) -> None:
@@ -273,7 +271,7 @@ class Session:
                     self.reporter.tell(task)
                 yield self.confirmation.evaluate(opened, search)
             case Judge():
-                yield verdicts_of(self.state)
+                yield verdicts_of(self.state, criteria=self.criteria)
             case StartRound():
                 yield RoundStarted(**asdict(action))
 
@@ -319,16 +317,21 @@ class Session:
         self.reporter.tell(TaskStarted(task=Task.DIAGNOSING))
         findings = self.diagnostics.run(self.state)
         findings["seconds"] = {
-            "generate": self.synthesis.generate_seconds,
-            "embed": self.synthesis.embed_seconds,
-            "trials": sum(
-                event.seconds
-                for event in read_journal(self.rundir.journal_path)
-                if isinstance(event, TrialFinished | TrialFailed)
-            ),
-            "tune": tune_seconds,
-            "loop": loop_seconds,
-            "all": self.watch.used,
+            "all_sessions": {
+                "trials": sum(
+                    event.seconds
+                    for event in read_journal(self.rundir.journal_path)
+                    if isinstance(event, TrialFinished | TrialFailed)
+                ),
+                "all": self.watch.used,
+            },
+            "last_session": {
+                "generate": self.synthesis.generate_seconds,
+                "embed": self.synthesis.embed_seconds,
+                "tune": tune_seconds,
+                "loop": loop_seconds,
+                "all": self.watch.used - self.watch.used_before,
+            },
         }
         self.append(RunFinished(stopped=action.stopped, findings=findings))
         self.reporter.tell(TaskStarted(task=Task.REPORTING))
@@ -340,6 +343,31 @@ class Session:
             share = loop_seconds / tune_seconds
             self.reporter.tell(OverheadMeasured(share=share))
         self.reporter.tell(ReportWritten(path=str(page)))
+
+
+def limits_of(
+    config: RunConfig,
+    real: Mapping[str, ClassReference],
+    searches: Searches,
+    *,
+    objective: Objective,
+    scored_by: ScoredBy,
+) -> Limits:
+    """Return what a run may use, by its config, its photos and its searches."""
+    return Limits(
+        tune=config.tune,
+        confirm_images=config.confirm.images,
+        classes={
+            name: ClassLimits(
+                floor=search.floor,
+                folds=len(real[name].folds),
+                gap_unit=gap_unit(real[name], search, config, scored_by=scored_by),
+            )
+            for name, search in searches.items()
+        },
+        cameras=any(search.space.cameras for search in searches.values()),
+        objective=objective,
+    )
 
 
 def _same(listed: PhotosListed, before: PhotosListed | None) -> bool:

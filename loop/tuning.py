@@ -6,12 +6,14 @@ reported here, before anything is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.criteria import CRITERIA, Criterion
 from gapclose.loop.config.identity import fingerprint
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
@@ -22,10 +24,10 @@ from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import PhotosListed
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import check_config, check_version, joined_run
-from gapclose.loop.run.journal import Journal, read_journal
+from gapclose.loop.run.journal import Journal, fold_journal
 from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
-from gapclose.loop.run.state import RunState, fold
+from gapclose.loop.run.state import RunState
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.optuna_record import open_storage
@@ -45,6 +47,7 @@ def tune(
     reporter: Reporter | None = None,
     objective: Objective = OBJECTIVE,
     scored_by: ScoredBy = by_gap,
+    criteria: Sequence[Criterion] = CRITERIA,
 ) -> Run:
     """Tune every class until its gap is closed, the budget is out, or nothing gains any more.
 
@@ -56,7 +59,10 @@ def tune(
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
         objective: What the classes are searched for.
-        scored_by: What trials are scored by. The run folder keeps neither; give both to resume.
+        scored_by: What trials are scored by, in units of its own: what a fold sees, a squared MMD,
+            is compared with it in floors.
+        criteria: What a class must meet to be confirmed; the verdicts keep what they said. The
+            run folder keeps none of these three: give the same ones to resume.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -71,12 +77,12 @@ def tune(
     photos = Photos.check(config, before, reporter)
     if before.config_path.is_file():
         check_config(before, config)
-        _check_classes(before, fold(read_journal(before.journal_path)), photos.classes)
+        _check_classes(before, fold_journal(before.journal_path), photos.classes)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     with joined_run(out, config) as rundir:
         journal = Journal(rundir.journal_path)
-        state = fold(read_journal(rundir.journal_path))
+        state = fold_journal(rundir.journal_path)
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
         real, listed = _open(photos, config, rundir, state, reporter)
@@ -92,6 +98,7 @@ def tune(
                 reporter=reporter,
                 objective=objective,
                 scored_by=scored_by,
+                criteria=criteria,
             )
             with closing(session):
                 session.begin(listed, storage)

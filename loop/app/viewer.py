@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +28,9 @@ from gapclose.loop.app.views import (
     slugify,
 )
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.contents import GAP
+from gapclose.loop.report.projections import open_run, read_verdicts
+from gapclose.loop.run.files import to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import read_tags, write_tags
 
@@ -91,7 +93,7 @@ def build_dataset(run: Path) -> fo.Dataset:
         ConfigError: If there is no run, or it has no samples yet.
         ViewerError: If FiftyOne has no database here.
     """
-    folder = open_run(run)
+    folder = open_run(run, verdicts=False)  # they are read below, which compares them
     rows = folder.samples()
     if not rows:
         raise ConfigError(
@@ -101,7 +103,9 @@ def build_dataset(run: Path) -> fo.Dataset:
         )
     points = _stored(folder.path / "projection.safetensors", "xy", len(rows))
     embeddings = _stored(folder.embeddings_path("samples"), "embeddings", len(rows))
-    stamp = _stamp(folder)
+    gap = read_verdicts(folder).files.get(GAP, {})
+    scored, clusters = gap.get("classes") or (), gap.get("clusters") or ()
+    stamp = _stamp(folder, scored, clusters)
     fo = import_fiftyone()
     name = dataset_name(folder.path)
     if fo.dataset_exists(name):
@@ -127,9 +131,8 @@ def build_dataset(run: Path) -> fo.Dataset:
         _add_map(dataset, points)
     if embeddings is not None:
         _add_similarity(dataset, embeddings)
-    gap = folder.read_json("gap.json") if folder.has("gap.json") else {}
-    save_class_views(dataset, rows, gap.get("classes") or ())
-    save_cluster_views(dataset, rows, gap.get("clusters") or ())
+    save_class_views(dataset, rows, scored)
+    save_cluster_views(dataset, rows, clusters)
     save_workspace(fo, dataset)
     # The stamp comes last: a build that was cut off is made again.
     dataset.info["gapclose"] = stamp
@@ -159,12 +162,13 @@ def dataset_name(run: Path) -> str:
     return f"gapclose-{slug}-{digest}" if slug else f"gapclose-{digest}"
 
 
-def _stamp(run: RunDir) -> str:
-    """Hash samples, map and clusters, and how a dataset is built from them."""
+def _stamp(run: RunDir, *told: Sequence[Mapping[str, Any]]) -> str:
+    """Hash samples, map, classes and clusters, and how a dataset is built from them."""
     digest = hashlib.sha256(str(_VERSION).encode())
-    for name in ("samples.jsonl", "projection.safetensors", "gap.json"):
+    for name in ("samples.jsonl", "projection.safetensors"):
         path = run.path / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
+    digest.update(to_json(told).encode())
     return digest.hexdigest()
 
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.report.text import effect_sort_key, in_short, stopped_text
-from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     Event,
     Stopped,
@@ -97,7 +96,7 @@ def state_json(state: RunState) -> dict[str, Any]:
         "seconds_used": state.used,
         "budget_seconds": state.budget,
         "images": state.images,
-        "classes": {name: _class_json(state.of(name)) for name in state.names},
+        "classes": {name: _class_json(state, name) for name in state.names},
         "camera": None if state.camera is None else state.camera.camera,
     }
     if state.finished is not None:
@@ -105,7 +104,8 @@ def state_json(state: RunState) -> dict[str, Any]:
     return value
 
 
-def _class_json(cls: ClassState) -> dict[str, Any]:
+def _class_json(state: RunState, name: str) -> dict[str, Any]:
+    cls = state.of(name)
     progress, floor = cls.progress, cls.progress.floor
     row: dict[str, Any] = {
         "gap": progress.gap,
@@ -116,23 +116,27 @@ def _class_json(cls: ClassState) -> dict[str, Any]:
         "images": cls.images,
     }
     if cls.judged is not None and cls.judged.verdict is not None:
-        verdict = cls.judged.verdict.model_dump(exclude={"fold", "q_value"})
-        if cls.trials > cls.judged.opened.trials:  # it has gone on since
-            verdict = {key: verdict[key] for key in ("effect", "closed", "confirmed")}
-        row |= verdict
+        said = {"effect", "closed", "confirmed"}
+        if state.finished is not None or cls.trials == cls.judged.opened.trials:
+            said |= {"gap", "ratio", "floor_p95"}  # else it has gone on since
+        row |= cls.judged.verdict.model_dump(include=said)
     return row
 
 
 def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
-    """Return gap.json, schema 1; of a run that has not ended, without the diagnostics."""
-    from gapclose.loop.run.verdicts import judge  # scipy, which `status` need not wait for
+    """Return gap.json, schema 1.
+
+    It has no findings (clusters, confounds, shares, seconds ...) before the run has ended with
+    these verdicts. A session that goes on leaves them: they are of the images that were judged.
+    """
+    from gapclose.loop.run.verdicts import judged_rows  # scipy, which `status` need not wait for
 
     config = rundir.config()
-    found: dict[str, Any] = {} if state.finished is None else dict(state.finished.findings)
+    found = dict(state.findings)
     own: dict[str, dict[str, Any]] = found.pop("rows", {})
     judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
     rows = []
-    for name, row in judge({name: e.result for name, e in judged.items()}).items():
+    for name, row in judged_rows(state).items():
         extra = dict(own.get(name, {}))
         row = replace(row, stored=extra.pop("stored", None))
         thought = judged[name].result.mixture["gap_tune"]

@@ -16,11 +16,12 @@ from typing import Any, Final
 from gapclose.analysis.distances import CAVEAT
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.storage_url import masked
-from gapclose.loop.report import text as wording
+from gapclose.loop.report import text as report_text
 from gapclose.loop.report.charts import Scale, chart_data
 from gapclose.loop.report.class_sections import ClassSections
+from gapclose.loop.report.contents import MIXTURES
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
-from gapclose.loop.report.projections import open_run, read_gap, read_state, read_trials
+from gapclose.loop.report.projections import open_run, read_state, read_trials, read_verdicts
 from gapclose.loop.report.text import effect_sort_key, first_sentence, was_tuned
 from gapclose.loop.report.thumbnails import Samples
 from gapclose.loop.run.events import StopReason
@@ -33,7 +34,12 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
-_LIMITS: Final = (StopReason.OUT_OF_BUDGET, StopReason.TOO_LITTLE_TIME, StopReason.LIMIT)
+_LIMITS: Final = (
+    StopReason.OUT_OF_BUDGET,
+    StopReason.TOO_LITTLE_TIME,
+    StopReason.LIMIT,
+    StopReason.SEEDS_SPENT,
+)
 _FEW_CLASSES: Final = 12  # up to here every class is unfolded and gets full sheets
 _SHOWN_OUTLIERS: Final = 12
 _SHOWN_FILES: Final = 200  # lines of a fold
@@ -44,8 +50,8 @@ def write_report(run: Path) -> Path:
     """Write RUN/report.html from what the run folder holds, whole or not at all.
 
     Args:
-        run: A run folder with a gap.json; trials, mixtures, samples and the map are shown where
-            they are there.
+        run: A run folder in which something was measured; trials, mixtures, samples and the map
+            are shown where they are there.
 
     Returns:
         The page's path.
@@ -53,7 +59,7 @@ def write_report(run: Path) -> Path:
     Raises:
         ConfigError: If there is no run, or nothing in it was measured yet.
     """
-    folder = open_run(run)
+    folder = open_run(run, verdicts=False)  # they are read below, which compares them
     page = _template().render(_content(folder))
     path = folder.path / "report.html"
     write_text(path, page)
@@ -61,7 +67,8 @@ def write_report(run: Path) -> Path:
 
 
 def _content(run: RunDir) -> dict[str, Any]:
-    gap = read_gap(run)
+    verdicts = read_verdicts(run)
+    gap = verdicts.gap
     config = _without_password(run.config())
     trials = read_trials(run)
     rows = sorted(gap["classes"], key=effect_sort_key, reverse=True)
@@ -70,7 +77,7 @@ def _content(run: RunDir) -> dict[str, Any]:
     scale = Scale.of(rows)
     sections = ClassSections(
         gap=gap,
-        mixtures=(_optional(run, "mixtures.json") or {}).get("classes", {}),
+        mixtures=verdicts.files.get(MIXTURES, {}).get("classes", {}),
         trials=trials,
         samples=samples,
         scale=scale,
@@ -96,7 +103,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "state": state,
         "cost": _cost(trials, state),
         "failures": [t for t in trials if t.get("state") == "fail"],
-        "environment": _flat(_optional(run, "environment.json") or {}),
+        "environment": _flat(
+            run.read_json("environment.json") if run.has("environment.json") else {}
+        ),
         "map": samples.has_map,
         "outliers": samples.outliers(_SHOWN_OUTLIERS),
         "n_real": sum(row["side"] == "real" for row in samples.rows),
@@ -112,13 +121,6 @@ def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Return whether a run came as far as whole recipes, or ended before its limits."""
     out = any(why in _LIMITS for why in (gap.get("stop_reasons") or {}).values())
     return not out or any(trial.get("stage") in ("screen", "joint") for trial in trials)
-
-
-def _optional(run: RunDir, name: str) -> Any:
-    try:
-        return run.read_json(name)
-    except FileNotFoundError:
-        return None
 
 
 def _without_password(config: RunConfig) -> RunConfig:
@@ -195,7 +197,7 @@ def _template() -> Any:
     # Keys come by `|get`: a dot would find a dict's method before a key of the same name.
     environment.filters["get"] = lambda mapping, key, default=None: mapping.get(key, default)
     for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed"):
-        environment.filters[name] = getattr(wording, name)
+        environment.filters[name] = getattr(report_text, name)
     text = (
         resources.files("gapclose.loop.report").joinpath("report.html").read_text(encoding="utf-8")
     )

@@ -39,9 +39,9 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.files import count_lines, to_json
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import Head, read_heads, read_journal
+from gapclose.loop.run.journal import Head, fold_journal, read_heads, read_journal
 from gapclose.loop.run.lock import lock
-from gapclose.loop.run.state import RunState, fold
+from gapclose.loop.run.state import RunState
 
 # state.json is not written of them: a trial under way is no news, and "done" promises the page.
 _UNSHOWN: Final = (TrialProposed, RunFinished)
@@ -127,56 +127,90 @@ def open_run(path: Path | str, *, verdicts: bool = True) -> RunDir:
     return run
 
 
-def read_verdicts(rundir: RunDir) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read gap.json and mixtures.json as one: verdicts, and the mixtures that they are of.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """What gap.json and mixtures.json say as one: verdicts, and the mixtures that they are of.
 
-    A kill may have come between the two files, so where there is a journal it is asked, and they
-    are written anew where they say otherwise.
+    Attributes:
+        run: The run folder.
+        files: By name, what those hold that the run has where it stands.
+    """
+
+    run: Path
+    files: Mapping[str, dict[str, Any]]
+
+    @property
+    def gap(self) -> dict[str, Any]:
+        """As gap.json.
+
+        Raises:
+            ConfigError: Nothing was measured yet.
+        """
+        return self._file(GAP)
+
+    @property
+    def mixtures(self) -> dict[str, Any]:
+        """As mixtures.json.
+
+        Raises:
+            ConfigError: No class has a verdict yet.
+        """
+        return self._file(MIXTURES)
+
+    def _file(self, name: str) -> dict[str, Any]:
+        if name not in self.files:
+            raise ConfigError(
+                f"nothing was measured yet (no {name}); let `gapclose tune` go on, or look at "
+                "`gapclose status`",
+                where=self.run,
+            )
+        return self.files[name]
+
+
+def read_verdicts(rundir: RunDir) -> Verdicts:
+    """Read what the verdicts of a run are: where there is a journal, what it says.
+
+    A kill may have come between the two files, and an audit may have left its own: they are
+    written anew where they say otherwise, and are not believed where they cannot be.
+
+    Raises:
+        RunDamagedError: The journal cannot be read, or a file of a run that has none.
     """
     if not rundir.journal_path.is_file():
-        return (
-            rundir.read_json(GAP) if rundir.has(GAP) else {"classes": []},
-            rundir.read_json(MIXTURES) if rundir.has(MIXTURES) else {"classes": {}},
+        return Verdicts(
+            run=rundir.path,
+            files={name: _object(rundir, name) for name in (GAP, MIXTURES) if rundir.has(name)},
         )
-    state = fold(read_journal(rundir.journal_path))
+    state = fold_journal(rundir.journal_path)
     due = verdict_files(state)
-    gap = _as_stored(gap_json(state, rundir)) if GAP in due else {"classes": []}
-    mixtures = _as_stored(mixtures_json(state))
-    said = {GAP: gap, MIXTURES: mixtures}
-    if any(name in due and _stored(rundir, name) != said[name] for name in said):
+    said = {}
+    if GAP in due:
+        said[GAP] = _as_stored(gap_json(state, rundir))
+    if MIXTURES in due:
+        said[MIXTURES] = _as_stored(mixtures_json(state))
+    if any(_stored(rundir, name) != value for name, value in said.items()):
         with contextlib.suppress(RunBusyError, OSError):
             _write_anew(rundir)
-    return gap, mixtures
+    return Verdicts(run=rundir.path, files=said)
 
 
 def read_gap(rundir: RunDir) -> dict[str, Any]:
-    """Read gap.json.
+    """Read what gap.json says.
 
     Raises:
         ConfigError: Nothing was measured yet.
-        UnwritableError: It is lost, and the folder is read-only.
-        RunBusyError: It is lost, and another process is writing the run.
+        RunDamagedError: As `read_verdicts`.
     """
-    if not rundir.has(GAP):
-        _restore(rundir)  # what prevents that is raised
-    if not rundir.has(GAP):
-        raise ConfigError(
-            "nothing was measured yet (no gap.json); let `gapclose tune` go on, or look at "
-            "`gapclose status`",
-            where=rundir.path,
-        )
-    value: dict[str, Any] = rundir.read_json(GAP)
-    return value
+    return read_verdicts(rundir).gap
 
 
 def read_state(rundir: RunDir) -> dict[str, Any]:
     """Read state.json; where it is gone, damaged or old, what the journal says; else {}."""
     if not rundir.journal_path.is_file():
-        value: dict[str, Any] = rundir.read_json(STATE) if rundir.has(STATE) else {}
-        return value
+        return _object(rundir, STATE) if rundir.has(STATE) else {}
     stored = _stored(rundir, STATE)
     if stored is None or not _follows(stored, [*read_heads(rundir.journal_path)]):
-        return _as_stored(state_json(fold(read_journal(rundir.journal_path))))
+        return _as_stored(state_json(fold_journal(rundir.journal_path)))
     return stored
 
 
@@ -201,7 +235,7 @@ def _restore(rundir: RunDir) -> None:
 def _write_anew(rundir: RunDir) -> None:
     with lock(rundir):
         # Read under the lock: whoever wrote the run may just have ended.
-        state = fold(read_journal(rundir.journal_path))
+        state = fold_journal(rundir.journal_path)
         projections = Projections(rundir)
         projections.restore(state)
         # One that follows stays: the run may have ended without its page, and is not "done" then.
@@ -223,7 +257,7 @@ def _lost(rundir: RunDir) -> bool:
     if not kinds[VerdictsReached] and not kinds[RunFinished]:
         return False  # what is missing is not due before one of these
     missing = {name for name in (MIXTURES, GAP) if not rundir.has(name)}
-    return bool(missing and missing & verdict_files(fold(read_journal(rundir.journal_path))))
+    return bool(missing and missing & verdict_files(fold_journal(rundir.journal_path)))
 
 
 def _trials_in(kinds: Counter[type[Event]]) -> int:
@@ -255,10 +289,16 @@ def _stored_rows(rundir: RunDir) -> list[dict[str, Any]] | None:
 def _stored(rundir: RunDir, name: str) -> dict[str, Any] | None:
     """Read a file; None where it is gone or damaged."""
     try:
-        value = rundir.read_json(name)
+        return _object(rundir, name)
     except (FileNotFoundError, RunDamagedError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _object(rundir: RunDir, name: str) -> dict[str, Any]:
+    value = rundir.read_json(name)
+    if not isinstance(value, dict):
+        raise RunDamagedError(rundir.path / name, "is damaged (no object); remove it and resume")
+    return value
 
 
 def _as_stored(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A run as Python and notebooks see it: one folder, opened for reading.
 
-`tune` and `audit` return it. It reads the run folder only; opening it writes the projections of
-the journal that are lost or outdated, and nothing else.
+`tune` and `audit` return it. It reads the run folder only, and where there is a journal it says
+what the journal does. Projections that are lost or outdated are written anew, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.report.projections import open_run, read_state, read_trials
+from gapclose.loop.report.projections import (
+    open_run,
+    read_gap,
+    read_state,
+    read_trials,
+    read_verdicts,
+)
 from gapclose.loop.run.folder import RunDir
 
 
@@ -41,15 +47,21 @@ class Run:
 
     @property
     def gap(self) -> dict[str, Any]:
-        """`gap.json`, schema 1."""
-        value: dict[str, Any] = RunDir(self.path).read_json("gap.json")
-        return value
+        """`gap.json`, schema 1.
+
+        Raises:
+            ConfigError: Nothing was measured yet.
+        """
+        return read_gap(RunDir(self.path))
 
     @property
     def mixtures(self) -> dict[str, Any]:
-        """`mixtures.json`: per class, recipes and weights."""
-        value: dict[str, Any] = RunDir(self.path).read_json("mixtures.json")
-        return value
+        """`mixtures.json`: per class, recipes and weights.
+
+        Raises:
+            ConfigError: No class has a verdict yet.
+        """
+        return read_verdicts(RunDir(self.path)).mixtures
 
     @property
     def trials(self) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Status: where a run stands, read from its folder alone, while it runs or long after.
 
-`gapclose status` shows it. It loads no model and reads state.json, of a finished run gap.json too,
-so a run in another process is never disturbed.
+`gapclose status` shows it. It loads no model and reads state.json, which is held against the
+journal and says what the verdicts are; only of a run without a journal it reads gap.json too. A
+run in another process is never disturbed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.report.class_table import class_table
-from gapclose.loop.report.projections import open_run, read_state
+from gapclose.loop.report.projections import open_run, read_gap, read_state
 from gapclose.loop.report.spoken_time import spoken_seconds
 from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.run.folder import RunDir
@@ -55,7 +56,8 @@ class Status:
 
     Attributes:
         kind: tune or audit: the command that made it.
-        stage: baseline, tune, confirm, report, done; `new` before the first.
+        stage: start, tune, confirm or done, of an audit baseline, report or done; `new` before the
+            first.
         running: whether a process holds the run; None where the system does not say.
         seconds_used: over all sessions.
         seconds_left: of the budget, running time since the last write taken off; None without one.
@@ -91,11 +93,12 @@ def read_status(path: Path | str) -> Status:
     state = read_state(run)
     facts: dict[str, dict[str, Any]] = dict(state.get("classes") or {})
     tuned = state.get("kind") != "audit"
-    if state.get("stage") == "done" and run.has("gap.json"):
-        rows = run.read_json("gap.json")["classes"]
+    with_journal = run.journal_path.is_file()
+    if state.get("stage") == "done" and not with_journal and run.has("gap.json"):
+        rows = read_gap(run)["classes"]
         facts |= {row["name"]: facts.get(row["name"], {}) | row for row in rows}
         tuned = was_tuned(rows)
-    counts = {} if run.journal_path.is_file() else _counts(run)
+    counts = {} if with_journal else _counts(run)
     running = _is_running(run.path / "lock")
     used = float(state.get("seconds_used") or 0.0)
     return Status(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.report.findings import findings
+from gapclose.loop.report.projections import read_gap, read_state
 from gapclose.loop.report.status import gap_table
 from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.run.folder import RunDir
@@ -24,7 +25,7 @@ class Summary:
     """What came out of a run.
 
     Attributes:
-        gap: The parsed gap.json.
+        gap: As gap.json.
         stopped: Why the search ended; None of an audit.
         page: The report.
     """
@@ -35,12 +36,14 @@ class Summary:
 
     @classmethod
     def of(cls, run: Path, page: Path) -> Summary:
-        """Read it from the run folder."""
+        """Read it from the run folder.
+
+        Raises:
+            ConfigError: There is no run, or nothing in it was measured yet.
+        """
         rundir = RunDir.open(run)
-        state = rundir.read_json("state.json")
-        return cls(
-            gap=rundir.read_json("gap.json"), stopped=state.get("stopped_because"), page=page
-        )
+        stopped = read_state(rundir).get("stopped_because")
+        return cls(gap=read_gap(rundir), stopped=stopped, page=page)
 
     def notice(self) -> RunReported:
         """Return the same for a reporter."""

@@ -78,6 +78,7 @@ _STOPPED: Final = {
     StopReason.FAILURES: "3 failures in a row, of which the last: {detail}",
     StopReason.CONFIRMATION_FAILED: "its confirmation failed: {detail}",
     StopReason.LIMIT: "tune.trials or tune.images reached",
+    StopReason.SEEDS_SPENT: "the seeds of all its trials are used: start a new run",
     StopReason.NO_PHOTOS_LEFT: (
         "no photos are left to confirm it with: give more, or start a new run"
     ),
@@ -85,6 +86,7 @@ _STOPPED: Final = {
     StopReason.INTERRUPTED: "interrupted; gapclose tune goes on",
     StopReason.OUT_OF_BUDGET: "the budget is out",
     StopReason.TOO_LITTLE_TIME: "too little time is left to search and confirm once more",
+    StopReason.OBJECTIVE: "stopped by the objective: {detail}",
 }
 
 

@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def gap(self) -> float:
-        """Of the mixture that is kept, on the fold."""
+        """Of the mixture that is kept, on the fold: a squared MMD, whatever trials score."""
         return float(self.result.after["gap"])
 
 
@@ -63,7 +63,7 @@ class ClassState:
         progress: Of its search.
         reopened: Whether it is searched after a confirmation that failed, or because of tags.
         reopened_at: Trials when a round last reopened it.
-        unseen_gap: What the confirmation that reopened it saw.
+        unseen_gap: What the confirmation that reopened it saw, a squared MMD.
         prioritized: Prompts that come first.
         retryable: Whether a restart may forget its failures.
         opened: The fold that was opened and is not evaluated.

@@ -30,6 +30,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SessionStarted",
+    "Stage",
     "StopReason",
     "Stopped",
     "TrialFailed",
@@ -38,6 +39,10 @@ __all__ = [
     "VerdictsReached",
     "read_event",
 ]
+
+
+Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
+"""What a trial tries."""
 
 
 class StopReason(StrEnum):
@@ -50,15 +55,22 @@ class StopReason(StrEnum):
     FAILURES = "failures"
     CONFIRMATION_FAILED = "confirmation_failed"
     LIMIT = "limit"
+    SEEDS_SPENT = "seeds_spent"
     NO_PHOTOS_LEFT = "no_photos_left"
     NO_FOLDS_LEFT = "no_folds_left"
     INTERRUPTED = "interrupted"
     OUT_OF_BUDGET = "out_of_budget"
     TOO_LITTLE_TIME = "too_little_time"
+    OBJECTIVE = "objective"
 
 
 class Stopped(Fact):
-    """Why a class stopped; `detail` is the message of the error that stopped it."""
+    """Why a class stopped.
+
+    Attributes:
+        reason: One of ours; `OBJECTIVE` for any other that an objective gives.
+        detail: The message of the error that stopped it, or the objective's own words.
+    """
 
     reason: StopReason
     detail: Text | None = None
@@ -197,7 +209,7 @@ class TrialProposed(_Event):
     kind: Literal["trial_proposed"] = "trial_proposed"
     cls: str
     number: int
-    stage: str
+    stage: Stage
     params: dict[str, Any]
     jobs: tuple[Job, ...]
 
@@ -304,7 +316,11 @@ class ConfirmationFailed(_Event):
 
 
 class ClassVerdict(Fact):
-    """What became of a class; figures as in gap.json."""
+    """What became of a class; figures as in gap.json.
+
+    Attributes:
+        objections: Why a closed class is not confirmed; None in journals that do not say.
+    """
 
     fold: int
     gap: float
@@ -314,6 +330,7 @@ class ClassVerdict(Fact):
     q_value: float
     closed: bool | None
     confirmed: bool
+    objections: tuple[Text, ...] | None = None
 
 
 class VerdictsReached(_Event):

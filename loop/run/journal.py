@@ -1,11 +1,13 @@
 """The journal: RUN/journal.jsonl, the append-only record of a run and the only truth about it.
 
-One process at a time writes it, under the run's lock. A line that has its end is whole; what
-follows the last one is torn, is ignored by readers, and is cut when a writer opens the journal.
+One process at a time writes it, under the run's lock, and `state` folds what it says. A line that
+has its end is whole; what follows the last one is torn, is ignored by readers, and is cut when a
+writer opens the journal.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,10 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
-from gapclose.loop.run.events import Event, read_event
+from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.events import (
+    ConfirmationFailed,
+    Event,
+    FoldEvaluated,
+    TrialFailed,
+    TrialFinished,
+    VerdictsReached,
+    read_event,
+)
 from gapclose.loop.run.files import append_line, cut_torn_line, damaged_line
+from gapclose.loop.run.state import RunState, apply
 
-__all__ = ["Head", "Journal", "read_heads", "read_journal"]
+__all__ = ["Head", "Journal", "fold_journal", "read_heads", "read_journal"]
 
 # As `append` writes them: the fields that every event has come first.
 _HEAD: Final = re.compile(rb'\{"at":[^,"]+,"used":([^,"]+),"kind":"(\w+)"')
@@ -61,10 +73,44 @@ def read_journal(path: Path) -> Iterator[Event]:
     """Yield the events of a journal in their order; none where there is no file.
 
     Raises:
-        RunDamagedError: A line is no event.
+        RunDamagedError: A line is no event, or one of a newer version.
     """
     for number, line in _whole_lines(path):
         yield _read(path, number, line)
+
+
+def fold_journal(path: Path) -> RunState:
+    """Return the state after all events of a journal.
+
+    Args:
+        path: RUN/journal.jsonl; where there is none, the state is new.
+
+    Raises:
+        RunDamagedError: A line is no event, or cannot follow those before it: one is missing.
+    """
+    state = RunState()
+    for number, event in enumerate(read_journal(path), start=1):
+        if _ends_nothing(event, state):
+            said = (
+                "ends what no line before it begins; restore the file from a copy, or start anew"
+            )
+            raise RunDamagedError(path, f"{said} with --out", line=number)
+        state = apply(state, event)
+    return state
+
+
+def _ends_nothing(event: Event, state: RunState) -> bool:
+    """Return whether an event is the result of something that was never begun."""
+    match event:
+        case TrialFinished() | TrialFailed():
+            flying = {(trial.cls, trial.number) for trial in state.in_flight}
+            return (event.cls, event.number) not in flying
+        case FoldEvaluated() | ConfirmationFailed():
+            return state.of(event.cls).opened is None
+        case VerdictsReached():
+            return any(state.of(name).evaluation is None for name in event.verdicts)
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +159,17 @@ def _read(path: Path, number: int, line: bytes) -> Event:
     try:
         return read_event(line)
     except ValueError:
-        raise damaged_line(path, number) from None
+        kind = _unknown_kind(line)
+        if kind is None:
+            raise damaged_line(path, number) from None
+        said = f"tells of {kind!r}, which this gapclose does not know; go on with the newer one"
+        raise RunDamagedError(path, said, line=number) from None
+
+
+def _unknown_kind(line: bytes) -> str | None:
+    """Return the kind of an event that no class here stands for; None of anything else."""
+    try:
+        kind = json.loads(line)["kind"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return kind if isinstance(kind, str) and kind.encode() not in _KINDS else None

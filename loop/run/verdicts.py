@@ -60,7 +60,27 @@ def verdicts_of(state: RunState, *, criteria: Sequence[Criterion] = CRITERIA) ->
                 q_value=row.p_value if row.q_value is None else row.q_value,
                 closed=row.closed,
                 confirmed=bool(row.confirmed),
+                objections=row.objections,
             )
             for name, row in judge(evaluations, criteria=criteria).items()
         }
     )
+
+
+def judged_rows(state: RunState) -> dict[str, ClassGap]:
+    """Return the judged classes' rows of gap.json, by class in the run's order.
+
+    Their figures are made anew. Whether a class is confirmed, and what objects, is what its
+    verdict says: the criteria of the run may have been others.
+    """
+    judged = {name: e for name in state.names if (e := state.of(name).judged) is not None}
+    rows = judge({name: evaluation.result for name, evaluation in judged.items()})
+    return {name: _as_recorded(row, judged[name].verdict) for name, row in rows.items()}
+
+
+def _as_recorded(row: ClassGap, verdict: ClassVerdict | None) -> ClassGap:
+    assert verdict is not None, "what is judged has a verdict"
+    told = verdict.objections
+    if told is None:  # an older journal, of a run whose criteria were those of its version
+        told = () if verdict.confirmed else row.objections
+    return replace(row, confirmed=verdict.confirmed, objections=told)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.class_state import FAILURES, ClassState
-from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.events import Stopped, StopReason
 from gapclose.loop.schedule.objective import OBJECTIVE, Objective
 from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 
@@ -32,12 +32,16 @@ class ClassLimits:
     """What is fixed of a class before its search begins.
 
     Attributes:
-        floor: `floor_p95` at the size of a confirmation, the unit of gains.
+        floor: What real images score at the size of a confirmation, 95th percentile; the unit of
+            gains.
         folds: Of its confirm split, spent ones included.
+        gap_unit: What a gap of 1, a squared MMD, is in units of the score: the floor of the one
+            is that of the other.
     """
 
     floor: float
     folds: int
+    gap_unit: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +73,30 @@ class Limits:
         """Whether nothing but time ends the search."""
         return self.tune.trials is None and self.tune.images is None
 
-    def spent(self, cls: ClassState) -> bool:
-        """Return whether a class has had what the config allows it, or all seeds there are."""
+    def limit(self, cls: ClassState) -> StopReason | None:
+        """Return which limit a class has reached: of its seeds, or of the config."""
+        if cls.proposed >= MOST_TRIALS:
+            return StopReason.SEEDS_SPENT
         trials, images = self.tune.trials, self.tune.images
-        return (
-            cls.proposed >= MOST_TRIALS
-            or (trials is not None and cls.proposed >= trials)
-            or (images is not None and cls.images >= images)
+        reached = (trials is not None and cls.proposed >= trials) or (
+            images is not None and cls.images >= images
         )
+        return StopReason.LIMIT if reached else None
 
-    def stopped(self, name: str, cls: ClassState) -> StopReason | None:
+    def spent(self, cls: ClassState) -> bool:
+        """Return whether a class has had all that it may have."""
+        return self.limit(cls) is not None
+
+    def gain(self, name: str, cls: ClassState) -> float:
+        """Return what there is to gain in a class, by what its search and its folds saw."""
+        limits = self.classes[name]
+        cls = replace(cls, unseen_gap=cls.unseen_gap * limits.gap_unit)
+        return self.objective.gain(cls, floor=limits.floor)
+
+    def stopped(self, name: str, cls: ClassState) -> Stopped | None:
         """Return why the search of a class has ended, if it has; what it may use is not asked."""
         if cls.failures >= FAILURES:
-            return StopReason.FAILURES
+            return Stopped(reason=StopReason.FAILURES, detail=cls.error)
         if not cls.has_baseline or cls.progress.pending:
             return None
         return self.objective.stopped(cls, floor=self.classes[name].floor)
@@ -167,9 +182,8 @@ def pick(
 
     def worth(name: str) -> float:
         cls = classes[name]
-        gain = limits.objective.gain(cls, floor=limits.classes[name].floor)
         cost = seconds.get(name, 1.0) if limits.by_clock else 1.0
-        return gain * FADING**cls.progress.since_gain / max(cost, 1e-3)
+        return limits.gain(name, cls) * FADING**cls.progress.since_gain / max(cost, 1e-3)
 
     # A trial or two would only cost the class a confirmation: nothing comes of so few.
     fair = FAIR_SHARE * sum(classes[name].proposed for name in wanting) / len(wanting)

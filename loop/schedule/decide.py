@@ -111,7 +111,7 @@ def _confirm_early(view: View) -> Action | None:
 
 
 def _search(view: View) -> Action | None:
-    name = view.state.turn or view.next_trial()
+    name = view.next_trial()
     if name is None:
         return None
     cls = view.state.of(name)
@@ -159,6 +159,15 @@ def _judge(view: View) -> Action | None:
     return Judge() if view.state.unjudged else None
 
 
+def _another_round(view: View) -> Action | None:
+    """Begin one for classes that one of an earlier session leaves out: more may be allowed now."""
+    current = view.state.round
+    if current is None or current.session == view.state.sessions:
+        return None
+    plan = plan_round(view)
+    return plan if {*plan.due} - current.due else None
+
+
 PHASES: Final = (
     Phase("trials in flight", "each has a result", _in_flight),
     Phase("new round", "it has begun", _start_round),
@@ -166,6 +175,7 @@ PHASES: Final = (
     Phase("search", "no class wants a trial, or the time left is kept back", _search),
     Phase("confirmation", "every class of the round has been evaluated", _confirm),
     Phase("verdict", "no evaluation is without one", _judge),
+    Phase("another round", "no class is left out that may go on", _another_round),
 )
 
 
@@ -231,16 +241,17 @@ def stop_reason(name: str, view: View) -> Stopped:
     if evaluation is not None and evaluation.kept_baseline:
         return Stopped(reason=StopReason.BASELINE_KEPT)
     why = view.stopped(name)
-    if why is StopReason.FAILURES:
-        return Stopped(reason=why, detail=cls.error)
+    if why is not None and why.reason is StopReason.FAILURES:
+        return why
     # Closed for the search alone is no reason to end: what kept it from going on is.
     settled = view.settled(name)
     if why is not None and (evaluation is None or settled is not None):
-        return Stopped(reason=why)
+        return why
     if settled is not None:
-        return Stopped(reason=settled)
-    if view.limits.spent(cls):
-        return Stopped(reason=StopReason.LIMIT)
+        return settled
+    limit = view.limits.limit(cls)
+    if limit is not None:
+        return Stopped(reason=limit)
     if evaluation is not None and not view.folds_left(cls, name):
         few = view.limits.classes[name].folds < MOST_FOLDS
         return Stopped(reason=StopReason.NO_PHOTOS_LEFT if few else StopReason.NO_FOLDS_LEFT)

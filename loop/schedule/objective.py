@@ -10,23 +10,25 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gapclose.loop.run.class_state import ClassState
-from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.events import Stopped, StopReason
 
 
 class Objective(Protocol):
     """What the classes of a run are searched for.
 
-    It is asked of classes that have their baseline. `floor` is the class's `floor_p95` at the
-    size of a confirmation.
+    It is asked of classes that have their baseline. `floor` is what real images score at the size
+    of a confirmation, 95th percentile, in the units of `progress`. A reason of its own is
+    `Stopped(reason=StopReason.OBJECTIVE, detail="in its own words")`.
     """
 
     def gain(self, cls: ClassState, *, floor: float) -> float:
         """Return what there is to gain in a class, >= 0.
 
-        The class with the most is tried next, confirmed last, and reopened first.
+        The class with the most is tried next, confirmed last, and reopened first. `unseen_gap`,
+        what a fold saw, is given in the units of `progress` here.
         """
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return why the search of a class has ended, if it has; it is confirmed next.
 
         Failures end a search, and a prompt that a person prioritized continues it, under every
@@ -40,7 +42,7 @@ class Objective(Protocol):
         again.
         """
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return why a class that was evaluated is not searched again, if so.
 
         One that is not settled is searched on while there are time and folds: `stopped` is None
@@ -57,11 +59,11 @@ class GapObjective:
         expected = cls.progress.expected
         return max(0.0 if expected is None else expected, cls.unseen_gap, 0.0) / floor
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return why it needs no more trials before it is confirmed: no gap to the tune split."""
         if cls.progress.closed_from_start and not cls.reopened:
-            return StopReason.CLOSED_FROM_START
-        return StopReason.CLOSED_ON_TUNE_SPLIT if cls.progress.closed else None
+            return Stopped(reason=StopReason.CLOSED_FROM_START)
+        return Stopped(reason=StopReason.CLOSED_ON_TUNE_SPLIT) if cls.progress.closed else None
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         """Return whether its gap is closed, or below the floor."""
@@ -69,10 +71,10 @@ class GapObjective:
         closed = self.stopped(cls, floor=floor) is not None
         return closed or (gap is not None and gap <= floor)
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return that it is confirmed, once it is."""
         confirmed = cls.evaluation is not None and cls.evaluation.confirmed
-        return StopReason.CONFIRMED if confirmed else None
+        return Stopped(reason=StopReason.CONFIRMED) if confirmed else None
 
 
 OBJECTIVE: Final[Objective] = GapObjective()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gapclose.loop.run.class_state import ClassState
-from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.events import Stopped
 from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.budget import FEWEST_FAIR, Limits, pick
 from gapclose.loop.schedule.cost_model import CostModel
@@ -46,7 +46,7 @@ class View:
         """Return whether a fold is left that has judged no mixture."""
         return cls.next_fold() < self.limits.classes[name].folds
 
-    def stopped(self, name: str) -> StopReason | None:
+    def stopped(self, name: str) -> Stopped | None:
         """Return why the search of a class has ended, if it has."""
         return self.limits.stopped(name, self.state.of(name))
 
@@ -54,7 +54,7 @@ class View:
         """Return whether the search of a class goes on, and may."""
         return self.limits.wants_trial(name, self.state.of(name))
 
-    def settled(self, name: str) -> StopReason | None:
+    def settled(self, name: str) -> Stopped | None:
         """Return why a class is not searched again after its evaluation, if so."""
         cls, floor = self.state.of(name), self.limits.classes[name].floor
         if cls.evaluation is None:
@@ -77,11 +77,11 @@ class View:
         cls = self.state.of(name)
         seen = 0.0 if cls.evaluation is None else cls.evaluation.gap
         new = cls.evaluation is None or cls.evaluation.opened.evidence != cls.progress.evidence
-        floor, reopened = self.limits.classes[name].floor, replace(cls, unseen_gap=seen)
+        limits = self.limits.classes[name]
         return ClassProgress(
             name=name,
-            gain=self.limits.objective.gain(reopened, floor=floor),
-            gap=max(cls.progress.expected or 0.0, seen) / floor,
+            gain=self.limits.gain(name, replace(cls, unseen_gap=seen)),
+            gap=max(cls.progress.expected or 0.0, seen * limits.gap_unit) / limits.floor,
             seconds=self.costs.confirmation(name),
             tried=not cls.untried,
             new=not cls.untried and new,
@@ -118,11 +118,18 @@ class View:
         ]
 
     def next_trial(self) -> str | None:
-        """Return the class to try next; None when none wants it, or the time left is kept back."""
+        """Return the class to try next; None when none wants it, or the time left is kept back.
+
+        The class whose turn was settled keeps it where it still may have a trial: since then a
+        person may have allowed less, or classes have joined that have no baseline.
+        """
         # Every class gets its baseline, whatever the budget: without one there is no report.
-        if self.left <= self.reserve() and not any(map(self._wants_baseline, self.names)):
+        baselines = any(map(self._wants_baseline, self.names))
+        if self.left <= self.reserve() and not baselines:
             return None
-        searched = self.searched()
+        searched, turn = self.searched(), self.state.turn
+        if turn in searched and not baselines and self.wants_trial(turn):
+            return turn
         return pick(
             searched,
             {name: self.state.of(name) for name in searched},

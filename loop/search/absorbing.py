@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gapclose.loop.run.events import Stage
 from gapclose.loop.search.balance import FEWEST_PROMISED
 from gapclose.loop.search.search_state import SearchState
-from gapclose.loop.search.trial import Images, Proposal, Stage
+from gapclose.loop.search.trial import Images, Proposal
 
 Absorb = Callable[[SearchState, Proposal, Images, float], float]
 """From the squared MMD of a trial's own images to the value in Optuna's record."""

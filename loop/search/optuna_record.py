@@ -1,7 +1,7 @@
 """One Optuna study per class: the record on disk, and what to try next.
 
-The study in the run's storage is the record (optuna-dashboard opens it); `trials.jsonl` is the
-truth it is repaired from. Proposals come from a study in memory that holds the history with the
+The study in the run's storage is a record for people (optuna-dashboard opens it), filled from the
+journal. Proposals come from a study in memory that holds the history with the
 values as they stand now, because a Frank-Wolfe score changes whenever the mixture does.
 """
 
@@ -157,9 +157,9 @@ class OptunaRecord:
             )
 
     def repair(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Make the study hold each finished trial of `trials.jsonl` once.
+        """Make the study hold each finished trial of the journal once.
 
-        A study can only lack trials: a trial is added after its line is written.
+        A study can only lack trials: a trial is added after its event is appended.
 
         Returns:
             How many it lacked.
@@ -247,7 +247,7 @@ class StudyRecords:
 
 
 def open_study_file(path: Path) -> Storage:
-    """Open a run's own storage; a damaged one is set aside, and filled anew from trials.jsonl.
+    """Open a run's own storage; a damaged one is set aside, and filled anew.
 
     Raises:
         UnwritableError: The system does not let it be written.

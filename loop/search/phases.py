@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.run.events import Stage
 from gapclose.loop.search.gains import GAIN
 from gapclose.loop.search.optuna_record import derive_seed, propose
 from gapclose.loop.search.screen import SCREENED
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.seeds import TRIAL
 from gapclose.loop.search.space import Params
-from gapclose.loop.search.trial import Proposal, Stage
+from gapclose.loop.search.trial import Proposal
 
 BATCH: Final = 5  # trials' images that a batch of the mixture has
 REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances

@@ -24,6 +24,7 @@ class Score(Protocol):
     """All scored images of a class, by atom: the images of one recipe; the lower, the better.
 
     It is convex in a mixture's weights, and 0 for images that cannot be told from the real ones.
+    Its unit is its own: it is compared with what a fold sees, a squared MMD, in floors alone.
     """
 
     @property

@@ -6,12 +6,14 @@ each as it appends it, and a session that resumes replays the journal with the i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
-from gapclose.generators.recipe import Camera
+from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
@@ -119,10 +121,15 @@ class Searches(Mapping[str, ClassSearch]):
 
 def proposal_of(event: TrialProposed) -> Proposal:
     """Return the trial that an event proposes."""
-    row: dict[str, Any] = {
-        "number": event.number,
-        "stage": event.stage,
-        "params": event.params,
-        "jobs": [{"recipe": job.recipe, "seeds": job.seeds} for job in event.jobs],
-    }
-    return Proposal.from_row(row)
+    return Proposal(
+        number=event.number,
+        stage=event.stage,
+        params=dict(event.params),
+        jobs=tuple((_recipe(json.dumps(job.recipe)), job.seeds) for job in event.jobs),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _recipe(text: str) -> Recipe:
+    """Read a recipe; a mixture's come again in trial after trial."""
+    return Recipe.from_json(json.loads(text))

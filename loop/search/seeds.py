@@ -1,11 +1,15 @@
 """Seed blocks: the one place that hands out the seeds of a run's images.
 
-No two uses of a class ever share a seed unless they mean to. A block that is too small for what is
-asked of it is an error, never an overlap.
+No two uses of a class in a run ever share a seed unless they mean to. A block that is too small
+for what is asked of it is an error, never an overlap. Only an export's may meet those of a run,
+whose seed is large: it leaves out what its run has used.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +20,8 @@ TRIALS: Final = 2_000_000  # where the blocks of the trials after the baseline b
 TRIAL: Final = 1_000  # seeds of a trial
 FOLDS: Final = 15_000_000  # where those of the folds begin
 FOLD: Final = 100_000  # seeds of a fold
+EXPORTS: Final = 100_000_000  # where those of exports begin, each class's somewhere in 2**30
+MAKEUP: Final = 1_100_000_000  # further on: beyond what any of them begins with
 MOST_TRIALS: Final = (FOLDS - TRIALS) // TRIAL
 
 
@@ -60,6 +66,17 @@ class SeedBlocks:
             most = (RUN - FOLDS) // FOLD
             raise SeedsExhaustedError(f"fold {number}: a class has {most} folds at most", most)
         return self._block(start, images, size=FOLD)
+
+    def exported(self, cls: str, *, makeup: bool = False) -> Iterator[int]:
+        """Yield the seeds of a class's exported images without end, the same at every call.
+
+        Args:
+            cls: The class.
+            makeup: Those of the images that replace invalid ones: others.
+        """
+        text = f"export/{self.seed}/{cls}"
+        start = EXPORTS + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) // 4
+        return itertools.count(start + (MAKEUP if makeup else 0))
 
     def _block(self, start: int, images: int, *, size: int) -> tuple[int, ...]:
         if images > size:

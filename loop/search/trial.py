@@ -5,23 +5,20 @@ The search makes them, the session runs them and journals them. They hold no sta
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.run.events import Stage
 from gapclose.loop.search.mixture_weights import effective_number
 from gapclose.loop.search.optuna_record import derive_seed
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.space import Params
-
-Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +29,6 @@ class Proposal:
     stage: Stage
     params: Params
     jobs: tuple[tuple[Recipe, tuple[int, ...]], ...]
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Proposal:
-        """Read the proposal that a line of `trials.jsonl` records."""
-        return cls(
-            number=row["number"],
-            stage=row["stage"],
-            params=dict(row["params"]),
-            jobs=tuple(
-                (_recipe(json.dumps(job["recipe"])), tuple(job["seeds"])) for job in row["jobs"]
-            ),
-        )
-
-
-@lru_cache(maxsize=4096)
-def _recipe(text: str) -> Recipe:
-    """Read a recipe; a mixture's come again in trial after trial."""
-    return Recipe.from_json(json.loads(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

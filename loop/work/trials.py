@@ -248,6 +248,19 @@ def by_gap(real: ClassReference, seed: int) -> tuple[Score, Callable[[int], floa
     return bank, lambda n: max(fitted.floor_p95(n_real=len(rows), n_synthetic=n), 1e-9)
 
 
+def gap_unit(
+    real: ClassReference, search: ClassSearch, config: RunConfig, *, scored_by: ScoredBy
+) -> float:
+    """Return what a gap of 1 is in units of a search's score: both measure real images alike.
+
+    Folds are measured by the gap whatever trials are scored by.
+    """
+    if scored_by is by_gap:
+        return 1.0
+    _, floor_at = by_gap(real, config.tune.seed)
+    return search.floor / floor_at(config.confirm.images)
+
+
 @lru_cache(maxsize=4096)
 def _fingerprint(draw: Draw) -> str:
     """Cache the fingerprint: a mixture's draws recur, and a journal has ten of them a trial."""

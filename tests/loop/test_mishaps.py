@@ -372,9 +372,10 @@ def test_a_confirmation_that_fails_is_told_and_done_again_on_its_fold(tmp_path: 
         assert after["ship"][key] == before["ship"][key]
     assert run.mixtures["classes"]["ship"] == mixture
     assert run.gap["skipped"] == []
-    assert run.gap["stopped"]["ship"] == "its confirmation failed: memory is out"
+    said = "its confirmation failed: RuntimeError: memory is out"
+    assert run.gap["stopped"]["ship"] == said
     assert run.gap["stop_reasons"]["ship"] == "confirmation_failed"
-    assert "ship: its confirmation failed: memory is out" in run.state["stopped_because"]
+    assert f"ship: {said}" in run.state["stopped_because"]
     assert "memory is out" in (out / "errors.log").read_text()
     assert here(*more)[0] == 0
     frog, ship = (evaluation_of(out, name).opened for name in ("frog", "ship"))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -14,6 +15,7 @@ import pytest
 from histories import evaluated, opened
 from rig import command, evidence_holds, finished, here, lines, quick, wait_for_lines, written
 
+from gapclose.analysis.class_gap import ClassGap
 from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError
@@ -22,6 +24,7 @@ from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     Progress,
     PromptsPrioritized,
+    Stopped,
     StopReason,
     TrialFailed,
     TrialProposed,
@@ -32,6 +35,7 @@ from gapclose.loop.run.journal import Journal, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.run.tags import write_tags
+from gapclose.loop.run.verdicts import judged_rows
 from gapclose.loop.schedule.objective import GapObjective
 from gapclose.loop.search.space import Space
 from gapclose.loop.tuning import _pinned, tune
@@ -352,20 +356,42 @@ def test_a_run_that_an_earlier_version_tuned_is_refused_in_one_line(
     assert here("report", copy)[0] == here("status", copy)[0] == 0
 
 
+BASELINES = Stopped(reason=StopReason.OBJECTIVE, detail="baselines are all that is asked for")
+
+
 class BaselinesOnly(GapObjective):
     """One under which no class is worth more than its baseline."""
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        return StopReason.LIMIT
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return BASELINES
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        return StopReason.LIMIT
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return BASELINES
+
+
+class NotTonight:
+    """One under which no class is confirmed, closed or not."""
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        return (f"{row.name}: not tonight",)
 
 
 @pytest.mark.slow
-def test_a_run_is_tuned_for_the_objective_that_it_is_given(photos: Path, tmp_path: Path) -> None:
-    config = load_config(written(tmp_path / "c.yaml", photos))
+def test_a_run_is_tuned_for_the_objective_and_judged_by_the_criteria_that_it_is_given(
+    photos: Path, tmp_path: Path
+) -> None:
+    config, out = load_config(written(tmp_path / "c.yaml", photos)), tmp_path / "run"
     with quick():
-        run = tune(config, out=tmp_path / "run", objective=BaselinesOnly())
+        run = tune(config, out=out, objective=BaselinesOnly(), criteria=(NotTonight(),))
     assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
-    assert run.gap["stop_reasons"] == dict.fromkeys(("frog", "ship"), "limit")
+    assert run.gap["stop_reasons"] == dict.fromkeys(("frog", "ship"), "objective")
+    said = "stopped by the objective: baselines are all that is asked for"
+    assert run.gap["stopped"] == dict.fromkeys(("frog", "ship"), said)
+    state = fold(read_journal(RunDir.open(out).journal_path))
+    for name in ("frog", "ship"):
+        judged = state.of(name).judged
+        assert judged is not None
+        assert judged.verdict is not None
+        assert judged.verdict.objections == (f"{name}: not tonight",)
+        row = judged_rows(state)[name]
+        assert (row.confirmed, row.objections) == (False, judged.verdict.objections)

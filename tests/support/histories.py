@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from gapclose.analysis.class_gap import ClassGap
 from gapclose.loop.config.schema import TuneConfig
@@ -31,6 +31,7 @@ from gapclose.loop.run.events import (
     VerdictsReached,
     read_event,
 )
+from gapclose.loop.run.fact import Fact
 from gapclose.loop.run.notices import (
     BaselinesCut,
     ClassReported,
@@ -52,6 +53,8 @@ from gapclose.loop.run.notices import (
 from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 
+Made = TypeVar("Made", bound=Fact)
+
 # Floats whose shortest decimals are long, or that a careless writer rounds.
 AWKWARD = (0.1 + 0.2, 1 / 3, 5e-324, 2.0**-1074 * 3, 1.7976931348623157e308, -0.0, 1e-17, 2 / 7)
 
@@ -66,7 +69,7 @@ def as_read(event: Event) -> Event:
 def progress(**facts: Any) -> Progress:
     """Of a search that has its baseline and wants more."""
     shown = {"floor": 0.1, "baseline_gap": 2.0, "gap": 0.2, "expected": 0.2, "evidence": 5}
-    return Progress(**shown | facts)
+    return made(Progress, **shown | facts)
 
 
 def mixture(*fingerprints: str) -> dict[str, Any]:
@@ -76,29 +79,35 @@ def mixture(*fingerprints: str) -> dict[str, Any]:
     return {"recipes": recipes, "gap_tune": 0.01}
 
 
+def made(kind: type[Made], **facts: Any) -> Made:
+    """An event of these facts; a misspelt one would be ignored, as a newer version's are."""
+    assert facts.keys() <= kind.model_fields.keys(), facts.keys() - kind.model_fields.keys()
+    return kind(**facts)
+
+
 def proposed(cls: str = "frog", number: int = 9, **facts: Any) -> TrialProposed:
     images = facts.pop("images", 8)
     jobs = (Job(recipe={"draw": {"prompt": cls}}, seeds=tuple(range(images))),)
     shown = {"stage": "joint", "params": {}, "jobs": jobs}
-    return TrialProposed(cls=cls, number=number, **shown | facts)
+    return made(TrialProposed, cls=cls, number=number, **shown | facts)
 
 
 def tried(cls: str = "frog", number: int = 9, **facts: Any) -> TrialFinished:
     shown: dict[str, Any] = {"gap": 0.3, "value": -0.1, "mixture_gap": 0.2, "invalid": 0}
     shown |= {"images": 8, "seconds": 4.0, "progress": progress()}
-    return TrialFinished(cls=cls, number=number, **shown | facts)
+    return made(TrialFinished, cls=cls, number=number, **shown | facts)
 
 
 def failed(cls: str = "frog", number: int = 9, **facts: Any) -> TrialFailed:
     shown: dict[str, Any] = {"error": "GenerationError: no frog today", "invalid": 8, "images": 8}
     shown |= {"seconds": 4.0, "progress": progress()}
-    return TrialFailed(cls=cls, number=number, **shown | facts)
+    return made(TrialFailed, cls=cls, number=number, **shown | facts)
 
 
 def opened(cls: str = "frog", fold: int = 0, **facts: Any) -> FoldOpened:
     shown: dict[str, Any] = {"photos": (f"{cls}-{fold}",), "mixture": mixture("mixed")}
     shown |= {"trials": 9, "evidence": 5, "spends": True}
-    return FoldOpened(cls=cls, fold=fold, **shown | facts)
+    return made(FoldOpened, cls=cls, fold=fold, **shown | facts)
 
 
 def row(name: str = "frog", **facts: Any) -> ClassGap:
@@ -112,13 +121,13 @@ def evaluated(cls: str = "frog", fold: int = 0, **facts: Any) -> FoldEvaluated:
     shown: dict[str, Any] = {"mixture": mixture("mixed"), "before": row(cls, gap=2.0).to_json()}
     shown |= {"after": row(cls).to_json(), "agreement": None, "drawn": (("draw", 15, 100),)}
     shown |= {"images": 100, "seconds": 100.0}
-    return FoldEvaluated(cls=cls, fold=fold, **shown | facts)
+    return made(FoldEvaluated, cls=cls, fold=fold, **shown | facts)
 
 
 def verdict(**facts: Any) -> ClassVerdict:
     shown: dict[str, Any] = {"fold": 0, "gap": 0.5, "ratio": 5.0, "floor_p95": 0.1}
     shown |= {"effect": 0.6, "q_value": 0.001, "closed": False, "confirmed": False}
-    return ClassVerdict(**shown | facts)
+    return made(ClassVerdict, **shown | facts)
 
 
 def evaluation(cls: str = "frog", *, gap: float = 0.5, **facts: Any) -> Evaluation:
@@ -140,7 +149,8 @@ def evaluation(cls: str = "frog", *, gap: float = 0.5, **facts: Any) -> Evaluati
 
 def stopped(cls: ClassState) -> StopReason | None:
     """Why a run for the gap would try no more of a class."""
-    return limits(["frog"]).stopped("frog", cls)
+    why = limits(["frog"]).stopped("frog", cls)
+    return None if why is None else why.reason
 
 
 def class_state(**facts: Any) -> ClassState:

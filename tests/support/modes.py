@@ -126,7 +126,8 @@ def stopped(search: ClassSearch) -> StopReason | None:
     state = ClassState(progress=search.progress(), reopened=search.reopened)
     if not state.has_baseline or search.pending:
         return None
-    return OBJECTIVE.stopped(state, floor=search.floor)
+    why = OBJECTIVE.stopped(state, floor=search.floor)
+    return None if why is None else why.reason
 
 
 def propose(search: ClassSearch, **ask: Any) -> Proposal:

@@ -11,6 +11,7 @@ from pond_config import pond_config
 from gapclose.generators import registry
 from gapclose.loop.config.sources import GENERATOR_KINDS
 from gapclose.loop.errors import ConfigError
+from gapclose.loop.search.seeds import FOLD, TRIAL
 
 
 def test_classes_are_chosen_in_the_configs_order() -> None:
@@ -57,3 +58,11 @@ def test_the_folder_of_code_shadows_nothing(
     config.admit_code()
     assert sys.path.count(str(tmp_path)) == 1
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_no_more_images_may_be_asked_for_than_their_block_has_seeds() -> None:
+    """The config is below the search, and cannot import its constants."""
+    for section, key, seeds in (("tune", "images_per_trial", TRIAL), ("confirm", "images", FOLD)):
+        assert pond_config(**{section: {key: seeds}})
+        with pytest.raises(ConfigError, match=key):
+            pond_config(**{section: {key: seeds + 1}})

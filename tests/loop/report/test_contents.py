@@ -7,16 +7,25 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from histories import failed, proposed, tried
+from histories import evaluated, failed, opened, proposed, tried, verdict
 from pond_config import pond_config
 
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.report.contents import STATE, TRIALS, TrialRows
+from gapclose.loop.report.contents import STATE, TRIALS, TrialRows, state_json
 from gapclose.loop.report.projections import Projections
-from gapclose.loop.run.events import Event, Job, SessionStarted, TrialProposed
+from gapclose.loop.run.events import (
+    Event,
+    Job,
+    RunFinished,
+    SessionStarted,
+    Stopped,
+    StopReason,
+    TrialProposed,
+    VerdictsReached,
+)
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
-from gapclose.loop.run.state import RunState, apply
+from gapclose.loop.run.state import RunState, apply, fold
 
 
 @pytest.fixture
@@ -70,3 +79,28 @@ def test_of_an_event_of_the_search_nothing_waits_for_the_disk(run: RunDir) -> No
     assert run.read_json(STATE)["classes"]["frog"]["trials"] == 2
     assert {path.name for path in run.path.iterdir()} >= {TRIALS, STATE}
     assert not list(run.path.glob(".*.tmp"))
+
+
+def test_of_a_run_that_has_ended_the_state_says_the_verdicts_whatever_was_tried_since() -> None:
+    """As gap.json does; of one that goes on it says where the search stands."""
+    reached = verdict(gap=0.01, ratio=0.1, floor_p95=0.1)
+    events = [
+        SessionStarted(classes=("frog",)),
+        opened(trials=0),
+        evaluated(),
+        VerdictsReached(verdicts={"frog": reached}),
+        proposed(),
+        tried(),
+    ]
+    told = ("gap", "ratio", "floor_p95", "closed", "confirmed")
+    searched = state_json(fold(events))["classes"]["frog"]
+    assert {key: searched[key] for key in told} == {
+        "gap": 0.2,
+        "ratio": 2.0,
+        "floor_p95": 0.1,
+        "closed": False,
+        "confirmed": False,
+    }
+    ended = RunFinished(stopped={"frog": Stopped(reason=StopReason.LIMIT)})
+    done = state_json(fold([*events, ended]))["classes"]["frog"]
+    assert {key: done[key] for key in told} == {key: getattr(reached, key) for key in told}

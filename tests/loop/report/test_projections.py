@@ -25,9 +25,9 @@ from gapclose.loop.report.contents import GAP, MIXTURES, STATE, TRIALS, state_js
 from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
-from gapclose.loop.run.events import RunFinished, TrialFinished
+from gapclose.loop.run.events import RunFinished, SessionStarted, TrialFinished
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import read_journal
+from gapclose.loop.run.journal import fold_journal, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import fold
 from gapclose.loop.search.optuna_record import sqlite_url
@@ -259,7 +259,7 @@ def test_a_run_that_died_before_its_page_was_written_is_not_called_done(run: Pat
 
 
 def test_an_export_folds_the_journal_once(run: Path) -> None:
-    with patch.object(projections, "fold", wraps=fold) as folded:
+    with patch.object(projections, "fold_journal", wraps=fold_journal) as folded:
         assert read("export", run) == (0, "")
     assert folded.call_count == 1
 
@@ -303,6 +303,24 @@ def test_what_is_stale_of_the_others_is_put_right_as_well(
     again = json.loads((run / name).read_bytes())
     key = "seconds" if name == GAP else "seconds_used"  # a second session took its own
     assert {**again, key: None} == {**before, key: None}
+
+
+def test_what_took_how_long_is_of_the_sessions_that_it_says(config: Path, run: Path) -> None:
+    first = json.loads((run / GAP).read_bytes())["seconds"]
+    code, err = here("tune", config, "--out", run)  # a second session, which tries nothing
+    assert code == 0, err
+    events = [*read_journal(run / "journal.jsonl")]
+    begun = max(n for n, event in enumerate(events) if isinstance(event, SessionStarted))
+    again = json.loads((run / GAP).read_bytes())["seconds"]
+    every, last = again["all_sessions"], again["last_session"]
+    trials = [event.seconds for event in events if isinstance(event, TrialFinished)]
+    assert every["trials"] == first["all_sessions"]["trials"] == sum(trials)
+    assert every["all"] == pytest.approx(first["all_sessions"]["all"] + last["all"], abs=0.5)
+    assert every["all"] <= events[-1].used
+    assert events[-1].used - events[begun].used <= last["all"] + 0.5
+    assert last["loop"] <= last["tune"] <= last["all"]
+    assert last["generate"] + last["embed"] <= last["all"]
+    assert first["last_session"]["all"] == pytest.approx(first["all_sessions"]["all"])
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)

@@ -3,22 +3,27 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
-from histories import AWKWARD, every_kind, failed, proposed, tried
+from histories import AWKWARD, evaluated, every_kind, failed, opened, proposed, tried, verdict
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import (
     Event,
+    FoldEvaluated,
+    FoldOpened,
     RunStarted,
     TrialFailed,
     TrialFinished,
     TrialProposed,
+    VerdictsReached,
     read_event,
 )
-from gapclose.loop.run.journal import Head, Journal, read_heads, read_journal
+from gapclose.loop.run.journal import Head, Journal, fold_journal, read_heads, read_journal
 from gapclose.loop.run.state import fold
 
 
@@ -47,10 +52,15 @@ def test_floats_are_kept_to_the_bit(path: Path) -> None:
     numbers = {f"ship{n}": number for n, number in enumerate(AWKWARD)}
     journal = Journal(path)
     for number in AWKWARD:
-        event = journal.append(tried(gap=number, params=numbers), used=number)
+        event = journal.append(tried(gap=number), used=number)
         assert isinstance(event, TrialFinished)
         assert (event.gap, event.used) == (number, number)
     assert [event.used.hex() for event in read_journal(path)] == [n.hex() for n in AWKWARD]
+    event = journal.append(proposed(params=numbers), used=0.0)
+    assert isinstance(event, TrialProposed)
+    assert {k: v.hex() for k, v in event.params.items()} == {
+        k: v.hex() for k, v in numbers.items()
+    }
 
 
 def test_an_appended_event_comes_back_as_it_is_read_and_not_as_it_was_given(path: Path) -> None:
@@ -122,7 +132,9 @@ def test_a_whole_journal_is_left_as_it_is_by_whoever_opens_it(path: Path) -> Non
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("damage", [b"{}", b"", b"\xff", b'{"kind": "nobody"}', b'{"kind": "ru'])
+@pytest.mark.parametrize(
+    "damage", [b"{}", b"", b"\xff", b'{"kind": "run_started"}', b'{"kind": "ru']
+)
 def test_a_damaged_line_in_the_middle_is_named(path: Path, damage: bytes) -> None:
     """Behind it there may be anything: nothing is made of the rest."""
     events = written(path, *every_kind()[:5])
@@ -140,6 +152,42 @@ def test_a_damaged_line_in_the_middle_is_named(path: Path, damage: bytes) -> Non
     kept = path.read_bytes()
     Journal(path)
     assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "missing", [TrialProposed, FoldOpened, FoldEvaluated], ids=lambda kind: kind.__name__
+)
+def test_a_line_that_is_missing_is_missed(path: Path, missing: type[Event]) -> None:
+    told: list[Event] = [RunStarted(run="a"), proposed(), tried(), opened(), evaluated()]
+    told.append(VerdictsReached(verdicts={"frog": verdict()}))
+    written(path, *told)
+    assert fold_journal(path) == fold(read_journal(path))
+    number = [type(event) for event in told].index(missing) + 1
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: number - 1] + lines[number:]))
+    with pytest.raises(RunDamagedError, match=rf"line {number}: ends what no line before"):
+        fold_journal(path)
+
+
+def test_a_result_is_of_the_trial_that_was_proposed(path: Path) -> None:
+    written(path, proposed(number=1), tried(number=1), tried(number=1))
+    with pytest.raises(RunDamagedError, match=r"line 3: ends what no line before it begins"):
+        fold_journal(path)
+
+
+@pytest.mark.parametrize("read", [read_journal, read_heads])
+def test_an_event_of_a_newer_version_is_told_from_damage(
+    path: Path, read: Callable[[Path], Iterator[Any]]
+) -> None:
+    written(path, RunStarted(run="a"))
+    with path.open("ab") as file:
+        file.write(b'{"at":1.0,"used":2.0,"kind":"image_captioned","cls":"frog"}\n')
+    with pytest.raises(RunDamagedError) as error:
+        [*read(path)]
+    assert str(error.value) == (
+        f"{path}, line 2: tells of 'image_captioned', which this gapclose does not know; go on "
+        "with the newer one"
+    )
 
 
 def test_what_a_newer_version_adds_to_a_line_is_ignored(path: Path) -> None:
@@ -195,6 +243,6 @@ def test_a_line_that_begins_otherwise_is_read_whole(path: Path) -> None:
     event, *_ = written(path, RunStarted(run="a"))
     path.write_bytes(path.read_bytes().replace(b"{", b'{"seed": {"of": [1, 2]}, ', 1))
     assert [*read_heads(path)] == [Head(RunStarted, event.used)]
-    path.write_bytes(b'{"at":0.0,"used":0.0,"kind":"nobody"}\n')
+    path.write_bytes(b'{"used":0.0,"kind":"run_started"}\n')
     with pytest.raises(RunDamagedError, match="line 1: is damaged"):
         [*read_heads(path)]

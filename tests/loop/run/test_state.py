@@ -350,7 +350,38 @@ def test_early_is_only_what_no_verdict_has_been_reached_of() -> None:
 
 def test_a_run_that_has_finished_is_done() -> None:
     event = RunFinished(stopped={"frog": Stopped(reason=StopReason.CONFIRMED)}, findings={"a": 1})
-    assert what(event, begun(proposed(), tried())) == {"stage": "done", "finished": event}
+    assert what(event, begun(proposed(), tried())) == {
+        "stage": "done",
+        "finished": event,
+        "findings": {"a": 1},
+    }
+
+
+def test_what_was_found_at_the_end_stands_until_other_verdicts_are_reached() -> None:
+    first = [opened(), evaluated(), VerdictsReached(verdicts={"frog": verdict()})]
+    found = {"clusters": [{"id": 0}]}
+    state = begun(ROUND, *first, RunFinished(stopped={}, findings=found))
+    for event in (
+        SessionStarted(classes=("frog", "ship", "cat")),
+        PhotosListed(tune={"frog": ("new",)}),
+        RoundStarted(due=("frog",), reopened={"frog": 0.5}, reset=("frog",)),
+        PromptsPrioritized(cls="frog", prompts=({"color": "gray"},), reset=True),
+        CameraChosen(camera={"noise": 0.1}, turn="frog", progress={}),
+        proposed(),
+        tried(),
+        proposed("ship"),
+        failed("ship"),
+        opened(fold=1),
+        ConfirmationFailed(cls="frog", fold=1, error="E"),
+        evaluated(fold=1),
+    ):
+        state = apply(state, event)
+        assert state.findings == found, event.kind
+    assert state.finished is None
+    state = apply(state, VerdictsReached(verdicts={"frog": verdict(fold=1)}))
+    assert state.findings == {}
+    state = apply(state, RunFinished(stopped={}, findings={"clusters": []}))
+    assert state.findings == {"clusters": []}
 
 
 # -------------------------------------------------------------------------- spent folds

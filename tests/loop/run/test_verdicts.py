@@ -14,9 +14,15 @@ from hypothesis import strategies as st
 from gapclose.analysis.attributes import AttributeGap
 from gapclose.analysis.class_gap import ClassGap
 from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed, guard_objections
-from gapclose.loop.run.events import Event, FoldEvaluated, RunStarted, SessionStarted
+from gapclose.loop.run.events import (
+    Event,
+    FoldEvaluated,
+    RunStarted,
+    SessionStarted,
+    read_event,
+)
 from gapclose.loop.run.state import apply, fold
-from gapclose.loop.run.verdicts import judge, verdicts_of
+from gapclose.loop.run.verdicts import judge, judged_rows, verdicts_of
 
 CLOSED = {"gap": 0.01, "ratio": 0.1, "effect": 0.01, "p_value": 0.6}
 JUDGE = {"gap": 0.2, "floor_p95": 0.1, "ratio": 2.0, "effect": 0.3, "q_value": None}
@@ -148,6 +154,7 @@ def test_the_verdicts_are_of_every_class_that_was_evaluated_in_the_runs_order() 
         "q_value": 0.6,
         "closed": True,
         "confirmed": True,
+        "objections": (),
     }
     cat = told.verdicts["cat"]
     assert (cat.fold, cat.closed, cat.confirmed) == (2, None, False)
@@ -359,6 +366,46 @@ def test_one_more_criterion_judges_without_another_line() -> None:
         name: its.confirmed for name, its in verdicts_of(state, criteria=more).verdicts.items()
     }
     assert under == {"frog": True, "ship": False}
+
+
+def recorded(*events: Event) -> dict[str, tuple[bool | None, tuple[str, ...]]]:
+    rows = judged_rows(fold(events))
+    return {name: (its.confirmed, its.objections) for name, its in rows.items()}
+
+
+def test_the_rows_of_gap_json_say_what_the_journal_does_whatever_the_criteria_were() -> None:
+    bad = row("cat", **CLOSED, invalid=100)
+    told = evaluations(frog=row("frog", **CLOSED), ship=row("ship", **CLOSED), cat=bad)
+    events: list[Event] = [SessionStarted(classes=("cat", "frog", "ship", "new"))]
+    for name, its in told.items():
+        events += [opened(name), its]
+    assert judged_rows(fold(events)) == {}
+    usual, strict = verdicts_of(fold(events)), verdicts_of(fold(events), criteria=(NoShip(),))
+    ours = {"cat": (False, ("33% of its images are invalid",)), "frog": (True, ())}
+    assert recorded(*events, as_read(usual)) == ours | {"ship": (True, ())}
+    theirs = {"cat": (True, ()), "frog": (True, ()), "ship": (False, ("it is a ship",))}
+    assert recorded(*events, as_read(strict)) == theirs
+    rows = judged_rows(fold([*events, usual]))
+    assert [*rows] == ["cat", "frog", "ship"]
+    assert rows == judge({name: told[name] for name in rows})
+
+
+def test_a_verdict_that_does_not_say_what_objected_is_told_as_we_judge_now() -> None:
+    told = evaluations(frog=row("frog", **CLOSED), cat=row("cat", **CLOSED, invalid=100))
+    events: list[Event] = [SessionStarted(classes=(*told,))]
+    for name, its in told.items():
+        events += [opened(name), its]
+    reached = verdicts_of(fold(events))
+    line = json.loads(reached.model_dump_json())
+    for its in line["verdicts"].values():
+        del its["objections"]
+    old = read_event(json.dumps(line))
+    known = {"frog": (True, ()), "cat": (False, ("33% of its images are invalid",))}
+    assert recorded(*events, old) == known
+    for its in line["verdicts"].values():
+        its["confirmed"] = not its["confirmed"]
+    turned = {"frog": (False, ()), "cat": (True, ())}
+    assert recorded(*events, read_event(json.dumps(line))) == turned
 
 
 def test_one_that_is_judged_among_others_is_confirmed_by_what_all_say() -> None:

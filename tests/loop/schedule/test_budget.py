@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapclose.loop.run.class_state import ClassState
+from gapclose.loop.run.events import StopReason
 from gapclose.loop.schedule.budget import (
     MOST_SETTINGS,
     Limits,
@@ -18,7 +19,7 @@ from gapclose.loop.schedule.budget import (
     pick,
     settings_trials,
 )
-from gapclose.loop.search.seeds import TRIAL
+from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 from gapclose.loop.session import Stopwatch
 
 
@@ -62,6 +63,15 @@ def test_limits_are_per_class() -> None:
     assert few.spent(class_state(trials=3, images=0))
     assert few.spent(class_state(trials=1, images=200))
     assert not limits("a", budget="1s").spent(class_state(trials=99, images=10**6))
+
+
+def test_seeds_that_are_used_up_are_no_limit_of_the_config() -> None:
+    all_seeds, most = class_state(trials=MOST_TRIALS), MOST_TRIALS
+    for allowed in (limits("a", budget="1s"), limits("a", trials=most), limits("a", images=1)):
+        assert allowed.limit(all_seeds) is StopReason.SEEDS_SPENT
+        assert allowed.spent(all_seeds)
+    assert limits("a", budget="1s").limit(class_state(trials=most - 1)) is None
+    assert limits("a", trials=most - 1).limit(class_state(trials=most - 1)) is StopReason.LIMIT
 
 
 def settings(

@@ -44,8 +44,10 @@ from gapclose.loop.schedule.actions import (
 from gapclose.loop.schedule.cost_model import PROBE_SECONDS
 from gapclose.loop.schedule.decide import PHASES, decide, stop_reason
 from gapclose.loop.schedule.view import View
+from gapclose.loop.search.seeds import MOST_TRIALS
 
 CLOSED = {"closed": True, "gap": -0.1}
+CHOSEN = CameraChosen(camera=CAMERA, turn="frog", progress={})
 BROKEN = {"failures": 3, "failed": 3, "error": "E: no frog"}
 # A confirmation takes 100 s, of a hundred images.
 CONFIRMED = Timings(evaluations=(("frog", 100.0, 100),))
@@ -99,6 +101,7 @@ def test_the_phases_come_in_their_order_and_say_when_they_are_left() -> None:
         "search",
         "confirmation",
         "verdict",
+        "another round",
     ]
     assert all(phase.left_when for phase in PHASES)
 
@@ -148,6 +151,20 @@ def test_a_camera_waits_for_what_is_in_flight() -> None:
 def test_without_a_round_one_begins(current: Round | None) -> None:
     view = standing_still({"frog": new_class(), "ship": new_class()}, round=current)
     assert decided(view) == StartRound(due=("frog", "ship"))
+
+
+def test_a_round_with_nothing_left_is_not_kept_by_a_session_that_allows_more() -> None:
+    """A kill may have come after it began, while the report was made."""
+    frog = class_state(trials=100, evaluation=evaluation())
+    ended = {"round": Round(due=frozenset(), halfway=None, session=1)}
+    classes = {"frog": frog, "ship": class_state(evaluation=evaluation("ship", confirmed=True))}
+    for sessions in (1, 2):
+        at_limit = standing_still(classes, trials=100, sessions=sessions, **ended)
+        assert isinstance(decided(at_limit), Finish)
+    assert isinstance(decided(standing_still(classes, trials=200, sessions=1, **ended)), Finish)
+    action = decided(standing_still(classes, trials=200, sessions=2, **ended))
+    assert isinstance(action, StartRound)
+    assert action.due == ("frog",)
 
 
 def test_half_of_what_is_not_kept_back_is_to_search_in_before_anything_is_confirmed_early() -> (
@@ -203,6 +220,36 @@ def test_the_trial_that_the_camera_was_chosen_for_comes_next_though_classes_stan
     assert (type(decide(state, limits=view.limits, now=0.0)), state.turn) == (ProposeTrial, "frog")
     assert decided(View(state, view.limits, 0.0)).cls == "frog"
     assert decided(View(replace(state, turn=None), view.limits, 0.0)).cls == "ship"
+
+
+@pytest.mark.parametrize(
+    ("turn", "allowed", "tried"),
+    [
+        ("ship", {}, "ship"),  # frog would gain more
+        ("frog", {"trials": 9}, "ship"),
+        ("ship", {"trials": 9}, "ship"),
+        ("frog", {"images": 150}, "ship"),
+        ("frog", {"trials": 8}, None),
+        ("frog", {"budget": 300.0, "used": 300.0}, None),
+    ],
+)
+def test_a_settled_turn_is_given_up_where_less_is_allowed_since(
+    turn: str, allowed: dict[str, Any], tried: str | None
+) -> None:
+    """The process was killed once the camera was chosen, and started again with other limits."""
+    ship = class_state(trials=8, images=100, gap=0.1, opened=True)
+    classes = {"frog": class_state(opened=True), "ship": ship}
+    action = decided(
+        standing_still(classes, due=classes, turn=turn, camera=CHOSEN, cameras=True, **allowed)
+    )
+    assert isinstance(action, ProposeTrial) is (tried is not None)
+    assert tried is None or action.cls == tried
+
+
+def test_a_class_that_has_joined_gets_its_baseline_before_a_turn_that_was_settled() -> None:
+    classes = {"frog": class_state(opened=True), "new": new_class()}
+    view = standing_still(classes, due=classes, turn="frog", camera=CHOSEN, cameras=True)
+    assert decided(view).cls == "new"
 
 
 @pytest.mark.parametrize("judged", [True, False])
@@ -686,6 +733,8 @@ def test_why_a_class_gets_no_more_trials() -> None:
     spent = class_state(trials=100, evaluation=evaluation())
     assert why(standing_still({"frog": spent})) is StopReason.LIMIT
     assert why(standing_still({"frog": spent}, folds=1)) is StopReason.LIMIT
+    used_up = class_state(trials=MOST_TRIALS, evaluation=evaluation())
+    assert why(standing_still({"frog": used_up}, budget=1000.0)) is StopReason.SEEDS_SPENT
     open_ = {"frog": class_state(evaluation=evaluation())}
     assert why(standing_still(open_, folds=1, **out)) is StopReason.NO_PHOTOS_LEFT
     kept = class_state(evaluation=evaluation(kept=("base",)), **BROKEN)

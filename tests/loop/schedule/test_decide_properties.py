@@ -23,6 +23,7 @@ from gapclose.loop.run.events import (
     RunFinished,
     RunStarted,
     SessionStarted,
+    Stopped,
     StopReason,
     VerdictsReached,
 )
@@ -45,6 +46,7 @@ MOST_ACTIONS: Final = 3000
 MOST_SESSIONS: Final = 6
 FLOOR: Final = 0.1
 NAMES: Final = ("frog", "ship", "cat", "dog")
+DETAILED: Final = (StopReason.FAILURES, StopReason.CONFIRMATION_FAILED, StopReason.OBJECTIVE)
 OUT_OF_TIME: Final = (StopReason.OUT_OF_BUDGET, StopReason.TOO_LITTLE_TIME)
 
 
@@ -135,8 +137,11 @@ class Night:
     def more(self) -> None:
         """What a person may change between sessions: limits, classes, photos."""
         tune, classes = self.limits.tune, dict(self.limits.classes)
-        if self.chance(0.5):
-            given = {"budget": tune.budget, "trials": tune.trials, "images": tune.images}
+        given = {"budget": tune.budget, "trials": tune.trials, "images": tune.images}
+        if self.chance(0.5 if self.state.turn is not None else 0.1):
+            less = {key: its and max(1, its // 4) for key, its in given.items()}
+            tune = tune.model_copy(update=less)
+        elif self.chance(0.5):
             raised = {key: None if its is None else its + its // 2 for key, its in given.items()}
             tune = tune.model_copy(update=raised)
         if self.chance(0.3) and len(classes) < len(NAMES):
@@ -176,7 +181,7 @@ class Night:
                 self.judge()
             case StartRound():
                 current = self.state.round
-                assert current is None or current.over
+                assert current is None or current.over or current.session < self.sessions
                 fields = ("due", "reopened", "reset", "halfway")
                 self.tell(RoundStarted(**{key: getattr(action, key) for key in fields}))
 
@@ -205,9 +210,9 @@ class Night:
 
     def check_trial(self, name: str) -> None:
         view, cls = View(self.state, self.limits, self.now), self.state.of(name)
-        if self.state.turn is not None:
-            assert self.state.turn == name
-            return  # settled before the camera was chosen
+        turn = self.state.turn  # settled before the camera was chosen
+        if turn in view.searched() and view.wants_trial(turn) and cls.has_baseline:
+            assert turn == name
         assert name in self.state.due
         assert not self.limits.spent(cls)
         assert view.stopped(name) is None
@@ -324,9 +329,7 @@ class Night:
             assert last is None or last.verdict is not None, "what was evaluated is judged"
             assert said is not StopReason.INTERRUPTED
             assert (said in OUT_OF_TIME) <= (self.limits.tune.budget is not None)
-            assert (why.detail is not None) == (
-                said in (StopReason.FAILURES, StopReason.CONFIRMATION_FAILED)
-            )
+            assert (why.detail is not None) == (said in DETAILED)
             if said is StopReason.CONFIRMED:
                 assert last is not None
                 assert last.confirmed
@@ -422,6 +425,9 @@ def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
     passes(a_night(seed))
 
 
+ENOUGH: Final = Stopped(reason=StopReason.OBJECTIVE, detail="enough")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whim:
     """An objective that keeps to the Protocol, and makes no other sense.
@@ -443,17 +449,17 @@ class Whim:
     def gain(self, cls: ClassState, *, floor: float) -> float:
         return self.chance(cls, "gain")
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         if cls.evaluation is not None and (cls.reopened or cls.untried):
             return self.settled(cls, floor=floor)
-        return StopReason.LIMIT if self.chance(cls, "stopped") < self.stops else None
+        return ENOUGH if self.chance(cls, "stopped") < self.stops else None
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         ended = self.stopped(cls, floor=floor) is not None
         return ended and self.chance(cls, "reached") < 0.5
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        return StopReason.LIMIT if self.chance(cls, "settled") < self.settles else None
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return ENOUGH if self.chance(cls, "settled") < self.settles else None
 
 
 @settings(max_examples=60)

@@ -2,19 +2,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from histories import class_state, evaluation, limits, new_class, opened, run_state, stopped
+from histories import (
+    as_read,
+    class_state,
+    evaluation,
+    limits,
+    new_class,
+    opened,
+    run_state,
+    stopped,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gapclose.loop.report.text import stopped_text
 from gapclose.loop.run.class_state import ClassState, Evaluation
-from gapclose.loop.run.events import RoundStarted, Stopped, StopReason
+from gapclose.loop.run.events import RoundStarted, RunFinished, Stopped, StopReason
 from gapclose.loop.run.state import Round, apply
 from gapclose.loop.run.timings import Timings
 from gapclose.loop.schedule.actions import EvaluateFold, Finish, ProposeTrial, StartRound
-from gapclose.loop.schedule.budget import pick
+from gapclose.loop.schedule.budget import ClassLimits, pick
 from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import OBJECTIVE, GapObjective, Objective
 from gapclose.loop.schedule.view import View
@@ -89,6 +99,9 @@ def test_another_objective_orders_the_classes_another_way() -> None:
 # ------------------------------------------------------------- decisions under another one
 
 
+COSTS_NOTHING: Final = Stopped(reason=StopReason.OBJECTIVE, detail="whoever uses it loses nothing")
+
+
 class Worth:
     """What a class costs whoever uses its images; the gap of its baseline stands for that.
 
@@ -98,14 +111,13 @@ class Worth:
     def gain(self, cls: ClassState, *, floor: float) -> float:
         return self.cost(cls) * max(1.0, GAP.gain(cls, floor=floor))
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        # A reason of its own would be one more StopReason.
-        return None if self.cost(cls) else StopReason.LIMIT
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return None if self.cost(cls) else COSTS_NOTHING
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         return not self.cost(cls)
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return self.stopped(cls, floor=floor)
 
     @staticmethod
@@ -190,7 +202,11 @@ def test_a_confirmed_class_that_costs_something_is_reopened_and_a_free_one_rests
 def test_why_a_class_rests_is_what_the_objective_says() -> None:
     classes = {"frog": class_state(evaluation=failed("frog"), gap=0.5, **FREE)}
     over = {"round": Round(due=frozenset(), halfway=None)}
-    assert both(classes, **over)[1] == Finish(stopped={"frog": Stopped(reason=StopReason.LIMIT)})
+    ended = both(classes, **over)[1]
+    assert ended == Finish(stopped={"frog": COSTS_NOTHING})
+    said = stopped_text(ended.stopped["frog"])
+    assert said == "stopped by the objective: whoever uses it loses nothing"
+    assert as_read(RunFinished(stopped=ended.stopped)) == RunFinished(stopped=ended.stopped)
     # By the gap it would be searched on in another round, for which there is too little time.
     late = decided(standing_still(classes, OBJECTIVE, budget=30.0, **over))
     assert late.stopped["frog"].reason is StopReason.TOO_LITTLE_TIME
@@ -228,24 +244,24 @@ class Always:
     def gain(self, cls: ClassState, *, floor: float) -> float:
         return 1.0
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return None
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         return False
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return None
 
 
 class Never(Always):
     """Would search nothing."""
 
-    def stopped(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        return StopReason.LIMIT
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return COSTS_NOTHING
 
-    def settled(self, cls: ClassState, *, floor: float) -> StopReason | None:
-        return StopReason.LIMIT
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        return COSTS_NOTHING
 
 
 @pytest.mark.parametrize(
@@ -281,3 +297,49 @@ def test_a_fold_that_was_opened_is_evaluated_whatever_the_objective() -> None:
     for objective in (Never(), Smallest(), OBJECTIVE):
         view = standing_still({"frog": flying}, objective, trials=9)
         assert decided(view) == EvaluateFold(cls="frog", fold=1, early=False)
+
+
+# ------------------------------------------------------------------ a score of other units
+
+SCALE = 1024.0  # of the score's units to one of the gap's; a power of two, so that all is exact
+
+
+def in_units(scale: float, **facts: float) -> ClassState:
+    """An open class; what its search scored is in units of its own, what folds saw is not."""
+    seen = facts.pop("seen")
+    scored = {key: scale * its for key, its in facts.items()}
+    return class_state(evaluation=evaluation(gap=seen), unseen_gap=seen, **scored)
+
+
+def scored_in(scale: float, classes: Mapping[str, Mapping[str, float]], **facts: Any) -> View:
+    states = {name: in_units(scale, **its) for name, its in classes.items()}
+    facts = {"round": Round(due=frozenset(classes), halfway=None)} | facts
+    usual = limits(classes, **{key: facts.pop(key) for key in ("budget",) if key in facts})
+    each = {name: ClassLimits(floor=scale * 0.1, folds=3, gap_unit=scale) for name in classes}
+    state = run_state(states, timings=CONFIRMING, **facts)
+    return View(state, replace(usual, classes=each), 0.0)
+
+
+SEEN: Final = {"near": {"gap": 0.2, "seen": 0.1}, "far": {"gap": 0.05, "seen": 0.6}}
+
+
+@pytest.mark.parametrize("scale", [SCALE, 1 / SCALE])
+def test_the_scale_of_a_score_changes_no_turn(scale: float) -> None:
+    usual, other = scored_in(1.0, SEEN), scored_in(scale, SEEN)
+    assert other.standings(SEEN) == usual.standings(SEEN)
+    assert [row.gain for row in usual.standings(SEEN)] == pytest.approx([2.0, 6.0])
+    assert [row.gap for row in usual.standings(SEEN)] == pytest.approx([2.0, 6.0])
+    assert other.next_trial() == usual.next_trial() == "far"
+    assert other.to_evaluate() == usual.to_evaluate()
+    late = {"round": None, "budget": 300.0}  # there is time to search on in one of them
+    begun = [decided(scored_in(its, SEEN, **late)) for its in (1.0, scale)]
+    assert begun[0].reopened == begun[1].reopened == {"far": 0.6}
+
+
+def test_a_gap_that_trials_are_scored_by_is_compared_with_what_folds_see_as_it_is() -> None:
+    """To the last bit: a run that names no score is decided as ever."""
+    for floor, gap, seen in ((0.1, 1 / 3, 2 / 7), (1e-9, 0.1 + 0.2, -0.3), (3e-4, 1e-5, 2e-4)):
+        state = class_state(gap=gap, unseen_gap=seen)
+        usual = limits(["frog"], floors={"frog": floor})
+        assert usual.classes["frog"].gap_unit == 1.0
+        assert usual.gain("frog", state) == max(gap, seen, 0.0) / floor

@@ -8,10 +8,11 @@ import modes
 import numpy as np
 import pytest
 
+from gapclose.loop.run.events import Stage
 from gapclose.loop.search.absorbing import ABSORB, note_failure
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.phases import begin
-from gapclose.loop.search.trial import Proposal, Stage
+from gapclose.loop.search.trial import Proposal
 
 SPACE = modes.make_space(guidance_scale=[1.0, 9.0])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,17 +10,19 @@ from typing import Any
 import modes
 import numpy as np
 import pytest
+from histories import as_read
 
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.gap import mmd2
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.class_state import FAILURES
-from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.events import Job, StopReason, TrialProposed
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.balance import Balance
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.gains import GAIN
 from gapclose.loop.search.prompt_queue import FIRST_PROMPTS
+from gapclose.loop.search.searches import proposal_of
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Proposal
 
@@ -251,14 +252,16 @@ def tell(search: ClassSearch, event: Event) -> None:
 
 
 def on_disk(proposal: Proposal) -> Proposal:
-    """The proposal, from the line that records it."""
-    row = {
-        "number": proposal.number,
-        "stage": proposal.stage,
-        "params": proposal.params,
-        "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in proposal.jobs],
-    }
-    return Proposal.from_row(json.loads(json.dumps(row)))
+    """The proposal, from the event that records it."""
+    jobs = tuple(Job(recipe=r.to_json(), seeds=s) for r, s in proposal.jobs)
+    event = TrialProposed(
+        cls="frog",
+        number=proposal.number,
+        stage=proposal.stage,
+        params=proposal.params,
+        jobs=jobs,
+    )
+    return proposal_of(as_read(event))
 
 
 def valid(images: Images, share: float, rng: np.random.Generator) -> Images:

@@ -62,16 +62,17 @@ class Told:
             self.read.append(cls)
             return self.cameras[cls]
 
+        rngs = [np.random.default_rng([self.seed, number]) for number in range(len(CLASSES))]
         return Searches(
             {
                 name: modes.make_search(
-                    modes.mixed(self.truth, self.photos, np.random.default_rng([self.seed, number])),
+                    modes.mixed(self.truth, self.photos, rng),
                     space=self.space,
                     images_per_trial=8,
                     prior=self.prior,
                     seed=self.seed,
                 )
-                for number, name in enumerate(CLASSES)
+                for name, rng in zip(CLASSES, rngs, strict=True)
             },
             trial_images=lambda cls, number: self.trials[cls, number],
             camera_images=camera_images,
@@ -241,6 +242,21 @@ def test_the_journal_brings_searches_where_those_are_that_ran(kind: str, seed: i
         happen(told_too, np.random.default_rng(seed))
         assert told_too.events == told.events
     assert_same(again, told.live)
+
+
+def test_a_proposal_is_what_its_event_says() -> None:
+    recipes = [modes.make_space().recipe({"color": word}) for word in modes.WORDS[:2]]
+    jobs = ((recipes[0], (1, 2, 3)), (recipes[1], (7,)))
+    params = {"guidance_scale": 0.1}
+    event = TrialProposed(
+        cls="frog",
+        number=4,
+        stage="mixture",
+        params=params,
+        jobs=tuple(Job(recipe=recipe.to_json(), seeds=seeds) for recipe, seeds in jobs),
+    )
+    proposal = Proposal(number=4, stage="mixture", params=params, jobs=jobs)
+    assert proposal_of(event) == proposal_of(as_read(event)) == proposal
 
 
 def test_a_small_baseline_closes_no_class_on_resume_either_and_its_own_images_are_read_back() -> (

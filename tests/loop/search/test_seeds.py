@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import modes
 import numpy as np
 import pytest
@@ -35,6 +37,24 @@ def test_no_two_uses_share_a_seed(run: int, other: int, one: object, two: object
         assert not {*first} & {*second}
     else:
         assert {*first} <= {*second} or {*second} <= {*first}
+
+
+def test_exported_seeds_are_the_same_at_every_call_and_makeup_has_others() -> None:
+    blocks = SeedBlocks(seed=0)
+    first, again, makeup, other, run = (
+        [*itertools.islice(seeds, 1000)]
+        for seeds in (
+            blocks.exported("frog"),
+            blocks.exported("frog"),
+            blocks.exported("frog", makeup=True),
+            blocks.exported("toad"),
+            SeedBlocks(seed=1).exported("frog"),
+        )
+    )
+    assert first == again == [*range(first[0], first[0] + 1000)]
+    assert len({*first, *makeup, *other, *run}) == 4000
+    assert first[0] > RUN, "apart from all that a run of a small seed generates"
+    assert makeup[0] - first[0] > 2**30, "no export is so large"
 
 
 def test_a_block_that_is_too_small_is_an_error_and_no_overlap() -> None:

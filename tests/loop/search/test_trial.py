@@ -13,23 +13,10 @@ from hypothesis import strategies as st
 
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.loop.search.trial import Images, Mixture, Proposal
+from gapclose.loop.search.trial import Images, Mixture
 
 SPACE = modes.make_space()
 RECIPES = tuple(SPACE.recipe({"color": word}) for word in modes.WORDS)
-
-
-def test_a_proposal_is_what_its_line_says() -> None:
-    jobs = ((RECIPES[0], (1, 2, 3)), (RECIPES[1], (7,)))
-    proposal = Proposal(number=4, stage="mixture", params={"guidance_scale": 0.1}, jobs=jobs)
-    row = {
-        "number": 4,
-        "stage": "mixture",
-        "params": {"guidance_scale": 0.1},
-        "jobs": [{"recipe": r.to_json(), "seeds": list(s)} for r, s in jobs],
-        "state": "complete",
-    }
-    assert Proposal.from_row(json.loads(json.dumps(row))) == proposal
 
 
 @given(st.lists(st.integers(0, 3), max_size=20))

@@ -406,7 +406,7 @@ def test_what_cannot_be_evaluated_is_told_and_the_run_goes_on(tmp_path: Path) ->
             shop.evidence.fold("frog", 0, stage)
     with patch.object(type(shop.synthesis), "embed", side_effect=RuntimeError("memory is out")):
         told = shop.confirmation.evaluate(event, search)
-    assert told == ConfirmationFailed(cls="frog", fold=0, error="memory is out")
+    assert told == ConfirmationFailed(cls="frog", fold=0, error="RuntimeError: memory is out")
     assert search.progress() == before
     shop.generator.fails = lambda _: None
     assert evaluated(shop, event).after["closed"] is True

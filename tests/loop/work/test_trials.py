@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +30,9 @@ from gapclose.loop.run.events import (
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
-from gapclose.loop.work.trials import HINTS, PROBED
+from gapclose.loop.search.score import Score
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.trials import HINTS, PROBED, by_gap, gap_unit
 
 
 @pytest.fixture
@@ -435,3 +438,23 @@ def test_before_anything_else_a_class_without_a_baseline_takes_the_camera_over(
     assert event.progress["toad"] == toad.progress()
     assert shop.evidence.camera("toad").seeds == ()
     assert isinstance(ran(shop, "toad")[1], TrialFinished)
+
+
+# ------------------------------------------------------------------------- the score's unit
+
+
+def a_hundredfold(real: ClassReference, seed: int) -> tuple[Score, Callable[[int], float]]:
+    """The gap in a unit a hundred times smaller, as its floor says."""
+    score, floor_at = by_gap(real, seed)
+    return score, lambda n: 100.0 * floor_at(n)
+
+
+def test_a_gap_is_a_gap_in_units_of_a_score_whose_floor_is_another(shop: Workshop) -> None:
+    real, config = shop.real["frog"], shop.config
+    assert gap_unit(real, shop.searches["frog"], config, scored_by=by_gap) == 1.0
+    _, floor_at = by_gap(real, config.tune.seed)
+    assert shop.searches["frog"].floor == floor_at(config.confirm.images)
+    shop.scored_by = a_hundredfold
+    shop.reopen()
+    search = shop.searches["frog"]
+    assert gap_unit(real, search, config, scored_by=a_hundredfold) == pytest.approx(100.0)
