@@ -71,6 +71,23 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"gapclose {version('gapclose')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="which it is")
+    ] = False,
+) -> None:
+    pass
+
+
 def _path(value: Path | None) -> Path | None:
     """Read a path as a shell would: none does so in `--out=~/x`."""
     from gapclose.loop.config.paths import expanded
@@ -319,7 +336,7 @@ def _watched(run: Path) -> Iterator[Status]:
 
 @app.command()
 def report(run: _Run, trust: _Trust = False, as_json: _Json = False) -> None:
-    """Rebuild report.html, and gap.json if it is not there, from the run folder."""
+    """Write report.html anew, and gap.json where it is lost."""
     with _reporter(as_json) as reporter:
         from gapclose.loop.report.page import write_report
         from gapclose.loop.report.projections import open_run

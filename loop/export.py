@@ -34,6 +34,7 @@ from gapclose.loop.data_card import CardClass, data_card
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.export_plan import ClassPlan, class_plans, seeds_in
 from gapclose.loop.report.projections import open_run, read_trials
+from gapclose.loop.report.text import STATES, in_short, objections, state_of
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
@@ -101,17 +102,21 @@ def export(
         raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
     check_trust(folder, config, trust=trust)
     plans = class_plans(folder, only_confirmed=only_confirmed)
-    for plan in plans:
-        if not plan.confirmed:
-            logger.warning(
-                "%s is not confirmed: its gap may be open; exported with confirmed: false",
-                plan.name,
-            )
+    if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
+        logger.warning("exported with confirmed: false: %s", in_short(left))
     generator = make_generator(config.generator.as_spec())
     with _appearing(out) as building:
         _fill(folder, building, plans, generator, per_class=per_class, reporter=reporter)
     reporter.tell(DataExported(path=str(out)))
     return out
+
+
+def _unconfirmed(row: Mapping[str, Any]) -> str:
+    """Say why a class is exported as not confirmed."""
+    state = state_of(row, tuned=True)
+    if state == "unconfirmed":
+        return f"closed, but {objections(row)}"
+    return "no verdict yet" if "closed" not in row else STATES[state][0]
 
 
 @contextmanager

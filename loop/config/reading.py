@@ -46,7 +46,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     for text in overrides:
         override(data, text)
     folder = Path(os.path.abspath(file.parent))  # noqa: PTH100 - keeps symbolic links
-    config = parse_config(data, where=str(file), folder=folder)
+    try:
+        config = parse_config(data, where=str(file), folder=folder)
+    except ConfigError as error:
+        raise _placed(error, overrides) from None
     if "code_folder" not in data and any(_lies_in(folder, c) for c in config.names_code()):
         config = config.model_copy(update={"code_folder": str(folder)})
     return config
@@ -96,6 +99,15 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {why}", where=file) from None
+
+
+def _placed(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
+    """Name the override that a mistake is in, where it is in one."""
+    for text in reversed(overrides):
+        key = text.partition("=")[0].strip()
+        if f"{error.key}.".startswith((f"{key}.", f"{key}[")):
+            return ConfigError(error.problem, where=f"--set {text}", key=error.key)
+    return error
 
 
 def _lies_in(folder: Path, code: str) -> bool:

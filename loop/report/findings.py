@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
-from gapclose.loop.report.text import count, meaning, ratio, state_of, verdict, was_tuned
+from gapclose.loop.report.text import (
+    count,
+    meaning,
+    objections,
+    ratio,
+    state_of,
+    verdict,
+    was_tuned,
+)
 
 __all__ = [
     "findings",
@@ -30,9 +38,13 @@ _NAMED: Final = 3
 _WAYS: Final = 3  # lines of one kind that say different things
 _DIFFERS: Final = {"quality": "JPEG quality", "chroma": "chroma subsampling"}
 _KINDS: Final = {
-    "exact": ("exact copies", "exact copies of others"),
-    "near": ("nearly the same", "nearly the same as others"),
-    "group": ("one group", "in one group with others"),
+    "exact": ("exact copies", "is an exact copy of another", "are exact copies of others"),
+    "near": (
+        "nearly the same",
+        "is nearly the same as another",
+        "are nearly the same as others",
+    ),
+    "group": ("one group", "is in one group with another", "are in one group with others"),
 }
 
 
@@ -137,7 +149,7 @@ def _span(values: Iterable[float | None]) -> str:
 
 
 def _odd_verdicts(rows: Sequence[Row]) -> list[str]:
-    """Explain the verdicts that a ratio does not: below its floor, cannot be told."""
+    """Explain the verdicts that a ratio does not: below its floor, closed but not confirmed."""
     tuned = was_tuned(rows)
     said: dict[str, list[str]] = {}
     for row in rows:
@@ -145,6 +157,9 @@ def _odd_verdicts(rows: Sequence[Row]) -> list[str]:
         state = state_of(row, tuned=tuned)
         if state == "untold" or (state == "open" and word != state):
             said.setdefault(f"{word} ({meaning(row, tuned=tuned)})", []).append(row["name"])
+        elif state == "unconfirmed":
+            why = f"closed, but not confirmed: {objections(row)}"
+            said.setdefault(why, []).append(row["name"])
     return [f"{_named(names)}: {words}." for words, names in said.items()]
 
 
@@ -218,7 +233,7 @@ def _repeats(gap: Row) -> list[str]:
         else:
             so = f"{all_} counts in full"
         said.append(
-            f"{_many(n, f'{side} image')} {_is(n)} {_KINDS[kind][1]}; {so}: "
+            f"{_many(n, f'{side} image')} {_KINDS[kind][1 if n == 1 else 2]}; {so}: "
             f"{_with_rest(names, len(groups))}."
         )
     return said
@@ -267,10 +282,6 @@ def _with_rest(names: Sequence[str], total: int) -> str:
 
 def _many(n: int, what: str) -> str:
     return f"{count(n)} {what}{'' if n == 1 else 's'}"
-
-
-def _is(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def _was(n: int) -> str:

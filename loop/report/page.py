@@ -22,7 +22,7 @@ from gapclose.loop.report.class_sections import ClassSections
 from gapclose.loop.report.contents import MIXTURES
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
 from gapclose.loop.report.projections import open_run, read_state, read_trials, read_verdicts
-from gapclose.loop.report.text import effect_sort_key, first_sentence, was_tuned
+from gapclose.loop.report.text import effect_sort_key, first_sentence, in_short, was_tuned
 from gapclose.loop.report.thumbnails import Samples
 from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.files import write_text
@@ -101,6 +101,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "config": config.to_dict(),
         "config_text": config.to_yaml(),
         "state": state,
+        "stopped": in_short(gap.get("stopped") or {}) or state.get("stopped_because"),
         "cost": _cost(trials, state),
         "failures": [t for t in trials if t.get("state") == "fail"],
         "environment": _flat(

@@ -232,4 +232,7 @@ def _float(value: Any) -> float | None:
 
 
 def _shown(value: Any, form: str) -> str:
-    return "-" if value is None else format(float(value), form)
+    if value is None:
+        return "-"
+    text = format(float(value), form)
+    return text if float(text) else text.replace("-", "+" if "+" in form else "")

@@ -25,6 +25,7 @@ __all__ = [
     "mattered",
     "meaning",
     "number",
+    "objections",
     "percent",
     "ratio",
     "seconds",
@@ -194,7 +195,8 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
             return f"No gap was seen{few}."
         if n == 1:
             return "No gap: the synthetic images cannot be told from the real ones."
-        return f"No gap: in none of the {n} classes can synthetic be told from real."
+        nowhere = "neither class" if n == 2 else f"none of the {n} classes"
+        return f"No gap: in {nowhere} can synthetic be told from real."
     worst = next(row for row in rows if state_of(row, tuned=False) == "open")
     times = _times(worst)
     if n == 1:
@@ -203,7 +205,8 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
         rest = "" if n_unknown or n_same else "; in the others synthetic cannot be told from real"
         only = f"{worst['name']} is the only class with a gap"
         return f"{only}{f' ({times})' if times else ''}{rest}{few}."
-    who = f"All {n} classes have a gap" if n_open == n else f"{n_open} of {n} classes have a gap"
+    everybody = "Both classes" if n == 2 else f"All {n} classes"
+    who = f"{everybody if n_open == n else f'{n_open} of {n} classes'} have a gap"
     return f"{who}; the largest is that of {worst['name']}{f' ({times})' if times else ''}{few}."
 
 
@@ -231,7 +234,7 @@ def _tuned_sentence(rows: Sequence[Row]) -> str:
     end = {
         "confirmed": " and is closed on images and photos the search never saw",
         "closed": " and is closed, though nothing has confirmed it yet",
-        "unconfirmed": f" and is closed, but not confirmed: {_objections(first)}",
+        "unconfirmed": f" and is closed, but not confirmed: {objections(first)}",
         "open": ", but is still open",
         "unknown": ", but there are too few images to tell whether it is closed",
         "untold": ", but the embedder gives every image the same features: nothing can be told",
@@ -254,7 +257,7 @@ def _nothing_to_close(rows: Sequence[Row], states: Sequence[str]) -> str:
     if not k:
         return said
     who = "this" if len(rows) == 1 else _of(k, len(rows))
-    why = _objections(rows[states.index("unconfirmed")])
+    why = objections(rows[states.index("unconfirmed")])
     return f"{said[:-1]}; but {who} {_are(k)} not confirmed: {why}."
 
 
@@ -263,7 +266,7 @@ def _others(states: Sequence[str], *, first: str) -> str:
     if n == 1:
         return ""
     if n_confirmed == n:
-        return f"; so are all {n} classes"
+        return "; so is the other class" if n == 2 else f"; so are all {n} classes"
     if n_confirmed == n - 1 and first != "confirmed":
         return "; the other class is confirmed" if n == 2 else "; the other classes are confirmed"
     counts = (
@@ -278,7 +281,8 @@ def _others(states: Sequence[str], *, first: str) -> str:
     return f". Of {n} classes " + ", ".join(parts)
 
 
-def _objections(row: Row) -> str:
+def objections(row: Row) -> str:
+    """Say what keeps a closed class from being confirmed."""
     return ", and ".join(row.get("objections") or ()) or "the judge or a guard objects"
 
 

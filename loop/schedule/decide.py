@@ -238,7 +238,7 @@ def stop_reason(name: str, view: View) -> Stopped:
     cls, evaluation = view.state.of(name), view.state.of(name).evaluation
     if cls.confirmation_error is not None:
         return Stopped(reason=StopReason.CONFIRMATION_FAILED, detail=cls.confirmation_error)
-    if evaluation is not None and evaluation.kept_baseline:
+    if evaluation is not None and evaluation.kept_baseline and cls.trials > 1:
         return Stopped(reason=StopReason.BASELINE_KEPT)
     why = view.stopped(name)
     if why is not None and why.reason is StopReason.FAILURES:

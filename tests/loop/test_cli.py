@@ -12,6 +12,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_help_names_every_command_and_no_unfinished_one(
     page = capsys.readouterr().out
     listed = [line.split()[0] for line in page.partition("Commands:")[2].splitlines() if line]
     assert listed == list(COMMANDS)
+
+
+def test_it_says_which_version_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"gapclose {version('gapclose')}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -169,7 +169,8 @@ def test_classes_that_are_not_confirmed_say_so(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         out = export(run.path, tmp_path / "out", per_class=2, trust=True)
-    assert [r.message.split()[0] for r in caplog.records] == ["truck"]
+    said = ["exported with confirmed: false: truck: open"]
+    assert [r.message for r in caplog.records] == said
     assert {row["label"]: row["confirmed"] for row in metadata(out)} == {
         "frog": True,
         "truck": False,

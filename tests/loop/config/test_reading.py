@@ -106,6 +106,18 @@ def test_overrides_are_yaml_and_the_last_wins(tmp_path: Path) -> None:
         load_config(file, ["tune.sed=3"])
 
 
+def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(POND | {"tune": {"sed": 1}}))
+    with pytest.raises(ConfigError, match=rf"^{file}: tune.sed is no key"):
+        load_config(file, ["judge=null"])
+    file.write_text(yaml.safe_dump(POND))
+    for change in ("tune.sed=3", "tune={sed: 3}", "space.guidance_scale=[a, 1]"):
+        with pytest.raises(ConfigError) as error:
+            load_config(file, ["tune.seed=1", change])
+        assert str(error.value).startswith(f"--set {change}: ")
+
+
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
 plain_word = st.one_of(words, st.sampled_from(["off", "no", "1e3", "1:30", "007", "~", "0x1f"]))
 word_lists = st.lists(plain_word, min_size=1, max_size=3, unique=True)

@@ -135,6 +135,22 @@ def test_repeats_are_named_by_kind_and_side_the_largest_group_first() -> None:
     ]
 
 
+def test_one_image_is_spoken_of_as_one() -> None:
+    row = {"class": "frog", "kept": "/d/0.png", "copies": ["/d/1.png"], "kind": "exact"}
+    (said,) = findings(gap(repeats=[row | {"side": "real", "counted": False}]))
+    assert said.startswith("1 real image is an exact copy of another; the group counts once")
+
+
+def test_why_a_closed_class_is_not_confirmed_is_said() -> None:
+    told = gap()
+    judged = {"closed": True, "confirmed": False, "objections": ["the judge still sees a gap"]}
+    for row in told["classes"]:
+        row |= judged | {"before": {"ratio": 9.0}}
+    assert findings(told) == [
+        "frog and ship: closed, but not confirmed: the judge still sees a gap."
+    ]
+
+
 def test_verdicts_that_a_ratio_does_not_explain_are_said_once() -> None:
     told = gap()
     for row in told["classes"]:

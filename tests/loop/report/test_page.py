@@ -68,7 +68,7 @@ TUNED = [
     ([SHIP, FROG], "The gap of frog fell by 96 % and is closed on images and photos the search "
      "never saw. Of 2 classes 1 is confirmed, 1 is still open."),
     ([FROG, FROG | {"name": "cat"}], "The gap of frog fell by 96 % and is closed on images and "
-     "photos the search never saw; so are all 2 classes."),
+     "photos the search never saw; so is the other class."),
     ([SHIP, tuned("cat", 0.009, 0.001, closed=True, confirmed=True)],
      "The gap of ship fell by 60 %, but is still open; the other class is confirmed."),
     ([tuned("frog", 0.1, -0.001, closed=True, confirmed=False)], "The gap fell to nothing "
@@ -83,7 +83,7 @@ AUDITS = [
     ([row("all", closed=True)],
      "No gap: the synthetic images cannot be told from the real ones."),
     ([row("a", closed=True), row("b", closed=True)],
-     "No gap: in none of the 2 classes can synthetic be told from real."),
+     "No gap: in neither class can synthetic be told from real."),
     ([row("all", closed=None)], "No gap was seen, but there are too few images to tell."),
     ([row("a", closed=True), row("b", closed=None)],
      "No gap was seen; 1 of 2 classes has too few images to tell."),
@@ -93,7 +93,7 @@ AUDITS = [
     ([row("cat", closed=False), row("frog", closed=False, gap=0.03), row("dog", closed=True)],
      "2 of 3 classes have a gap; the largest is that of frog (30 times the floor)."),
     ([row("cat", closed=False), row("frog", closed=False, gap=0.03)],
-     "All 2 classes have a gap; the largest is that of frog (30 times the floor)."),
+     "Both classes have a gap; the largest is that of frog (30 times the floor)."),
 ]  # fmt: skip
 
 
@@ -160,8 +160,7 @@ def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
     told = "not confirmed: the judge still sees a gap (q 0.004)."
     assert first_sentence([doubted], tuned=True).endswith(f"; but this is {told}")
     assert first_sentence([doubted, quiet], tuned=True) == (
-        f"No gap: in none of the 2 classes can synthetic be told from real; but 1 of 2 classes is "
-        f"{told}"
+        f"No gap: in neither class can synthetic be told from real; but 1 of 2 classes is {told}"
     )
     # The sentence is of what was to be closed, however large another class's effect looks.
     large = {"before": row("toad", closed=True, gap=0.5)}
@@ -171,7 +170,7 @@ def test_a_run_that_had_no_gap_to_begin_with_says_so() -> None:
 
 def test_what_could_not_be_scored_is_in_the_sentence() -> None:
     said = first_sentence([FROG, FROG | {"name": "cat"}], tuned=True, skipped=1)
-    assert said.endswith("so are all 2 classes. 1 more class could not be scored.")
+    assert said.endswith("so is the other class. 1 more class could not be scored.")
     said = first_sentence([row("a", closed=True)], tuned=False, skipped=2)
     assert said.endswith(". 2 more classes could not be scored.")
 

@@ -123,6 +123,8 @@ def test_gap_table_of_a_tuned_run_says_what_is_confirmed() -> None:
     lines = [line.rstrip() for line in text(gap_table({"classes": rows})).splitlines()]
     assert lines[1].endswith(" confirmed")
     assert lines[2].endswith(" not confirmed")
+    nothing = row | {"name": "sure", "ratio": -0.04, "effect": -0.0001, "optimism": -0.04}
+    assert "-0.0" not in text(gap_table({"classes": [nothing]}))
     tuned = [{**rows[1], "before": {"ratio": 99.0}}]
     assert "99.0" in text(gap_table({"classes": tuned}))
 
