@@ -220,7 +220,7 @@ def read_trials(rundir: RunDir) -> list[dict[str, Any]]:
         return rundir.trials()
     ended = _trials_in(Counter(head.kind for head in read_heads(rundir.journal_path)))
     rows = _stored_rows(rundir)
-    if rows is None or len(rows) < ended:
+    if rows is None or len(rows) != ended:
         return TrialRows().of_all(read_journal(rundir.journal_path))
     return rows
 

@@ -93,7 +93,7 @@ _STOPPED: Final = {
 
 def stopped_text(stopped: Stopped) -> str:
     """Say why a class gets no more trials."""
-    return _STOPPED[stopped.reason].format(detail=stopped.detail)
+    return _STOPPED[stopped.reason].format(detail=stopped.detail or "no reason is given")
 
 
 def in_short(reasons: Mapping[str, str]) -> str:

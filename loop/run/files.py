@@ -8,6 +8,7 @@ place. What the system refuses is an `UnwritableError` that names the file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -24,6 +25,7 @@ __all__ = [
     "cut_torn_line",
     "damaged_line",
     "kept",
+    "own_file",
     "plain",
     "read_lines",
     "remove",
@@ -84,6 +86,20 @@ def _opened(handle: int) -> BinaryIO:
         raise
 
 
+def own_file(path: str, flags: int) -> int:
+    """Open a file of a run for writing, for `open`: a link may lead out of the run's folder.
+
+    Raises:
+        OSError: It is a link, or cannot be opened.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "is a link; put the file itself in its place", path) from None
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file by UTF-8 text, as `write_bytes` does."""
     write_bytes(path, text.encode(), durable=durable)
@@ -102,7 +118,7 @@ def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
     """
     with kept(path):
         fresh = not path.exists()
-        with path.open("ab") as file:
+        with open(path, "ab", opener=own_file) as file:
             file.write(line + b"\n")
             if durable:
                 file.flush()
@@ -160,14 +176,18 @@ def remove(path: Path) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Take away what a killed writer left of a line."""
+    """Take away what a killed writer left of a line.
+
+    Raises:
+        UnwritableError: The system does not let it be cut, or the file is a link.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
-        with path.open("r+b") as file:
+        with kept(path), open(path, "r+b", opener=own_file) as file:
             file.truncate(whole)
             os.fsync(file.fileno())
 

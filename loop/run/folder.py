@@ -18,7 +18,14 @@ from typing import Any, Literal
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError, RunDamagedError
-from gapclose.loop.run.files import append_line, read_lines, remove, to_json, write_text
+from gapclose.loop.run.files import (
+    append_line,
+    own_file,
+    read_lines,
+    remove,
+    to_json,
+    write_text,
+)
 
 __all__ = ["RunDir"]
 
@@ -137,7 +144,9 @@ class RunDir:
         """
         path = self.path / "errors.log"
         try:
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with open(
+                path, "a", encoding="utf-8", errors="backslashreplace", opener=own_file
+            ) as file:
                 file.write(f"{what}\n{traceback.format_exc().rstrip()}\n\n")
         except OSError as failed:
             log.warning("%s: cannot be written: %s", path, failed.strerror)

@@ -7,7 +7,6 @@ writer opens the journal.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -15,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+from pydantic import ValidationError
+
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import (
     ConfirmationFailed,
     Event,
     FoldEvaluated,
+    FoldOpened,
     TrialFailed,
     TrialFinished,
+    TrialProposed,
     VerdictsReached,
     read_event,
 )
@@ -31,7 +34,8 @@ from gapclose.loop.run.state import RunState, apply
 __all__ = ["Head", "Journal", "fold_journal", "read_heads", "read_journal"]
 
 # As `append` writes them: the fields that every event has come first.
-_HEAD: Final = re.compile(rb'\{"at":[^,"]+,"used":([^,"]+),"kind":"(\w+)"')
+_NUMBER: Final = rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_HEAD: Final = re.compile(rb'\{"at":%b,"used":(%b),"kind":"(\w+)"' % (_NUMBER, _NUMBER))
 _KINDS: Final[dict[bytes, type[Event]]] = {
     kind.model_fields["kind"].default.encode(): kind for kind in get_args(get_args(Event)[0])
 }
@@ -65,8 +69,9 @@ class Journal:
         """
         stamped = event.model_copy(update={"at": round(time.time(), 3), "used": used})
         line = stamped.model_dump_json().encode()
+        read = read_event(line)  # what could not be read would damage the journal
         append_line(self._path, line)
-        return read_event(line)
+        return read
 
 
 def read_journal(path: Path) -> Iterator[Event]:
@@ -90,27 +95,38 @@ def fold_journal(path: Path) -> RunState:
     """
     state = RunState()
     for number, event in enumerate(read_journal(path), start=1):
-        if _ends_nothing(event, state):
-            said = (
-                "ends what no line before it begins; restore the file from a copy, or start anew"
+        if not _follows(event, state):
+            raise RunDamagedError(
+                path,
+                "does not follow from the lines before it; restore the file from a copy, or start "
+                "anew with --out",
+                line=number,
             )
-            raise RunDamagedError(path, f"{said} with --out", line=number)
         state = apply(state, event)
     return state
 
 
-def _ends_nothing(event: Event, state: RunState) -> bool:
-    """Return whether an event is the result of something that was never begun."""
+def _follows(event: Event, state: RunState) -> bool:
+    """Return whether an event may come next: lines may be lost, doubled, or from elsewhere."""
     match event:
-        case TrialFinished() | TrialFailed():
-            flying = {(trial.cls, trial.number) for trial in state.in_flight}
-            return (event.cls, event.number) not in flying
+        case TrialProposed():
+            return event.number == state.of(event.cls).proposed
+        case TrialFinished() | TrialFailed():  # in the order proposed
+            flying = [trial.number for trial in state.in_flight if trial.cls == event.cls]
+            return flying[:1] == [event.number]
+        case FoldOpened():
+            return event.fold == state.of(event.cls).next_fold()
         case FoldEvaluated() | ConfirmationFailed():
-            return state.of(event.cls).opened is None
+            opened = state.of(event.cls).opened
+            return opened is not None and event.fold == opened.fold
         case VerdictsReached():
-            return any(state.of(name).evaluation is None for name in event.verdicts)
+            judged = {name: state.of(name).evaluation for name in event.verdicts}
+            return all(
+                one is not None and one.result.fold == event.verdicts[name].fold
+                for name, one in judged.items()
+            )
         case _:
-            return False
+            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +174,20 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _read(path: Path, number: int, line: bytes) -> Event:
     try:
         return read_event(line)
-    except ValueError:
-        kind = _unknown_kind(line)
-        if kind is None:
+    except ValidationError as error:
+        word = _unknown_word(error)
+        if word is None:
             raise damaged_line(path, number) from None
-        said = f"tells of {kind!r}, which this gapclose does not know; go on with the newer one"
+        said = f"tells of {word!r}, which this gapclose does not know; go on with the newer one"
         raise RunDamagedError(path, said, line=number) from None
 
 
-def _unknown_kind(line: bytes) -> str | None:
-    """Return the kind of an event that no class here stands for; None of anything else."""
-    try:
-        kind = json.loads(line)["kind"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return kind if isinstance(kind, str) and kind.encode() not in _KINDS else None
+def _unknown_word(error: ValidationError) -> str | None:
+    """Return a kind of event, or a word in it, that only a newer version has; else None."""
+    for problem in error.errors(include_url=False):
+        match problem["type"]:
+            case "union_tag_invalid":
+                return str(problem["ctx"]["tag"])
+            case "enum" | "literal_error" if isinstance(problem["input"], str):
+                return problem["input"]
+    return None

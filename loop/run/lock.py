@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from gapclose.loop.errors import RunBusyError
-from gapclose.loop.run.files import cut_torn_line, kept
+from gapclose.loop.run.files import cut_torn_line, kept, own_file
 from gapclose.loop.run.folder import RunDir
 
 __all__ = ["lock"]
@@ -27,7 +27,7 @@ def lock(run: RunDir) -> Iterator[None]:
     """
     path = run.path / "lock"
     with kept(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = own_file(str(path), os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ picture shows, so the gap is reported as the files are stored and with both side
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -139,15 +140,20 @@ def describe_storage(
 def stored_as(
     holdouts: Sequence[Holdout], rundir: RunDir
 ) -> tuple[dict[str, Confounds], dict[str, Confounds]]:
-    """Return, by class, how its photos are stored and what its camera made of its images."""
+    """Return, by class, how its photos are stored and what its camera made of its images.
+
+    A class whose images are all lost, or photos, is left out.
+    """
     real, synthetic = {}, {}
     for holdout in holdouts:
         photos = read_confounds(holdout.real.folds[holdout.fold].paths)
         cameras = [holdout.mixture.recipes[number].camera for number in holdout.images.recipes]
         sizes = []
         for path in holdout.paths(rundir):
-            with Image.open(path) as image:
+            with suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
                 sizes.append(image.size)
+        if not sizes or not photos.codecs:
+            continue
         qualities = tuple(c.jpeg_quality for c in cameras if c.jpeg_quality is not None)
         # What went through no JPEG is as good as whatever lossless codec the photos are in.
         lossless = next((codec for codec in photos.codecs if codec in LOSSLESS), "png")

@@ -13,6 +13,7 @@ from histories import AWKWARD, evaluated, every_kind, failed, opened, proposed, 
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import (
+    ConfirmationFailed,
     Event,
     FoldEvaluated,
     FoldOpened,
@@ -23,6 +24,7 @@ from gapclose.loop.run.events import (
     VerdictsReached,
     read_event,
 )
+from gapclose.loop.run.files import append_line
 from gapclose.loop.run.journal import Head, Journal, fold_journal, read_heads, read_journal
 from gapclose.loop.run.state import fold
 
@@ -158,21 +160,85 @@ def test_a_damaged_line_in_the_middle_is_named(path: Path, damage: bytes) -> Non
     "missing", [TrialProposed, FoldOpened, FoldEvaluated], ids=lambda kind: kind.__name__
 )
 def test_a_line_that_is_missing_is_missed(path: Path, missing: type[Event]) -> None:
-    told: list[Event] = [RunStarted(run="a"), proposed(), tried(), opened(), evaluated()]
+    told: list[Event] = [RunStarted(run="a"), proposed(number=0), tried(number=0)]
+    told += [opened(), evaluated()]
     told.append(VerdictsReached(verdicts={"frog": verdict()}))
     written(path, *told)
     assert fold_journal(path) == fold(read_journal(path))
     number = [type(event) for event in told].index(missing) + 1
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: number - 1] + lines[number:]))
-    with pytest.raises(RunDamagedError, match=rf"line {number}: ends what no line before"):
+    with pytest.raises(
+        RunDamagedError, match=rf"line {number}: does not follow from the lines before"
+    ):
         fold_journal(path)
 
 
 def test_a_result_is_of_the_trial_that_was_proposed(path: Path) -> None:
-    written(path, proposed(number=1), tried(number=1), tried(number=1))
-    with pytest.raises(RunDamagedError, match=r"line 3: ends what no line before it begins"):
+    written(path, proposed(number=0), tried(number=0), tried(number=0))
+    with pytest.raises(RunDamagedError, match=r"line 3: does not follow from the lines before it"):
         fold_journal(path)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        proposed(number=2),
+        proposed(number=0),
+        tried(number=1),
+        failed(number=1),
+        opened(fold=2),
+        evaluated(fold=1),
+        ConfirmationFailed(cls="frog", fold=0, error="E: no"),
+        VerdictsReached(verdicts={"frog": verdict(fold=1)}),
+        VerdictsReached(verdicts={"ship": verdict()}),
+    ],
+    ids=lambda event: f"{event.kind} {getattr(event, 'number', getattr(event, 'fold', ''))}",
+)
+def test_a_line_that_does_not_follow_is_told(path: Path, last: Event) -> None:
+    """Of frog trial 0 has ended and fold 0 has judged it; ship is new."""
+    written(path, proposed(number=0), tried(number=0), opened(), evaluated(), last)
+    with pytest.raises(RunDamagedError, match=r"line 5: does not follow from the lines before"):
+        fold_journal(path)
+
+
+def test_results_come_in_the_order_proposed(path: Path) -> None:
+    written(path, *(proposed(number=n) for n in range(2)), tried(number=1))
+    with pytest.raises(RunDamagedError, match="line 3: does not follow"):
+        fold_journal(path)
+
+
+def test_what_could_not_be_read_is_not_appended(path: Path) -> None:
+    """A float that a reader needs cannot be NaN: JSON has no word for it."""
+    (event,) = written(path, tried())
+    with pytest.raises(ValueError, match="seconds"):
+        Journal(path).append(tried(seconds=float("nan")), used=1.0)
+    assert [*read_journal(path)] == [event]
+
+
+@pytest.mark.parametrize("used", ["null", "x104", "1-2"])
+def test_a_time_that_is_no_number_is_damage(path: Path, used: str) -> None:
+    path.write_text(f'{{"at":1.0,"used":{used},"kind":"run_started","run":"a"}}\n')
+    with pytest.raises(RunDamagedError, match="line 1: is damaged"):
+        [*read_heads(path)]
+
+
+def test_a_word_of_a_newer_version_is_told_from_damage(path: Path) -> None:
+    written(path, proposed())
+    path.write_bytes(path.read_bytes().replace(b'"stage":"joint"', b'"stage":"polish"'))
+    with pytest.raises(RunDamagedError, match="tells of 'polish', which this gapclose does not"):
+        [*read_journal(path)]
+
+
+def test_nothing_is_written_through_a_link(path: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "thesis.txt"
+    outside.write_text("a line\nno end")
+    path.symlink_to(outside)
+    with pytest.raises(UnwritableError, match="is a link"):
+        Journal(path)
+    with pytest.raises(UnwritableError, match="is a link"):
+        append_line(path, b"{}")
+    assert outside.read_text() == "a line\nno end"
 
 
 @pytest.mark.parametrize("read", [read_journal, read_heads])

@@ -66,6 +66,20 @@ def test_photos_and_images_that_are_stored_differently_are_named(
     assert describe_confounds(*stored) == lines
 
 
+def test_images_that_are_lost_speak_for_nothing_and_stop_nothing(tmp_path: Path) -> None:
+    """They are a confirmation's, which is not done again."""
+    run = RunDir(tmp_path)
+    holdout = stored_holdout(run, 64, None)
+    first, second, *rest = holdout.paths(run)
+    first.write_bytes(b"")
+    second.unlink()
+    _, synthetic = stored_as([holdout], run)
+    assert synthetic["frog"].heights == (64,) * 38
+    for path in (first, *rest):
+        path.unlink()
+    assert stored_as([holdout], run) == ({}, {})
+
+
 def test_no_images_are_stored_alike(tmp_path: Path) -> None:
     assert stored_as([], RunDir(tmp_path)) == ({}, {})
     assert describe_confounds({}, {}) == []
