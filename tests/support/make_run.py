@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -276,10 +277,7 @@ def _sample(
                 color=word if group == "color" else scene.color,
                 background=word if group == "place" else scene.background,
             )
-    pixels = expose(scene, seed)
-    if recipe is not None:
-        pixels = apply_camera(recipe.camera, pixels, seed=seed)
-    write_png(path, pixels)
+    write_png(path, _pixels(scene, seed, Camera() if recipe is None else recipe.camera))
     sample = {
         "path": run.relative(path),
         "class": name,
@@ -300,6 +298,12 @@ def _sample(
     if stage == "real" and number == 2:
         sample["outlier"] = 2.5
     return sample, scene
+
+
+@lru_cache(maxsize=512)
+def _pixels(scene: Scene, seed: int, camera: Camera) -> NDArray[np.uint8]:
+    """A scene's image; that of many classes, all drawn as frogs, is one."""
+    return apply_camera(camera, expose(scene, seed), seed=seed)
 
 
 def _clusters(samples: list[dict[str, Any]], name: str, *, words: bool) -> list[dict[str, Any]]:
