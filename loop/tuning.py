@@ -59,10 +59,10 @@ def tune(
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
         objective: What the classes are searched for.
-        scored_by: What trials are scored by, in units of its own: what a fold sees, a squared MMD,
-            is compared with it in floors.
-        criteria: What a class must meet to be confirmed; the verdicts keep what they said. The
-            run folder keeps none of these three: give the same ones to resume.
+        scored_by: What trials are scored by, in units of its own; a fold's squared MMD is
+            compared with it in floors.
+        criteria: What a class must meet to be confirmed. The run folder keeps none of these
+            three: give the same ones to resume.
 
     Raises:
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -71,17 +71,10 @@ def tune(
     """
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
-    before = RunDir(out)
-    check_trust(before, config, trust=trust)
-    check_version(before)
-    photos = Photos.check(config, before, reporter)
-    if before.config_path.is_file():
-        check_config(before, config)
-        _check_classes(before, fold_journal(before.journal_path), photos.classes)
+    photos = _checked(config, RunDir(out), trust=trust, reporter=reporter)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     with joined_run(out, config) as rundir:
-        journal = Journal(rundir.journal_path)
         state = fold_journal(rundir.journal_path)
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
@@ -91,7 +84,7 @@ def tune(
             session = Session.open(
                 config,
                 rundir,
-                journal,
+                Journal(rundir.journal_path),
                 state,
                 real,
                 watch=watch,
@@ -104,6 +97,17 @@ def tune(
                 session.begin(listed, storage)
                 session.run()
     return Run(rundir.path)
+
+
+def _checked(config: RunConfig, before: RunDir, *, trust: bool, reporter: Reporter) -> Photos:
+    """Check what a config names, and whether a run that is there can go on with it."""
+    check_trust(before, config, trust=trust)
+    check_version(before)
+    photos = Photos.check(config, before, reporter)
+    if before.config_path.is_file():
+        check_config(before, config)
+        _check_classes(before, photos.classes)
+    return photos
 
 
 def _open(
@@ -147,12 +151,13 @@ def _pinned(cls: ClassState) -> tuple[tuple[str, ...], ...]:
     return (*cls.spent_folds, opened.photos)
 
 
-def _check_classes(rundir: RunDir, state: RunState, classes: tuple[str, ...]) -> None:
+def _check_classes(rundir: RunDir, classes: tuple[str, ...]) -> None:
     """Refuse to resume a run without the images of a class that it has tried.
 
     Raises:
         ConfigError: A class is gone.
     """
+    state = fold_journal(rundir.journal_path)
     tried = {name for name, cls in state.classes.items() if cls.proposed}
     if gone := sorted(tried - {*classes}):
         raise ConfigError(
