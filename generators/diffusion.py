@@ -97,11 +97,7 @@ class DiffusersGenerator:
     @property
     def revision(self) -> str | None:
         """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
-        if self._pipeline is None:
-            return self._checkpoint.version
-        if self._revision is None:  # what was loaded; it reads some MiB of every file
-            self._revision = self._checkpoint.version
-        return self._revision
+        return self._revision or self._checkpoint.version
 
     @property
     def license(self) -> str | None:
@@ -179,6 +175,7 @@ class DiffusersGenerator:
                 dtype=self._dtype,
                 safety_checker=self._safety_checker,
             )
+            self._revision = self._checkpoint.version  # it reads some MiB of every file
             if self._pipeline.device.type != "cpu":
                 self._batch.start_on_gpu()
         return self._pipeline

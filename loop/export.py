@@ -34,7 +34,7 @@ from gapclose.loop.data_card import CardClass, data_card
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.export_plan import ClassPlan, class_plans, seeds_in
 from gapclose.loop.report.projections import open_run, read_trials
-from gapclose.loop.report.text import STATES, in_short, objections, state_of
+from gapclose.loop.report.text import in_short, objections, state_of, verdict
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
@@ -113,10 +113,9 @@ def export(
 
 def _unconfirmed(row: Mapping[str, Any]) -> str:
     """Say why a class is exported as not confirmed."""
-    state = state_of(row, tuned=True)
-    if state == "unconfirmed":
+    if "closed" in row and state_of(row, tuned=True) == "unconfirmed":
         return f"closed, but {objections(row)}"
-    return "no verdict yet" if "closed" not in row else STATES[state][0]
+    return verdict(row, tuned=True) or "no verdict yet"
 
 
 @contextmanager

@@ -171,13 +171,13 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
         table.add_column(name, justify="right")
     table.add_column("")
     for row in rows:
-        cells = [_shown((row.get("before") or {}).get("ratio"), ".1f")] if tuned else []
+        cells = [_shown((row.get("before") or {}).get("ratio"), "z.1f")] if tuned else []
         cells += [
-            _shown(row.get("ratio"), ".1f"),
-            *([_shown(row.get("optimism"), "+.1f")] if tuned else []),
-            _shown(row.get("effect"), ".3f"),
+            _shown(row.get("ratio"), "z.1f"),
+            *([_shown(row.get("optimism"), "+z.1f")] if tuned else []),
+            _shown(row.get("effect"), "z.3f"),
             _shown(row.get("q_value"), ".3g"),
-            _shown((row.get("judge") or {}).get("ratio"), ".1f"),
+            _shown((row.get("judge") or {}).get("ratio"), "z.1f"),
         ]
         table.add_row(Text(str(row["name"])), *cells, verdict(row, tuned=tuned))
     return table
@@ -232,7 +232,4 @@ def _float(value: Any) -> float | None:
 
 
 def _shown(value: Any, form: str) -> str:
-    if value is None:
-        return "-"
-    text = format(float(value), form)
-    return text if float(text) else text.replace("-", "+" if "+" in form else "")
+    return "-" if value is None else format(float(value), form)

@@ -19,7 +19,7 @@ from gapclose.analysis.coverage import duplicates
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.errors import OUR_ERRORS, is_machines_fault
+from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     ConfirmationFailed,
@@ -93,8 +93,7 @@ class Confirmation:
             if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
-            ours = isinstance(error, OUR_ERRORS)
-            said = str(error) if ours else f"{type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {error}"
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=said)
         for holdout in (before, after):
             self.evidence.keep_fold(opened.cls, opened.fold, holdout.stage, holdout.images)

@@ -399,7 +399,7 @@ def test_what_cannot_be_evaluated_is_told_and_the_run_goes_on(tmp_path: Path) ->
     event, before = opened(shop), search.progress()
     shop.generator.fails = lambda _: GenerationError("no frog today")
     told = shop.confirmation.evaluate(event, search)
-    assert told == ConfirmationFailed(cls="frog", fold=0, error="no frog today")
+    assert told == ConfirmationFailed(cls="frog", fold=0, error="GenerationError: no frog today")
     assert "frog could not be confirmed" in (shop.rundir.path / "errors.log").read_text()
     for stage in ("baseline", "tuned"):
         with pytest.raises(RunDamagedError):
@@ -418,7 +418,9 @@ def test_too_few_valid_images_are_no_evaluation(tmp_path: Path) -> None:
     shop.generator.spoils = lambda _, seed: seed % 100 >= 19
     told = shop.confirmation.evaluate(opened(shop), search)
     assert isinstance(told, ConfirmationFailed)
-    assert told.error == ("frog: 19 of 100 images are valid (81 not a number); a gap needs 20")
+    assert told.error == (
+        "GenerationError: frog: 19 of 100 images are valid (81 not a number); a gap needs 20"
+    )
     shop.generator.spoils = lambda _, seed: seed % 100 >= 20
     done = evaluated(shop, opened(shop))
     assert (done.after["n_synthetic"], done.after["invalid"]) == (20, 80)
