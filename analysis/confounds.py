@@ -10,6 +10,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -58,6 +59,25 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """How one file is stored.
+
+    Attributes:
+        codec: jpeg, png, webp ...
+        height: Pixels, upright.
+        width: Pixels, upright.
+        quality: Estimated, 1 to 95; None for what is no JPEG.
+        chroma: Subsampling, 4:4:4, 4:2:2 or 4:2:0; None for what is no JPEG in colour.
+    """
+
+    codec: str
+    height: int
+    width: int
+    quality: int | None = None
+    chroma: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Confounds:
     """How a sample of one side's files is stored, from their headers alone.
 
@@ -94,35 +114,34 @@ class Confounds:
         return " ".join([*words, f"{low_w}x{low_h} to {high_w}x{high_h}"])
 
 
+def read_header(path: Path) -> Header:
+    """Read how one file is stored, without decoding it; what `DAMAGED` names may be raised."""
+    with open_image(path) as image:
+        width, height = image.size
+        if orientation_of(image) >= 5:
+            width, height = height, width
+        codec = {"mpo": "jpeg"}.get(str(image.format).lower(), str(image.format).lower())
+        quality = chroma = None
+        if codec == "jpeg":
+            quality, sampling = _jpeg_quality(image), get_sampling(image)
+            chroma = _CHROMAS[sampling] if sampling >= 0 and image.mode != "L" else None
+    return Header(codec=codec, height=height, width=width, quality=quality, chroma=chroma)
+
+
 def read_confounds(paths: Sequence[Path]) -> Confounds:
     """Read the headers of at most 200 files, spread evenly; unreadable ones drop out."""
     n = len(paths)
     step = max(n / _HEADERS, 1.0)
-    codecs, heights, widths, qualities, chromas = [], [], [], [], []
+    headers = []
     for index in range(min(n, _HEADERS)):
-        quality = chroma = None
-        try:
-            with open_image(paths[int(index * step)]) as image:
-                width, height = image.size
-                if orientation_of(image) >= 5:
-                    width, height = height, width
-                codec = {"mpo": "jpeg"}.get(str(image.format).lower(), str(image.format).lower())
-                if codec == "jpeg":
-                    quality, sampling = _jpeg_quality(image), get_sampling(image)
-                    chroma = _CHROMAS[sampling] if sampling >= 0 and image.mode != "L" else None
-        except DAMAGED:
-            continue
-        codecs.append(codec)
-        heights.append(height)
-        widths.append(width)
-        qualities += [] if quality is None else [quality]
-        chromas += [] if chroma is None else [chroma]
+        with suppress(*DAMAGED):
+            headers.append(read_header(paths[int(index * step)]))
     return Confounds(
-        codecs=tuple(codecs),
-        heights=tuple(heights),
-        widths=tuple(widths),
-        qualities=tuple(qualities),
-        chromas=tuple(chromas),
+        codecs=tuple(h.codec for h in headers),
+        heights=tuple(h.height for h in headers),
+        widths=tuple(h.width for h in headers),
+        qualities=tuple(h.quality for h in headers if h.quality is not None),
+        chromas=tuple(h.chroma for h in headers if h.chroma is not None),
     )
 
 
@@ -246,7 +265,12 @@ def equalize(image: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
         return np.array(decoded.convert("RGB"), dtype=np.uint8)
 
 
-def resize(image: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize(
+    image: NDArray[np.uint8],
+    *,
+    size: tuple[int, int],
+    kernel: Image.Resampling = Image.Resampling.BICUBIC,
+) -> NDArray[np.uint8]:
     """Cut the middle to the aspect of `size` (height, width) and resize it, antialiased."""
     height, width = image.shape[:2]
     scale = min(height / size[0], width / size[1])
@@ -254,7 +278,7 @@ def resize(image: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray[np.uin
     left, top = (width - cut_w) / 2, (height - cut_h) / 2
     resized = Image.fromarray(image).resize(
         (size[1], size[0]),
-        Image.Resampling.BICUBIC,
+        kernel,
         box=(left, top, min(left + cut_w, width), min(top + cut_h, height)),
     )
     return np.array(resized, dtype=np.uint8)

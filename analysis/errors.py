@@ -11,6 +11,7 @@ from typing import ClassVar
 
 __all__ = [
     "AnalysisError",
+    "ClassifierError",
     "EmbedderError",
     "InvalidImageError",
     "RealDataError",
@@ -109,6 +110,27 @@ class EmbedderError(AnalysisError, ValueError):
     def __str__(self) -> str:
         """One line with the name, the reason and the remedy."""
         return self.problem if self.name is None else f"embedder {self.name!r}: {self.problem}"
+
+
+class ClassifierError(AnalysisError, ValueError):
+    """The name of a classifier is wrong, or what it needs is missing: fix the name, or install it.
+
+    Attributes:
+        problem: What is wrong, and the remedy.
+        name: The classifier, as it was named.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problem: str, *, name: str | None = None) -> None:
+        """Keep the evidence."""
+        super().__init__(problem)
+        self.problem = problem
+        self.name = name
+
+    def __str__(self) -> str:
+        """One line with the name, the reason and the remedy."""
+        return self.problem if self.name is None else f"classifier {self.name!r}: {self.problem}"
 
 
 class UnreadableImageError(AnalysisError, ValueError):

@@ -11,11 +11,13 @@ from PIL import Image
 from gapclose.analysis.confounds import (
     Confounds,
     Form,
+    Header,
     common_form,
     describe_confounds,
     differences,
     equalize,
     read_confounds,
+    read_header,
     resize,
 )
 from gapclose.analysis.image_folder import ImageSet, scan
@@ -186,3 +188,17 @@ def test_resize_cuts_the_middle_and_is_antialiased() -> None:
     board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
     small = resize(np.repeat(board[:, :, None], 3, axis=2), size=(16, 16))
     assert np.abs(small.astype(int) - 127.5).max() <= 2
+
+
+def test_a_header_is_that_of_one_file(tmp_path: Path) -> None:
+    folder_of(tmp_path / "a", "jpg", [(40, 30)], quality=75, subsampling=1)
+    assert read_header(tmp_path / "a" / "0.jpg") == Header(
+        codec="jpeg", height=30, width=40, quality=75, chroma="4:2:2"
+    )
+    folder_of(tmp_path / "b", "png", [(40, 30)])
+    assert read_header(tmp_path / "b" / "0.png") == Header(codec="png", height=30, width=40)
+    gray = tmp_path / "gray.jpg"
+    Image.new("L", (8, 9)).save(gray, quality=30)
+    assert read_header(gray) == Header(codec="jpeg", height=9, width=8, quality=30)
+    with pytest.raises(OSError, match="gone"):
+        read_header(tmp_path / "gone.jpg")
