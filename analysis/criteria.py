@@ -6,19 +6,21 @@ your own, given to `tune`; the loop need not know of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from gapclose.analysis.class_gap import ClassGap
-from gapclose.analysis.significance import LEVEL
+from gapclose.analysis.neighbor_recall import NeighborRecall
+from gapclose.analysis.significance import LEVEL, holm
 
-__all__ = ["CRITERIA", "Criterion", "confirmed", "guard_objections"]
+__all__ = ["CRITERIA", "CostsNoRecall", "Criterion", "confirmed", "guard_objections"]
 
 GUARD_SHARE: Final = 0.8
 COPIES: Final = 0.01  # of the synthetic images
 AGREEMENT_SLACK: Final = 0.05  # how far label agreement may fall below that of real images
 INVALID_SHARE: Final = 0.05
+RECALL_SLACK: Final = 0.02
 
 
 class Criterion(Protocol):
@@ -86,6 +88,30 @@ class FewInvalid:
         """See `Criterion.objections`."""
         share = row.invalid / max(1, row.invalid + row.n_synthetic)
         return (f"{share:.0%} of its images are invalid",) if share > INVALID_SHARE else ()
+
+
+@dataclass(frozen=True, slots=True)
+class CostsNoRecall:
+    """As many real images are told right by synthetic neighbours as by real ones.
+
+    Attributes:
+        recalls: By class, of all that are judged together.
+    """
+
+    recalls: Mapping[str, NeighborRecall]
+
+    def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
+        """See `Criterion.objections`."""
+        its = self.recalls.get(row.name)
+        if its is None or its.real - its.synthetic <= RECALL_SLACK:
+            return ()
+        adjusted = holm([one.p_value for one in self.recalls.values()])
+        if adjusted[[*self.recalls].index(row.name)] > LEVEL:
+            return ()
+        return (
+            f"its images tell {its.synthetic:.0%} of unseen real ones right, other real images "
+            f"{its.real:.0%}",
+        )
 
 
 CRITERIA: Final[tuple[Criterion, ...]] = (

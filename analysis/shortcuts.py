@@ -1,9 +1,10 @@
 """Shortcuts: does anything low-level tell the classes of synthetic images that does not in real?
 
-Validation asks it of a training set. Classes that were exported under cameras of their own differ
-in noise, and a network learns that instead of the frog. The objection is to what tells classes
-from each other, never to what tells synthetic from real: a fault that all classes share teaches
-no class. Content is low-level, too (ships are blue of water), so real images set the measure.
+Audits, tuning runs at their end and validations ask it. Classes that were exported under cameras
+of their own differ in noise, and a network learns that instead of the frog. The objection is to
+what tells classes from each other, never to what tells synthetic from real: a fault that all
+classes share teaches no class. Content is low-level, too (ships are blue of water), so real images
+set the measure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.low_level import FEATURES, GROUPS, measure_files
 from gapclose.analysis.significance import LEVEL, holm
 
-__all__ = ["Difference", "ShortcutProbe", "probe_files", "probe_shortcuts"]
+__all__ = ["Difference", "ShortcutProbe", "measure_classes", "probe_shortcuts"]
 
 _MOST: Final = 2_000  # images a side that enter, over all classes
+_MOST_CLASSES: Final = 100  # of more, so many stand for all: the time grows with their square
 _LEAST: Final = 1 / 3  # of the images of one class: what is told beyond real is less to notice
 _NAMED: Final = 3  # classes that an objection names
 _CHUNK: Final = 2_000_000  # numbers that a batch of arrangements may hold
@@ -36,6 +38,7 @@ _SPOKEN: Final = {
 }
 
 Rows = NDArray[np.float64]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ class ShortcutProbe:
         return f"{told} ({'; '.join(named)})" if named else told
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as in validation.json's `shortcuts`."""
+        """Return plain values, as in the `shortcuts` of gap.json and validation.json."""
         return {
             "feature": self.feature,
             "real": self.real,
@@ -112,35 +115,27 @@ class ShortcutProbe:
         }
 
 
-def probe_files(
-    *,
-    real: Mapping[str, Sequence[Path]],
-    synthetic: Mapping[str, Sequence[Path]],
-    permutations: int = 399,
-    seed: int = 0,
-) -> tuple[ShortcutProbe, ...]:
-    """Measure and probe image files, as `probe_shortcuts`; only those that enter are read.
+def measure_classes(files: Mapping[str, Sequence[Path]], *, most: int = _MOST) -> dict[str, Rows]:
+    """Measure one side's image files for `probe_shortcuts`; only those that can enter are read.
 
     Args:
-        real: Paths by class.
-        synthetic: Paths by class.
-        permutations: B.
-        seed: Of the permutations.
+        files: Paths by class, the same classes in the same order on both sides.
+        most: Images over all classes, but no fewer than 20 of each.
     """
-    # As many as the smaller side has.
-    n = {cls: min(len(paths), len(synthetic.get(cls, ()))) for cls, paths in real.items()}
-    n = {cls: size for cls, size in n.items() if size >= MIN_IMAGES}
-    most = _most(len(n))
-    rows = [
-        {cls: measure_files(_spread(side[cls], min(most, size))) for cls, size in n.items()}
-        for side in (real, synthetic)
-    ]
-    return probe_shortcuts(real=rows[0], synthetic=rows[1], permutations=permutations, seed=seed)
+    classes = _spread([*files], _MOST_CLASSES)
+    each = _each(len(classes), most)
+    return {cls: measure_files(_spread(files[cls], each)) for cls in classes}
 
 
-def _spread(paths: Sequence[Path], n: int) -> list[Path]:
-    """Take n of them evenly, for files are often sorted by something."""
-    return [paths[i * len(paths) // n] for i in range(n)]
+def _spread(items: Sequence[Item], n: int) -> list[Item]:
+    """Take n of them evenly, for files are often sorted by something; all if there are fewer."""
+    n = min(n, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def _each(classes: int, most: int) -> int:
+    """Return how many images of a class may enter."""
+    return max(MIN_IMAGES, most // max(1, classes))
 
 
 def probe_shortcuts(
@@ -164,7 +159,8 @@ def probe_shortcuts(
     Args:
         real: By class (n, len(FEATURES)) rows of `measure`.
         synthetic: By class. Of both sides as many enter as the smaller has, at most 2,000 over
-            all classes but no fewer than 20 a class.
+            all classes but no fewer than 20 a class; of more than 100 classes every second,
+            third ... enters.
         permutations: B.
         seed: Of the permutations, the folds and which images enter.
 
@@ -206,21 +202,13 @@ def _drawn(
         {cls: _checked(cls, rows) for cls, rows in side.items()} for side in (real, synthetic)
     ]
     n = {cls: min(len(rows), len(sides[1].get(cls, ()))) for cls, rows in sides[0].items()}
-    n = {cls: size for cls, size in n.items() if size >= MIN_IMAGES}
-    most = _most(len(n))
+    classes = _spread([cls for cls, size in n.items() if size >= MIN_IMAGES], _MOST_CLASSES)
+    each = _each(len(classes), _MOST)
     drawn = [
-        [
-            side[cls][random.permutation(len(side[cls]))[: min(size, most)]]
-            for cls, size in n.items()
-        ]
+        [side[cls][random.permutation(len(side[cls]))[: min(n[cls], each)]] for cls in classes]
         for side in sides
     ]
-    return list(n), drawn
-
-
-def _most(classes: int) -> int:
-    """Return how many images of a class may enter."""
-    return max(MIN_IMAGES, _MOST // max(1, classes))
+    return classes, drawn
 
 
 def _checked(cls: str, rows: Rows) -> Rows:

@@ -29,7 +29,7 @@ from gapclose.loop.work.folder_pair import FolderPair
 from gapclose.loop.work.real_data import open_real_data
 from gapclose.loop.work.synthesis import Synthesis
 
-__all__ = ["EMBEDDER", "audit", "audit_config", "audit_folders"]
+__all__ = ["EMBEDDER", "audit", "audit_config", "audit_folders", "folders_config"]
 
 EMBEDDER: Final = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 """The default embedder of an audit of two folders."""
@@ -108,7 +108,7 @@ def audit_folders(
     reporter.tell(TaskStarted(task=Task.COMPARING_FOLDERS))
     check_embedders(embedder, judge)
     pair = FolderPair.scan(real=real, synthetic=synthetic)
-    config = config or _config_of(real, synthetic, embedder, judge)
+    config = config or folders_config(real, synthetic, embedder, judge)
     config = config.model_copy(update={"embedder": embedder, "judge": judge})
     with joined_run(out, config) as rundir:
         state = AuditState(rundir)
@@ -171,8 +171,8 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     return Run(rundir.path)
 
 
-def _config_of(real: Path, synthetic: Path, embedder: str, judge: str | None) -> RunConfig:
-    """Make the config that RUN/config.yaml holds for an audit of folders: nothing is generated."""
+def folders_config(real: Path, synthetic: Path, embedder: str, judge: str | None) -> RunConfig:
+    """Return what RUN/config.yaml holds for an audit of folders: nothing is generated."""
     return RunConfig.model_validate(
         {
             "real": {"path": str(real)},

@@ -13,6 +13,7 @@ import json
 import shlex
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,6 +25,8 @@ from gapclose.loop.errors import OUR_ERRORS, ConfigError, UnwritableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from gapclose.loop.progress.line_reporter import LineReporter
     from gapclose.loop.progress.live_table import LiveTable
     from gapclose.loop.report.status import Status
@@ -32,7 +35,7 @@ __all__ = ["app", "main"]
 
 # Of a library's own writes: errors that a file system raises for nothing else.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-_RESUMABLE = ("tune", "demo", "audit")
+_RESUMABLE = ("tune", "demo", "audit", "validate")
 _LOG_WIDTH = 120
 
 
@@ -135,6 +138,19 @@ _Judge = Annotated[
     str | None,
     typer.Option(metavar="E", help="a second embedder, to confirm", callback=_embedder),
 ]
+_Real = Annotated[Path | None, typer.Option(metavar="DIR", help="real images", callback=_path)]
+_Synthetic = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="synthetic images", callback=_path)
+]
+
+
+class _FailOn(StrEnum):
+    OPEN = "open"
+
+
+_Failing = Annotated[
+    _FailOn | None, typer.Option("--fail-on", help="exit 3 where a class is open, for CI")
+]
 
 
 @app.command()
@@ -189,15 +205,12 @@ def audit(
         Path | None,
         typer.Argument(metavar="[CONFIG]", help="audits its baseline recipe", callback=_path),
     ] = None,
-    real: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="real images", callback=_path)
-    ] = None,
-    synthetic: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="synthetic images", callback=_path)
-    ] = None,
+    real: _Real = None,
+    synthetic: _Synthetic = None,
     embedder: _Embedder = None,
     judge: _Judge = None,
     out: _Out = None,
+    fail_on: _Failing = None,
     as_json: _Json = False,
 ) -> None:
     """Report the gap of each class, and tune nothing.
@@ -207,7 +220,9 @@ def audit(
     if config is not None:
         if real or synthetic:
             raise ConfigError("audit: give a CONFIG, or --real and --synthetic, not both")
-        _audit_config(config, embedder, judge, out or Path("runs") / config.stem, as_json=as_json)
+        out = out or Path("runs") / config.stem
+        _audit_config(config, embedder, judge, out, as_json=as_json)
+        _fail_on_gaps(fail_on, out)
         return
     if real is None or synthetic is None:
         missing = "--real" if real is None else "--synthetic"
@@ -226,6 +241,17 @@ def audit(
         )
         page = _report(out)
     _summary(out, page, as_json=as_json)
+    _fail_on_gaps(fail_on, out)
+
+
+def _fail_on_gaps(fail_on: _FailOn | None, run: Path) -> None:
+    """End with exit code 3 where a class has a gap, if that is asked for."""
+    from gapclose.loop.report.run_view import Run
+
+    rows = Run.open(run).gap["classes"] if fail_on is _FailOn.OPEN else ()
+    if found := [row["name"] for row in rows if row["closed"] is False]:
+        typer.echo(f"open: {', '.join(found)}", err=True)
+        raise SystemExit(3)
 
 
 def _audit_config(
@@ -360,7 +386,45 @@ def export(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="the data set's folder, new", callback=_path)
     ],
-    per_class: Annotated[int, typer.Option(metavar="N", min=1, help="images per class")],
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="images per class; with --balance real and synthetic ones together, as many as "
+            "the largest class has by default",
+        ),
+    ] = None,
+    purpose: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="probe|scratch",
+            help="what is trained on it: a probe on an encoder's features, or a network from "
+            "scratch, for which even prompts are mixed in as far as that helps",
+        ),
+    ] = "probe",
+    balance: Annotated[
+        bool, typer.Option("--balance", help="only what the real photos lack")
+    ] = False,
+    per_group: Annotated[
+        int | None,
+        typer.Option(
+            metavar="M",
+            min=1,
+            help="with --balance, fill up the rare groups of a class, such as red frogs, to M",
+        ),
+    ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="photos to balance; the run's by default", callback=_path
+        ),
+    ] = None,
+    with_real: Annotated[
+        str,
+        typer.Option(metavar="link|copy", help="put the real photos beside, and mark them"),
+    ] = "none",
     image_format: Annotated[str, typer.Option("--format", help="imagefolder")] = "imagefolder",
     only_confirmed: Annotated[
         bool, typer.Option("--only-confirmed", help="leave out classes that are not confirmed")
@@ -376,6 +440,11 @@ def export(
             run,
             out,
             per_class=per_class,
+            purpose=purpose,
+            balance=balance,
+            per_group=per_group,
+            real=real,
+            with_real=with_real,
             image_format=image_format,
             only_confirmed=only_confirmed,
             trust=trust,
@@ -383,6 +452,87 @@ def export(
         )
     if not as_json:
         typer.echo(f"export: {out}")
+
+
+@app.command()
+def validate(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="a run folder", callback=_path)
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="real photos that nothing has seen", callback=_path),
+    ] = None,
+    real: _Real = None,
+    synthetic: _Synthetic = None,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="cnn, linear, lenet, vgg16, timm:NAME; repeatable [linear and cnn]",
+        ),
+    ] = None,
+    per_class: Annotated[int, typer.Option(metavar="N", min=2, help="training images")] = 200,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="trainings of a draw")] = 3,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, help="draws of images")] = 2,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="time to train, such as 2h [no limit]")
+    ] = None,
+    embedder: _Embedder = None,
+    judge: _Judge = None,
+    out: _Out = None,
+    fail_on: _Failing = None,
+    trust: _Trust = False,
+    as_json: _Json = False,
+) -> None:
+    """Say what images are worth: train classifiers on them, test them on real photos.
+
+    Of a run's images (RUN), before and after; or of images that exist (--real DIR --synthetic DIR
+    --test DIR), which are audited first.
+    """
+    how: dict[str, Any] = {"per_class": per_class, "seeds": seeds, "draws": draws}
+    how |= {"budget": _seconds(budget), "test": test}
+    if classifier:
+        how["classifiers"] = classifier
+    if run is not None:
+        if any((real, synthetic, embedder, judge, out)):
+            raise ConfigError(
+                "validate: --real, --synthetic, --embedder, --judge and --out are for folders; a "
+                "RUN has its own"
+            )
+        _validate(run, fail_on, as_json=as_json, trust=trust, **how)
+        return
+    for option, folder in (("--real", real), ("--synthetic", synthetic), ("--test", test)):
+        if folder is None:
+            raise ConfigError(f"validate: {option} is missing; give all three folders, or a RUN")
+    assert synthetic is not None, "none is missing"
+    out = out or Path("runs") / f"validate-{synthetic.resolve().name}"
+    how |= {"real": real, "synthetic": synthetic, "judge": judge}
+    if embedder is not None:
+        how["embedder"] = embedder
+    _validate(out, fail_on, as_json=as_json, **how)
+
+
+def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) -> None:
+    """Validate a run, or folders into a run; print what came of it."""
+    with _reporter(as_json) as reporter:
+        from gapclose.loop.validating import validate_folders, validate_run
+
+        if "real" in how:
+            validate_folders(out=run, reporter=reporter, **how)
+        else:
+            validate_run(run, reporter=reporter, **how)
+    from gapclose.loop.report.worth_summary import WorthSummary, short_classes
+
+    summary = WorthSummary.of(run, run / "report.html")
+    if as_json:
+        _summary(run, summary.page, as_json=True)
+    else:
+        summary.print(_console())
+    if fail_on is _FailOn.OPEN and (short := short_classes(summary.file)):
+        said = [f"{name} ({', '.join(by)})" for name, by in short.items()]
+        typer.echo(f"short of real photos: {', '.join(said)}", err=True)
+        raise SystemExit(3)
 
 
 @app.command(name="app")
@@ -425,6 +575,22 @@ def _as_ours(error: Exception) -> Exception:
     return error
 
 
+def _seconds(budget: str | None) -> float | None:
+    """Read a time as a config's budget is read.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    from gapclose.loop.config.values import parse_seconds
+
+    if budget is None or budget == "null":
+        return None
+    try:
+        return parse_seconds(budget)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--budget") from None
+
+
 def _overrides(changes: list[str] | None, budget: str | None) -> list[str]:
     return [*(changes or []), *([f"tune.budget={budget}"] if budget is not None else [])]
 
@@ -452,16 +618,21 @@ def _report(run: Path) -> Path:
 
 def _summary(run: Path, page: Path, *, as_json: bool) -> None:
     """Print the result: a table and sentences, or the last JSON line."""
-    from rich.console import Console
-
     from gapclose.loop.progress.reporters import make_reporter
     from gapclose.loop.report.summary import Summary
 
     summary = Summary.of(run, page)
     if as_json:
         make_reporter(as_json=True).tell(summary.notice())
-    else:  # a log is no terminal to be fitted into
-        summary.print(Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH))
+    else:
+        summary.print(_console())
+
+
+def _console() -> Console:
+    """Open the console that results are printed on; a log is no terminal to be fitted into."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
 
 
 if __name__ == "__main__":

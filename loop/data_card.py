@@ -15,8 +15,11 @@ import yaml
 
 from gapclose.generators.base import Generator
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.tempering import Tempering
 
 __all__ = ["CardClass", "data_card"]
+
+_NAMED: Final = 5  # prompts that a line names
 
 # Of the identifiers that the Hub knows, those that images come under. It refuses any other.
 _LICENSES: Final = frozenset(
@@ -42,6 +45,9 @@ class CardClass:
         recipes: How many recipes they come from.
         ratio: The gap in floors, None where it was not measured.
         confirmed: Whether the class is confirmed.
+        outside: Images that stand for no mixture: of even prompts, or of rare groups.
+        n_real: Real photos that it has; None where they were not counted.
+        beside: Whether these lie beside.
     """
 
     name: str
@@ -50,6 +56,14 @@ class CardClass:
     recipes: int
     ratio: float | None
     confirmed: bool
+    outside: int = 0
+    n_real: int | None = None
+    beside: bool = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the data set holds anything of it."""
+        return self.images > 0 or (self.beside and bool(self.n_real))
 
 
 def data_card(
@@ -58,6 +72,7 @@ def data_card(
     *,
     generator: Generator,
     config: RunConfig,
+    tempering: Tempering | None = None,
 ) -> str:
     """Return the card's text.
 
@@ -66,19 +81,22 @@ def data_card(
         examples: Lines of metadata.jsonl that show every key and every type of value in it.
         generator: What generated the images.
         config: The run's.
+        tempering: How the share of even prompts was chosen, where it was.
     """
+    beside = any(row.beside for row in classes)
     licence = generator.license or "unknown: look it up before you share these images"
     renamed = any(row.folder != row.name for row in classes)
     lines = [
         "---",
-        _head(classes, examples, generator.license) + "---",
+        _head(classes, examples, None if beside else generator.license) + "---",
         "",
         "# Synthetic images, tuned by gapclose",
         "",
-        "Every image here was made by a program. Each carries the IPTC/XMP DigitalSourceType "
-        f"`{generator.source_type}`; `metadata.jsonl` says what made it, so that it can be made "
-        "again.",
+        f"Every {'synthetic ' if beside else ''}image here was made by a program. Each carries "
+        f"the IPTC/XMP DigitalSourceType `{generator.source_type}`; `metadata.jsonl` says what "
+        "made it, so that it can be made again.",
         "",
+        *_real_lines(beside=beside),
         f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
         f"* The generator's licence: {_cell(licence)}",
         f"* Tuned with: {_cell(config.embedder)}",
@@ -101,17 +119,81 @@ def data_card(
         "at most, 19 times in 20. Confirmed: closed on images and photos the search never saw; "
         "the judge sees no gap either, and the guards pass.",
         "",
-        f"| class | {'folder | ' if renamed else ''}images | recipes | ratio | confirmed |",
-        f"|---|{'---|' if renamed else ''}---:|---:|---:|---|",
+        *_tempering_lines(tempering),
+        *_table(classes, renamed=renamed),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _real_lines(*, beside: bool) -> list[str]:
+    if not beside:
+        return []
+    return [
+        "Beside them lie real photos: their `side` is `real`, their names begin with `real-`, and "
+        "`content` is the sha256 of the file. Their licence is not known here: look it up before "
+        "you share them.",
+        "",
+    ]
+
+
+def _tempering_lines(tempering: Tempering | None) -> list[str]:
+    """Say how much is drawn from even prompts, and what was measured."""
+    if tempering is None:
+        return []
+    told = ", ".join(
+        f"{100 * accuracy:.1f} % at {100 * share:.0f} %"
+        for share, accuracy in tempering.accuracies.items()
+    )
+    lines = [
+        f"For networks from scratch: {100 * tempering.share:.0f} % of a class's images come from "
+        "all its prompts evenly, the others from its mixture. Only the others are what was "
+        "confirmed; `confirmed` is false for the first.",
+        "",
+        f"Chosen on {tempering.photos} photos that the search had seen; networks trained on "
+        f"{tempering.images} images a class tell right, by the share of even prompts: {told}. The "
+        "smallest share is taken that is as good as the best but for noise.",
+        "",
+    ]
+    for name, prompts in tempering.lost.items():
+        left = "; ".join(map(_cell, prompts[:_NAMED]))
+        more = len(prompts) - _NAMED
+        lines += [
+            f"{_cell(name)}: without prompts whose images are not told as the class: {left}"
+            f"{f' and {more} more' if more > 0 else ''}.",
+            "",
+        ]
+    return lines
+
+
+def _table(classes: Sequence[CardClass], *, renamed: bool) -> list[str]:
+    """Return a line for each class; with real photos, how many it has and has together."""
+    counted = any(row.n_real is not None for row in classes)
+    columns = ["class", *(["folder"] if renamed else []), *(["real"] if counted else [])]
+    columns += ["synthetic" if counted else "images", *(["together"] if counted else [])]
+    columns += ["recipes", "ratio", "confirmed"]
+    words = {"class", "folder", "confirmed"}
+    lines = [
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join('---' if column in words else '---:' for column in columns)}|",
     ]
     for row in classes:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        folder = f"{_cell(row.folder)} | " if renamed else ""
-        lines.append(
-            f"| {_cell(row.name)} | {folder}{row.images} | {row.recipes} | {ratio} "
-            f"| {'yes' if row.confirmed else 'no'} |"
-        )
-    return "\n".join(lines) + "\n"
+        n_real = row.n_real or 0
+        confirmed = "yes" if row.confirmed else "no"
+        if row.confirmed and row.outside:
+            confirmed = f"{row.images - row.outside} of {row.images}"
+        cells = {
+            "class": _cell(row.name),
+            "folder": _cell(row.folder),
+            "real": n_real,
+            "synthetic": row.images,
+            "images": row.images,
+            "together": n_real + row.images,
+            "recipes": row.recipes,
+            "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
+            "confirmed": confirmed,
+        }
+        lines.append(f"| {' | '.join(str(cells[column]) for column in columns)} |")
+    return lines
 
 
 def _cell(text: str) -> str:
@@ -139,9 +221,11 @@ _Dumper.add_representer(
 def _head(
     classes: Sequence[CardClass], examples: Sequence[Mapping[str, Any]], licence: str | None
 ) -> str:
-    names = [row.name for row in sorted(classes, key=lambda row: row.folder)]  # as torchvision
+    there = sorted((row for row in classes if row.is_there), key=lambda row: row.folder)
+    names = [row.name for row in there]  # in torchvision's order
     label = {"class_label": {"names": {str(i): _Name(name) for i, name in enumerate(names)}}}
     known = [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": label}]
+    files = ["*/*.png", *(["*/real-*"] if any(row.beside for row in classes) else [])]
     rest = [{k: v for k, v in row.items() if k not in ("file_name", "label")} for row in examples]
     head = {
         **({"license": licence} if licence in _LICENSES else {}),
@@ -150,7 +234,7 @@ def _head(
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [{"split": "train", "path": ["metadata.jsonl", "*/*.png"]}],
+                "data_files": [{"split": "train", "path": ["metadata.jsonl", *files]}],
                 # Those of `dataset_info` give way to what `datasets` infers from the metadata.
                 "features": known + _type(rest)["struct"],
             }

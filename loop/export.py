@@ -2,63 +2,53 @@
 
 `gapclose export` calls it. First come the images that confirmed a mixture, which the App shows,
 less those that a person tagged `reject` there; then newly generated ones, with seeds that nothing
-used. All are written with their provenance. It reads the run folder only, and refuses to import
-code that a run from elsewhere names unless `trust` is set.
+used. It refuses to import code that a run from elsewhere names unless `trust` is set.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import filterfalse
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from gapclose.analysis.decode import read_rgb
-from gapclose.analysis.errors import UnreadableImageError
-from gapclose.generators.base import Generator, generate_all
-from gapclose.generators.camera import apply_camera
-from gapclose.generators.errors import GenerationError
-from gapclose.generators.images import Pixels, write_png
-from gapclose.generators.recipe import Recipe
+from gapclose.generators.base import Generator
 from gapclose.generators.registry import make_generator
 from gapclose.loop.class_folders import class_folders
-from gapclose.loop.config.hints import nearest
 from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.data_card import CardClass, data_card
+from gapclose.loop.data_set import METADATA, Metadata, write_images
 from gapclose.loop.errors import ConfigError, unwritable
-from gapclose.loop.export_plan import ClassPlan, class_plans, seeds_in
-from gapclose.loop.report.projections import open_run, read_trials
+from gapclose.loop.export_orders import ExportOrders, plan_orders
+from gapclose.loop.export_plan import ClassPlan, class_plans
+from gapclose.loop.export_request import ExportRequest
+from gapclose.loop.real_photos import place_photos, real_folder
+from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.text import in_short, objections, state_of, verdict
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
-from gapclose.loop.search.mixture_weights import allot
-from gapclose.loop.search.seeds import SeedBlocks
 
-__all__ = ["FORMATS", "drop_outdated", "export", "unused_seeds", "used_seeds"]
+__all__ = ["drop_outdated", "export"]
 
 logger = logging.getLogger(__name__)
-
-FORMATS: Final = ("imagefolder",)
-
-_CHUNK: Final = 64  # images per call of the generator: bounds the memory, not the batch
-_EXPORTING: Final = TaskStarted(task=Task.EXPORTING)
-_TRIES: Final = 4  # seeds per image asked for, before the generator counts as broken
 
 
 def export(
     run: Path,
     out: Path,
     *,
-    per_class: int,
+    per_class: int | None = None,
+    purpose: str = "probe",
+    balance: bool = False,
+    per_group: int | None = None,
+    real: Path | None = None,
+    with_real: str = "none",
     image_format: str = "imagefolder",
     only_confirmed: bool = False,
     trust: bool = False,
@@ -73,7 +63,16 @@ def export(
     Args:
         run: A run folder in which the classes were measured.
         out: Where to; must be missing or an empty folder.
-        per_class: Images per class, at least 1.
+        per_class: Images per class, at least 1. With `balance`, those that a class has together
+            with its real photos; as many as the largest class by default.
+        purpose: What it trains, a word of `PURPOSES`: a `probe` on an encoder's features gets the
+            mixtures as they are, a network from `scratch` a share of even prompts too.
+        balance: Generate only what the real photos lack.
+        per_group: With `balance`, fill up the groups of a class, by the words of its prompts, that
+            real photos show and that have fewer images, real and synthetic; these count towards
+            the class, and where they lack more than the class does, it gets more.
+        real: Photos to balance, in class folders; the run's by default.
+        with_real: How the real photos come to lie beside: `none`, `link` or `copy`.
         image_format: A word of `FORMATS`.
         only_confirmed: Leave out the classes that are not confirmed.
         trust: Allow a config that names code ("pkg.mod:Class") to import it.
@@ -84,19 +83,24 @@ def export(
 
     Raises:
         ConfigError: There is nothing to export, or nowhere to, or an argument is wrong.
+        RealDataError: The real photos are needed, and cannot be used.
         GeneratorConfigError: The run's generator cannot be made here.
         GenerationError: The generator keeps giving images that cannot be used.
     """
     reporter = reporter or SilentReporter()
-    reporter.tell(_EXPORTING)
+    reporter.tell(TaskStarted(task=Task.EXPORTING))
+    request = ExportRequest(
+        per_class=per_class,
+        purpose=purpose,
+        balance=balance,
+        per_group=per_group,
+        real=real,
+        with_real=with_real,
+        image_format=image_format,
+    )
+    request.check()
     folder = open_run(run, verdicts=False)  # they are read for the plan, which compares them
-    if per_class < 1:
-        raise ConfigError(f"got {per_class}, expected at least 1", where="--per-class")
-    if image_format not in FORMATS:
-        raise ConfigError(
-            f"unknown {image_format!r}; {nearest(image_format, FORMATS)}", where="--format"
-        )
-    out = _to_be_made(out)
+    out = _to_be_made(out, real=request.real or real_folder(folder))
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
         raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
@@ -105,8 +109,9 @@ def export(
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
         logger.warning("exported with confirmed: false: %s", in_short(left))
     generator = make_generator(config.generator.as_spec())
+    planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     with _appearing(out) as building:
-        _fill(folder, building, plans, generator, per_class=per_class, reporter=reporter)
+        _fill(folder, building, planned, generator, request, reporter=reporter)
     reporter.tell(DataExported(path=str(out)))
     return out
 
@@ -116,6 +121,55 @@ def _unconfirmed(row: Mapping[str, Any]) -> str:
     if "closed" in row and state_of(row, tuned=True) == "unconfirmed":
         return f"closed, but {objections(row)}"
     return verdict(row, tuned=True) or "no verdict yet"
+
+
+def _fill(
+    run: RunDir,
+    out: Path,
+    planned: ExportOrders,
+    generator: Generator,
+    request: ExportRequest,
+    *,
+    reporter: Reporter,
+) -> None:
+    """Write the images, the metadata and the card."""
+    names = [plan.name for plan in planned.plans]
+    folders = class_folders(names)
+    beside = request.with_real != "none"
+    with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
+        metadata = Metadata(rest)
+        for rows in write_images(run, out, planned.orders, folders, generator, reporter=reporter):
+            if beside:
+                of = {"side": "synthetic", "license": generator.license or "unknown"}
+                rows = [row | of for row in rows]
+            metadata.add(rows)
+        if beside and planned.photos is not None:
+            metadata.add(place_photos(planned.photos, names, out, folders, way=request.with_real))
+        metadata.write(out / METADATA)
+    card = data_card(
+        [_card_class(plan, planned, folders[plan.name], beside=beside) for plan in planned.plans],
+        [*metadata.examples.values()],
+        generator=generator,
+        config=run.config(),
+        tempering=planned.tempering,
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _card_class(plan: ClassPlan, planned: ExportOrders, folder: str, *, beside: bool) -> CardClass:
+    orders = planned.orders[plan.name]
+    n_real = None if planned.photos is None else len(planned.photos.paths[plan.name])
+    return CardClass(
+        name=plan.name,
+        folder=folder,
+        images=sum(order.images for order in orders),
+        recipes=len({order.recipe for order in orders}),
+        ratio=plan.row.get("ratio"),
+        confirmed=plan.confirmed,
+        outside=sum(order.images for order in orders if not order.confirmed),
+        n_real=n_real,
+        beside=beside,
+    )
 
 
 @contextmanager
@@ -138,9 +192,11 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise
 
 
-def _to_be_made(out: Path) -> Path:
+def _to_be_made(out: Path, *, real: Path) -> Path:
     """Resolve the folder, and check that one that is filled elsewhere can take its place."""
     out = out.resolve()
+    if out.is_relative_to(real.resolve()):
+        raise ConfigError("lies in the folder of the real photos; name another", where=out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("exists and is not empty; name a new folder", where=out)
     if out == Path.cwd() or out.is_mount():
@@ -159,166 +215,3 @@ def drop_outdated(run: Path, out: Path) -> None:
     old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
     out.rename(old)  # so that a kill leaves no half of it under its name
     shutil.rmtree(old)
-
-
-# ---------------------------------------------------------------------------------- generating
-
-
-def used_seeds(run: RunDir) -> set[int]:
-    """Return every seed that a run has used."""
-    used = {seed for trial in read_trials(run) for seed in seeds_in(trial)}
-    used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
-    # What a cut-off trial or a confirmation generated is in no list, but its file bears the seed.
-    used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
-    return used
-
-
-def unused_seeds(
-    cls: str, *, run_seed: int, used: Set[int], makeup: bool = False
-) -> Iterator[int]:
-    """Yield the seeds of a class's exported images without end, none that the run has used.
-
-    Args:
-        cls: The class.
-        run_seed: The config's `tune.seed`.
-        used: What `used_seeds` returns.
-        makeup: Those of the images that replace invalid ones: others.
-    """
-    return filterfalse(used.__contains__, SeedBlocks(seed=run_seed).exported(cls, makeup=makeup))
-
-
-def _fill(
-    run: RunDir,
-    out: Path,
-    plans: Sequence[ClassPlan],
-    generator: Generator,
-    *,
-    per_class: int,
-    reporter: Reporter,
-) -> None:
-    done, total = 0, per_class * len(plans)
-    folders = class_folders([plan.name for plan in plans])
-    table: list[CardClass] = []
-    examples: dict[str, dict[str, Any]] = {}
-    config, used = run.config(), used_seeds(run)
-    with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
-        for plan in plans:
-            seeds, makeup = (
-                unused_seeds(plan.name, run_seed=config.tune.seed, used=used, makeup=makeup)
-                for makeup in (False, True)
-            )
-            counts = allot(plan.weights, per_class)
-            table.append(
-                CardClass(
-                    name=plan.name,
-                    folder=folders[plan.name],
-                    images=per_class,
-                    recipes=sum(count > 0 for count in counts),
-                    ratio=plan.row.get("ratio"),
-                    confirmed=plan.confirmed,
-                )
-            )
-            # Shuffled, so that the first thousand of a class are a fair sample of it.
-            places = [i for i, count in enumerate(counts) for _ in range(count)]
-            random.Random(plan.name).shuffle(places)
-            rows: list[dict[str, Any]] = [{} for _ in places]
-            shown = [plan.shown.get(recipe.fingerprint(), ()) for recipe in plan.recipes]
-            for index, recipe in enumerate(plan.recipes):
-                slots = [place for place, owner in enumerate(places) if owner == index]
-                # What makes up for a rejected image has seeds of its own: no other image changes.
-                images = _images(generator, recipe, shown[index], seeds, makeup, len(slots))
-                for slot, seed, image in images:
-                    name = f"{folders[plan.name]}/{slots[slot]:05d}.png"
-                    write_png(out / name, image, source_type=generator.source_type)
-                    rows[slots[slot]] = _metadata(name, plan, recipe, seed, generator)
-                    done += 1
-                    reporter.tell(_EXPORTING.advanced(done, total))
-            for row in rows:
-                if examples.setdefault(row["recipe_fingerprint"], row) is not row:
-                    rest.write(_line(row))
-        # One row of each recipe comes first: `load_dataset("imagefolder")` takes the columns'
-        # types from the first 10 MB, and could not read text where there had been nulls.
-        rest.seek(0)
-        with (out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
-            metadata.writelines(map(_line, examples.values()))
-            shutil.copyfileobj(rest, metadata)
-    card = data_card(table, [*examples.values()], generator=generator, config=config)
-    (out / "README.md").write_text(card, encoding="utf-8")
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    """Write a line of JSON, also for readers that take U+2028 in a class's name for its end."""
-    text = json.dumps(row, ensure_ascii=False)
-    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
-
-
-def _images(
-    generator: Generator,
-    recipe: Recipe,
-    shown: Sequence[tuple[int, Path | None]],
-    seeds: Iterator[int],
-    makeup: Iterator[int],
-    n: int,
-) -> Iterator[tuple[int, int, Pixels]]:
-    """Yield a recipe's images after its camera, as (slot of n, seed, pixels).
-
-    First those that are shown already, then fresh ones; what is missing of the first is made up
-    for last.
-    """
-    holes = []
-    for slot, (seed, path) in enumerate(shown[:n]):
-        image = _read(path)
-        if image is None:
-            holes.append(slot)
-        else:
-            yield slot, seed, image
-    rest = range(min(n, len(shown)), n)
-    for slot, drawn in zip(rest, _usable(generator, recipe, seeds, len(rest)), strict=True):
-        yield slot, *drawn
-    for slot, drawn in zip(holes, _usable(generator, recipe, makeup, len(holes)), strict=True):
-        yield slot, *drawn
-
-
-def _read(path: Path | None) -> Pixels | None:
-    """Read an image that is shown; None if it is missing or cannot be read."""
-    try:
-        return None if path is None else read_rgb(path)
-    except UnreadableImageError:
-        return None
-
-
-def _usable(
-    generator: Generator, recipe: Recipe, seeds: Iterator[int], n: int
-) -> Iterator[tuple[int, Pixels]]:
-    """Yield usable images of a recipe after its camera; another seed replaces an invalid one."""
-    wanted, spent = n, 0
-    while wanted:
-        if spent >= _TRIES * n + _CHUNK:
-            raise GenerationError(
-                f"{spent - (n - wanted)} of {spent} images of {recipe.draw.prompt!r} cannot be "
-                "used; look at the generator"
-            )
-        asked = [next(seeds) for _ in range(min(wanted, _CHUNK))]
-        batch = generate_all(generator, [(recipe.draw, asked)])[0].valid()
-        spent += len(asked)
-        for seed, image in zip(batch.seeds, batch.images, strict=True):
-            yield seed, apply_camera(recipe.camera, image, seed=seed)
-            wanted -= 1
-
-
-def _metadata(
-    file_name: str, plan: ClassPlan, recipe: Recipe, seed: int, generator: Generator
-) -> dict[str, Any]:
-    return {
-        "file_name": file_name,
-        "label": plan.name,
-        "seed": seed,
-        "recipe": recipe.to_json(),
-        "recipe_fingerprint": recipe.fingerprint(),
-        "draw_fingerprint": recipe.draw.fingerprint(),
-        "camera_fingerprint": recipe.camera.fingerprint(),
-        "generator": generator.id,
-        "generator_revision": generator.revision,
-        "digital_source_type": generator.source_type,
-        "confirmed": plan.confirmed,
-    }

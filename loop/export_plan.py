@@ -5,6 +5,7 @@ It reads the run folder only, and generates nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,27 @@ from gapclose.loop.report.contents import GAP, MIXTURES
 from gapclose.loop.report.projections import read_trials, read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
+from gapclose.loop.search.mixture_weights import allot
+from gapclose.loop.search.trial import Mixture
 
-__all__ = ["ClassPlan", "class_plans", "seeds_in"]
+__all__ = ["ClassPlan", "Order", "class_plans", "seeds_in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Images of one recipe that are to be exported.
+
+    Attributes:
+        recipe: What makes them.
+        images: How many, at least 1.
+        confirmed: Whether they stand for a mixture that was confirmed, in its shares.
+        shown: Seeds and files of images of it that exist already, as in `ClassPlan.shown`.
+    """
+
+    recipe: Recipe
+    images: int
+    confirmed: bool = False
+    shown: Sequence[tuple[int, Path | None]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +56,39 @@ class ClassPlan:
     confirmed: bool
     row: Mapping[str, Any]
     shown: Mapping[str, Sequence[tuple[int, Path | None]]]
+
+    @property
+    def mixture(self) -> Mixture:
+        """The recipes with their weights."""
+        return Mixture(recipes=self.recipes, weights=self.weights, gap_tune=math.nan)
+
+    def orders(
+        self, images: int, *, even: Mixture | None = None, share: float = 0.0
+    ) -> list[Order]:
+        """Share images out to recipes by largest remainder.
+
+        Args:
+            images: How many, >= 0.
+            even: What takes a share of them from the mixture; its images confirm nothing.
+            share: That share, in [0, 1].
+        """
+        own, others = allot((1.0 - share, share), images) if even is not None else (images, 0)
+        orders = [
+            Order(
+                recipe=recipe,
+                images=count,
+                confirmed=self.confirmed,
+                shown=self.shown.get(recipe.fingerprint(), ()),
+            )
+            for recipe, count in zip(self.recipes, allot(self.weights, own), strict=True)
+        ]
+        if even is not None:
+            counts = allot(even.weights, others)
+            orders += [
+                Order(recipe=recipe, images=count)
+                for recipe, count in zip(even.recipes, counts, strict=True)
+            ]
+        return [order for order in orders if order.images]
 
 
 def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:

@@ -124,7 +124,8 @@ _TEMPLATE = """\
 
 # Your photos: {n_classes}, {n_images} images, {codec}.
 # Half of them is shown to the search, the other half only tells at the end whether it worked.
-real: {{path: {real}, confirm_share: 0.5}}
+# test_share: 0.2 keeps a fifth of them apart first, which only `gapclose validate` looks at.
+real: {{path: {real}, confirm_share: 0.5, test_share: 0.0}}
 {few}
 classes: {classes}                # or some of them: [frog, ship]
 
@@ -166,6 +167,7 @@ space:
 baseline: {{prompt: "a photo of a {{class}}", guidance_scale: 7.5, num_inference_steps: 30}}
 
 tune:
+  objective: gap                  # or worth: the gap times what a classifier loses by it
   budget: 8h                      # in all, over every session; or null
   trials: null                    # limits per class
   images: null

@@ -48,13 +48,13 @@ from gapclose.loop.run.notices import (
 )
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.run.state import RunState, apply
-from gapclose.loop.run.verdicts import verdicts_of
 from gapclose.loop.schedule.actions import (
     Action,
     ChooseCamera,
     EvaluateFold,
     Finish,
     Judge,
+    MeasureRecalls,
     ProposeTrial,
     RunTrial,
     StartRound,
@@ -70,6 +70,7 @@ from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, check_drawn
+from gapclose.loop.work.recalls import Recalls
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections
 from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, gap_unit, make_searches
@@ -121,6 +122,7 @@ class Session:
     synthesis: Synthesis
     trials: Trials
     confirmation: Confirmation
+    recalls: Recalls
     diagnostics: Diagnostics
     projections: Projections
     criteria: Sequence[Criterion] = CRITERIA
@@ -177,6 +179,9 @@ class Session:
                 **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
             ),
             confirmation=Confirmation(**shared, **worded, judge=judge),
+            recalls=Recalls(
+                **shared, searches=searches, seed=config.tune.seed, device=config.device
+            ),
             diagnostics=Diagnostics(**shared, **worded, searches=searches),
             projections=Projections(rundir),
             criteria=criteria,
@@ -259,6 +264,9 @@ class Session:
             case ChooseCamera():
                 self.reporter.tell(TaskStarted(task=Task.CAMERA))
                 yield self.trials.choose_camera(action)
+            case MeasureRecalls():
+                self.reporter.tell(TaskStarted(task=Task.RECALLS))
+                yield self.recalls.measure(self.state)
             case EvaluateFold():
                 search = self.trials.searches[action.cls]
                 opened = self.state.of(action.cls).opened
@@ -271,7 +279,7 @@ class Session:
                     self.reporter.tell(task)
                 yield self.confirmation.evaluate(opened, search)
             case Judge():
-                yield verdicts_of(self.state, criteria=self.criteria)
+                yield self.recalls.judge(self.state, self.criteria)
             case StartRound():
                 yield RoundStarted(**asdict(action))
 
@@ -386,7 +394,8 @@ def warn_of_few(config: RunConfig, real: Mapping[str, ClassReference], reporter:
         if all(len(fold) < MIN_CLOSED for fold in reference.folds)
     ]
     if few:
-        wanted = round(ROOM * MIN_CLOSED / config.real.confirm_share)
+        share = config.real.confirm_share * (1 - config.real.test_share)
+        wanted = round(ROOM * MIN_CLOSED / share)
         reporter.tell(PhotosTooFew(classes=tuple(few), least=MIN_CLOSED, wanted=wanted))
     if config.confirm.images < MIN_CLOSED:
         reporter.tell(ImagesTooFew(least=MIN_CLOSED))

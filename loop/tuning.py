@@ -29,7 +29,8 @@ from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.state import RunState
 from gapclose.loop.run.trust import check_trust
-from gapclose.loop.schedule.objective import OBJECTIVE, Objective
+from gapclose.loop.schedule.objective import Objective
+from gapclose.loop.schedule.objectives import OBJECTIVES
 from gapclose.loop.search.optuna_record import open_storage
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
@@ -45,7 +46,7 @@ def tune(
     out: Path | None = None,
     trust: bool = False,
     reporter: Reporter | None = None,
-    objective: Objective = OBJECTIVE,
+    objective: Objective | None = None,
     scored_by: ScoredBy = by_gap,
     criteria: Sequence[Criterion] = CRITERIA,
 ) -> Run:
@@ -58,7 +59,7 @@ def tune(
         out: The run folder; by default one under runs/ that the config's fingerprint names.
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
-        objective: What the classes are searched for.
+        objective: What the classes are searched for; what the config says by default.
         scored_by: What trials are scored by, in units of its own; a fold's squared MMD is
             compared with it in floors.
         criteria: What a class must meet to be confirmed. The run folder keeps none of these
@@ -89,7 +90,7 @@ def tune(
                 real,
                 watch=watch,
                 reporter=reporter,
-                objective=objective,
+                objective=objective or OBJECTIVES[config.tune.objective],
                 scored_by=scored_by,
                 criteria=criteria,
             )
@@ -104,6 +105,12 @@ def _checked(config: RunConfig, before: RunDir, *, trust: bool, reporter: Report
     check_trust(before, config, trust=trust)
     check_version(before)
     photos = Photos.check(config, before, reporter)
+    if config.tune.objective == "worth" and len(photos.classes) < 2:
+        raise ConfigError(
+            "tune.objective: worth asks how well classes are told apart, and the run has one "
+            "class; set it to gap, or name more classes",
+            where="config",
+        )
     if before.config_path.is_file():
         check_config(before, config)
         _check_classes(before, photos.classes)

@@ -18,7 +18,7 @@ ROOMS = ("loop", "generators", "analysis", "configs")
 MAY_IMPORT = {"loop": {"generators", "analysis", "configs"}}
 # The rooms inside loop, in the order that arrows point: each may import those before it. What lies
 # in loop itself is above them all.
-CHAIN = ("config", "run", "search", "schedule", "work")
+CHAIN = ("config", "run", "search", "schedule", "work", "validation")
 # Beside the chain: these read what a run has written, or are told it, and start no work.
 READERS = {
     "report": {"config", "run"},

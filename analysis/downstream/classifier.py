@@ -62,6 +62,11 @@ class Classifier(Protocol):
         """Its name in validation.json: cnn, linear:<embedder>, timm:<model> ..."""
         ...
 
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed of a training changes what is learnt."""
+        ...
+
     def prepare(self, images: Sequence[Pixels]) -> NDArray[Any]:
         """Turn images of any sizes into what it trains on, once for a set of images.
 

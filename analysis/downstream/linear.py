@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from gapclose.analysis.downstream.classifier import Pixels, Predictor, check_labels
 from gapclose.analysis.embedding import Embedder
 
-__all__ = ["LinearProbe"]
+__all__ = ["LinearProbe", "fit_regression"]
 
 # Fixed, the same for every set of images: cross-validation on synthetic images would choose for
 # synthetic images, and anew with every draw. On CIFAR-10, with 20 and 200 photos a class, it came
@@ -43,6 +43,11 @@ class LinearProbe:
         """Return `linear:` and the embedder's name."""
         return f"linear:{self.embedder.id}"
 
+    @property
+    def seeded(self) -> bool:
+        """Return False: a regression has one solution."""
+        return False
+
     def prepare(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed images: (n, width), rows of length 1."""
         return self.embedder.embed(images)
@@ -62,16 +67,19 @@ class LinearProbe:
             ValueError: Fewer than two images or classes, not one label an image, a label out of
                 range, or NaN.
         """
-        check_labels(x, labels, classes=classes)
-        centre = x.mean(axis=0, dtype=np.float64)
-        scale = float(np.sqrt(((x - centre) ** 2).sum(axis=1).mean())) or 1.0
-        with warnings.catch_warnings():
-            # Classes far apart are never quite done; what is left moves no prediction.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=_STRENGTH, max_iter=_STEPS).fit(
-                (x - centre) / scale, labels
-            )
-        return partial(_probabilities, model, centre, scale, classes)
+        return fit_regression(x, labels, classes=classes)
+
+
+def fit_regression(x: NDArray[Any], labels: NDArray[np.integer], *, classes: int) -> Predictor:
+    """Solve the regression on rows; arguments and errors as in `LinearProbe.fit`."""
+    check_labels(x, labels, classes=classes)
+    centre = x.mean(axis=0, dtype=np.float64)
+    scale = float(np.sqrt(((x - centre) ** 2).sum(axis=1).mean())) or 1.0
+    with warnings.catch_warnings():
+        # Classes far apart are never quite done; what is left moves no prediction.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=_STRENGTH, max_iter=_STEPS).fit((x - centre) / scale, labels)
+    return partial(_probabilities, model, centre, scale, classes)
 
 
 def _probabilities(

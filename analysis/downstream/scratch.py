@@ -56,6 +56,11 @@ class ScratchClassifier:
     epochs: int = EPOCHS
     device: str = "auto"
 
+    @property
+    def seeded(self) -> bool:
+        """Return True: the weights that it starts from are random."""
+        return True
+
     def prepare(self, images: Sequence[Pixels]) -> NDArray[np.uint8]:
         """Bring images to one size: (n, side, side, 3)."""
         square = (self.side, self.side)

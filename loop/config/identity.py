@@ -26,12 +26,16 @@ FREE_KEYS: Final = frozenset(
 )
 """What may change on resume."""
 
+_LATER: Final = {"code_folder": None, "real.test_share": 0.0, "tune.objective": "gap"}
+"""Keys that came later, and what they say where nobody uses them: such a config is what it was."""
+
 
 def fingerprint(config: RunConfig) -> str:
     """Return the sha256 (64 hex digits) of everything that may not change on resume."""
     kept = {key: value for key, value in flat(config.to_dict()).items() if key not in FREE_KEYS}
-    if config.code_folder is None:  # a config without code is what it was before there was a key
-        del kept["code_folder"]
+    for key, unused in _LATER.items():
+        if kept.get(key, unused) == unused:
+            kept.pop(key, None)
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

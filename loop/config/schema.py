@@ -38,11 +38,13 @@ __all__ = ["ConfirmConfig", "RunConfig", "TuneConfig"]
 
 
 class TuneConfig(Section):
-    """When to stop, and how many images a trial generates.
+    """What to search for, when to stop, and how many images a trial generates.
 
     `trials` and `images` are limits per class; the baseline is trial 0, and 100 images, or fewer
     where time is short.
     """
+
+    objective: Literal["gap", "worth"] = "gap"
 
     budget: Seconds = 8 * 3600.0
     trials: int | None = Field(default=None, ge=1)

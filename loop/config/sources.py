@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -37,10 +37,15 @@ __all__ = [
 
 
 class RealFolder(Section):
-    """The user's images: a folder of class folders; `path` is kept absolute."""
+    """The user's images: a folder of class folders; `path` is kept absolute.
+
+    `test_share` of them is cut off first, for `gapclose validate` alone; `confirm_share` is of
+    the others.
+    """
 
     path: str
     confirm_share: float = Field(default=0.5, gt=0.0, lt=1.0)
+    test_share: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @field_validator("path")
     @classmethod
@@ -54,6 +59,7 @@ class PondReal(Section):
     kind: Literal["pond"]
     per_class: int = Field(default=600, ge=40)
     confirm_share: float = Field(default=0.5, gt=0.0, lt=1.0)
+    test_share: ClassVar[float] = 0.0  # more photos can be rendered
     seed: int = Field(default=0, ge=0)
 
 

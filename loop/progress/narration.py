@@ -20,6 +20,7 @@ from gapclose.loop.run.events import (
     FoldOpened,
     PhotosListed,
     PromptsPrioritized,
+    RecallsMeasured,
     RoundStarted,
     RunFinished,
     SessionStarted,
@@ -62,16 +63,22 @@ _TASKS: Final = {
     Task.BASELINES: "generating baseline images",
     Task.STORAGE: "measuring the gap as stored",
     Task.TESTING: "testing each class",
+    Task.RECALLS: "measuring what the images are worth to a classifier",
     Task.DIAGNOSING: "finding groups that stand apart, and the map",
     Task.REPORTING: "writing the report",
     Task.EXPORTING: "exporting",
+    Task.SHORTCUTS: "looking for shortcuts in what is exported",
+    Task.TRAINING_IMAGES: "generating the images to train on",
+    Task.LABELS: "generating images of all prompts, and reading their classes",
 }
 _OF_A_SIDE: Final = {
     Task.EMBEDDING: "embedding {images}{encoder}",
     Task.SPECTRA: "reading the power spectra of {images}",
     Task.REPEATS: "looking for repeats among {images}",
 }
-_COUNTED: Final = {Task.REPEATS: "classes", Task.TESTING: "classes", Task.BASELINES: "classes"}
+_COUNTED: Final = dict.fromkeys(
+    (Task.REPEATS, Task.TESTING, Task.BASELINES, Task.LABELS), "classes"
+)
 _ANSWERS: Final = {
     TagAnswer.FIRST: "its prompts come first",
     TagAnswer.TRIED: "its prompts were tried",
@@ -106,6 +113,8 @@ def task_words(task: TaskStarted | TaskAdvanced | StillWorking) -> str:
         return f"{task.cls}, trial {task.number}"
     if task.task is Task.CONFIRMING:
         return f"confirming {task.cls} on unseen photos"
+    if task.task is Task.TRAINING:
+        return f"training {task.classifier or 'classifiers'}"
     if form := _OF_A_SIDE.get(task.task):
         images = "synthetic images" if task.side == "synthetic" else "real photos"
         encoder = "" if task.encoder is None else f" with {task.encoder}"
@@ -157,6 +166,20 @@ def _(event: CameraChosen, state: RunState | None) -> Iterator[str]:
         if value is not None
     ]
     yield f"the camera for all classes: {', '.join(settings) or 'none'}"
+
+
+@_lines.register
+def _(event: RecallsMeasured, state: RunState | None) -> Iterator[str]:
+    worst = sorted(event.recalls.items(), key=lambda item: -item[1].shortfall)
+    named = [f"{name} {its.synthetic:.0%} ({its.real:.0%})" for name, its in worst[:NAMED]]
+    yield (
+        "photos that a CNN tells right, trained on the images so far (on real photos): "
+        f"{', '.join(named)}"
+    )
+    for name, its in event.recalls.items():
+        if its.prompts:
+            prompts = _many(len(its.prompts), "prompt comes", "prompts come")
+            yield f"{name}: {prompts} first, for what is told wrong"
 
 
 @_lines.register

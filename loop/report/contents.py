@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ TRIALS: Final = "trials.jsonl"
 STATE: Final = "state.json"
 MIXTURES: Final = "mixtures.json"
 GAP: Final = "gap.json"
+VALIDATION: Final = "validation.json"
 _ALL_CLOSED: Final = "every class is closed and confirmed"
 
 
@@ -87,6 +90,15 @@ def mixtures_json(state: RunState) -> dict[str, Any]:
     return {"schema": 1, "classes": {name: e.result.mixture for name, e in judged.items()}}
 
 
+def mixtures_key(mixtures: Mapping[str, Any]) -> str:
+    """Return 32 hex digits that say which mixtures they are.
+
+    Args:
+        mixtures: By class, as in mixtures.json.
+    """
+    return hashlib.sha256(json.dumps(mixtures, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def state_json(state: RunState) -> dict[str, Any]:
     """Return state.json: where the run stands."""
     value: dict[str, Any] = {
@@ -138,10 +150,11 @@ def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
     rows = []
     for name, row in judged_rows(state).items():
         extra = dict(own.get(name, {}))
-        row = replace(row, stored=extra.pop("stored", None))
+        said = replace(row, stored=extra.pop("stored", None)).to_json()
+        said["before"] |= extra.pop("before", {})
         thought = judged[name].result.mixture["gap_tune"]
         optimism = None if thought is None else (row.gap - thought) / max(row.floor_p95, 1e-9)
-        rows.append(row.to_json() | {"optimism": optimism} | extra)
+        rows.append(said | {"optimism": optimism} | extra)
     stopped = {name: _stopped(state, name) for name in state.names}
     none = "no image of it was made"
     return {

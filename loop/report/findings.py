@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
+from gapclose.loop.report.shortcut_words import shortcut_warnings
 from gapclose.loop.report.text import (
     count,
     meaning,
@@ -59,8 +60,8 @@ def findings(gap: Row) -> list[str]:
 
 
 def warnings(gap: Row) -> list[str]:
-    """Note what concerns the whole run, and what differs between the sides as files."""
-    return [*(gap.get("notes") or ()), *_stored(gap)]
+    """Note what concerns the whole run: what else than the gap the images show, and files."""
+    return [*(gap.get("notes") or ()), *shortcut_warnings(gap), *_stored(gap)]
 
 
 def left_out(gap: Row) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,10 @@ from gapclose.loop.report.findings import largest, left_out, repeat_word, warnin
 from gapclose.loop.report.projections import open_run, read_state, read_trials, read_verdicts
 from gapclose.loop.report.text import effect_sort_key, first_sentence, in_short, was_tuned
 from gapclose.loop.report.thumbnails import Samples
+from gapclose.loop.report.worth import read_worth
+from gapclose.loop.report.worth_advice import next_steps
+from gapclose.loop.report.worth_section import worth_section
+from gapclose.loop.report.worth_text import PROBLEMS, worth_sentence
 from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
@@ -85,14 +90,16 @@ def _content(run: RunDir) -> dict[str, Any]:
         is_full=len(rows) <= _FEW_CLASSES,
     )
     state = read_state(run)
+    sentence = first_sentence(
+        rows, tuned=tuned, tried=_tried(gap, trials), skipped=len(gap["skipped"])
+    )
     return {
         "title": run.path.name,
-        "sentence": first_sentence(
-            rows, tuned=tuned, tried=_tried(gap, trials), skipped=len(gap["skipped"])
-        ),
+        **_said_of_worth(run, sentence),
         "tuned": tuned,
         "gap": gap,
         "classes": [sections.section(number, row) for number, row in enumerate(rows)],
+        "has_recall": any(row.get("recall_shortfall") is not None for row in rows),
         "warnings": warnings(gap),
         "left_out": left_out(gap),
         "folds": _folds(gap),
@@ -115,6 +122,20 @@ def _content(run: RunDir) -> dict[str, Any]:
         "data": chart_data(rows, trials, samples),
         "caveat": CAVEAT,
         "plotly": _plotly(),
+    }
+
+
+def _said_of_worth(run: RunDir, sentence: str) -> dict[str, Any]:
+    """Say first what the images are worth, where it was validated, and then what the gap is."""
+    worth, problem = read_worth(run)
+    known = None if worth is None or worth.outdated else worth
+    headline = None if known is None else worth_sentence(known)
+    return {
+        "headline": headline or sentence,
+        "lead": sentence if headline else None,
+        "next_steps": [] if known is None else next_steps(known),
+        "problem": None if problem is None else PROBLEMS[problem],
+        "worth": None if worth is None else worth_section(worth),
     }
 
 
@@ -197,12 +218,21 @@ def _template() -> Any:
     )
     # Keys come by `|get`: a dot would find a dict's method before a key of the same name.
     environment.filters["get"] = lambda mapping, key, default=None: mapping.get(key, default)
+    environment.filters["prose"] = _prose
     for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed"):
         environment.filters[name] = getattr(report_text, name)
     text = (
         resources.files("gapclose.loop.report").joinpath("report.html").read_text(encoding="utf-8")
     )
     return environment.from_string(text)
+
+
+def _prose(text: str) -> Any:
+    """Escape a sentence; what stands in backquotes is code, and no line ends before a unit."""
+    import markupsafe
+
+    escaped = str(markupsafe.escape(text.replace("\N{THIN SPACE}", "\N{NARROW NO-BREAK SPACE}")))
+    return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
 
 
 @functools.cache

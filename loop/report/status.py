@@ -17,6 +17,8 @@ from gapclose.loop.report.class_table import class_table
 from gapclose.loop.report.projections import open_run, read_gap, read_state
 from gapclose.loop.report.spoken_time import spoken_seconds
 from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.report.worth import read_worth
+from gapclose.loop.report.worth_text import accuracy_lines
 from gapclose.loop.run.folder import RunDir
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Status:
         running: whether a process holds the run; None where the system does not say.
         seconds_used: over all sessions.
         seconds_left: of the budget, running time since the last write taken off; None without one.
+        accuracies: of a run that was validated as it stands, by classifier and training images.
     """
 
     path: Path
@@ -71,6 +74,7 @@ class Status:
     seconds_left: float | None
     stopped_because: str | None
     classes: tuple[ClassStatus, ...]
+    accuracies: Mapping[str, Mapping[str, float]]
 
     @property
     def goes_on(self) -> bool:
@@ -101,6 +105,7 @@ def read_status(path: Path | str) -> Status:
     counts = {} if with_journal else _counts(run)
     running = _is_running(run.path / "lock")
     used = float(state.get("seconds_used") or 0.0)
+    worth, problem = read_worth(run)
     return Status(
         path=run.path,
         kind=str(state.get("kind") or "tune"),
@@ -113,6 +118,7 @@ def read_status(path: Path | str) -> Status:
             _class_status(name, facts.get(name, {}), counts.get(name, {}), tuned=tuned)
             for name in dict.fromkeys((*facts, *counts))
         ),
+        accuracies={} if worth is None or problem is not None else worth.accuracies,
     )
 
 
@@ -150,7 +156,8 @@ def render_status(status: Status) -> RenderableType:
     head = Text(f"{status.path.name}: {' · '.join(words)}")
     if not status.classes:
         return head
-    return Group(head, class_table({row.name: asdict(row) for row in status.classes}))
+    worth = [Text(line) for line in accuracy_lines(status.accuracies)]
+    return Group(head, class_table({row.name: asdict(row) for row in status.classes}), *worth)
 
 
 def gap_table(gap: Mapping[str, Any]) -> RenderableType:

@@ -11,6 +11,8 @@ from gapclose.loop.report.findings import findings
 from gapclose.loop.report.projections import read_gap, read_state
 from gapclose.loop.report.status import gap_table
 from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.report.worth import read_worth
+from gapclose.loop.report.worth_text import PROBLEMS, accuracy_lines
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import ClassReported, RunReported
 
@@ -26,11 +28,13 @@ class Summary:
 
     Attributes:
         gap: As gap.json.
+        worth: What the images are worth, a line for each classifier that was trained on them.
         stopped: Why the search ended; None of an audit.
         page: The report.
     """
 
     gap: Mapping[str, Any]
+    worth: tuple[str, ...]
     stopped: str | None
     page: Path
 
@@ -43,7 +47,8 @@ class Summary:
         """
         rundir = RunDir.open(run)
         stopped = read_state(rundir).get("stopped_because")
-        return cls(gap=read_gap(rundir), stopped=stopped, page=page)
+        gap = read_gap(rundir)
+        return cls(gap=gap, worth=_worth(rundir), stopped=stopped, page=page)
 
     def notice(self) -> RunReported:
         """Return the same for a reporter."""
@@ -57,7 +62,7 @@ class Summary:
                 )
                 for row in rows
             ),
-            findings=tuple(findings(self.gap)),
+            findings=(*findings(self.gap), *self.worth),
             stopped=self.stopped,
             path=str(self.page),
         )
@@ -65,8 +70,15 @@ class Summary:
     def print(self, console: Console) -> None:
         """Print the table, then a sentence a line, then where the report lies."""
         console.print(gap_table(self.gap))
-        said = [f"- {sentence}" for sentence in findings(self.gap)]
+        said = [f"- {sentence}" for sentence in (*findings(self.gap), *self.worth)]
         if self.stopped:
             said.append(f"stopped: {self.stopped}")
         for line in [*said, f"report: {self.page}"]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _worth(rundir: RunDir) -> tuple[str, ...]:
+    worth, problem = read_worth(rundir)
+    if problem is not None:
+        return (PROBLEMS[problem],)
+    return () if worth is None else tuple(accuracy_lines(worth.accuracies))

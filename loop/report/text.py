@@ -15,18 +15,21 @@ from gapclose.loop.run.events import Stopped, StopReason
 __all__ = [
     "STATES",
     "TITLES",
+    "bare",
     "below_floor",
     "chance",
     "count",
     "effect",
     "effect_sort_key",
     "first_sentence",
+    "from_to",
     "in_short",
     "mattered",
     "meaning",
     "number",
     "objections",
     "percent",
+    "points",
     "ratio",
     "seconds",
     "signed",
@@ -364,13 +367,33 @@ def chance(value: float | None) -> str:
     return "<\N{THIN SPACE}0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(value: float | None) -> str:
-    """Format a share in whole percent; what is above 0 never reads 0."""
+def percent(value: float | None, digits: int = 0) -> str:
+    """Format a share in percent; what is above 0 never reads 0, nor 100.0 what is below 1."""
     if value is None:
         return "\N{EN DASH}"
-    if 0 < value < 0.01:
-        return "<\N{THIN SPACE}1\N{THIN SPACE}%"
-    return f"{100 * value:.0f}\N{THIN SPACE}%"
+    least = 10.0**-digits
+    if 0 < value < least / 100:
+        return f"<\N{THIN SPACE}{least:.{digits}f}\N{THIN SPACE}%"
+    if digits and 1 - least / 200 <= value < 1:
+        return f">\N{THIN SPACE}{100 - least:.{digits}f}\N{THIN SPACE}%"
+    return f"{100 * value:.{digits}f}\N{THIN SPACE}%"
+
+
+def from_to(was: float, now: float) -> str:
+    """Format two shares, the unit once: 10 -> 84 %."""
+    return f"{bare(was)} \N{RIGHTWARDS ARROW} {percent(now)}"
+
+
+def bare(value: float | None, digits: int = 0) -> str:
+    """Format a share as `percent` does, without a unit that follows later."""
+    return percent(value, digits).removesuffix("\N{THIN SPACE}%")
+
+
+def points(value: float | None) -> str:
+    """Format a difference of shares in percentage points, as +13.4."""
+    if value is None:
+        return "\N{EN DASH}"
+    return ("+" if value >= 0.0005 else "") + number(100 * value, 1)
 
 
 def seconds(value: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, FoldOpened, Progress
+from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, FoldOpened, Progress, Recall
 
 __all__ = ["FAILURES", "ClassState", "Evaluation"]
 
@@ -65,6 +65,7 @@ class ClassState:
         reopened_at: Trials when a round last reopened it.
         unseen_gap: What the confirmation that reopened it saw, a squared MMD.
         prioritized: Prompts that come first.
+        recall: What its images were worth when that was measured last.
         retryable: Whether a restart may forget its failures.
         opened: The fold that was opened and is not evaluated.
         spent_folds: Photos of the folds that have judged a mixture, by content.
@@ -84,6 +85,7 @@ class ClassState:
     reopened_at: int | None = None
     unseen_gap: float = 0.0
     prioritized: tuple[Mapping[str, str], ...] = ()
+    recall: Recall | None = None
     retryable: bool = False
     opened: FoldOpened | None = None
     spent_folds: tuple[tuple[str, ...], ...] = ()

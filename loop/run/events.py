@@ -26,6 +26,8 @@ __all__ = [
     "PhotosListed",
     "Progress",
     "PromptsPrioritized",
+    "Recall",
+    "RecallsMeasured",
     "RoundStarted",
     "RunFinished",
     "RunStarted",
@@ -111,6 +113,27 @@ class Progress(Fact):
     opened: bool = False
     pending: bool = False
     winner: dict[str, Any] | None = None
+
+
+class Recall(Fact):
+    """What a class's images are worth to whoever trains on those of all classes.
+
+    Attributes:
+        real: Share of its real photos told right after training on real ones, in [0, 1].
+        synthetic: The same after training on synthetic ones.
+        n: Photos that were told.
+        prompts: That would bring more of the photos which were told wrong.
+    """
+
+    real: float
+    synthetic: float
+    n: int
+    prompts: tuple[dict[str, str], ...] = ()
+
+    @property
+    def shortfall(self) -> float:
+        """Return what is missing; it may be slightly negative."""
+        return self.real - self.synthetic
 
 
 class _Event(Fact):
@@ -201,6 +224,20 @@ class CameraChosen(_Event):
     camera: dict[str, Any]
     turn: str
     progress: dict[str, Progress]
+
+
+class RecallsMeasured(_Event):
+    """A CNN was trained on the mixtures as they stand, and told photos of the tune split.
+
+    Attributes:
+        recalls: By class.
+        progress: By class whose prompts of `recalls` come before all others from now on; where
+            there are none, no more do.
+    """
+
+    kind: Literal["recalls_measured"] = "recalls_measured"
+    recalls: dict[str, Recall]
+    progress: dict[str, Progress] = Field(default_factory=dict)
 
 
 class TrialProposed(_Event):
@@ -320,6 +357,7 @@ class ClassVerdict(Fact):
 
     Attributes:
         objections: Why a closed class is not confirmed; None in journals that do not say.
+        recall: Of the fold's photos, by their neighbours; None where it was not asked.
     """
 
     fold: int
@@ -331,6 +369,7 @@ class ClassVerdict(Fact):
     closed: bool | None
     confirmed: bool
     objections: tuple[Text, ...] | None = None
+    recall: Recall | None = None
 
 
 class VerdictsReached(_Event):
@@ -360,6 +399,7 @@ Event = Annotated[
     | RoundStarted
     | PromptsPrioritized
     | CameraChosen
+    | RecallsMeasured
     | TrialProposed
     | TrialFinished
     | TrialFailed

@@ -22,6 +22,7 @@ from gapclose.loop.run.events import (
     Event,
     FoldEvaluated,
     FoldOpened,
+    RecallsMeasured,
     TrialFailed,
     TrialFinished,
     TrialProposed,
@@ -125,6 +126,8 @@ def _follows(event: Event, state: RunState) -> bool:
                 one is not None and one.result.fold == event.verdicts[name].fold
                 for name, one in judged.items()
             )
+        case RecallsMeasured():
+            return all(state.of(name).has_baseline for name in event.recalls)
         case _:
             return True
 

@@ -61,9 +61,14 @@ class Task(StrEnum):
     BASELINES = "baselines"
     STORAGE = "storage"
     TESTING = "testing"
+    RECALLS = "recalls"
     DIAGNOSING = "diagnosing"
     REPORTING = "reporting"
     EXPORTING = "exporting"
+    SHORTCUTS = "shortcuts"
+    TRAINING_IMAGES = "training_images"
+    TRAINING = "training"
+    LABELS = "labels"
 
 
 class TagAnswer(StrEnum):
@@ -88,6 +93,7 @@ class _OfTask(Fact):
         encoder: Named where it is not the tuning embedder.
         cls: Its class.
         number: Of the trial, or of the fold.
+        classifier: That is trained.
         message: What is loaded, in the words of the room below.
     """
 
@@ -96,6 +102,7 @@ class _OfTask(Fact):
     encoder: Text | None = None
     cls: Text | None = None
     number: int | None = None
+    classifier: Text | None = None
     message: Text | None = None
 
     def is_of(self, other: _OfTask) -> bool:

@@ -20,6 +20,7 @@ from gapclose.loop.run.events import (
     FoldOpened,
     PhotosListed,
     PromptsPrioritized,
+    RecallsMeasured,
     RoundStarted,
     RunFinished,
     RunStarted,
@@ -70,6 +71,7 @@ class RunState:
         turn: The class whose trial comes next, where that is settled already.
         in_flight: Trials that were proposed and are not finished, in the order proposed.
         camera: The run's, once it is chosen.
+        recalls_at: Trials of all classes when recalls were measured last; None before.
         winners: Classes and the settings that they have chosen, in that order, each settings once.
         timings: What took how long.
         finished: Set when the run has ended, until a session goes on.
@@ -91,6 +93,7 @@ class RunState:
     turn: str | None = None
     in_flight: tuple[TrialProposed, ...] = ()
     camera: CameraChosen | None = None
+    recalls_at: int | None = None
     winners: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     timings: Timings = field(default_factory=Timings)
     finished: RunFinished | None = None
@@ -119,6 +122,11 @@ class RunState:
     def due(self) -> frozenset[str]:
         """Classes of the round that are still to be confirmed."""
         return frozenset() if self.round is None else self.round.due
+
+    @property
+    def trials(self) -> int:
+        """Finished trials of all classes."""
+        return sum(cls.trials for cls in self.classes.values())
 
     @property
     def unjudged(self) -> bool:
@@ -240,6 +248,14 @@ def _(event: CameraChosen, state: RunState) -> RunState:
     for name, progress in event.progress.items():
         state = _with(state, name, progress=progress)
     return replace(state, camera=event, turn=event.turn)
+
+
+@_applied.register
+def _(event: RecallsMeasured, state: RunState) -> RunState:
+    for name, recall in event.recalls.items():
+        progress = event.progress.get(name, state.of(name).progress)
+        state = _with(state, name, recall=recall, progress=progress)
+    return replace(state, recalls_at=state.trials)
 
 
 @_applied.register

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed
-from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, VerdictsReached
+from gapclose.analysis.neighbor_recall import NeighborRecall
+from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, Recall, VerdictsReached
 from gapclose.loop.run.state import RunState
 
 
@@ -37,13 +38,23 @@ def judge(
     }
 
 
-def verdicts_of(state: RunState, *, criteria: Sequence[Criterion] = CRITERIA) -> VerdictsReached:
+def verdicts_of(
+    state: RunState,
+    *,
+    criteria: Sequence[Criterion] = CRITERIA,
+    recalls: Mapping[str, NeighborRecall] | None = None,
+) -> VerdictsReached:
     """Reach the verdicts over all classes that have been evaluated.
 
     Args:
         state: Of the run.
         criteria: What a class must meet to be confirmed.
+        recalls: By class, where they were asked.
     """
+    told = {
+        name: Recall(real=its.real, synthetic=its.synthetic, n=its.n)
+        for name, its in (recalls or {}).items()
+    }
     evaluations = {
         name: evaluation.result
         for name in state.names
@@ -61,6 +72,7 @@ def verdicts_of(state: RunState, *, criteria: Sequence[Criterion] = CRITERIA) ->
                 closed=row.closed,
                 confirmed=bool(row.confirmed),
                 objections=row.objections,
+                recall=told.get(name),
             )
             for name, row in judge(evaluations, criteria=criteria).items()
         }

@@ -42,6 +42,11 @@ class ChooseCamera:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRecalls:
+    """Measure what the mixtures of all classes are worth to a probe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateFold:
     """Evaluate a class on its next fold; `early` while others are searched."""
 
@@ -76,4 +81,13 @@ class Finish:
     stopped: dict[str, Stopped]
 
 
-Action = ProposeTrial | RunTrial | ChooseCamera | EvaluateFold | Judge | StartRound | Finish
+Action = (
+    ProposeTrial
+    | RunTrial
+    | ChooseCamera
+    | MeasureRecalls
+    | EvaluateFold
+    | Judge
+    | StartRound
+    | Finish
+)

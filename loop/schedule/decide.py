@@ -19,6 +19,7 @@ from gapclose.loop.schedule.actions import (
     EvaluateFold,
     Finish,
     Judge,
+    MeasureRecalls,
     ProposeTrial,
     RunTrial,
     StartRound,
@@ -74,7 +75,8 @@ def _in_flight(view: View) -> Action | None:
     """Run what was proposed first, once no more may be in flight or something else is due."""
     if not view.state.in_flight:
         return None
-    if len(view.state.in_flight) < view.limits.in_flight and _confirm_early(view) is None:
+    room = len(view.state.in_flight) < view.limits.in_flight
+    if room and _measure_recalls(view) is None and _confirm_early(view) is None:
         action = _search(view)
         if isinstance(action, ProposeTrial):
             return action
@@ -84,6 +86,12 @@ def _in_flight(view: View) -> Action | None:
 def _start_round(view: View) -> Action | None:
     current = view.state.round
     return plan_round(view) if current is None or current.over else None
+
+
+def _measure_recalls(view: View) -> Action | None:
+    searching = view.next_trial() is not None
+    wanted = view.limits.objective.wants_recalls(view.state, searching=searching)
+    return MeasureRecalls() if wanted else None
 
 
 def _confirm_early(view: View) -> Action | None:
@@ -171,6 +179,7 @@ def _another_round(view: View) -> Action | None:
 PHASES: Final = (
     Phase("trials in flight", "each has a result", _in_flight),
     Phase("new round", "it has begun", _start_round),
+    Phase("recalls", "they are measured, or the objective is none of recall", _measure_recalls),
     Phase("early confirmation", "what is closed at halfway has its verdict", _confirm_early),
     Phase("search", "no class wants a trial, or the time left is kept back", _search),
     Phase("confirmation", "every class of the round has been evaluated", _confirm),

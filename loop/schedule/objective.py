@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import Stopped, StopReason
+from gapclose.loop.run.state import RunState
 
 
 class Objective(Protocol):
@@ -49,6 +50,14 @@ class Objective(Protocol):
         for it once it is `reopened`, or if nothing but its baseline was tried.
         """
 
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        """Return whether the classes' recalls are to be measured next.
+
+        Args:
+            state: Of the run; trials in flight are waited for first.
+            searching: Whether a class wants a trial, and there is time for one.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class GapObjective:
@@ -75,6 +84,10 @@ class GapObjective:
         """Return that it is confirmed, once it is."""
         confirmed = cls.evaluation is not None and cls.evaluation.confirmed
         return Stopped(reason=StopReason.CONFIRMED) if confirmed else None
+
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        """Return that they are not needed."""
+        return False
 
 
 OBJECTIVE: Final[Objective] = GapObjective()

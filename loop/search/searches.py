@@ -18,6 +18,7 @@ from gapclose.loop.run.events import (
     CameraChosen,
     Event,
     PromptsPrioritized,
+    RecallsMeasured,
     RoundStarted,
     TrialFailed,
     TrialFinished,
@@ -83,14 +84,23 @@ class Searches(Mapping[str, ClassSearch]):
                 search.prioritize(event.prompts)
                 search.reopen()
             case CameraChosen():
-                camera = Camera.from_json(event.camera)
-                for name, search in self.items():
-                    if not search.imaged:  # else `Trials.choose_camera` has done so
-                        known = name in event.progress  # else its class has joined since
-                        taken = self._camera_images(name) if known else _NO_IMAGES
-                        search.change_camera(camera, taken)
+                self._change_camera(event)
+            case RecallsMeasured():
+                self._prioritize(event)
             case _:
                 pass
+
+    def _change_camera(self, event: CameraChosen) -> None:
+        camera = Camera.from_json(event.camera)
+        for name, search in self.items():
+            if not search.imaged:  # else `Trials.choose_camera` has done so
+                known = name in event.progress  # else its class has joined since
+                taken = self._camera_images(name) if known else _NO_IMAGES
+                search.change_camera(camera, taken)
+
+    def _prioritize(self, event: RecallsMeasured) -> None:
+        for name in event.progress:
+            self[name].prioritize(event.recalls[name].prompts)
 
     def replay(self, events: Iterable[Event]) -> None:
         """Follow the events of earlier sessions, trials included.

@@ -20,6 +20,9 @@ TRIALS: Final = 2_000_000  # where the blocks of the trials after the baseline b
 TRIAL: Final = 1_000  # seeds of a trial
 FOLDS: Final = 15_000_000  # where those of the folds begin
 FOLD: Final = 100_000  # seeds of a fold
+VALIDATIONS: Final = 17_000_000  # where those of validations begin
+VALIDATION: Final = 100_000  # seeds of a draw of one of its pools
+POOLS: Final = 3  # of a validation
 EXPORTS: Final = 100_000_000  # where those of exports begin, each class's somewhere in 2**30
 MAKEUP: Final = 1_100_000_000  # further on: beyond what any of them begins with
 MOST_TRIALS: Final = (FOLDS - TRIALS) // TRIAL
@@ -62,10 +65,28 @@ class SeedBlocks:
             SeedsExhaustedError: More than `FOLD` images, or more folds than there are blocks.
         """
         start = FOLDS + number * FOLD
-        if start + FOLD > RUN:
-            most = (RUN - FOLDS) // FOLD
+        if start + FOLD > VALIDATIONS:
+            most = (VALIDATIONS - FOLDS) // FOLD
             raise SeedsExhaustedError(f"fold {number}: a class has {most} folds at most", most)
         return self._block(start, images, size=FOLD)
+
+    def validation(self, pool: int, draw: int, images: int) -> tuple[int, ...]:
+        """Return the seeds of what a validation trains on.
+
+        Args:
+            pool: Number of the pool, below `POOLS`.
+            draw: Number of the draw.
+            images: Of the class.
+
+        Raises:
+            SeedsExhaustedError: More than `VALIDATION` images, or more draws than there are
+                blocks.
+        """
+        start = VALIDATIONS + (draw * POOLS + pool) * VALIDATION
+        if start + VALIDATION > RUN:
+            most = (RUN - VALIDATIONS) // (POOLS * VALIDATION)
+            raise SeedsExhaustedError(f"draw {draw}: a validation has {most} at most", most)
+        return self._block(start, images, size=VALIDATION)
 
     def exported(self, cls: str, *, makeup: bool = False) -> Iterator[int]:
         """Yield the seeds of a class's exported images without end, the same at every call.

@@ -23,7 +23,14 @@ from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.work.cluster_report import find_groups
 from gapclose.loop.work.embedding_map import write_map
-from gapclose.loop.work.evaluation import EvaluationInput, evaluate, notes_of, witness_scores
+from gapclose.loop.work.evaluation import (
+    EvaluationInput,
+    evaluate,
+    notes_of,
+    recalls_of,
+    witness_scores,
+)
+from gapclose.loop.work.shortcuts import find_shortcuts
 
 SHOWN: Final = 200  # images per class and side on the map
 SAVED: Final = ("gap", "ratio", "floor_p95", "effect", "closed")  # of a class, for `status`
@@ -106,15 +113,17 @@ class AuditScores:
 
     def write(self, rundir: RunDir) -> None:
         """Write gap.json and the map."""
-        facts = self.material.facts
+        facts, inputs = self.material.facts, self.material.inputs
+        recalls = recalls_of(inputs, seed=self.config.tune.seed)
         rundir.write_json(
             "gap.json",
             {
                 "schema": 1,
                 "embedder": self.config.embedder,
                 "judge": self.config.judge,
-                "classes": [gap.to_json() for gap in self.gaps],
+                "classes": [gap.to_json() | recalls.get(gap.name, {}) for gap in self.gaps],
                 "clusters": list(self.clusters),
+                "shortcuts": find_shortcuts({"baseline": inputs}, rundir)["baseline"],
                 **facts,
                 "notes": [*facts.get("notes", ()), *notes_of(self.gaps)],
             },

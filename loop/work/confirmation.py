@@ -96,7 +96,9 @@ class Confirmation:
             said = f"{type(error).__name__}: {error}"
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=said)
         for holdout in (before, after):
-            self.evidence.keep_fold(opened.cls, opened.fold, holdout.stage, holdout.images)
+            self.evidence.keep_fold(
+                opened.cls, opened.fold, holdout.stage, holdout.images, holdout.judge_rows
+            )
         return FoldEvaluated(
             cls=opened.cls,
             fold=opened.fold,
@@ -149,10 +151,12 @@ class Confirmation:
             self.synthesis, mixture=mixture, stage="tuned", seeds=seeds, **shared
         )
         drawn = mixture.jobs(seeds)
-        # No class may end worse than it began: what does not help is not kept. The baseline's
-        # images under the run's camera are tried before those under its own.
+        # No class may end worse than it began: what does not help is not kept. Only the baseline
+        # under the run's camera may be worse by what chance makes of two sets of images: a camera
+        # of its own would tell the class from all others.
         for recipes in plain:
-            if after.mixture.recipes == plain[-1] or after.gap() < before.gap():
+            room = search.floor if after.mixture.recipes == plain[0] else 0.0
+            if after.mixture.recipes == plain[-1] or after.gap() < before.gap() + room:
                 break
             kept = Mixture(recipes=recipes, weights=(1.0,), gap_tune=math.nan)
             seeds = fresh if search.closed_from_start else own

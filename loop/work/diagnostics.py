@@ -1,8 +1,8 @@
 """Diagnostics: what is measured at the end of a run, besides its verdicts.
 
-Clusters that stand apart before and after tuning, how the sides are stored, where the weight of a
-mixture lies, and the map of what was confirmed. The session runs them; they read evaluated images
-back and generate nothing.
+Clusters that stand apart before and after tuning, how the sides are stored, what tells the classes
+apart and how many are told, where the weight of a mixture lies, and the map of what was confirmed.
+The session runs them; they read evaluated images back and generate nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from gapclose.loop.search.shares import shares_of
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.cluster_report import find_groups
 from gapclose.loop.work.embedding_map import write_map
-from gapclose.loop.work.evaluation import witness_scores
+from gapclose.loop.work.evaluation import EvaluationInput, recalls_of, witness_scores
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
 from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.shortcuts import find_shortcuts
 from gapclose.loop.work.stored_formats import storage_of
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -60,28 +61,33 @@ class Diagnostics:
             `RunFinished.findings`.
         """
         pairs = self._judged(state)
-        rundir = self.synthesis.rundir
+        inputs = self._inputs(pairs)
+        seed = self.config.tune.seed
         clusters: list[dict[str, Any]] = []
         members: dict[str, list[int]] = {}
-        for stage, number in (("tuned", 1), ("baseline", 0)):
+        for stage, of_stage in inputs.items():
             found, its = find_groups(
-                [pair[number].input(self.nouns[name], rundir) for name, pair in pairs.items()],
+                of_stage,
                 stage=stage,
                 embedder=self.synthesis.embedder,
                 groups=self.groups,
                 first_id=len(clusters),
-                seed=self.config.tune.seed,
+                seed=seed,
             )
             clusters += found
             for path, ids in its.items():
                 members[path] = members.get(path, []) + ids
-        self._write_map(pairs, members)
+        self._write_map(pairs, inputs, members)
         confounds, stored = storage_of(
             [pair[1] for pair in pairs.values()], self.synthesis, self.config.embedder
         )
+        recalls = {stage: recalls_of(its, seed=seed) for stage, its in inputs.items()}
+        shortcuts = find_shortcuts(inputs, self.synthesis.rundir)
         return {
             "rows": {
                 name: {
+                    **recalls["tuned"].get(name, {}),
+                    "before": recalls["baseline"].get(name, {}),
                     "stored": stored.get(name),
                     "shares": shares_of(
                         pair[1].mixture.recipes,
@@ -96,6 +102,8 @@ class Diagnostics:
             },
             "confounds": confounds,
             "clusters": clusters,
+            "shortcuts": shortcuts["tuned"],
+            "shortcuts_before": shortcuts["baseline"],
         }
 
     def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:
@@ -117,14 +125,26 @@ class Diagnostics:
             )
         return pairs
 
+    def _inputs(
+        self, pairs: Mapping[str, tuple[Holdout, Holdout]]
+    ) -> dict[str, list[EvaluationInput]]:
+        """Return, by stage, what every class is compared with."""
+        rundir = self.synthesis.rundir
+        return {
+            stage: [pair[i].input(self.nouns[name], rundir) for name, pair in pairs.items()]
+            for stage, i in (("tuned", 1), ("baseline", 0))
+        }
+
     def _write_map(
-        self, pairs: Mapping[str, tuple[Holdout, Holdout]], members: Mapping[str, list[int]]
+        self,
+        pairs: Mapping[str, tuple[Holdout, Holdout]],
+        inputs: Mapping[str, Sequence[EvaluationInput]],
+        members: Mapping[str, list[int]],
     ) -> None:
         rundir = self.synthesis.rundir
         scores: dict[str, float] = {}
-        for number in (0, 1):  # of a photo, how unlike the mixture it is
-            inputs = [pair[number].input(self.nouns[n], rundir) for n, pair in pairs.items()]
-            scores |= witness_scores(inputs)
+        for stage in ("baseline", "tuned"):  # of a photo, how unlike the mixture it is
+            scores |= witness_scores(inputs[stage])
         rows: list[dict[str, Any]] = []
         embeddings: list[Any] = []
         for name, pair in pairs.items():

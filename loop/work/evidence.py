@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -22,6 +23,9 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
 
+Rows = NDArray[np.float32]
+
+_JUDGE: Final = "judge"
 _RECORDING: Final = "recording-"  # and the basis that they were computed with
 
 
@@ -45,7 +49,7 @@ class Evidence:
 
     def fold(self, cls: str, fold: int, stage: str) -> Images:
         """Read what was evaluated on a fold; `recipes` number those of the mixture."""
-        return self._load(f"{cls}-confirm-{fold}-{stage}")
+        return self._load(_fold(cls, fold, stage))
 
     def keep_trial(self, cls: str, number: int, images: Images) -> None:
         """Write what a trial brought."""
@@ -70,9 +74,19 @@ class Evidence:
         """Write a class's images under the run's camera."""
         self._save(f"{cls}-camera", images)
 
-    def keep_fold(self, cls: str, fold: int, stage: str, images: Images) -> None:
-        """Write what was evaluated on a fold."""
-        self._save(f"{cls}-confirm-{fold}-{stage}", images)
+    def judge_rows(self, cls: str, fold: int, stage: str) -> Rows | None:
+        """Read the judge's embeddings of what was evaluated on a fold; None if there are none."""
+        try:
+            return load_file(self.rundir.embeddings_path(_fold(cls, fold, stage))).get(_JUDGE)
+        except (OSError, SafetensorError):
+            return None
+
+    def keep_fold(
+        self, cls: str, fold: int, stage: str, images: Images, judge_rows: Rows | None = None
+    ) -> None:
+        """Write what was evaluated on a fold, and the judge's embeddings of it."""
+        judged = {} if judge_rows is None else {_JUDGE: judge_rows}
+        self._save(_fold(cls, fold, stage), images, judged)
 
     def _load(self, name: str) -> Images:
         path = self.rundir.embeddings_path(name)
@@ -87,8 +101,9 @@ class Evidence:
         except (OSError, KeyError, SafetensorError) as error:
             raise _damaged(path, error) from None
 
-    def _save(self, name: str, images: Images) -> None:
+    def _save(self, name: str, images: Images, more: Mapping[str, Rows] | None = None) -> None:
         arrays: dict[str, Any] = {
+            **(more or {}),
             "embeddings": images.embeddings,
             "recipes": np.asarray(images.recipes, dtype=np.int64),
             "seeds": np.asarray(images.seeds, dtype=np.int64),
@@ -112,6 +127,10 @@ def _same(one: Recording | None, other: Recording) -> bool:
         and one.basis == other.basis
         and one.numbers.tobytes() == other.numbers.tobytes()
     )
+
+
+def _fold(cls: str, fold: int, stage: str) -> str:
+    return f"{cls}-confirm-{fold}-{stage}"
 
 
 def _trial(cls: str, number: int) -> str:

@@ -1,5 +1,7 @@
 """Real data: the real images of a run, split into a tune split and folds, and embedded.
 
+A test part may be cut off first, which only `gapclose validate` opens.
+
 `tune` and `audit` open it before anything is generated. It reads the user's images and never
 writes beside them; `real: {kind: pond}` is rendered into the run folder and read as any folder.
 """
@@ -39,9 +41,12 @@ from gapclose.loop.work.sides import Side, photo_id, read_side
 Rows = NDArray[np.float32]
 
 FEWEST_TO_TUNE: Final = 2 * MIN_IMAGES  # as many in each split
+FEWEST_TO_TEST: Final = 20
+"""Test photos of a class: recalls of fewer say nothing."""
 _SIZES_READ: Final = 20
 _CUTS: Final = 100
 _DOUBTED: Final = 100  # photos in a split below which it may turn out too small
+_TEST_CUT: Final = -1  # the seed of the test part: another than that of any other cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +134,29 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
                 f"{FEWEST_TO_TUNE}: add images, or leave it out of classes",
                 path=config.real.path,
             )
-        share = config.real.confirm_share
-        if min(share, 1 - share) * n < _DOUBTED:  # else there is no need to read every photo
+        share, tested = config.real.confirm_share, config.real.test_share
+        parts = [min(share, 1 - share) * (1 - tested), *([tested] if tested else [])]
+        if min(parts) * n < _DOUBTED:  # else there is no need to read every photo
             readable = [path for path in images.of(name) if os.access(path, os.R_OK)]
-            _split_enough(readable, name, config)
+            left, test = cut_test(readable, tested)
+            _check_test(test, name, config)
+            _split_enough(left, name, config)
     return images, classes
+
+
+def cut_test(paths: Sequence[Path], share: float) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Cut off the test part of a class, by content: the same in all runs, whatever their seed.
+
+    Args:
+        paths: Of the class, each of its repeats once.
+        share: As `real.test_share`.
+
+    Returns:
+        (the others, the test part).
+    """
+    if not share:
+        return tuple(paths), ()
+    return split(paths, confirm_share=share, seed=_TEST_CUT)
 
 
 def compare_photos(
@@ -292,15 +315,17 @@ def _class_reference(
     name: str, side: Side, config: RunConfig, *, pinned: Sequence[Sequence[str]], first: int
 ) -> tuple[int, ClassReference]:
     """Split a class, and say which cut it is, from the `first` on."""
-    readable = side.paths[name]
+    readable, test = cut_test(side.paths[name], config.real.test_share)
     if len(readable) < FEWEST_TO_TUNE:
         again = side.n_repeats(name)
         repeats = f" ({again} more repeat others and count once)" if again else ""
+        repeats += f" beside {len(test)} test photos" if test else ""
         raise RealDataError(
             f"class {name} has {len(readable)} readable images{repeats}; tuning "
             f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes",
             path=side.images.root,
         )
+    _check_test(test, name, config)
     attempt, (tune, confirm) = _split_enough(readable, name, config, first=first)
     searched = _fold(tune, side)
     return attempt, ClassReference(
@@ -355,6 +380,16 @@ def _split_enough(
         "0.5, or add images",
         cls=name,
     )
+
+
+def _check_test(test: Sequence[Path], name: str, config: RunConfig) -> None:
+    """Refuse a test part that tells nothing, before a night is spent on the rest."""
+    if config.real.test_share and len(test) < FEWEST_TO_TEST:
+        raise RealDataError(
+            f"real.test_share {config.real.test_share:g} cuts off {len(test)} photos; a test "
+            f"needs {FEWEST_TO_TEST} of each class: set a larger share, or add images",
+            cls=name,
+        )
 
 
 def _fold(paths: Sequence[Path], side: Side) -> Fold:

@@ -118,15 +118,10 @@ class Synthesis:
         Raises:
             GenerationError: The generator failed; nothing of the batch counts.
         """
-        images: list[Pixels] = []
-        recipes: list[int] = []
-        seeds: list[int] = []
         drawn, generated, faults = self._drawn(cls, jobs, partly=partly)
-        for number, (recipe, _) in enumerate(jobs):
-            for seed, image in drawn[number].items():
-                images.append(apply_camera(recipe.camera, image, seed=seed))
-                recipes.append(number)
-                seeds.append(seed)
+        images = _taken(jobs, drawn)
+        recipes = [number for number, by_seed in enumerate(drawn) for _ in by_seed]
+        seeds = [seed for by_seed in drawn for seed in by_seed]
         embeddings = self.embed(images)
         self.generated += generated
         batch = SampleBatch(
@@ -139,6 +134,16 @@ class Synthesis:
             faults=faults,
         )
         return batch.only(finite_rows(embeddings))
+
+    def images(self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]) -> list[Pixels]:
+        """Generate, and apply the camera: the valid images, which nothing has embedded.
+
+        Raises:
+            GenerationError: The generator failed; nothing of the batch counts.
+        """
+        drawn, generated, _ = self._drawn(cls, jobs, partly=False)
+        self.generated += generated
+        return _taken(jobs, drawn)
 
     def embed(
         self, images: Sequence[Pixels], *, by: Embedder | None = None
@@ -225,6 +230,17 @@ class Synthesis:
             raise failure
         log.warning("some of a trial's prompts fail: %s", failure)
         return batches
+
+
+def _taken(
+    jobs: Sequence[tuple[Recipe, Sequence[int]]], drawn: Sequence[Mapping[int, Pixels]]
+) -> list[Pixels]:
+    """Return the images of jobs after their cameras."""
+    return [
+        apply_camera(recipe.camera, image, seed=seed)
+        for (recipe, _), by_seed in zip(jobs, drawn, strict=True)
+        for seed, image in by_seed.items()
+    ]
 
 
 def read_image(path: Path) -> Pixels | None:

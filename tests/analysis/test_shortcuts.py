@@ -17,7 +17,7 @@ from gapclose.analysis.low_level import FEATURES, GROUPS, measure
 from gapclose.analysis.shortcuts import (
     Difference,
     ShortcutProbe,
-    probe_files,
+    measure_classes,
     probe_shortcuts,
 )
 from gapclose.analysis.significance import LEVEL
@@ -162,13 +162,19 @@ def save(folder: Path, cls: str, n: int, *, size: int = 32, quality: int, seed: 
 def test_files_are_measured_and_their_codec_and_size_are_seen(tmp_path: Path) -> None:
     real = {c: save(tmp_path / "real", c, 25, quality=90, seed=0) for c in CLASSES}
     alike = {c: save(tmp_path / "alike", c, 22, quality=90, seed=1) for c in CLASSES}
-    assert not [p for p in probe_files(real=real, synthetic=alike) if p.objection()]
+    photos = measure_classes(real)
+
+    def probed(synthetic: Mapping[str, list[Path]]) -> dict[str, ShortcutProbe]:
+        probes = probe_shortcuts(real=photos, synthetic=measure_classes(synthetic))
+        return {probe.feature: probe for probe in probes}
+
+    assert not [p for p in probed(alike).values() if p.objection()]
     frogs = save(tmp_path / "jpeg", "frog", 22, quality=60, seed=1)
-    told = {p.feature: p for p in probe_files(real=real, synthetic=alike | {"frog": frogs})}
+    told = probed(alike | {"frog": frogs})
     assert told["codec"].objection()
     assert [one.cls for one in told["codec"].differs] == ["frog"]
     large = save(tmp_path / "size", "ship", 22, size=40, quality=90, seed=1)
-    told = {p.feature: p for p in probe_files(real=real, synthetic=alike | {"ship": large})}
+    told = probed(alike | {"ship": large})
     assert told["size"].objection()
     assert told["size"].differs == (Difference(cls="ship", how="larger"),)
 
@@ -178,15 +184,34 @@ def test_only_files_that_enter_are_read(tmp_path: Path, monkeypatch: pytest.Monk
 
     def measured(paths: list[Path]) -> Rows:
         read.extend(paths)
-        return np.random.default_rng(len(read)).normal(size=(len(paths), len(FEATURES)))
+        return np.zeros((len(paths), len(FEATURES)))
 
     monkeypatch.setattr("gapclose.analysis.shortcuts.measure_files", measured)
-    real = {cls: [tmp_path / f"{cls}{i}" for i in range(5_000)] for cls in (*CLASSES, "cow")}
-    synthetic = {cls: [tmp_path / f"s{cls}{i}" for i in range(3_000)] for cls in CLASSES}
-    probe_files(real=real, synthetic=synthetic, permutations=1)
-    assert len(read) == len(set(read)) == 4_000
-    assert tmp_path / "cat0" in read
-    assert tmp_path / "cat4990" in read
+    files = {cls: [tmp_path / f"{cls}{i}" for i in range(5_000)] for cls in CLASSES}
+    assert {cls: len(own) for cls, own in measure_classes(files).items()} == dict.fromkeys(
+        CLASSES, 500
+    )
+    assert len(read) == len(set(read)) == 2_000
+    assert {tmp_path / "cat0", tmp_path / "cat4990"} <= {*read}
+    read.clear()
+    few = {cls: paths[:30] for cls, paths in files.items()}
+    assert [len(own) for own in measure_classes(few, most=40).values()] == [20] * 4
+    assert [len(own) for own in measure_classes(few).values()] == [30] * 4
+    assert measure_classes({}) == {}
+
+
+def test_of_very_many_classes_some_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "gapclose.analysis.shortcuts.measure_files",
+        lambda paths: np.random.default_rng(len(paths)).normal(size=(len(paths), len(FEATURES))),
+    )
+    files = {f"c{i:03}": [Path(str(j)) for j in range(25)] for i in range(250)}
+    side = measure_classes(files)
+    assert len(side) == 100
+    assert {"c000", "c005", "c247"} <= {*side}
+    every = {cls: np.tile(side["c000"], (1, 1)) for cls in files}
+    (one, *_) = probe_shortcuts(real=every, synthetic=every, permutations=1)
+    assert one.n_classes == 100
 
 
 def test_an_objection_in_words_and_the_row_in_json() -> None:

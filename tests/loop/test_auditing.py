@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gapclose.analysis.errors import EmbedderError, RealDataError
+from gapclose.analysis.low_level import GROUPS
 from gapclose.generators.pond.renderer import real_photos, write_real
 from gapclose.loop.auditing import audit, audit_config, audit_folders
 from gapclose.loop.config.reading import load_config, parse_config
@@ -80,6 +81,18 @@ def test_green_frogs_are_the_only_class_that_is_not_closed(audited: Run) -> None
     assert green["synthetic"] > 0.8
     assert green["real"] < 0.5
     assert green["q_value"] < 0.001
+
+
+@pytest.mark.slow
+def test_what_the_classes_are_told_by_is_said_of_all_together(audited: Run) -> None:
+    for row in audited.gap["classes"]:
+        assert row["recall_shortfall"] == row["recall_real"] - row["recall_synthetic"]
+        assert row["recall_real"] > 0.9
+    told = {probe["feature"]: probe for probe in audited.gap["shortcuts"]}
+    assert [*told] == [*GROUPS]
+    assert {name for name, probe in told.items() if probe["objection"]} <= {"color"}
+    assert "shortcuts_before" not in audited.gap
+    assert "recall shortfall" in audited.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

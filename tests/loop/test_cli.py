@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from make_run import make_run
 from rig import quick
 
 from gapclose.analysis.errors import EmbedderError, RealDataError
@@ -38,7 +39,9 @@ POND: dict[str, Any] = {
     "generator": {"kind": "diffusers", "model": "pond"},
     "embedder": "pond",
 }
-COMMANDS = ("demo", "init", "audit", "tune", "status", "report", "export", "app", "doctor")
+COMMANDS = (
+    *("demo", "init", "audit", "tune", "status", "report", "export", "validate", "app", "doctor"),
+)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -60,7 +63,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> None:
     auditing: Any = types.ModuleType("gapclose.loop.auditing")
     auditing.audit_config = auditing.audit_folders = fail
     auditing.EMBEDDER = "pond"
-    for module in (controller, auditing):
+    validating: Any = types.ModuleType("gapclose.loop.validating")
+    validating.validate_run = validating.validate_folders = fail
+    for module in (controller, auditing, validating):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -129,6 +134,14 @@ def test_help_takes_less_than_half_a_second_of_one_core() -> None:
         ["report", "none"],
         ["export", "none", "out", "--per-class", "3"],
         ["init", "none"],
+        ["validate"],
+        ["validate", "none", "--test", "x"],
+        ["validate", "none", "--budget", "soon"],
+        ["validate", "none", "--classifier", "lenot"],
+        ["validate", "none", "--real", "a", "--synthetic", "b"],
+        ["validate", "none", "--judge", "pond-judge"],
+        ["validate", "--real", "a", "--test", "b"],
+        ["validate", "--real", "a", "--synthetic", "b", "--test", "c"],
     ],
     ids=" ".join,
 )
@@ -148,7 +161,12 @@ def test_wrong_input_is_exit_2_and_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "words", [["tun"], ["tune"], ["export", "r", "o"], ["export", "r", "o", "--per-class", "x"]]
+    "words",
+    [
+        *(["tun"], ["tune"], ["export", "r", "o", "--per-class", "x"]),
+        *(["validate", "r", "--per-class", "1"], ["validate", "r", "--draws", "0"]),
+        *(["validate", "r", "--fail-on", "closed"], ["audit", "--fail-on", ""]),
+    ],
 )
 def test_usage_errors_are_exit_2(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -456,6 +474,92 @@ def test_ctrl_c_says_how_to_resume(
     assert call(monkeypatch, "tune", "pond", "--out", "my run") == 130
     assert "gapclose tune pond --out 'my run'" in capsys.readouterr().err
     assert call(monkeypatch, "audit", "--real", "a", "--synthetic", "b") == 130
+    assert call(monkeypatch, "validate", "my run", "--test", "t") == 130
+    assert "gapclose validate 'my run' --test t" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_gap_fails_an_audit_where_that_is_asked_for(
+    closed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def audit_folders(*, out: Path, **_: Any) -> None:
+        make_run(out, classes=("frog", "ship"), per_class=4, tuned=False, closed=closed)
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.auditing"], "audit_folders", audit_folders)
+    words = ["audit", "--real", "a", "--synthetic", "b", "--out"]
+    assert call(monkeypatch, *words, str(tmp_path / "0")) == 0
+    code = call(monkeypatch, *words, str(tmp_path / "1"), "--fail-on", "open")
+    assert (code, capsys.readouterr().err) == ((0, "") if closed else (3, "open: frog, ship\n"))
+
+
+SHORT: dict[str, Any] = {"classifier": "cnn", "arm": "tuned", "class": "frog", "shortfall": 0.2}
+
+
+@pytest.mark.parametrize(("p_value", "code"), [(0.01, 3), (0.2, 0)])
+def test_a_class_that_falls_short_fails_a_validation_where_that_is_asked_for(
+    p_value: float,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"classifier": "cnn", "n_per_class": 9, "low": 0.4, "high": 0.6, "recall": {}}
+    arms = [row | {"arm": arm, "accuracy": 0.5} for arm in ("tuned", "real")]
+    short = [SHORT | {"adjusted_p_value": p_value}, SHORT | {"adjusted_p_value": 0, "arm": "few"}]
+
+    def validate_run(path: Path, **_: Any) -> None:
+        found = {"schema": 1, "classes": ["frog", "ship"], "arms": arms, "shortfalls": short}
+        RunDir(path).write_json("validation.json", found)
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.validating"], "validate_run", validate_run)
+    run = make_run(tmp_path / "run", classes=("frog", "ship"), per_class=4)
+    assert call(monkeypatch, "validate", str(run.path), "--test", "t", "--fail-on", "open") == code
+    told = capsys.readouterr()
+    assert told.err == ("short of real photos: frog (cnn)\n" if code else "")
+    assert re.search(r"tuned +9 +50\.0\s%\s\(40\.0.60\.0\)", told.out)
+    assert told.out.splitlines()[-1] == f"report: {run.path / 'report.html'}"
+    # In JSON the last line is what a tuning ends with.
+    assert call(monkeypatch, "validate", str(run.path), "--test", "t", "--json") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert isinstance(read_notice(last), RunReported)
+
+
+def test_validate_reads_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def note(*path: Path, **how: Any) -> None:
+        given.append({**how, "path": path} if path else how)
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    for name in ("validate_run", "validate_folders"):
+        monkeypatch.setattr(sys.modules["gapclose.loop.validating"], name, note)
+    words = ["--test", "t", "--classifier", "cnn", "--classifier", "timm:resnet18"]
+    assert call(monkeypatch, "validate", "r", *words, "--budget", "1h30m", "--trust") == 130
+    assert call(monkeypatch, "validate", "--real", "a", "--synthetic", "b/c", "--test", "t") == 130
+    run, folders = ({k: v for k, v in one.items() if k != "reporter"} for one in given)
+    assert run == {
+        "path": (Path("r"),),
+        "test": Path("t"),
+        "classifiers": ["cnn", "timm:resnet18"],
+        "budget": 5400.0,
+        "trust": True,
+        **{"per_class": 200, "seeds": 3, "draws": 2},
+    }
+    assert folders == {
+        "real": Path("a"),
+        "synthetic": Path("b/c"),
+        "test": Path("t"),
+        "judge": None,
+        "out": Path("runs/validate-c"),
+        "budget": None,
+        **{"per_class": 200, "seeds": 3, "draws": 2},
+    }
 
 
 def test_status_as_json(

@@ -74,6 +74,10 @@ BAD = {
          "space.scheduler=[ddim, heun]", "--set", "baseline.scheduler=ddim"],
         ("scheduler", "'heun'", "usable: "),
     ),
+    "worth of one class": (
+        ["--set", "tune.objective=worth", "--set", "classes=[frog]"],
+        ("tune.objective", "one class", "gap"),
+    ),
     "no such code": (["--set", "generator.kind=nobody:Nothing"], ("nobody",)),
 }  # fmt: skip
 

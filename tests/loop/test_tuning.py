@@ -16,6 +16,7 @@ from histories import evaluated, opened
 from rig import command, evidence_holds, finished, here, lines, quick, wait_for_lines, written
 
 from gapclose.analysis.class_gap import ClassGap
+from gapclose.analysis.low_level import GROUPS
 from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError
@@ -185,6 +186,10 @@ def test_what_a_run_leaves_behind(unbroken: RunDir) -> None:
         assert (shown["gap"], shown["ratio"]) == (row["gap"], row["ratio"])
         assert (row["before"]["n_synthetic"], row["n_synthetic"]) == (100, 24)
         assert row["closed"] is not True  # fewer than 100 never say closed
+        for one in (row, row["before"]):
+            assert one["recall_shortfall"] == one["recall_real"] - one["recall_synthetic"]
+    for key in ("shortcuts", "shortcuts_before"):
+        assert [probe["feature"] for probe in run.gap[key]] == [*GROUPS]
     for mixture in run.mixtures["classes"].values():
         assert sum(r["weight"] for r in mixture["recipes"]) == pytest.approx(1.0)
     # No pair of one seed may enter a kernel mean: whole-recipe trials draw fresh ones.

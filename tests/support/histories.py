@@ -19,6 +19,8 @@ from gapclose.loop.run.events import (
     PhotosListed,
     Progress,
     PromptsPrioritized,
+    Recall,
+    RecallsMeasured,
     RoundStarted,
     RunFinished,
     RunStarted,
@@ -261,6 +263,14 @@ def every_kind() -> list[Event]:
         PromptsPrioritized(cls="frog", prompts=({"color": "gray"}, {"color": ""}), reset=True),
         CameraChosen(camera={}, turn="frog", progress={}),
         CameraChosen(camera=CAMERA, turn="ship", progress={"frog": full, "ship": Progress()}),
+        RecallsMeasured(recalls={}),
+        RecallsMeasured(
+            recalls={
+                "frog": Recall(real=a, synthetic=b, n=300, prompts=({"color": "gray"},)),
+                "ship": Recall(real=1.0, synthetic=h, n=20),
+            },
+            progress={"frog": full},
+        ),
         TrialProposed(cls="frog", number=0, stage="baseline", params={}, jobs=()),
         TrialProposed(
             cls="frog",
@@ -293,7 +303,15 @@ def every_kind() -> list[Event]:
             verdicts={
                 "frog": verdict(ratio=None, effect=None, closed=None),
                 "ship": verdict(
-                    fold=2, gap=f, ratio=a, effect=g, q_value=b, closed=True, confirmed=True
+                    fold=2,
+                    gap=f,
+                    ratio=a,
+                    effect=g,
+                    q_value=b,
+                    closed=True,
+                    confirmed=True,
+                    objections=(),
+                    recall=Recall(real=c, synthetic=d, n=100),
                 ),
             }
         ),

@@ -43,6 +43,7 @@ from gapclose.loop.run.notices import (
 STATE = run_state({}, used=1000.0, budget=8 * 3600.0)
 EMBEDDING = TaskStarted(task=Task.EMBEDDING, side="real")
 TESTING = TaskStarted(task=Task.TESTING)
+TRAINING = TaskStarted(task=Task.TRAINING, classifier="cnn")
 
 LINES: list[tuple[Reported, list[str]]] = [
     (SessionStarted(classes=("frog",), budget=8 * 3600.0), ["tuning 1 class, 7:43:20 left"]),
@@ -123,6 +124,10 @@ LINES: list[tuple[Reported, list[str]]] = [
         ["embedding real photos: 5,000 of 5,000 in 1:08"],
     ),
     (TESTING.advanced(3, 10), ["testing each class: 3 of 10 classes"]),
+    (
+        TRAINING.advanced(3, 84).model_copy(update={"seconds": 27.0, "left": 730.0}),
+        ["training cnn: 3 of 84, 12:10 left"],
+    ),
     (
         StillWorking(task=Task.REPORTING, seconds=20.0),
         ["still writing the report, 0:20 so far"],

@@ -16,6 +16,7 @@ import pytest
 from apart import BROWSERS
 from jinja2 import nodes
 from make_run import add_findings, make_run
+from make_validation import make_validation
 
 from gapclose.loop.config.storage_url import masked
 from gapclose.loop.errors import ConfigError, RunDamagedError
@@ -355,6 +356,20 @@ def test_a_run_of_before_they_were_measured_still_opens(tmp_path: Path) -> None:
         assert word not in text
 
 
+def test_a_column_that_earlier_runs_lack(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog", "ship"), per_class=4)
+    assert "recall shortfall" not in write_report(run.path).read_text(encoding="utf-8")
+    gap = run.read_json("gap.json")
+    for row, values in zip(gap["classes"], ((0.62, 0.01), (0.0, -0.01)), strict=True):
+        for one, value in zip((row["before"], row), values, strict=True):
+            one |= {"recall_shortfall": value, "recall_real": 0.99}
+            one |= {"recall_synthetic": 0.99 - value}
+    run.write_json("gap.json", gap)
+    text = write_report(run.path).read_text(encoding="utf-8")
+    assert "recall shortfall" in text
+    assert re.search(r"0\.62\s*→\s*0\.01", page(tmp_path, "run").text)
+
+
 def test_classes_come_by_the_effect_they_had_before(runs: Path) -> None:
     names = [entry["name"] for entry in json.loads(page(runs, "tuned").data)["classes"]]
     assert names == [NASTY, "ship", "truck", "cat"]
@@ -578,6 +593,23 @@ def test_findings_fit_a_desk_and_a_phone(browser: Any, tmp_path: Path, width: in
     assert view.locator(".alarm").count() == 2
     broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
     assert view.evaluate(broken) == 0
+    view.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_images_are_worth_fits_a_desk_and_a_phone(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    run = make_run(tmp_path / "run", classes=("cat", "dog", "frog"), per_class=3)
+    run.write_json("validation.json", make_validation(classifiers=["cnn", "linear:pond-judge"]))
+    view = browser.new_page(viewport={"width": width, "height": 900})
+    view.goto(write_report(run.path).as_uri())
+    assert view.locator("#worth .arms tr.primary").count() == 2
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    cut = """[...document.querySelectorAll('#worth .scroll')].filter(
+        e => e.scrollWidth > e.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    assert view.evaluate(cut) == []
     view.close()
 
 

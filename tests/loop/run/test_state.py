@@ -33,6 +33,8 @@ from gapclose.loop.run.events import (
     PhotosListed,
     Progress,
     PromptsPrioritized,
+    Recall,
+    RecallsMeasured,
     RoundStarted,
     RunFinished,
     RunStarted,
@@ -45,6 +47,7 @@ from gapclose.loop.run.state import Round, RunState, apply, fold
 from gapclose.loop.run.timings import Timings
 
 BASELINE = progress(gap=2.0, expected=2.0, evidence=1)
+RECALL = Recall(real=0.9, synthetic=0.7, n=100, prompts=({"color": "gray"},))
 
 
 def changes(after: Any, before: Any) -> dict[str, Any]:
@@ -548,6 +551,25 @@ def test_only_the_latest_are_kept() -> None:
     assert timings.with_probe(None) is timings
 
 
+# -------------------------------------------------------------------------------- recalls
+
+
+def test_recalls_are_kept_by_class_and_when_they_were_measured() -> None:
+    state = fold([RunStarted(run="a"), SessionStarted(classes=("frog", "ship"))])
+    assert state.recalls_at is None
+    for name in ("frog", "ship"):
+        state = apply(state, proposed(name, 0, stage="baseline"))
+        state = apply(state, tried(name, 0, progress=BASELINE))
+    moved = progress(pending=True)
+    state = apply(state, RecallsMeasured(recalls={"frog": RECALL}, progress={"frog": moved}))
+    assert (state.of("frog").recall, state.of("ship").recall) == (RECALL, None)
+    assert (state.of("frog").progress, state.of("ship").progress) == (moved, BASELINE)
+    assert state.recalls_at == 2
+    later = RECALL.model_copy(update={"synthetic": 0.9})
+    state = apply(state, RecallsMeasured(recalls={"ship": later}))
+    assert (state.of("frog").recall, state.of("ship").recall) == (RECALL, later)
+
+
 # --------------------------------------------------------------------------------- purity
 
 
@@ -568,6 +590,7 @@ def history() -> list[Event]:
         opened(spends=False, evidence=1, trials=1),
         evaluated(),
         CameraChosen(camera=CAMERA, turn=ship, progress={frog: BASELINE, ship: BASELINE}),
+        RecallsMeasured(recalls={ship: RECALL}, progress={ship: progress(pending=True)}),
         proposed(ship, 2),
         tried(ship, 2, progress=progress(winner={"steps": 8}), probe=0.06),
         opened(ship, early=True),

@@ -155,6 +155,7 @@ def test_the_verdicts_are_of_every_class_that_was_evaluated_in_the_runs_order() 
         "closed": True,
         "confirmed": True,
         "objections": (),
+        "recall": None,
     }
     cat = told.verdicts["cat"]
     assert (cat.fold, cat.closed, cat.confirmed) == (2, None, False)

@@ -97,6 +97,7 @@ def test_the_phases_come_in_their_order_and_say_when_they_are_left() -> None:
     assert names == [
         "trials in flight",
         "new round",
+        "recalls",
         "early confirmation",
         "search",
         "confirmation",

@@ -19,6 +19,8 @@ from gapclose.loop.run.events import (
     Event,
     Progress,
     PromptsPrioritized,
+    Recall,
+    RecallsMeasured,
     RoundStarted,
     RunFinished,
     RunStarted,
@@ -34,6 +36,7 @@ from gapclose.loop.schedule.actions import (
     EvaluateFold,
     Finish,
     Judge,
+    MeasureRecalls,
     ProposeTrial,
     RunTrial,
     StartRound,
@@ -41,6 +44,7 @@ from gapclose.loop.schedule.actions import (
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.view import View
+from gapclose.loop.schedule.worth import WorthObjective, costs
 
 MOST_ACTIONS: Final = 3000
 MOST_SESSIONS: Final = 6
@@ -175,6 +179,8 @@ class Night:
                 self.finish_trial(action)
             case ChooseCamera():
                 self.choose_camera(action)
+            case MeasureRecalls():
+                self.measure_recalls()
             case EvaluateFold():
                 self.evaluate(action)
             case Judge():
@@ -271,6 +277,20 @@ class Night:
         }
         self.now += self.rng.random() * self.world.trial_seconds
         self.tell(CameraChosen(camera={"noise": 0.1}, turn=action.turn, progress=progress))
+
+    def measure_recalls(self) -> None:
+        assert not self.state.in_flight, "what is under way may change its mixture"
+        assert self.state.trials != self.state.recalls_at, "nothing is new"
+        recalls, asked = {}, {}
+        for name, cls in self.state.classes.items():
+            if cls.has_baseline:
+                its = Recall(real=0.9, synthetic=self.rng.random(), n=99)
+                if not cls.prioritized:  # by a person
+                    pending = costs(its) and self.chance(0.2)
+                    asked[name] = cls.progress.model_copy(update={"pending": pending})
+                recalls[name] = its
+        self.now += self.rng.random() * self.world.trial_seconds
+        self.tell(RecallsMeasured(recalls=recalls, progress=asked))
 
     def evaluate(self, action: EvaluateFold) -> None:
         name, cls = action.cls, self.state.of(action.cls)
@@ -461,6 +481,10 @@ class Whim:
     def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return ENOUGH if self.chance(cls, "settled") < self.settles else None
 
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        new = state.trials - (state.recalls_at or 0)
+        return new > 0 and Random(f"{self.seed} recalls {state.trials}").random() < self.stops / 9
+
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from((0.0, 0.3, 1.0)), st.sampled_from((0.0, 0.3, 1.0)))
@@ -468,4 +492,12 @@ def test_so_it_does_under_any_objective(seed: int, stops: float, settles: float)
     night = a_night(seed)
     whim = Whim(seed=seed, stops=stops, settles=settles)
     night.limits = replace(night.limits, objective=whim)
+    passes(night)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32))
+def test_and_under_that_of_worth(seed: int) -> None:
+    night = a_night(seed)
+    night.limits = replace(night.limits, objective=WorthObjective())
     passes(night)

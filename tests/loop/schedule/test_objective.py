@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from gapclose.loop.report.text import stopped_text
 from gapclose.loop.run.class_state import ClassState, Evaluation
 from gapclose.loop.run.events import RoundStarted, RunFinished, Stopped, StopReason
-from gapclose.loop.run.state import Round, apply
+from gapclose.loop.run.state import Round, RunState, apply
 from gapclose.loop.run.timings import Timings
 from gapclose.loop.schedule.actions import EvaluateFold, Finish, ProposeTrial, StartRound
 from gapclose.loop.schedule.budget import ClassLimits, pick
@@ -119,6 +119,9 @@ class Worth:
 
     def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return self.stopped(cls, floor=floor)
+
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        return False
 
     @staticmethod
     def cost(cls: ClassState) -> float:

@@ -9,15 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapclose.loop.errors import SeedsExhaustedError
-from gapclose.loop.search.seeds import FOLD, FOLDS, RUN, TRIAL, TRIALS, SeedBlocks
+from gapclose.loop.search.seeds import (
+    FOLD,
+    FOLDS,
+    POOLS,
+    RUN,
+    TRIAL,
+    TRIALS,
+    VALIDATION,
+    VALIDATIONS,
+    SeedBlocks,
+)
 
 MOST_TRIALS = (FOLDS - TRIALS) // TRIAL
-MOST_FOLDS = (RUN - FOLDS) // FOLD
+MOST_FOLDS = (VALIDATIONS - FOLDS) // FOLD
+MOST_DRAWS = (RUN - VALIDATIONS) // (POOLS * VALIDATION)
 
 use = st.one_of(
     st.tuples(st.just("baseline"), st.just(0), st.integers(1, 5_000)),
     st.tuples(st.just("trial"), st.integers(1, MOST_TRIALS - 1), st.integers(1, TRIAL)),
     st.tuples(st.just("fold"), st.integers(0, MOST_FOLDS - 1), st.integers(1, 5_000)),
+    st.tuples(st.just("pool"), st.integers(0, MOST_DRAWS * POOLS - 1), st.integers(1, 5_000)),
 )
 
 
@@ -26,6 +38,9 @@ def seeds(run: int, what: tuple[str, int, int]) -> tuple[int, ...]:
     blocks = SeedBlocks(seed=run)
     if kind == "baseline":
         return blocks.baseline(images)
+    if kind == "pool":
+        draw, pool = divmod(number, POOLS)
+        return blocks.validation(pool, draw, images)
     return blocks.trial(number, images) if kind == "trial" else blocks.fold(number, images)
 
 
@@ -65,8 +80,12 @@ def test_a_block_that_is_too_small_is_an_error_and_no_overlap() -> None:
         blocks.fold(0, FOLD + 1)
     with pytest.raises(SeedsExhaustedError, match="trial 13000: a class has 13000 trials at most"):
         blocks.trial(MOST_TRIALS, 1)
-    with pytest.raises(SeedsExhaustedError, match="fold 50"):
+    with pytest.raises(SeedsExhaustedError, match="fold 20: a class has 20 folds at most"):
         blocks.fold(MOST_FOLDS, 1)
+    with pytest.raises(SeedsExhaustedError, match="draw 10: a validation has 10 at most"):
+        blocks.validation(POOLS - 1, MOST_DRAWS, 1)
+    with pytest.raises(SeedsExhaustedError, match="100001 images: a block has 100000 seeds"):
+        blocks.validation(0, 0, VALIDATION + 1)
 
 
 def test_what_a_search_proposes_is_none_of_a_folds() -> None:
@@ -74,4 +93,5 @@ def test_what_a_search_proposes_is_none_of_a_folds() -> None:
     proposal = modes.propose(search, settings_trials=4)
     used = {seed for _, block in proposal.jobs for seed in block}
     assert used
-    assert not used & {*SeedBlocks(seed=0).fold(0, 200)}
+    blocks = SeedBlocks(seed=0)
+    assert not used & {*blocks.fold(0, 200), *blocks.validation(0, 0, 200)}

@@ -365,29 +365,52 @@ def test_a_baseline_that_closed_by_its_images_is_judged_by_fresh_ones(tmp_path: 
     assert done.after["gap"] != done.before["gap"]
 
 
-@pytest.mark.parametrize("suits", [True, False])
-def test_the_baseline_is_kept_under_the_runs_camera_where_that_suits_it(
-    tmp_path: Path, suits: bool
-) -> None:
-    shop = searched(tmp_path, camera={"noise": [0.0, 0.1]})
-    if suits:  # the photos have the noise of the camera
-        for part in (shop.real["frog"].tune, *shop.real["frog"].folds):
-            part.rows[:, -1] += 5.0 * 0.08 * np.sqrt(2 / np.pi)
-            part.rows[:] /= np.linalg.norm(part.rows, axis=1, keepdims=True)
-    search = shop.searches["frog"]
-    baseline = search.space.baseline
-    camera = Camera(noise=0.08)
+def give_camera(shop: Workshop, noise: float) -> None:
+    """Have the run choose a camera, as it does early in the search."""
+    search, camera = shop.searches["frog"], Camera(noise=noise)
     jobs = [(replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn()]
     batch = shop.synthesis.generate("frog", jobs)
     taken = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
     search.change_camera(camera, taken)
-    assert search.plain == replace(baseline, camera=camera) != baseline
+    assert search.plain == replace(search.space.baseline, camera=camera) != search.space.baseline
+    shop.generator.asked.clear()
+
+
+@pytest.mark.parametrize(
+    ("noise", "floors", "kept"),
+    [(0.08, (-np.inf, 0.0), True), (0.02, (0.0, 1.0), True), (0.08, (1.0, np.inf), False)],
+)
+def test_the_baseline_is_kept_under_the_runs_camera_unless_that_costs_it_a_floor(
+    tmp_path: Path, noise: float, floors: tuple[float, float], kept: bool
+) -> None:
+    shop = searched(tmp_path, camera={"noise": [0.0, 0.1]})
+    if floors[1] == 0.0:  # the photos have the noise of the camera
+        for part in (shop.real["frog"].tune, *shop.real["frog"].folds):
+            part.rows[:, -1] += 5.0 * noise * np.sqrt(2 / np.pi)
+            part.rows[:] /= np.linalg.norm(part.rows, axis=1, keepdims=True)
+    give_camera(shop, noise)
+    search = shop.searches["frog"]
     worst = replace(recipe_of(shop, "red"), camera=Camera())
     event = opened(shop).model_copy(update={"mixture": of_one(worst)})
     done = evaluated(shop, event)
-    assert recipes(done.mixture) == [search.plain if suits else baseline]
-    assert (done.after["gap"] < done.before["gap"]) == suits
+    assert recipes(done.mixture) == [search.plain if kept else search.space.baseline]
+    assert Evaluation(opened=event, result=done).kept_baseline
     assert set(asked(shop)) == {"a red frog"}  # under another camera they are the same images
+    own = shop.synthesis.generate("frog", [(search.plain, search.baseline_seeds)]).embeddings
+    part = shop.real["frog"].folds[0].rows
+    plain = mmd2(real=part, synthetic=own, kernel=shop.real["frog"].kernel)
+    assert floors[0] < (plain - done.before["gap"]) / search.floor < floors[1]
+    assert done.after["gap"] == pytest.approx(plain if kept else done.before["gap"], abs=1e-6)
+
+
+def test_a_class_that_closed_from_the_start_has_the_runs_camera_too(tmp_path: Path) -> None:
+    shop = searched(tmp_path, trials=1, truth={"plain": 1.0}, camera={"noise": [0.0, 0.1]})
+    give_camera(shop, 0.006)
+    event = opened(shop)
+    done = evaluated(shop, event)
+    assert recipes(event.mixture) == recipes(done.mixture) == [shop.searches["frog"].plain]
+    assert done.after["gap"] > done.before["gap"]
+    assert not Evaluation(opened=event, result=done).kept_baseline
 
 
 # ----------------------------------------------------------------------------------- what fails

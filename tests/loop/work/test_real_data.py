@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from histories import opened as fold_opened
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from gapclose.analysis import image_folder
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.errors import RealDataError
@@ -26,6 +29,7 @@ from gapclose.loop.work.real_data import (
     Fold,
     check_real,
     compare_photos,
+    cut_test,
     open_real_data,
     rendered_pond,
 )
@@ -40,7 +44,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(path: Path, **changes: Any) -> RunConfig:
-    real = {"path": str(path), "confirm_share": changes.pop("confirm_share", 0.5)}
+    shares = {"confirm_share": 0.5} | {
+        key: changes.pop(key) for key in ("confirm_share", "test_share") if key in changes
+    }
+    real = {"path": str(path)} | shares
     generator = {"kind": "diffusers", "model": "pond"}
     return parse_config({"real": real, "generator": generator, "embedder": "pond"} | changes)
 
@@ -175,6 +182,62 @@ def test_a_share_that_leaves_too_few_is_the_configs_fault(tmp_path: Path) -> Non
         opened(tmp_path, ("cat",), confirm_share=0.98)
     with pytest.raises(RealDataError, match=r"class cat: real.confirm_share 0\.02 of 60 images"):
         check_real(config(tmp_path, confirm_share=0.02))  # before anything is embedded
+
+
+contents = st.sets(st.text("abcdef", min_size=1, max_size=6), max_size=60)
+
+
+@given(contents, contents, st.floats(0.0, 0.99))
+def test_the_test_part_is_of_each_photo_alone(
+    before: set[str], after: set[str], share: float
+) -> None:
+    """Whatever others there are, and whatever they are called."""
+
+    def test_part(photos: set[str], folder: str) -> set[str]:
+        paths = [Path(folder) / photo for photo in sorted(photos)]
+        left, test = cut_test(paths, share)
+        assert {*left} | {*test} == {*paths}
+        assert not {*left} & {*test}
+        return {path.name for path in test}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_folder, "digest", lambda path: path.name)
+        both = before & after
+        assert test_part(before, "a") & both == test_part(after, "b") & both
+        assert not test_part(before, "a") or share > 0
+
+
+def test_no_photo_of_the_test_part_is_searched_with_or_confirmed_by(tmp_path: Path) -> None:
+    write_real(tmp_path, per_class=200, classes=("cat",))
+
+    def sides(**changes: Any) -> tuple[set[Path], set[Path], set[Path]]:
+        real, side = opened(tmp_path, ("cat",), **changes)
+        cat = real["cat"]
+        test = cut_test(side.paths["cat"], changes.get("test_share", 0.0))[1]
+        return {*cat.tune.paths}, {p for fold in cat.folds for p in fold.paths}, {*test}
+
+    tune, confirm, test = sides(test_share=0.3)
+    assert len(tune) + len(confirm) + len(test) == len(tune | confirm | test) == 200
+    assert 40 <= len(test) <= 80
+    assert 0.3 <= len(tune) / len(tune | confirm) <= 0.7, "confirm_share is of what is left"
+    assert sides(test_share=0.3, tune={"seed": 1})[2] == test, "the same in every run"
+    before, _, none = sides()
+    assert none == set()
+    assert tune == before - test, "the test part is cut off first, and moves no other photo"
+
+
+def test_a_test_part_that_is_too_small_or_too_large_is_told_before_anything(
+    tmp_path: Path,
+) -> None:
+    write_real(tmp_path, per_class=60, classes=("cat",))
+    with pytest.raises(RealDataError, match=r"cat: real.test_share 0\.1 cuts off \d+ photos"):
+        check_real(config(tmp_path, test_share=0.1))
+    with pytest.raises(RealDataError, match=r"real.test_share 0\.1 cuts off \d+ photos; a test"):
+        opened(tmp_path, ("cat",), test_share=0.1)
+    with pytest.raises(RealDataError, match=r"confirm_share 0\.5 of \d+ images leaves fewer"):
+        check_real(config(tmp_path, test_share=0.7))
+    with pytest.raises(RealDataError, match=r"\d+ readable images beside \d+ test photos"):
+        opened(tmp_path, ("cat",), test_share=0.7)
 
 
 def test_too_few_images_are_refused_before_anything(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""Recall shortfall: how many fewer real images are told right after training on synthetic ones.
+
+Audits, tuning runs and their searches ask it. A linear probe on embeddings stands for what will be
+trained on the images. Its figures are those of one class among all: a class falls short where its
+own images are off, and where another's lie in its place. No image is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.downstream.classifier import Predictor
+from gapclose.analysis.downstream.linear import fit_regression
+from gapclose.analysis.gap import MIN_IMAGES
+
+__all__ = ["RecallShortfall", "recall_shortfalls"]
+
+_FOLDS: Final = 5
+_EACH: Final = 500  # images of a class that are trained on: more move no recall by a point
+_MOST: Final = 10_000  # over all classes, but no fewer than 20 of each
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallShortfall:
+    """One class of a data set.
+
+    Attributes:
+        real: Share of its real images told right by a probe trained on other real ones.
+        synthetic: The same after training on the synthetic images of all classes.
+        told: (n,) of each real image that was asked for, whether the latter tells it right.
+    """
+
+    real: float
+    synthetic: float
+    told: NDArray[np.bool_]
+
+    @property
+    def value(self) -> float:
+        """Return what is missing; it may be slightly negative."""
+        return self.real - self.synthetic
+
+    def to_json(self) -> dict[str, float]:
+        """Return the figures as a class's row of gap.json has them."""
+        return {
+            "recall_shortfall": self.value,
+            "recall_real": self.real,
+            "recall_synthetic": self.synthetic,
+        }
+
+
+def recall_shortfalls(
+    *,
+    real: Mapping[str, Rows],
+    synthetic: Mapping[str, Rows],
+    weights: Mapping[str, NDArray[np.float64]] | None = None,
+    seed: int = 0,
+) -> dict[str, RecallShortfall]:
+    """Measure every class that has at least 20 images on both sides.
+
+    Both probes are trained on equally many images of a class, as far as there are: one on the
+    synthetic images, one on four fifths of the real ones, which tells the others.
+
+    Args:
+        real: By class (n, d) embeddings of one encoder.
+        synthetic: By class (m, d) of the same.
+        weights: By class (m,), how often each synthetic image counts; alike by default.
+        seed: Of the folds, and of which images are taken where there are many.
+
+    Returns:
+        By class, in the order of `real`; empty for fewer than two classes.
+    """
+    names = [
+        name
+        for name, rows in real.items()
+        if min(len(rows), len(synthetic.get(name, ()))) >= MIN_IMAGES
+    ]
+    if len(names) < 2:
+        return {}
+    rng = np.random.default_rng(seed)
+    most = min(_EACH, max(MIN_IMAGES, _MOST // len(names)))
+    n = {  # as many are left of every fold
+        name: min(len(synthetic[name]), len(real[name]) - -(-len(real[name]) // _FOLDS), most)
+        for name in names
+    }
+    weights = weights or {}
+    predict = _fitted(
+        [
+            synthetic[name][_drawn(rng, len(synthetic[name]), n[name], weights.get(name))]
+            for name in names
+        ]
+    )
+    told = {name: predict(real[name]).argmax(axis=1) == label for label, name in enumerate(names)}
+    ceiling = _among_real([real[name] for name in names], [n[name] for name in names], rng)
+    return {
+        name: RecallShortfall(
+            real=float(recall), synthetic=float(told[name].mean()), told=told[name]
+        )
+        for name, recall in zip(names, ceiling, strict=True)
+    }
+
+
+def _drawn(
+    rng: np.random.Generator, m: int, n: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """Choose n of m images: at random, or by their weights, each as often as is due to it."""
+    order = rng.permutation(m)
+    if weights is None:
+        return order[:n]
+    # Systematic sampling, those of one weight in a row: what is due to each of them, and to all of
+    # a recipe's images together, is met within one image, so no luck is in the shares.
+    order = order[np.argsort(weights[order], kind="stable")]
+    ends = np.cumsum(weights[order] / weights.sum())
+    at = np.searchsorted(ends, (np.arange(n) + 0.5) / n)
+    return order[np.minimum(at, m - 1)]
+
+
+def _among_real(
+    real: Sequence[Rows], n: Sequence[int], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the share of each class's images that n others of every class tell right."""
+    shuffled = [rng.permutation(rows) for rows in real]  # files are often sorted by something
+    right = np.zeros(len(real))
+    for fold in range(_FOLDS):
+        predict = _fitted(
+            [
+                np.delete(rows, np.s_[fold::_FOLDS], axis=0)[:size]
+                for rows, size in zip(shuffled, n, strict=True)
+            ]
+        )
+        for label, rows in enumerate(shuffled):
+            right[label] += (predict(rows[fold::_FOLDS]).argmax(axis=1) == label).sum()
+    return np.asarray(right / [len(rows) for rows in real])
+
+
+def _fitted(classes: Sequence[Rows]) -> Predictor:
+    labels = np.repeat(np.arange(len(classes)), [len(rows) for rows in classes])
+    return fit_regression(np.concatenate(classes), labels, classes=len(classes))

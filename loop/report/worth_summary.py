@@ -1,0 +1,111 @@
+"""The summary of a validation: what the console prints once it is done.
+
+It reads the run folder only; the sentence is the report's first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.report.text import percent
+from gapclose.loop.report.validation_file import ArmScore, ValidationFile, read_validation
+from gapclose.loop.report.worth import ARMS, Worth, read_worth
+from gapclose.loop.report.worth_text import worth_sentence
+from gapclose.loop.run.folder import RunDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["WorthSummary", "short_classes"]
+
+_EXPORTED: Final = ("tuned", "synthetic", "baseline")  # the first of them that there is
+_LEVEL: Final = 0.05  # as analysis/significance.py has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorthSummary:
+    """What came out of a validation.
+
+    Attributes:
+        file: As validation.json.
+        worth: What can be believed of it; None where it is of other classes.
+        page: The report.
+    """
+
+    file: ValidationFile
+    worth: Worth | None
+    page: Path
+
+    @classmethod
+    def of(cls, run: Path, page: Path) -> WorthSummary:
+        """Read it from the run folder.
+
+        Raises:
+            ConfigError: There is no run, or it was not validated.
+            RunDamagedError: validation.json is damaged.
+        """
+        rundir = RunDir.open(run)
+        file = read_validation(rundir)
+        if file is None:
+            raise ConfigError("was not validated; `gapclose validate` does it", where=rundir.path)
+        return cls(file=file, worth=read_worth(rundir)[0], page=page)
+
+    def print(self, console: Console) -> None:
+        """Print the table, what it says in a sentence, and where the report lies."""
+        console.print(self._table())
+        sentence = None if self.worth is None else worth_sentence(self.worth)
+        for line in [*([sentence] if sentence else []), f"report: {self.page}"]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        """Lay out the arms, a row each, and the classifiers, a column each."""
+        from rich.table import Table
+        from rich.text import Text
+
+        classifiers = [*dict.fromkeys(row.classifier for row in self.file.arms)]
+        cells = {(row.arm, row.classifier): row for row in self.file.arms}
+        arms = dict.fromkeys(row.arm for row in self.file.arms)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trained on")
+        table.add_column("images", justify="right")
+        for name in classifiers:
+            table.add_column(Text(name), justify="right")
+        for arm in sorted(arms, key=lambda arm: (*ARMS, arm).index(arm)):
+            of_arm = [cells.get((arm, name)) for name in classifiers]
+            images = {str(row.n_per_class) for row in of_arm if row and row.n_per_class}
+            table.add_row(Text(arm), "/".join(sorted(images)), *map(_accuracy, of_arm))
+        return table
+
+
+def short_classes(file: ValidationFile) -> Mapping[str, tuple[str, ...]]:
+    """Return the classes whose recall falls short of real photos', and who says so.
+
+    Args:
+        file: As validation.json; of its arms the one that is exported counts.
+
+    Returns:
+        Class -> the classifiers whose shortfall holds over all classes (Holm).
+    """
+    arms = {row.arm for row in file.arms}
+    exported = next((arm for arm in _EXPORTED if arm in arms), None)
+    found: dict[str, tuple[str, ...]] = {}
+    for row in file.shortfalls:
+        p_value = 1.0 if row.adjusted_p_value is None else row.adjusted_p_value
+        if row.arm == exported and p_value <= _LEVEL:
+            found[row.cls] = (*found.get(row.cls, ()), row.classifier)
+    return found
+
+
+def _accuracy(row: ArmScore | None) -> str:
+    """Format an accuracy with its interval: "88.5 % (87.9-89.1)"."""
+    if row is None or row.accuracy is None:
+        return "-"
+    said = percent(row.accuracy, 1)
+    if row.low is None or row.high is None:
+        return said
+    return f"{said} ({100 * row.low:.1f}\N{EN DASH}{100 * row.high:.1f})"

@@ -1,0 +1,84 @@
+"""The worth objective: a small gap is no end in itself, a classifier that works on photos is.
+
+A class is searched for what it costs whoever trains on the images: its recall shortfall, measured
+on the tune split now and then. The gap stays what trials are scored by and a class is
+confirmed by; how large the two are together says which class comes first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from gapclose.loop.run.class_state import FAILURES, ClassState
+from gapclose.loop.run.events import Recall, Stopped, StopReason
+from gapclose.loop.run.state import RunState
+from gapclose.loop.schedule.objective import GapObjective
+
+__all__ = ["TOLERANCE", "WorthObjective", "costs"]
+
+TOLERANCE: Final = 0.02
+"""Of the photos of a class: a shortfall up to here is none."""
+EVERY: Final = 5  # trials a class from one measurement to the next
+_LEAST: Final = 0.002  # shortfall that a class counts with: what was measured as nothing may err
+_GAP: Final = GapObjective()
+_COSTS_NOTHING: Final = Stopped(
+    reason=StopReason.OBJECTIVE,
+    detail="its gap is open, but a classifier that is trained on its images loses nothing",
+)
+
+
+def costs(recall: Recall) -> bool:
+    """Return whether a class falls short by more than chance and `TOLERANCE`."""
+    shares = (recall.real, recall.synthetic)
+    error = math.sqrt(sum(share * (1.0 - share) for share in shares) / recall.n)
+    return recall.shortfall > max(TOLERANCE, error)
+
+
+def _rests(cls: ClassState) -> Stopped | None:
+    return None if cls.recall is None or costs(cls.recall) else _COSTS_NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class WorthObjective:
+    """The gap in floors times the recall shortfall; before that is measured, the gap."""
+
+    def gain(self, cls: ClassState, *, floor: float) -> float:
+        """Return the gain, as `Objective.gain`."""
+        gap = _GAP.gain(cls, floor=floor)
+        if cls.recall is None:
+            return gap
+        # A closed class that costs something has something to gain, too.
+        return max(gap, 1.0) * max(cls.recall.shortfall, _LEAST)
+
+    def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        """Return why it needs no more trials before it is confirmed: it costs nothing."""
+        closed = _GAP.stopped(cls, floor=floor)
+        if cls.recall is not None and costs(cls.recall):
+            return None
+        return closed or _rests(cls)
+
+    def reached(self, cls: ClassState, *, floor: float) -> bool:
+        """Return whether it costs nothing, as far as that is known, and its gap is small."""
+        known = cls.recall is None or not costs(cls.recall)
+        return known and _GAP.reached(cls, floor=floor)
+
+    def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
+        """Return that it is confirmed, by another kind of classifier too, or costs nothing."""
+        return _GAP.settled(cls, floor=floor) or _rests(cls)
+
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        """Return whether all baselines are there, or enough more has been tried since.
+
+        Once more where the search ends: what a class costs then says whether it does.
+        """
+        classes = [state.of(name) for name in state.names]
+        if not all(cls.has_baseline or cls.failures >= FAILURES for cls in classes):
+            return False
+        if sum(cls.has_baseline for cls in classes) < 2:
+            return False  # of one class every photo is told right
+        if state.recalls_at is None:
+            return True
+        new = state.trials - state.recalls_at
+        return new >= EVERY * len(classes) if searching else new > 0

@@ -1,0 +1,1 @@
+"""Validation: classifiers trained on synthetic images and tested on real photos."""

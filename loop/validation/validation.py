@@ -1,0 +1,152 @@
+"""A validation: all its trainings in turn, and what they say together.
+
+`validating` puts one together from a run. What comes of each training is kept as it goes, so it
+can be stopped at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.downstream.classifier import Classifier
+from gapclose.analysis.low_level import measure
+from gapclose.analysis.shortcuts import ShortcutProbe, probe_shortcuts
+from gapclose.loop.run.notices import Task, TaskStarted, WarningRaised
+from gapclose.loop.run.reporter import Reporter
+from gapclose.loop.validation.arms import REAL, Arm
+from gapclose.loop.validation.results import Said, primary_of, results
+from gapclose.loop.validation.trainings import Outcome, Training, Trainings
+
+__all__ = ["Validation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What is compared with what, and how often.
+
+    Attributes:
+        trainings: Trains, and reads back.
+        classifiers: That are trained.
+        arms: That they are trained on.
+        seeds: How many trainings of each draw of an arm.
+        draws: How many draws.
+        reporter: Receives the progress.
+    """
+
+    trainings: Trainings
+    classifiers: Sequence[Classifier]
+    arms: Sequence[Arm]
+    seeds: int
+    draws: int
+    reporter: Reporter
+
+    def run(self, *, budget: float | None = None) -> dict[str, Any]:
+        """Train all that is not trained yet, and return validation.json.
+
+        Args:
+            budget: Seconds for it. The first seed of the first draw is trained on every arm
+                whatever it takes; then there is as much as there is time for, alike for all arms.
+        """
+        start, longest = time.monotonic(), 0.0
+        reached: list[tuple[int, int]] = []
+        for draw in range(self.draws):
+            for seed in range(self.seeds):
+                began = time.monotonic()
+                missing = self._missing(draw, seed)
+                late = budget is not None and began - start + longest > budget
+                if missing and reached and late:
+                    return self._results(reached)
+                self._train(missing, draw)
+                reached.append((draw, seed))
+                longest = max(longest, time.monotonic() - began)
+            self.trainings.forget_draws()
+        return self._results(reached)
+
+    def _missing(self, draw: int, seed: int) -> list[Training]:
+        """Return the trainings of a seed that are still to be done."""
+        every = [self._training(c, arm, draw, seed) for c in self.classifiers for arm in self.arms]
+        return [training for training in every if self.trainings.known(training) is None]
+
+    def _training(self, classifier: Classifier, arm: Arm, draw: int, seed: int) -> Training:
+        return Training.of(classifier, arm, draw=draw, seed=seed)
+
+    def _train(self, missing: Sequence[Training], draw: int) -> None:
+        """Do some trainings of a draw, in the order of the classifiers."""
+        if not missing:
+            return
+        self.trainings.generate(self.arms, draw=draw, reporter=self.reporter)
+        for classifier in self.classifiers:
+            mine = [training for training in missing if training.classifier is classifier]
+            if not mine:
+                continue
+            doing = TaskStarted(task=Task.TRAINING, classifier=classifier.id)
+            total, done = self._count(classifier)
+            self.reporter.tell(doing)
+            self.reporter.tell(doing.advanced(done, total))
+            for number, training in enumerate(mine, start=done + 1):
+                self.trainings.run(training)
+                self.reporter.tell(doing.advanced(number, total))
+
+    def _count(self, classifier: Classifier) -> tuple[int, int]:
+        """Count a classifier's trainings, and those that are done."""
+        every = {
+            (arm.name, draw, training.seed): self.trainings.known(training) is not None
+            for arm in self.arms
+            for draw in range(self.draws)
+            for seed in range(self.seeds)
+            for training in [self._training(classifier, arm, draw, seed)]
+        }
+        return len(every), sum(every.values())
+
+    def _results(self, reached: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Say what came of the largest part that has every draw with every seed."""
+        whole = [draw for draw in range(self.draws) if (draw, self.seeds - 1) in reached]
+        seeds = self.seeds if whole else len(reached)
+        draws = whole or [0]
+        if len(reached) < self.seeds * self.draws:
+            message = (
+                f"the budget left time for {seeds} of {self.seeds} training seeds and "
+                f"{len(draws)} of {self.draws} draws; again with more --budget goes on with it"
+            )
+            self.reporter.tell(WarningRaised(message=message))
+        said = [
+            Said(
+                classifier=classifier.id,
+                outcomes={
+                    arm.name: [
+                        [self._outcome(classifier, arm, draw, seed) for seed in range(seeds)]
+                        for draw in draws
+                    ]
+                    for arm in self.arms
+                },
+            )
+            for classifier in self.classifiers
+        ]
+        return results(said, self.trainings.test, self._probe())
+
+    def _outcome(self, classifier: Classifier, arm: Arm, draw: int, seed: int) -> Outcome:
+        outcome = self.trainings.known(self._training(classifier, arm, draw, seed))
+        assert outcome is not None, "only what is done is asked for"
+        return outcome
+
+    def _probe(self) -> tuple[ShortcutProbe, ...]:
+        """Ask what low-level features tell of the classes of what is exported."""
+        doing = TaskStarted(task=Task.SHORTCUTS)
+        self.reporter.tell(doing)
+        classes = self.trainings.test.classes
+        sides: list[dict[str, NDArray[np.float64]]] = []
+        for pool in (REAL, primary_of([arm.name for arm in self.arms])):
+            side = {}
+            for cls in classes:
+                images = self.trainings.images(pool, cls)
+                side[cls] = np.stack([measure(image) for image in images])
+                done = len(sides) * len(classes) + len(side)
+                self.reporter.tell(doing.advanced(done, 2 * len(classes)))
+            sides.append(side)
+        return probe_shortcuts(real=sides[0], synthetic=sides[1])

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapclose.analysis.neighbor_recall import neighbor_recalls
+
+
+def around(centre: int, n: int, *, seed: int, spread: float = 0.1) -> np.ndarray:
+    rows = spread * np.random.default_rng([seed, centre]).standard_normal((n, 8))
+    rows[:, centre] += 1.0
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+REAL = {"frog": around(0, 60, seed=1), "ship": around(1, 60, seed=1)}
+
+
+def test_halves_of_one_set_tell_each_other_right() -> None:
+    found = neighbor_recalls(
+        real=REAL, synthetic={"frog": around(0, 60, seed=2), "ship": around(1, 60, seed=2)}
+    )
+    assert {name: (its.real, its.synthetic) for name, its in found.items()} == {
+        "frog": (1.0, 1.0),
+        "ship": (1.0, 1.0),
+    }
+    assert all(its.p_value == 1.0 and its.n == 60 for its in found.values())
+
+
+def test_half_a_class_that_is_never_made_is_told_wrong() -> None:
+    """Frogs come in two kinds; only one is made, and ships lie near to the other."""
+    kinds = np.concatenate([around(0, 30, seed=3), around(2, 30, seed=3)])
+    ships = np.concatenate([around(1, 30, seed=3), around(1, 30, seed=4)])
+    near = around(1, 60, seed=5)
+    near[:30] = around(2, 30, seed=6, spread=0.6)
+    made = {"frog": around(0, 60, seed=7), "ship": near}
+    found = neighbor_recalls(real={"frog": kinds, "ship": ships}, synthetic=made)
+    assert found["frog"].real == 1.0
+    assert found["frog"].synthetic == pytest.approx(0.5, abs=0.05)
+    assert found["frog"].p_value < 1e-6
+    assert found["ship"].p_value > 0.05
+
+
+def test_no_image_is_its_own_neighbour() -> None:
+    """Each of two classes' images lies right beside one of the other."""
+    rows = around(0, 20, seed=8, spread=1.0)
+    beside = rows + np.float32(0.02) * around(3, 20, seed=9, spread=1.0)
+    real = {"a": rows, "b": beside / np.linalg.norm(beside, axis=1, keepdims=True)}
+    found = neighbor_recalls(real=real, synthetic=real, k=1)
+    assert found["a"].real == 0.0
+    assert found["a"].synthetic == 1.0  # as its own copies
+
+
+def test_the_side_with_more_images_has_no_more_votes() -> None:
+    made = {"frog": around(0, 60, seed=2), "ship": around(1, 600, seed=2)}
+    fewer = {"frog": made["frog"], "ship": made["ship"][:60]}
+    assert neighbor_recalls(real=REAL, synthetic=made) == neighbor_recalls(
+        real=REAL, synthetic=fewer
+    )
+
+
+def test_a_class_alone_has_none() -> None:
+    assert neighbor_recalls(real={"frog": REAL["frog"]}, synthetic=REAL) == {}
+    assert neighbor_recalls(real=REAL, synthetic={"ship": REAL["ship"]}) == {}
+
+
+@given(st.integers(0, 2**16))
+def test_the_order_of_the_classes_is_nothing(seed: int) -> None:
+    real = {name: around(i, 20, seed=seed, spread=0.8) for i, name in enumerate("abc")}
+    made = {name: around(i, 20, seed=seed + 1, spread=0.8) for i, name in enumerate("abc")}
+    one = neighbor_recalls(real=real, synthetic=made)
+    other = neighbor_recalls(
+        real=dict(reversed(real.items())), synthetic=dict(reversed(made.items()))
+    )
+    for name in "abc":
+        assert one[name].real == pytest.approx(other[name].real, abs=0.051)
+        assert 0.0 <= one[name].p_value <= 1.0

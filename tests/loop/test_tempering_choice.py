@@ -1,0 +1,172 @@
+"""The choice of a tempering: what is trained on what, that it goes on, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from make_run import Renderer, make_run
+from numpy.typing import NDArray
+
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.image_folder import split
+from gapclose.loop import tempering_choice
+from gapclose.loop.errors import ConfigError, RunBusyError
+from gapclose.loop.export_plan import class_plans
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.lock import lock
+from gapclose.loop.run.reporter import SilentReporter
+from gapclose.loop.tempering import TEMPERING, Tempering
+from gapclose.loop.tempering_choice import choose_tempering, smallest_as_good
+
+CLASSES = ("frog", "truck")
+IMAGES = 20  # of a class that networks are trained on
+NOUNS = {"frog": ["frog", "truck"]}  # half of the frogs' prompts make trucks
+
+
+class Network:
+    """A classifier that remembers what it was trained on, and knows the truth of no photo."""
+
+    id = "cnn"
+    seeded = True
+
+    def __init__(self) -> None:
+        self.fits: list[tuple[int, ...]] = []
+        self.tested: set[int] = set()
+        self.stops_after = 1_000
+
+    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+        """A number that tells an image from others."""
+        return np.array([hash(image.tobytes()) for image in images])
+
+    def fit(
+        self, x: NDArray[Any], labels: NDArray[Any], *, classes: int, seed: int
+    ) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+        if len(self.fits) >= self.stops_after:
+            raise KeyboardInterrupt
+        self.fits.append(tuple(map(int, x)))
+        assert np.bincount(labels).tolist() == [IMAGES] * classes
+
+        def predict(rows: NDArray[Any]) -> NDArray[np.float32]:
+            self.tested = {int(row) for row in rows}
+            right = np.repeat(np.arange(classes), len(rows) // classes + 1)[: len(rows)]
+            return np.eye(classes, dtype=np.float32)[right]
+
+        return predict
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    path = tmp_path_factory.mktemp("choice") / "run"
+    config = {
+        "generator": {"kind": "make_run:Renderer"},
+        "space": {
+            "prompt": "a photo of a {color} {class}",
+            "slots": {"color": ["", "green", "brown"]},
+            "nouns": NOUNS,
+        },
+    }
+    return make_run(path, classes=CLASSES, per_class=80, config=config)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network()
+
+
+def choose(run: RunDir) -> Tempering:
+    plans = class_plans(run, only_confirmed=False)
+    return choose_tempering(run, plans, Renderer(), per_class=IMAGES, reporter=SilentReporter())
+
+
+@pytest.fixture(scope="module")
+def chosen(run: RunDir, network: Network) -> Tempering:
+    """Chosen after an interruption."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempering_choice, "make_classifier", lambda *_, **__: network)
+        network.stops_after = 7
+        with pytest.raises(KeyboardInterrupt):
+            choose(run)
+        assert not run.has(TEMPERING)
+        network.stops_after = 1_000
+        return choose(run)
+
+
+def test_a_choice_that_was_interrupted_trains_nothing_twice(
+    chosen: Tempering, network: Network
+) -> None:
+    assert len(network.fits) == 15  # five shares, three seeds
+    assert [*chosen.accuracies] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert chosen.images == IMAGES
+
+
+def test_blends_are_quarters_of_the_same_images(chosen: Tempering, network: Network) -> None:
+    tuned, *blends, even = [{*images} for images in network.fits[:5]]
+    assert not tuned & even
+    for quarters, blend in enumerate(blends, start=1):
+        assert blend <= tuned | even
+        assert len(blend & even) == quarters * len(even) // 4
+
+
+def test_photos_are_those_of_the_tune_split(
+    chosen: Tempering, run: RunDir, network: Network
+) -> None:
+    real = run.path.parent / "run-real"
+    tune = [
+        path
+        for cls in CLASSES
+        for path in split(sorted((real / cls).glob("*.png")), confirm_share=0.5, seed=0)[0]
+    ]
+    assert 0 < chosen.photos <= len(tune)
+    assert len(network.tested) == chosen.photos
+    assert network.tested <= {int(row) for row in network.prepare([*map(read_rgb, tune)])}
+
+
+def test_prompts_that_show_another_class_are_left_out(chosen: Tempering) -> None:
+    assert set(chosen.lost) == {"frog"}
+    assert sorted(chosen.lost["frog"]) == [
+        f"a photo of a {color}truck" for color in ("brown ", "green ", "")
+    ]
+
+
+def test_what_no_share_is_better_at_keeps_the_mixture(chosen: Tempering) -> None:
+    assert chosen.share == 0.0  # the network says the same whatever it was trained on
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_choice_that_was_made_is_read_back(run: RunDir) -> None:
+    with lock(run):  # nothing is written
+        assert choose(run).share == 0.0
+        (run.path / TEMPERING).rename(run.path / "away.json")
+        with pytest.raises(RunBusyError):
+            choose(run)
+        (run.path / "away.json").rename(run.path / TEMPERING)
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    config = {"generator": {"kind": "make_run:Renderer"}}
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
+    with pytest.raises(ConfigError, match="--for: scratch needs two classes"):
+        choose(run)
+
+
+def test_the_smallest_share_that_is_as_good_but_for_noise() -> None:
+    shares = (0.0, 0.5, 1.0)
+    assert smallest_as_good(shares, (0.991, 0.998, 0.996), (0.002, 0.0, 0.001)) == 0.5
+    assert smallest_as_good(shares, (0.598, 0.576, 0.569), (0.0, 0.01, 0.01)) == 0.0
+    assert smallest_as_good(shares, (0.991, 0.992, 0.992), (0.002, 0.001, 0.0)) == 0.0
+    assert smallest_as_good(shares, (0.5, 0.5, 0.9), (0.1, 0.1, 0.0)) == 1.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.1)), min_size=1, max_size=5))
+def test_what_is_taken_is_within_noise_of_the_best(rows: list[tuple[float, float]]) -> None:
+    shares = [i / 4 for i in range(len(rows))]
+    accuracies, errors = [a for a, _ in rows], [e for _, e in rows]
+    taken = shares.index(smallest_as_good(shares, accuracies, errors))
+    assert max(accuracies) - accuracies[taken] <= errors[taken]
+    assert all(max(accuracies) - accuracies[i] > errors[i] for i in range(taken))

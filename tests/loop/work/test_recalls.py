@@ -1,0 +1,241 @@
+"""What two classes' images are worth, on embeddings whose truth is known."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from histories import as_read
+from modes import WORDS
+from workshop import Speller, SpellingReader, Workshop, open_workshop
+
+from gapclose.analysis.criteria import CRITERIA
+from gapclose.analysis.kernel import Kernel
+from gapclose.generators.images import ImageBatch, write_pngs
+from gapclose.generators.recipe import Draw
+from gapclose.loop.run.events import Event, RecallsMeasured, RunStarted, SessionStarted
+from gapclose.loop.run.state import RunState, apply, fold
+from gapclose.loop.schedule.actions import EvaluateFold, ProposeTrial
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.recalls import PROMPTS, Recalls
+
+KINDS = {"frog": {"brown": 72, "gray": 48}, "ship": {"red": 72, "blue": 48}}  # photos of a part
+NAMES = tuple(KINDS)
+TINTS = {
+    "plain": (0.85, 1.3, 0.85),
+    "brown": (1.25, 1.0, 0.75),
+    "gray": (1.0, 1.0, 1.0),
+    "red": (1.3, 0.85, 0.85),
+    "blue": (0.85, 0.85, 1.3),
+}
+
+
+class Tinter(Speller):
+    """Its images have the colour of their word, too: a CNN does not read."""
+
+    def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        word = next(word for word in WORDS if word in draw.prompt.split())
+        batch = super().generate(draw, seeds)
+        tinted = tuple((image * np.array(TINTS[word])).astype(np.uint8) for image in batch.images)
+        return replace(batch, images=tinted)
+
+
+def photographed(reference: ClassReference) -> ClassReference:
+    """The same files, with pictures of the class's kinds."""
+    parts = []
+    for number, part in enumerate((reference.tune, *reference.folds)):
+        images = [
+            image
+            for word, n in KINDS[reference.name].items()
+            for image in Tinter()
+            .generate(Draw(prompt=f"a {word} thing", guidance_scale=5.0), range(n))
+            .images
+        ]
+        order = np.random.default_rng(number).permutation(len(images))
+        shuffled = [images[i] for i in order]
+        write_pngs(dict(zip(part.paths, shuffled, strict=True)), source_type="digitalCreation")
+        parts.append(replace(part, rows=SpellingReader().embed(shuffled)))
+    kernel = Kernel.fit(parts[0].rows)
+    return replace(reference, tune=parts[0], folds=tuple(parts[1:]), kernel=kernel)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return new_shop(tmp_path)
+
+
+def new_shop(path: Path) -> Workshop:
+    shop = open_workshop(path, classes=NAMES, folds=1)
+    shop.generator = Tinter()
+    shop.real = {name: photographed(reference) for name, reference in shop.real.items()}
+    shop.reopen()
+    return shop
+
+
+def recalls(shop: Workshop) -> Recalls:
+    return Recalls(
+        synthesis=shop.synthesis,
+        evidence=shop.evidence,
+        searches=shop.searches,
+        real=shop.real,
+        seed=0,
+        device="cpu",
+    )
+
+
+def tried(shop: Workshop, name: str) -> list[Event]:
+    """The next trial of a class."""
+    proposed = as_read(shop.trials.propose(ProposeTrial(cls=name)))
+    shop.searches.apply(proposed)
+    return [proposed, as_read(shop.trials.run(proposed))]  # type: ignore[arg-type]
+
+
+def begun(shop: Workshop, *, trials: int) -> RunState:
+    events: list[Event] = [RunStarted(run="a"), SessionStarted(classes=NAMES)]
+    for name in NAMES * trials:
+        events += tried(shop, name)
+    return fold(events)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, RecallsMeasured]:
+    """When each class had its baseline alone, whose images are of one kind for both."""
+    shop = new_shop(tmp_path_factory.mktemp("shop"))
+    event = as_read(recalls(shop).measure(begun(shop, trials=1)))
+    assert isinstance(event, RecallsMeasured)
+    return shop, event
+
+
+def test_images_that_are_all_alike_tell_no_class(
+    measured: tuple[Workshop, RecallsMeasured],
+) -> None:
+    _, event = measured
+    assert [*event.recalls] == [*NAMES]
+    assert all(its.real > 0.9 and its.n == 60 for its in event.recalls.values())
+    assert sum(its.synthetic for its in event.recalls.values()) < 1.5
+
+
+def test_what_is_told_wrong_brings_its_words_first(
+    measured: tuple[Workshop, RecallsMeasured],
+) -> None:
+    shop, event = measured
+    asked = {name: its.prompts for name, its in event.recalls.items() if its.prompts}
+    assert asked
+    assert event.progress.keys() == asked.keys()
+    for name, prompts in asked.items():
+        assert len(prompts) <= PROMPTS
+        assert {words["color"] for words in prompts} <= KINDS[name].keys()
+        assert event.progress[name].pending
+        proposed = shop.trials.propose(ProposeTrial(cls=name))
+        assert any(words.items() <= proposed.params.items() for words in prompts)
+
+
+def test_a_session_that_resumes_tries_the_same_prompts_first(
+    measured: tuple[Workshop, RecallsMeasured], shop: Workshop
+) -> None:
+    before, event = measured
+    begun(shop, trials=1)
+    assert not any(search.pending for search in shop.searches.values())
+    shop.searches.apply(event)
+    for name, search in shop.searches.items():
+        assert search.progress() == before.searches[name].progress()
+    assert any(search.pending for search in shop.searches.values())
+
+
+def test_images_of_all_words_tell_the_classes_and_nothing_comes_first(shop: Workshop) -> None:
+    event = recalls(shop).measure(begun(shop, trials=6))
+    assert all(its.shortfall < 0.15 for its in event.recalls.values())
+    assert not any(its.prompts for its in event.recalls.values())
+
+
+RIGHT, WRONG = ([np.full(60, told)] * 2 for told in (True, False))
+
+
+def measured_anew(
+    shop: Workshop, state: RunState, *, told: list[Any], **facts: Any
+) -> RecallsMeasured:
+    """What comes of classes that stand so and are told so, with real photos all right."""
+    for name in NAMES:
+        cls = state.of(name)
+        pending = facts.get("pending", cls.progress.pending)
+        progress = cls.progress.model_copy(update={"pending": pending})
+        cls = replace(cls, progress=progress, prioritized=facts.get("prioritized", ()))
+        state = replace(state, classes={**state.classes, name: cls})
+    with patch.object(Recalls, "_told", side_effect=[RIGHT, told]):
+        return recalls(shop).measure(state)
+
+
+def test_what_a_person_prioritized_is_not_pushed_aside(shop: Workshop) -> None:
+    state = begun(shop, trials=1)
+    red = ({"color": "red"},)
+    theirs = measured_anew(shop, state, told=WRONG, pending=True, prioritized=red)
+    assert theirs.progress == {}
+    tried = measured_anew(shop, state, told=WRONG, pending=False, prioritized=red)
+    assert tried.progress.keys() == {*NAMES}
+
+
+def test_what_costs_nothing_any_more_has_no_prompt_to_come_first(shop: Workshop) -> None:
+    state = begun(shop, trials=1)
+    state = apply(state, measured_anew(shop, state, told=WRONG))
+    assert all(shop.searches[name].pending for name in NAMES)
+    state = apply(state, measured_anew(shop, state, told=RIGHT))
+    assert not any(state.of(name).progress.pending for name in NAMES)
+    assert not any(shop.searches[name].pending for name in NAMES)
+
+
+def test_where_it_cannot_be_measured_the_search_goes_on(shop: Workshop) -> None:
+    state = begun(shop, trials=1)
+    with patch.object(Recalls, "_told", side_effect=RuntimeError("memory is out")):
+        assert recalls(shop).measure(state).recalls == {}
+    assert "memory is out" in (shop.rundir.path / "errors.log").read_text()
+    full = OSError(errno.ENOSPC, "no space left on device")
+    with patch.object(Recalls, "_told", side_effect=full), pytest.raises(OSError, match="space"):
+        recalls(shop).measure(state)
+
+
+# ------------------------------------------------------------------------------- verdicts
+
+
+def evaluated(shop: Workshop, state: RunState) -> RunState:
+    for name in NAMES:
+        search = shop.searches[name]
+        opened = shop.confirmation.open(
+            EvaluateFold(cls=name, fold=0, early=False), state.of(name), search
+        )
+        state = apply(state, as_read(opened))
+        state = apply(state, as_read(shop.confirmation.evaluate(opened, search)))
+    return state
+
+
+def test_a_run_for_the_gap_asks_no_neighbour(shop: Workshop) -> None:
+    state = evaluated(shop, begun(shop, trials=1))
+    told = recalls(shop).judge(state, CRITERIA)
+    assert [its.recall for its in told.verdicts.values()] == [None, None]
+
+
+def test_a_run_for_worth_is_judged_by_neighbours_of_unseen_photos(shop: Workshop) -> None:
+    state = apply(begun(shop, trials=1), RecallsMeasured(recalls={}))
+    told = recalls(shop).judge(evaluated(shop, state), CRITERIA)
+    found = {name: its.recall for name, its in told.verdicts.items()}
+    assert all(its is not None and its.n == 120 and its.real > 0.95 for its in found.values())
+    assert sum(its.synthetic for its in found.values() if its) < 1.5  # plain images tell none
+
+
+def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> None:
+    state = apply(begun(shop, trials=1), RecallsMeasured(recalls={}))
+    state = evaluated(shop, state)
+    for name in NAMES:  # a judge that tells the classes apart by their images
+        rows = np.zeros((120, 2), dtype=np.float32)
+        rows[:, NAMES.index(name)] = 1.0
+        folds = tuple(replace(part, judge_rows=rows) for part in shop.real[name].folds)
+        shop.real[name] = replace(shop.real[name], folds=folds)
+        images = shop.evidence.fold(name, 0, "tuned")
+        shop.evidence.keep_fold(name, 0, "tuned", images, rows[: len(images.seeds)])
+    told = recalls(shop).judge(state, CRITERIA)
+    assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]
