@@ -17,15 +17,15 @@ from typing import Any
 
 from gapclose.generators.base import Generator
 from gapclose.generators.registry import make_generator
-from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config.sources import FolderSpec
-from gapclose.loop.data_card import CardClass, data_card
-from gapclose.loop.data_set import METADATA, Metadata, write_images
 from gapclose.loop.errors import ConfigError, unwritable
-from gapclose.loop.export_orders import ExportOrders, plan_orders
-from gapclose.loop.export_plan import ClassPlan, class_plans
-from gapclose.loop.export_request import ExportRequest
-from gapclose.loop.real_photos import place_photos, real_folder
+from gapclose.loop.exporting.class_folders import class_folders
+from gapclose.loop.exporting.data_card import CardClass, data_card
+from gapclose.loop.exporting.data_set import METADATA, Metadata, write_images
+from gapclose.loop.exporting.orders import ExportOrders, plan_orders
+from gapclose.loop.exporting.plan import ClassPlan, class_plans
+from gapclose.loop.exporting.real_photos import place_photos, real_folder
+from gapclose.loop.exporting.request import ExportRequest
 from gapclose.loop.report.projections import open_run
 from gapclose.loop.report.text import in_short, objections, state_of, verdict
 from gapclose.loop.run.files import kept

@@ -25,7 +25,9 @@ READERS = {
     "progress": {"config", "run", "report"},
     "app": {"config", "run", "report"},
 }
-ROOMS_BELOW = {room: {*CHAIN[:n]} for n, room in enumerate(CHAIN)} | READERS
+# What a run has become is written anew for others: above both, and nothing in a room imports it.
+WRITERS = {"exporting": {*CHAIN, "report", "app"}}
+ROOMS_BELOW = {room: {*CHAIN[:n]} for n, room in enumerate(CHAIN)} | READERS | WRITERS
 # Below all rooms: it imports nothing of loop's.
 BELOW_ALL = "errors"
 # Who alone imports these: packages that are slow to import, or whose types must not spread.

@@ -18,9 +18,9 @@ from PIL import Image
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.data_set import unused_seeds, used_seeds
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.export import drop_outdated, export
+from gapclose.loop.exporting.data_set import unused_seeds, used_seeds
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import write_tags
 

@@ -22,17 +22,17 @@ from typer.testing import CliRunner
 
 from gapclose.analysis.embedding import make_embedder
 from gapclose.generators.pond.renderer import write_real
-from gapclose.loop import export_orders
 from gapclose.loop.cli import app
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.export import export
-from gapclose.loop.real_photos import read_real
+from gapclose.loop.exporting import orders
+from gapclose.loop.exporting.real_photos import read_real
+from gapclose.loop.exporting.tempering import Tempering
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.search.prior import word_hits
 from gapclose.loop.search.space import Space
-from gapclose.loop.tempering import Tempering
 
 CODE = {"kind": "make_run:Renderer"}
 FROGS, TRUCKS = 30, 12  # real photos
@@ -190,7 +190,7 @@ def test_only_the_mixtures_part_of_a_tempered_class_is_confirmed(
     chosen = Tempering(
         share=0.5, accuracies={0.0: 0.9, 0.5: 0.95}, lost={"frog": (lost,)}, images=20, photos=70
     )
-    monkeypatch.setattr(export_orders, "choose_tempering", lambda *_, **__: chosen)
+    monkeypatch.setattr(orders, "choose_tempering", lambda *_, **__: chosen)
     with caplog.at_level(logging.WARNING):
         out = export(run.path, tmp_path / "out", per_class=21, purpose="scratch", trust=True)
     assert any(record.message.startswith("50 %") for record in caplog.records)

@@ -19,7 +19,7 @@ from rig import command, finished, here, written
 
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.export import drop_outdated
-from gapclose.loop.export_plan import class_plans
+from gapclose.loop.exporting.plan import class_plans
 from gapclose.loop.report import projections
 from gapclose.loop.report.contents import GAP, MIXTURES, STATE, TRIALS, state_json
 from gapclose.loop.report.projections import open_run

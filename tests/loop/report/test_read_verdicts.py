@@ -14,7 +14,7 @@ from make_run import make_run
 from rig import here
 
 from gapclose.loop.errors import ConfigError, RunDamagedError
-from gapclose.loop.export_plan import class_plans
+from gapclose.loop.exporting.plan import class_plans
 from gapclose.loop.report import projections
 from gapclose.loop.report.contents import GAP, MIXTURES, STATE
 from gapclose.loop.report.page import write_report

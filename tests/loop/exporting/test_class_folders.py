@@ -12,7 +12,7 @@ from datasets import data_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.class_folders import class_folders
+from gapclose.loop.exporting.class_folders import class_folders
 
 ORDINARY = [
     "frog",

@@ -13,9 +13,9 @@ from pond_config import pond_config
 
 from gapclose.analysis.image_folder import ImageSet
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.balance import Lack, group_orders, lacks_of
-from gapclose.loop.even_prompts import even_prompts
-from gapclose.loop.export_plan import ClassPlan, Order
+from gapclose.loop.exporting.balance import Lack, group_orders, lacks_of
+from gapclose.loop.exporting.even_prompts import even_prompts
+from gapclose.loop.exporting.plan import ClassPlan, Order
 from gapclose.loop.search.space import Space
 from gapclose.loop.work.sides import Side
 

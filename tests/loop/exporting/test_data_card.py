@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from painter import Painter
 
-from gapclose.loop.class_folders import class_folders
 from gapclose.loop.config.reading import parse_config
-from gapclose.loop.data_card import CardClass, data_card
+from gapclose.loop.exporting.class_folders import class_folders
+from gapclose.loop.exporting.data_card import CardClass, data_card
 
 CONFIG = parse_config(
     {"real": {"path": "x"}, "generator": {"kind": "painter:Painter"}, "embedder": "pond",

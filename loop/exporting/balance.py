@@ -14,7 +14,7 @@ import numpy as np
 
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.export_plan import ClassPlan, Order
+from gapclose.loop.exporting.plan import ClassPlan, Order
 from gapclose.loop.search.mixture_weights import allot
 from gapclose.loop.search.prior import word_hits
 from gapclose.loop.search.shares import readings

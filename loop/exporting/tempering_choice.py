@@ -25,14 +25,20 @@ from gapclose.analysis.image_folder import split
 from gapclose.generators.base import Generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.even_prompts import (
+from gapclose.loop.exporting.even_prompts import (
     LABEL_SHARE,
     LabelReader,
     even_prompts,
     prompts_that_lose_the_class,
 )
-from gapclose.loop.export_plan import ClassPlan
-from gapclose.loop.real_photos import read_real
+from gapclose.loop.exporting.plan import ClassPlan
+from gapclose.loop.exporting.real_photos import read_real
+from gapclose.loop.exporting.tempering import (
+    Tempering,
+    keep_tempering,
+    kept_tempering,
+    tempering_key,
+)
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_journal
 from gapclose.loop.run.lock import lock
@@ -41,7 +47,6 @@ from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
-from gapclose.loop.tempering import Tempering, keep_tempering, kept_tempering, tempering_key
 from gapclose.loop.validation.arms import Arm, Part
 from gapclose.loop.validation.pools import MixturePool
 from gapclose.loop.validation.test_photos import TestPhotos

@@ -15,7 +15,7 @@ import yaml
 
 from gapclose.generators.base import Generator
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.tempering import Tempering
+from gapclose.loop.exporting.tempering import Tempering
 
 __all__ = ["CardClass", "data_card"]
 

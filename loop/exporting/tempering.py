@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gapclose.generators.base import Generator
 from gapclose.loop.errors import RunDamagedError
-from gapclose.loop.export_plan import ClassPlan
+from gapclose.loop.exporting.plan import ClassPlan
 from gapclose.loop.run.folder import RunDir
 
 __all__ = ["TEMPERING", "Tempering", "keep_tempering", "kept_tempering", "tempering_key"]

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from gapclose.analysis.embedding import Embedder, TextEmbedder, make_embedder
 from gapclose.generators.base import Generator
-from gapclose.loop.balance import Lack, group_orders, lacks_of
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.even_prompts import even_prompts
-from gapclose.loop.export_plan import ClassPlan, Order
-from gapclose.loop.export_request import ExportRequest
-from gapclose.loop.real_photos import read_real
+from gapclose.loop.exporting.balance import Lack, group_orders, lacks_of
+from gapclose.loop.exporting.even_prompts import even_prompts
+from gapclose.loop.exporting.plan import ClassPlan, Order
+from gapclose.loop.exporting.real_photos import read_real
+from gapclose.loop.exporting.request import ExportRequest
+from gapclose.loop.exporting.tempering import Tempering
+from gapclose.loop.exporting.tempering_choice import choose_tempering
 from gapclose.loop.report.text import in_short
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.space import Space
-from gapclose.loop.tempering import Tempering
-from gapclose.loop.tempering_choice import choose_tempering
 from gapclose.loop.work.sides import Side
 
 __all__ = ["ExportOrders", "plan_orders"]

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.image_folder import split
-from gapclose.loop import tempering_choice
 from gapclose.loop.errors import ConfigError, RunBusyError
-from gapclose.loop.export_plan import class_plans
+from gapclose.loop.exporting import tempering_choice
+from gapclose.loop.exporting.plan import class_plans
+from gapclose.loop.exporting.tempering import TEMPERING, Tempering
+from gapclose.loop.exporting.tempering_choice import choose_tempering, smallest_as_good
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.reporter import SilentReporter
-from gapclose.loop.tempering import TEMPERING, Tempering
-from gapclose.loop.tempering_choice import choose_tempering, smallest_as_good
 
 CLASSES = ("frog", "truck")
 IMAGES = 20  # of a class that networks are trained on

@@ -11,7 +11,7 @@ from typing import Final
 
 from gapclose.loop.config.hints import nearest
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.real_photos import WAYS
+from gapclose.loop.exporting.real_photos import WAYS
 
 __all__ = ["FORMATS", "PURPOSES", "ExportRequest"]
 

@@ -9,15 +9,15 @@ import pytest
 from make_run import make_run
 from painter import Painter
 
-from gapclose.loop.export_plan import class_plans
-from gapclose.loop.run.folder import RunDir
-from gapclose.loop.tempering import (
+from gapclose.loop.exporting.plan import class_plans
+from gapclose.loop.exporting.tempering import (
     TEMPERING,
     Tempering,
     keep_tempering,
     kept_tempering,
     tempering_key,
 )
+from gapclose.loop.run.folder import RunDir
 
 CHOSEN = Tempering(
     share=0.25,

@@ -22,7 +22,7 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.export_plan import Order, seeds_in
+from gapclose.loop.exporting.plan import Order, seeds_in
 from gapclose.loop.report.projections import read_trials
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted

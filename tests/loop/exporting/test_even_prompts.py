@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from pond_config import pond_config
 
 from gapclose.generators.recipe import Camera
-from gapclose.loop.even_prompts import LabelReader, even_prompts, prompts_that_lose_the_class
+from gapclose.loop.exporting.even_prompts import (
+    LabelReader,
+    even_prompts,
+    prompts_that_lose_the_class,
+)
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 

@@ -1,0 +1,1 @@
+"""Exporting: which images a data set is to hold, and its files."""
