@@ -14,11 +14,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from gapclose.analysis.confounds import resize
 from gapclose.analysis.downstream.classifier import Pixels, Predictor, check_labels
+from gapclose.analysis.downstream.squares import to_squares
 from gapclose.analysis.inference import pick_device
 
 __all__ = ["ScratchClassifier"]
@@ -36,9 +35,7 @@ _SPREAD: Final = 0.25
 class ScratchClassifier:
     """A network that `fit` trains from random weights with SGD, one cycle of the learning rate.
 
-    The images are mirrored and shifted at random. Images of another size than `side` are cut in
-    the middle to a square and resized: averaged over areas where they are larger, bicubic where
-    they are smaller, so that sets of images that come in several sizes are seen alike.
+    The images are mirrored and shifted at random.
 
     Attributes:
         id: Its name in validation.json.
@@ -62,15 +59,8 @@ class ScratchClassifier:
         return True
 
     def prepare(self, images: Sequence[Pixels]) -> NDArray[np.uint8]:
-        """Bring images to one size: (n, side, side, 3)."""
-        square = (self.side, self.side)
-        x = np.empty((len(images), *square, 3), dtype=np.uint8)
-        for row, image in zip(x, images, strict=True):
-            enlarged = min(image.shape[:2]) < self.side
-            kernel = Image.Resampling.BICUBIC if enlarged else Image.Resampling.BOX
-            same = image.shape[:2] == square
-            row[:] = image if same else resize(image, size=square, kernel=kernel)
-        return x
+        """Bring images to one size, as `to_squares` does: (n, side, side, 3)."""
+        return to_squares(images, side=self.side)
 
     def fit(
         self, x: NDArray[Any], labels: NDArray[np.integer], *, classes: int, seed: int

@@ -27,10 +27,10 @@ from gapclose.loop.work.evaluation import (
     EvaluationInput,
     evaluate,
     notes_of,
-    recalls_of,
     witness_scores,
 )
 from gapclose.loop.work.shortcuts import find_shortcuts
+from gapclose.loop.work.shortfalls import find_shortfalls
 
 SHOWN: Final = 200  # images per class and side on the map
 SAVED: Final = ("gap", "ratio", "floor_p95", "effect", "closed")  # of a class, for `status`
@@ -114,7 +114,8 @@ class AuditScores:
     def write(self, rundir: RunDir) -> None:
         """Write gap.json and the map."""
         facts, inputs = self.material.facts, self.material.inputs
-        recalls = recalls_of(inputs, seed=self.config.tune.seed)
+        stages = {"baseline": inputs}
+        recalls = find_shortfalls(stages, rundir, seed=self.config.tune.seed)["baseline"]
         rundir.write_json(
             "gap.json",
             {
@@ -123,7 +124,7 @@ class AuditScores:
                 "judge": self.config.judge,
                 "classes": [gap.to_json() | recalls.get(gap.name, {}) for gap in self.gaps],
                 "clusters": list(self.clusters),
-                "shortcuts": find_shortcuts({"baseline": inputs}, rundir)["baseline"],
+                "shortcuts": find_shortcuts(stages, rundir)["baseline"],
                 **facts,
                 "notes": [*facts.get("notes", ()), *notes_of(self.gaps)],
             },

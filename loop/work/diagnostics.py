@@ -21,11 +21,12 @@ from gapclose.loop.search.shares import shares_of
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.cluster_report import find_groups
 from gapclose.loop.work.embedding_map import write_map
-from gapclose.loop.work.evaluation import EvaluationInput, recalls_of, witness_scores
+from gapclose.loop.work.evaluation import EvaluationInput, witness_scores
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.shortcuts import find_shortcuts
+from gapclose.loop.work.shortfalls import find_shortfalls
 from gapclose.loop.work.stored_formats import storage_of
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -81,7 +82,7 @@ class Diagnostics:
         confounds, stored = storage_of(
             [pair[1] for pair in pairs.values()], self.synthesis, self.config.embedder
         )
-        recalls = {stage: recalls_of(its, seed=seed) for stage, its in inputs.items()}
+        recalls = find_shortfalls(inputs, self.synthesis.rundir, seed=seed)
         shortcuts = find_shortcuts(inputs, self.synthesis.rundir)
         return {
             "rows": {

@@ -19,7 +19,6 @@ from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.embedding import Embedder, TextEmbedder
 from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.kernel import Kernel
-from gapclose.analysis.recall_shortfall import recall_shortfalls
 from gapclose.analysis.spectrum import compare_spectra
 from gapclose.analysis.two_sample import permutations_for
 from gapclose.analysis.witness import witness
@@ -174,16 +173,6 @@ def witness_scores(evidence: Sequence[EvaluationInput]) -> dict[str, float]:
         for paths, values in ((e.real_paths, real), (e.synthetic_paths, synthetic)):
             scores |= {p: round(float(v), 5) for p, v in zip(paths, values, strict=False)}
     return scores
-
-
-def recalls_of(inputs: Sequence[EvaluationInput], *, seed: int) -> dict[str, dict[str, float]]:
-    """Return, by class, what its row of gap.json says of recall; nothing for fewer than two."""
-    found = recall_shortfalls(
-        real={e.cls: e.real for e in inputs},
-        synthetic={e.cls: e.synthetic for e in inputs},
-        seed=seed,
-    )
-    return {name: row.to_json() for name, row in found.items()}
 
 
 def _most_unlike(e: EvaluationInput) -> dict[str, list[str]]:

@@ -31,12 +31,12 @@ import torch
 from numpy.typing import NDArray
 from photo_world import world
 from scipy.stats import spearmanr
-from torch.nn import functional
 from training_sets import CLASSES, REAL, ROUGH, WAYS, Images, Pixels
 
 from gapclose.analysis.downstream.classifier import make_classifier
-from gapclose.analysis.embedding import make_embedder, unit_rows
+from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.gap import audit_embeddings
+from gapclose.analysis.patches import PatchFeatures
 from gapclose.analysis.recall_shortfall import recall_shortfalls
 
 KEPT: Final = Path(__file__).resolve().with_name("predictors_kept.json")
@@ -49,7 +49,6 @@ EMBEDDERS: Final = {
     "photos": {"": world().embedder},
 }
 PATCHES: Final = "patches: "
-PATCH, STRIDE, FILTERS, SAMPLED, DEAD = 6, 2, 128, 20_000, 0.5
 
 Rows = NDArray[np.float32]
 By = dict[str, float]  # class -> value
@@ -111,42 +110,6 @@ def trained(runs: Mapping[str, Path], seeds: int) -> list[dict[str, Any]]:
             with TRAININGS.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     return rows
-
-
-def patch_features(photos: Pixels) -> Callable[[Sequence[Pixels]], Rows]:
-    """What a network sees before it has learned: whitened patches as filters, no labels.
-
-    After Coates, Ng & Lee (2011), without their normalization of single patches, for a CNN sees
-    colours: random patches of real photos are correlated with an image, and what exceeds a
-    threshold, on either side, is averaged over each quarter.
-    """
-    rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
-    side = photos.shape[1] - PATCH + 1
-    places = zip(*rng.integers((len(photos), side, side), size=(SAMPLED, 3)).T, strict=True)
-    patches = torch.stack([pixels[i, :, y : y + PATCH, x : x + PATCH] for i, y, x in places])
-    rows = patches.flatten(1).numpy().astype(np.float64)
-    centre = rows.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(rows.T))
-    whiten = (vectors / np.sqrt(values + 1e-3 * values.max())) @ vectors.T
-    filters = (rows[:FILTERS] - centre) @ whiten
-    filters = filters / np.linalg.norm(filters, axis=1, keepdims=True) @ whiten
-    filters /= ((rows - centre) @ filters.T).std()
-    weight = torch.from_numpy(filters.reshape(-1, 3, PATCH, PATCH)).float()
-    bias = torch.from_numpy(-filters @ centre).float()
-
-    def raw(images: Sequence[Pixels]) -> Rows:
-        found = []
-        for part in torch.split(torch.from_numpy(np.stack(images)), 200):
-            scaled = part.permute(0, 3, 1, 2).float() / 255
-            seen = functional.conv2d(scaled, weight, bias, stride=STRIDE)
-            both = torch.cat([functional.relu(seen - DEAD), functional.relu(-seen - DEAD)], dim=1)
-            found.append(functional.adaptive_avg_pool2d(both, 2).flatten(1).numpy())
-        return np.concatenate(found)
-
-    real = raw(list(photos))
-    mean, spread = real.mean(axis=0), real.std(axis=0) + 1e-6
-    return lambda images: unit_rows((raw(images) - mean) / spread)
 
 
 def embedded(embed: Callable[[Sequence[Pixels]], Rows], images: Pixels) -> Rows:
@@ -233,7 +196,7 @@ def figures(job: tuple[str, Path]) -> dict[str, list[list[float]]]:
     encoders: dict[str, Callable[[Sequence[Pixels]], Rows]] = {
         label: make_embedder(named).embed for label, named in EMBEDDERS[name].items()
     }
-    encoders[PATCHES] = patch_features(np.concatenate(list(photos.values())))
+    encoders[PATCHES] = PatchFeatures.fit([*np.concatenate([*photos.values()])]).embed
     found: dict[str, list[list[float]]] = {}
     for label, embed in encoders.items():
         real = {cls: embedded(embed, own) for cls, own in photos.items()}

@@ -15,7 +15,6 @@ from gapclose.loop.work.evaluation import (
     EvaluationInput,
     evaluate,
     label_agreement_of,
-    recalls_of,
 )
 
 TRUTH = {"brown": 0.6, "gray": 0.4}
@@ -53,25 +52,3 @@ def test_label_agreement_needs_something_to_agree_about() -> None:
     options: dict[str, Any] = {"cls": "frog", "embedder": Reader()}
     assert label_agreement_of(rows, nouns=NOUNS, **options) == pytest.approx(0.75)
     assert label_agreement_of(rows, nouns={"frog": "brown"}, **options) is None
-
-
-def test_what_a_class_is_told_by_is_said_of_each_and_of_one_alone_nothing() -> None:
-    rng = np.random.default_rng(0)
-    frog = replace(
-        given(TRUTH),
-        real=modes.mixed({"brown": 0.5, "red": 0.5}, 100, rng),
-        synthetic=modes.mixed({"brown": 1.0}, 100, rng),
-    )
-    toad = replace(
-        given(TRUTH),
-        cls="toad",
-        real=modes.mixed({"gray": 1.0}, 100, rng),
-        synthetic=modes.mixed({"gray": 0.5, "red": 0.5}, 100, rng),
-    )
-    told = recalls_of([frog, toad], seed=0)
-    assert [*told] == ["frog", "toad"]
-    assert told["frog"]["recall_real"] > 0.95
-    assert told["frog"]["recall_synthetic"] == pytest.approx(0.5, abs=0.05)
-    assert told["frog"]["recall_shortfall"] == pytest.approx(0.5, abs=0.05)
-    assert told["toad"]["recall_shortfall"] == pytest.approx(0.0, abs=0.05)
-    assert recalls_of([frog], seed=0) == {}
