@@ -1,6 +1,6 @@
 """Recall shortfall: how many fewer real images are told right after training on synthetic ones.
 
-Audits, tuning runs and their searches ask it. A linear probe on embeddings stands for what will be
+Audits and tuning runs ask it at their end. A linear probe on embeddings stands for what will be
 trained on the images. Its figures are those of one class among all: a class falls short where its
 own images are off, and where another's lie in its place. No image is read.
 """
@@ -59,7 +59,6 @@ def recall_shortfalls(
     *,
     real: Mapping[str, Rows],
     synthetic: Mapping[str, Rows],
-    weights: Mapping[str, NDArray[np.float64]] | None = None,
     seed: int = 0,
 ) -> dict[str, RecallShortfall]:
     """Measure every class that has at least 20 images on both sides.
@@ -70,7 +69,6 @@ def recall_shortfalls(
     Args:
         real: By class (n, d) embeddings of one encoder.
         synthetic: By class (m, d) of the same.
-        weights: By class (m,), how often each synthetic image counts; alike by default.
         seed: Of the folds, and of which images are taken where there are many.
 
     Returns:
@@ -89,12 +87,8 @@ def recall_shortfalls(
         name: min(len(synthetic[name]), len(real[name]) - -(-len(real[name]) // _FOLDS), most)
         for name in names
     }
-    weights = weights or {}
     predict = _fitted(
-        [
-            synthetic[name][_drawn(rng, len(synthetic[name]), n[name], weights.get(name))]
-            for name in names
-        ]
+        [synthetic[name][rng.permutation(len(synthetic[name]))[: n[name]]] for name in names]
     )
     told = {name: predict(real[name]).argmax(axis=1) == label for label, name in enumerate(names)}
     ceiling = _among_real([real[name] for name in names], [n[name] for name in names], rng)
@@ -104,21 +98,6 @@ def recall_shortfalls(
         )
         for name, recall in zip(names, ceiling, strict=True)
     }
-
-
-def _drawn(
-    rng: np.random.Generator, m: int, n: int, weights: NDArray[np.float64] | None
-) -> NDArray[np.int64]:
-    """Choose n of m images: at random, or by their weights, each as often as is due to it."""
-    order = rng.permutation(m)
-    if weights is None:
-        return order[:n]
-    # Systematic sampling, those of one weight in a row: what is due to each of them, and to all of
-    # a recipe's images together, is met within one image, so no luck is in the shares.
-    order = order[np.argsort(weights[order], kind="stable")]
-    ends = np.cumsum(weights[order] / weights.sum())
-    at = np.searchsorted(ends, (np.arange(n) + 0.5) / n)
-    return order[np.minimum(at, m - 1)]
 
 
 def _among_real(

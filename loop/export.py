@@ -26,7 +26,9 @@ from gapclose.loop.exporting.orders import ExportOrders, plan_orders
 from gapclose.loop.exporting.plan import ClassPlan, class_plans
 from gapclose.loop.exporting.real_photos import place_photos, real_folder
 from gapclose.loop.exporting.request import ExportRequest
-from gapclose.loop.report.projections import open_run
+from gapclose.loop.report.contents import GAP
+from gapclose.loop.report.projections import open_run, read_verdicts
+from gapclose.loop.report.shortcut_words import shortcut_warnings
 from gapclose.loop.report.text import in_short, objections, state_of, verdict
 from gapclose.loop.run.files import kept
 from gapclose.loop.run.folder import RunDir
@@ -108,6 +110,8 @@ def export(
     plans = class_plans(folder, only_confirmed=only_confirmed)
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
         logger.warning("exported with confirmed: false: %s", in_short(left))
+    for said in shortcut_warnings(read_verdicts(folder).files.get(GAP, {})):
+        logger.warning("%s", said)
     generator = make_generator(config.generator.as_spec())
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     with _appearing(out) as building:

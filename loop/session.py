@@ -178,7 +178,12 @@ class Session:
             trials=Trials(
                 **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
             ),
-            confirmation=Confirmation(**shared, **worded, judge=judge),
+            confirmation=Confirmation(
+                **shared,
+                **worded,
+                judge=judge,
+                floors={name: its.floor / its.gap_unit for name, its in limits.classes.items()},
+            ),
             recalls=Recalls(
                 **shared, searches=searches, seed=config.tune.seed, device=config.device
             ),
@@ -225,7 +230,7 @@ class Session:
         Raises:
             KeyboardInterrupt: A person ended it; what was under way is finished.
         """
-        start, worked = time.perf_counter(), self.synthesis.seconds
+        start, worked = time.perf_counter(), self.synthesis.seconds + self.recalls.seconds
         with interruptible(self):
             action = self.decide()
             if isinstance(action, StartRound):
@@ -237,7 +242,7 @@ class Session:
             raise KeyboardInterrupt
         assert isinstance(action, Finish)
         spent = time.perf_counter() - start
-        overhead = spent - (self.synthesis.seconds - worked)
+        overhead = spent - (self.synthesis.seconds + self.recalls.seconds - worked)
         self.finish(action, tune_seconds=spent, loop_seconds=overhead)
 
     def decide(self) -> Action:

@@ -7,6 +7,7 @@ generates only what it trains on.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -75,7 +76,7 @@ def validate_run(
         per_class: Training images of a class, >= 2.
         seeds: Trainings of each draw, >= 1.
         draws: Draws of images, >= 1.
-        budget: Seconds for the trainings; as long as they take by default.
+        budget: Seconds for images and trainings; as long as they take by default.
         trust: Allow a config that names code to import it.
         reporter: Receives the progress.
 
@@ -99,6 +100,7 @@ def validate_run(
     real, given = subject.real_images(), _given(subject, test)
     with lock(rundir):
         _sweep(rundir)
+        begun = time.monotonic()
         validation = _validation(
             subject,
             (real, given),
@@ -108,7 +110,8 @@ def validate_run(
             draws=draws,
             reporter=reporter,
         )
-        _write(subject, validation.run(budget=budget), reporter)
+        generated = time.monotonic() - begun  # and the photos read
+        _write(subject, validation.run(budget=budget, generated=generated), reporter)
     return Run(rundir.path)
 
 

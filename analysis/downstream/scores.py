@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gapclose.analysis.significance import LEVEL
-
 __all__ = ["ArmScore", "Estimate", "GroupRecall", "Shortfall", "worst_group"]
 
 
@@ -76,11 +74,6 @@ class Shortfall:
     recall: Estimate
     p_value: float
     adjusted_p_value: float
-
-    @property
-    def significant(self) -> bool:
-        """Tell whether the class falls short at the level of every test."""
-        return self.adjusted_p_value <= LEVEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the class with its shortfall."""

@@ -6,6 +6,7 @@ changed.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from gapclose.analysis.decode import PREFIX, sniff
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.image_folder import ImageSet, scan
+from gapclose.analysis.image_folder import ImageSet, digest, scan
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
@@ -71,10 +72,22 @@ def read_real(
         loaded={config.embedder: embedder},
         repeats=not rendered,  # scene by scene there are none
     )
-    if folder is not None:
-        return side
     share = config.real.test_share
-    return replace(side, paths={name: cut_test(p, share)[0] for name, p in side.paths.items()})
+    if not share:
+        return side
+    own = images if folder is None else scan(real_folder(rundir))
+    kept = {
+        bytes.fromhex(digest(path))
+        for name in classes
+        for path in cut_test([p for p in own.of(name) if os.access(p, os.R_OK)], share)[1]
+    }
+    return replace(
+        side,
+        paths={
+            name: tuple(path for path in paths if side.digests[path] not in kept)
+            for name, paths in side.paths.items()
+        },
+    )
 
 
 def _own(images: ImageSet) -> ImageSet:

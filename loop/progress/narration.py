@@ -170,6 +170,9 @@ def _(event: CameraChosen, state: RunState | None) -> Iterator[str]:
 
 @_lines.register
 def _(event: RecallsMeasured, state: RunState | None) -> Iterator[str]:
+    if not event.recalls:
+        yield "what the images are worth to a classifier could not be measured"
+        return
     worst = sorted(event.recalls.items(), key=lambda item: -item[1].shortfall)
     named = [f"{name} {its.synthetic:.0%} ({its.real:.0%})" for name, its in worst[:NAMED]]
     yield (

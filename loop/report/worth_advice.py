@@ -16,7 +16,7 @@ __all__ = ["few_photos", "next_steps"]
 
 _STEPS: Final = 2
 _REMEDIES: Final = {
-    "tuned": "a run with `tune.objective: worth` searches most there",
+    "tuned": "more --budget with `tune.objective: worth` goes there first",
     "baseline": "let `gapclose tune` search there",
 }
 _EASIER: Final = 50  # images of a class: they tell arms apart that 200 do not

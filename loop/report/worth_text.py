@@ -67,7 +67,8 @@ def worth_sentence(worth: Worth) -> str | None:
     if said.at_ceiling:
         return (
             f"Too easy to tell: trained on the plain images, {who} already recognises "
-            f"{percent(was, 1)} of real photos{tuned}{_and_real(said)}."
+            f"{percent(was, 1)} of real photos{tuned if said.primary == 'tuned' else ''}"
+            f"{_and_real(said)}."
         )
     if said.primary != "tuned" or was is None:
         return (

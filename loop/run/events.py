@@ -233,11 +233,13 @@ class RecallsMeasured(_Event):
         recalls: By class.
         progress: By class whose prompts of `recalls` come before all others from now on; where
             there are none, no more do.
+        seconds: That it took.
     """
 
     kind: Literal["recalls_measured"] = "recalls_measured"
     recalls: dict[str, Recall]
     progress: dict[str, Progress] = Field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class TrialProposed(_Event):

@@ -255,7 +255,8 @@ def _(event: RecallsMeasured, state: RunState) -> RunState:
     for name, recall in event.recalls.items():
         progress = event.progress.get(name, state.of(name).progress)
         state = _with(state, name, recall=recall, progress=progress)
-    return replace(state, recalls_at=state.trials)
+    timings = replace(state.timings, recalls=event.seconds)
+    return replace(state, recalls_at=state.trials, timings=timings)
 
 
 @_applied.register

@@ -28,6 +28,7 @@ class Timings:
         trials: By class, of its latest whole recipes.
         evaluations: Class, seconds and generated images of the latest.
         probes: The latest.
+        recalls: Of the last measurement of recalls.
     """
 
     baselines: tuple[tuple[float, int], ...] = ()
@@ -37,6 +38,7 @@ class Timings:
     trials: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     evaluations: tuple[tuple[str, float, int], ...] = ()
     probes: tuple[float, ...] = ()
+    recalls: float = 0.0
 
     def with_trial(self, trial: TrialProposed, seconds: float, *, done: bool) -> Timings:
         """Note a trial. Failures say nothing, nor do stages that generate little anew."""

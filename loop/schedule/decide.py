@@ -254,6 +254,8 @@ def stop_reason(name: str, view: View) -> Stopped:
         return why
     # Closed for the search alone is no reason to end: what kept it from going on is.
     settled = view.settled(name)
+    if settled is not None and settled.reason is StopReason.OBJECTIVE:
+        return settled
     if why is not None and (evaluation is None or settled is not None):
         return why
     if settled is not None:

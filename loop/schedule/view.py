@@ -100,7 +100,7 @@ class View:
         """Return the seconds kept back to confirm the due classes, or these, and to report."""
         if self.limits.tune.budget is None:
             return 0.0
-        return confirmation_reserve(
+        return self.state.timings.recalls + confirmation_reserve(
             self.standings(self.state.due) if due is None else due,
             classes=len(self.limits.classes),
             slowness=self.costs.slowness,

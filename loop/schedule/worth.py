@@ -23,21 +23,30 @@ TOLERANCE: Final = 0.02
 EVERY: Final = 5  # trials a class from one measurement to the next
 _LEAST: Final = 0.002  # shortfall that a class counts with: what was measured as nothing may err
 _GAP: Final = GapObjective()
+_SURE: Final = 0.05  # error of a shortfall up to which none is seen because there is none
 _COSTS_NOTHING: Final = Stopped(
     reason=StopReason.OBJECTIVE,
-    detail="its gap is open, but a classifier that is trained on its images loses nothing",
+    detail="a classifier that is trained on its images loses nothing",
 )
 
 
 def costs(recall: Recall) -> bool:
     """Return whether a class falls short by more than chance and `TOLERANCE`."""
+    return recall.shortfall > max(TOLERANCE, _error(recall))
+
+
+def _error(recall: Recall) -> float:
+    """Return the standard error of a shortfall."""
     shares = (recall.real, recall.synthetic)
-    error = math.sqrt(sum(share * (1.0 - share) for share in shares) / recall.n)
-    return recall.shortfall > max(TOLERANCE, error)
+    return math.sqrt(sum(share * (1.0 - share) for share in shares) / recall.n)
 
 
 def _rests(cls: ClassState) -> Stopped | None:
-    return None if cls.recall is None or costs(cls.recall) else _COSTS_NOTHING
+    """Return that a class costs nothing, where enough photos say so."""
+    recall = cls.recall
+    if recall is None or costs(recall) or _error(recall) > _SURE:
+        return None
+    return _COSTS_NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +63,23 @@ class WorthObjective:
 
     def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return why it needs no more trials before it is confirmed: it costs nothing."""
-        closed = _GAP.stopped(cls, floor=floor)
         if cls.recall is not None and costs(cls.recall):
             return None
-        return closed or _rests(cls)
+        closed = _GAP.stopped(cls, floor=floor)
+        return closed or (None if cls.reopened else _rests(cls))
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
-        """Return whether it costs nothing, as far as that is known, and its gap is small."""
-        known = cls.recall is None or not costs(cls.recall)
-        return known and _GAP.reached(cls, floor=floor)
+        """Return that none is confirmed early: what it costs is told among all classes."""
+        return False
 
     def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
-        """Return that it is confirmed, by another kind of classifier too, or costs nothing."""
-        return _GAP.settled(cls, floor=floor) or _rests(cls)
+        """Return that it is confirmed, or costs nothing by what was evaluated either."""
+        confirmed = _GAP.settled(cls, floor=floor)
+        if confirmed is not None or cls.evaluation is None or cls.evaluation.kept_baseline:
+            return confirmed
+        verdict = cls.evaluation.verdict
+        unseen = None if verdict is None else verdict.recall
+        return None if unseen is not None and costs(unseen) else _rests(cls)
 
     def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
         """Return whether all baselines are there, or enough more has been tried since.
@@ -81,4 +94,7 @@ class WorthObjective:
         if state.recalls_at is None:
             return True
         new = state.trials - state.recalls_at
-        return new >= EVERY * len(classes) if searching else new > 0
+        known = [cls.recall is not None for cls in classes if cls.has_baseline]
+        if not searching or (any(known) and not all(known)):  # a class has joined
+            return new > 0
+        return new >= EVERY * len(classes)

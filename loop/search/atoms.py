@@ -155,11 +155,18 @@ class Atoms:
 
     def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:
         """Return images of the bank, by the weights of their recipes."""
+        return [(recipe, seeds) for recipe, seeds, _ in self.shares(images)]
+
+    def shares(self, images: int) -> list[tuple[Recipe, tuple[int, ...], int]]:
+        """Allot images to the recipes by their weights: recipe, seeds that it has, how many.
+
+        A recipe may have fewer seeds than are allotted to it.
+        """
         found = []
         for number, count in enumerate(allot([*self.weights], images)):
             seeds = self.bank.rows_of(number)[1][:count].tolist()
             if seeds:
-                found.append((self._atoms[number].recipe, tuple(seeds)))
+                found.append((self._atoms[number].recipe, tuple(seeds), count))
         return found
 
     def drawn(self) -> list[tuple[Recipe, tuple[int, ...]]]:

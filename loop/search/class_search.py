@@ -146,6 +146,11 @@ class ClassSearch:
         return self.state.prompts.urgent is not None
 
     @property
+    def prioritized(self) -> Sequence[Words]:
+        """The prompts that come before all others, tried ones too."""
+        return self.state.prompts.prioritized
+
+    @property
     def plain(self) -> Recipe:
         """The baseline's draw, under the run's camera once there is one."""
         base = self.space.baseline
@@ -214,6 +219,10 @@ class ClassSearch:
     def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:
         """Return images of the bank, by the weights of their recipes."""
         return self.state.atoms.sample(images)
+
+    def shares(self, images: int) -> list[tuple[Recipe, tuple[int, ...], int]]:
+        """Allot images to the bank's recipes by their weights; see `Atoms.shares`."""
+        return self.state.atoms.shares(images)
 
     def drawn(self) -> list[tuple[Recipe, tuple[int, ...]]]:
         """Return all that the bank holds."""

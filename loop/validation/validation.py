@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.downstream.classifier import Classifier
-from gapclose.analysis.low_level import measure
+from gapclose.analysis.low_level import FEATURES, measure
 from gapclose.analysis.shortcuts import ShortcutProbe, probe_shortcuts
 from gapclose.loop.run.notices import Task, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import Reporter
@@ -46,20 +46,22 @@ class Validation:
     draws: int
     reporter: Reporter
 
-    def run(self, *, budget: float | None = None) -> dict[str, Any]:
+    def run(self, *, budget: float | None = None, generated: float = 0.0) -> dict[str, Any]:
         """Train all that is not trained yet, and return validation.json.
 
         Args:
             budget: Seconds for it. The first seed of the first draw is trained on every arm
                 whatever it takes; then there is as much as there is time for, alike for all arms.
+            generated: Seconds of them that the images of the first draw have taken already.
         """
-        start, longest = time.monotonic(), 0.0
+        start, longest = time.monotonic() - generated, 0.0
         reached: list[tuple[int, int]] = []
         for draw in range(self.draws):
             for seed in range(self.seeds):
                 began = time.monotonic()
                 missing = self._missing(draw, seed)
-                late = budget is not None and began - start + longest > budget
+                needed = longest + (generated if seed == 0 else 0.0)
+                late = budget is not None and began - start + needed > budget
                 if missing and reached and late:
                     return self._results(reached)
                 self._train(missing, draw)
@@ -145,7 +147,8 @@ class Validation:
             side = {}
             for cls in classes:
                 images = self.trainings.images(pool, cls)
-                side[cls] = np.stack([measure(image) for image in images])
+                rows = [measure(image) for image in images]
+                side[cls] = np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES))
                 done = len(sides) * len(classes) + len(side)
                 self.reporter.tell(doing.advanced(done, 2 * len(classes)))
             sides.append(side)

@@ -50,6 +50,7 @@ class Confirmation:
         judge: A second embedder, if any.
         nouns: By class.
         groups: Attribute groups and their words.
+        floors: By class, `floor_p95` of the squared MMD at the size of a confirmation.
     """
 
     config: RunConfig
@@ -59,6 +60,7 @@ class Confirmation:
     judge: Embedder | None
     nouns: Mapping[str, str]
     groups: Mapping[str, Any]
+    floors: Mapping[str, float]
 
     def open(self, action: EvaluateFold, cls: ClassState, search: ClassSearch) -> FoldOpened:
         """Settle which mixture a fold judges."""
@@ -155,7 +157,7 @@ class Confirmation:
         # under the run's camera may be worse by what chance makes of two sets of images: a camera
         # of its own would tell the class from all others.
         for recipes in plain:
-            room = search.floor if after.mixture.recipes == plain[0] else 0.0
+            room = self.floors[name] if after.mixture.recipes == plain[0] else 0.0
             if after.mixture.recipes == plain[-1] or after.gap() < before.gap() + room:
                 break
             kept = Mixture(recipes=recipes, weights=(1.0,), gap_tune=math.nan)

@@ -8,6 +8,7 @@ searched for to please the one need not please the other. Nothing is generated a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,6 @@ from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.neighbor_recall import NeighborRecall, neighbor_recalls
 from gapclose.generators.images import Pixels
 from gapclose.loop.errors import is_machines_fault
-from gapclose.loop.run.class_state import Evaluation
 from gapclose.loop.run.events import Progress, Recall, RecallsMeasured, VerdictsReached
 from gapclose.loop.run.state import RunState
 from gapclose.loop.run.verdicts import verdicts_of
@@ -57,9 +57,12 @@ class _Photos:
 
     @classmethod
     def of(cls, reference: ClassReference, classifier: Classifier) -> _Photos:
-        first = slice(IMAGES + PHOTOS)
-        tune = zip(reference.tune.paths[first], reference.tune.rows[first], strict=True)
-        read = [(image, row) for path, row in tune if (image := _read(path)) is not None]
+        """Read some, by content: files are often sorted by what they show."""
+        tune = reference.tune
+        order = sorted(range(len(tune)), key=lambda i: tune.photos[i])[: IMAGES + PHOTOS]
+        read = [
+            (image, tune.rows[i]) for i in order if (image := _read(tune.paths[i])) is not None
+        ]
         n = min(IMAGES, len(read) // 2)
         pixels = classifier.prepare([image for image, _ in read])
         return cls(pixels[:n], pixels[n:], np.stack([row for _, row in read[n:]]))
@@ -84,6 +87,7 @@ class Recalls:
         real: By class.
         seed: Of the run.
         device: Of the CNN.
+        seconds: That measuring has taken in this session.
     """
 
     synthesis: Synthesis
@@ -92,78 +96,107 @@ class Recalls:
     real: Mapping[str, ClassReference]
     seed: int
     device: str
+    seconds: float = 0.0
     _photos: dict[str, _Photos] = field(default_factory=dict)
-    _among_real: dict[tuple[str, ...], list[NDArray[np.bool_]]] = field(default_factory=dict)
+    _among_real: dict[tuple[tuple[str, int], ...], list[NDArray[np.bool_]]] = field(
+        default_factory=dict
+    )
 
     def measure(self, state: RunState) -> RecallsMeasured:
         """Train on the mixtures as they stand, and tell photos of the tune split.
 
         Where that fails, nothing is known anew, and the search goes on by what was known.
         """
+        start = time.perf_counter()
         try:
-            return self._measured(state)
+            recalls, progress = self._measured(state)
         except Exception as error:
             if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error("recalls could not be measured")
-            return RecallsMeasured(recalls={})
+            recalls, progress = {}, {}
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        return RecallsMeasured(recalls=recalls, progress=progress, seconds=seconds)
 
-    def _measured(self, state: RunState) -> RecallsMeasured:
+    def _measured(self, state: RunState) -> tuple[dict[str, Recall], dict[str, Progress]]:
+        """Return what is measured, and where classes stand whose prompts it changes."""
         classifier = make_classifier("cnn", side=SIDES[0], device=self.device)
-        names = tuple(name for name in state.names if state.of(name).has_baseline)
-        for name in names:
+        with_baseline = (name for name in state.names if state.of(name).has_baseline)
+        made = {name: images for name in with_baseline if len(images := self._made(name)) >= 2}
+        if len(made) < 2:
+            return {}, {}
+        for name in made:
             if name not in self._photos:
                 self._photos[name] = _Photos.of(self.real[name], classifier)
-        if names not in self._among_real:  # the same in all of a session
-            photos = [self._photos[name].trained for name in names]
-            self._among_real[names] = self._told(names, photos, classifier)
-        batches = {
-            name: self.synthesis.generate(name, self.searches[name].sample(IMAGES), partly=True)
-            for name in names
-        }
-        images = [classifier.prepare(batch.images) for batch in batches.values()]
-        told = self._told(names, images, classifier)
+        # As many of a class on both sides: of fewer, less is learned.
+        sizes = {n: min(len(its), len(self._photos[n].trained)) for n, its in made.items()}
+        key = tuple(sizes.items())
+        if key not in self._among_real:  # mostly the same in all of a session
+            photos = {name: self._photos[name].trained[:n] for name, n in sizes.items()}
+            self._among_real[key] = self._told(photos, classifier)
+        taken = {name: classifier.prepare(made[name][:n]) for name, n in sizes.items()}
+        told = self._told(taken, classifier)
         recalls: dict[str, Recall] = {}
         progress: dict[str, Progress] = {}
-        for name, ours, theirs in zip(names, told, self._among_real[names], strict=True):
+        for name, ours, theirs in zip(made, told, self._among_real[key], strict=True):
             recall = Recall(real=float(theirs.mean()), synthetic=float(ours.mean()), n=len(ours))
-            made = batches[name].embeddings
-            prompts = self._prompts(name, ours, made) if costs(recall) else ()
+            prompts: tuple[dict[str, str], ...] = ()
+            if costs(recall) and not _confirmed(state, name):
+                prompts = self._prompts(name, ours, made[name])
             pending = state.of(name).progress.pending
-            theirs_first = pending and bool(state.of(name).prioritized)  # a person's
-            if (prompts or pending) and not theirs_first:
+            if (prompts or pending) and not self._is_asked(state, name):
                 recall = recall.model_copy(update={"prompts": prompts})
                 self.searches[name].prioritize(prompts)
                 progress[name] = self.searches[name].progress()
             recalls[name] = recall
-        return RecallsMeasured(recalls=recalls, progress=progress)
+        return recalls, progress
+
+    def _made(self, name: str) -> list[Pixels]:
+        """Read images of a class's mixture, in the shares of its weights and in random order.
+
+        Those of a recipe that has too few images come again.
+        """
+        images: list[Pixels] = []
+        for recipe, seeds, count in self.searches[name].shares(IMAGES):
+            its = self.synthesis.images(name, [(recipe, seeds)])
+            images += (its * -(-count // len(its)))[:count] if its else []
+        order = np.random.default_rng(self.seed).permutation(len(images))
+        return [images[i] for i in order]
+
+    def _is_asked(self, state: RunState, name: str) -> bool:
+        """Return whether what comes first in a class is what a person prioritized."""
+        cls, now = state.of(name), self.searches[name].prioritized
+        return cls.progress.pending and [*map(dict, cls.prioritized)] == [*map(dict, now)]
 
     def _told(
-        self, names: Sequence[str], images: Sequence[NDArray[Any]], classifier: Classifier
+        self, images: Mapping[str, NDArray[Any]], classifier: Classifier
     ) -> list[NDArray[np.bool_]]:
         """Train on images, and say of the photos of each class which are told right."""
-        labels = np.repeat(np.arange(len(names)), [len(its) for its in images])
+        labels = np.repeat(np.arange(len(images)), [len(its) for its in images.values()])
         predict = classifier.fit(
-            np.concatenate(images), labels, classes=len(names), seed=self.seed
+            np.concatenate([*images.values()]), labels, classes=len(images), seed=self.seed
         )
         return [
             predict(self._photos[name].asked).argmax(axis=1) == label
-            for label, name in enumerate(names)
+            for label, name in enumerate(images)
         ]
 
     def _prompts(
-        self, name: str, told: NDArray[np.bool_], made: Rows
+        self, name: str, told: NDArray[np.bool_], made: Sequence[Pixels]
     ) -> tuple[dict[str, str], ...]:
         """Return the prompts that would bring more of the photos that are told wrong.
 
         Args:
             name: The class.
             told: (m,) of its photos, which are told right.
-            made: (n, d) embeddings of what it makes now.
+            made: What it makes now.
         """
         missed, search = self._photos[name].rows[~told], self.searches[name]
-        selection = Selection(cls=name, images=len(missed), wanted=missed, unwanted=made)
         embedder = self.synthesis.embedder
+        selection = Selection(
+            cls=name, images=len(missed), wanted=missed, unwanted=embedder.embed(made)
+        )
         found = feedback_prompts(search.space, search.prior, embedder, selection)
         return tuple(found[:PROMPTS]) if search.holds_untried(found) else ()
 
@@ -180,26 +213,24 @@ class Recalls:
         return verdicts_of(state, criteria=(*criteria, CostsNoRecall(recalls)), recalls=recalls)
 
     def _of_folds(self, state: RunState) -> dict[str, NeighborRecall]:
-        """Return the recall of each evaluated class's fold."""
+        """Return the recall of each evaluated class's fold, in the judge's embeddings."""
         evaluations = {
             name: its for name in state.names if (its := state.of(name).evaluation) is not None
         }
-        judged = {name: self._judge_rows(name, its) for name, its in evaluations.items()}
-        if all(rows is not None for sides in judged.values() for rows in sides):
-            sides = judged
-        else:  # there is no judge
-            sides = {name: self._own_rows(name, its) for name, its in evaluations.items()}
-        return neighbor_recalls(
-            real={name: rows for name, (rows, _) in sides.items() if rows is not None},
-            synthetic={name: rows for name, (_, rows) in sides.items() if rows is not None},
-        )
+        real: dict[str, Rows] = {}
+        synthetic: dict[str, Rows] = {}
+        for name, its in evaluations.items():
+            photos = self.real[name].folds[its.opened.fold]
+            rows = self.evidence.judge_rows(name, its.opened.fold, "tuned")
+            if photos.judge_rows is not None and rows is not None:
+                real[name], synthetic[name] = photos.judge_rows, rows
+        if not real:  # there is no judge
+            for name, its in evaluations.items():
+                real[name] = self.real[name].folds[its.opened.fold].rows
+                synthetic[name] = self.evidence.fold(name, its.opened.fold, "tuned").embeddings
+        return neighbor_recalls(real=real, synthetic=synthetic)
 
-    def _judge_rows(self, name: str, its: Evaluation) -> tuple[Rows | None, Rows | None]:
-        fold = its.opened.fold
-        real = self.real[name].folds[fold].judge_rows
-        return real, self.evidence.judge_rows(name, fold, "tuned")
 
-    def _own_rows(self, name: str, its: Evaluation) -> tuple[Rows | None, Rows | None]:
-        fold = its.opened.fold
-        images = self.evidence.fold(name, fold, "tuned")
-        return self.real[name].folds[fold].rows, images.embeddings
+def _confirmed(state: RunState, name: str) -> bool:
+    evaluation = state.of(name).evaluation
+    return evaluation is not None and evaluation.confirmed

@@ -52,6 +52,8 @@ def find_shortfalls(
             continue
         if features is None:
             photos = _squares({e.cls: e.real_paths for e in inputs}, rundir)
+            if not all(len(its) for its in photos.values()):
+                continue
             features = PatchFeatures.fit([*np.concatenate([*photos.values()])], seed=seed)
             real = {cls: features.embed([*its]) for cls, its in photos.items()}
         images = _squares({e.cls: e.synthetic_paths for e in inputs}, rundir)

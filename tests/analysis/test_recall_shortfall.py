@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,43 +66,6 @@ def test_a_class_falls_short_of_what_its_images_lack_and_others_show_in_its_plac
     assert (frog.real, frog.synthetic, frog.value) == (1.0, 0.25, 0.75)
     assert frog.told.tolist() == [False] * 60 + [True] * 20
     assert (found["toad"].value, found["ship"].value) == (0.0, 0.0)
-
-
-def test_a_synthetic_image_counts_as_often_as_its_weight_says() -> None:
-    synthetic = world(seed=10) | {
-        "frog": rows(seed=10, green_frog=40, brown_frog=40),
-        "toad": rows(seed=11, toad=40, brown_frog=40),
-    }
-    green = np.repeat([1.0, 0.0], 40)
-    few = {"frog": green, "toad": np.repeat([3.0, 1.0], 40)}
-
-    def recall(weights: Mapping[str, NDArray[np.float64]] | None) -> float:
-        return recall_shortfalls(real=world(), synthetic=synthetic, weights=weights)[
-            "frog"
-        ].synthetic
-
-    assert recall(few) == 0.25
-    assert recall({"toad": np.repeat([1.0, 0.0], 40)}) == 1.0  # the frogs count alike
-    assert recall({"frog": np.full(80, 0.1), "toad": np.repeat([7.0, 1.0], 40)}) == 1.0
-
-
-def test_what_is_due_to_a_weight_is_met_within_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted: list[Rows] = []
-    fit = recall_shortfall.fit_regression
-
-    def noting(x: Rows, labels: Any, *, classes: int) -> Any:
-        fitted.append(x[labels == 0])
-        return fit(x, labels, classes=classes)
-
-    monkeypatch.setattr(recall_shortfall, "fit_regression", noting)
-    mixed = world(seed=10) | {"frog": rows(seed=10, brown_frog=50, green_frog=14)}
-    weights = {"frog": np.concatenate([np.full(50, 0.3 / 50), np.full(14, 0.7 / 14)])}
-    for seed in range(5):
-        recall_shortfalls(real=world(), synthetic=mixed, weights=weights, seed=seed)
-        trained = fitted[0]
-        assert len(trained) == 64
-        assert int((trained.argmax(axis=1) == 1).sum()) in (44, 45)  # 44.8 are due
-        fitted.clear()
 
 
 def test_classes_that_a_side_lacks_or_has_few_of_are_left_out() -> None:

@@ -180,6 +180,17 @@ def test_classes_that_are_not_confirmed_say_so(
     assert {row["label"] for row in metadata(only)} == {"frog"}
 
 
+def test_a_shortcut_between_the_classes_is_said_once_more(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = {"feature": "noise", "objection": "noise tells the classes; frog is noisier"}
+    run.write_json("gap.json", run.read_json("gap.json") | {"shortcuts": [found]})
+    with caplog.at_level(logging.WARNING):
+        export(run.path, tmp_path / "out", per_class=2, trust=True)
+    said = [r.message for r in caplog.records]
+    assert any(m.startswith("Noise tells the classes; frog is noisier. ") for m in said), said
+
+
 def test_what_confirmed_a_class_that_nothing_was_tried_for_is_drawn_anew(
     run: RunDir, tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ class Workshop:
             judge=None,
             nouns=nouns,
             groups={"color": ["brown", "gray", "red"]},
+            floors={name: search.floor for name, search in self.searches.items()},
         )
 
     @property

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 
 from gapclose.analysis.downstream.scores import GroupRecall, worst_group
 from gapclose.analysis.downstream.worth import Arm, Worth
+from gapclose.analysis.significance import LEVEL
 
 CLASSES = ("bird", "cat", "frog")
 
@@ -137,13 +138,13 @@ def test_a_shortfall_is_of_one_class_and_holm_adjusts_it() -> None:
         [arm("real", real), arm("tuned", tuned)], truth, classes=CLASSES, classifier="cnn"
     )
     bird, cat, frog = worth.shortfalls("tuned")
-    assert frog.significant
+    assert frog.adjusted_p_value <= LEVEL
     assert frog.recall.value == pytest.approx(0.4, abs=0.03)
     assert frog.recall.low > 0.2
     assert frog.p_value == pytest.approx(1 / 2001)
     assert frog.adjusted_p_value == pytest.approx(3 / 2001)
-    assert not bird.significant
-    assert not cat.significant
+    assert bird.adjusted_p_value > LEVEL
+    assert cat.adjusted_p_value > LEVEL
     assert abs(bird.recall.value) < 0.05
     assert frog.to_json()["class"] == "frog"
     assert {s.p_value for s in worth.shortfalls("real")} == {1.0}
@@ -163,8 +164,8 @@ def test_a_class_among_many_can_still_fall_short() -> None:
     arms = [arm("real", answers(truth, right)), arm("tuned", answers(truth, right & (truth > 0)))]
     worth = Worth(arms, truth, classes=[str(i) for i in range(80)], classifier="cnn")
     first, *others = worth.shortfalls("tuned")
-    assert first.significant
-    assert not any(other.significant for other in others)
+    assert first.adjusted_p_value <= LEVEL
+    assert all(other.adjusted_p_value > LEVEL for other in others)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +261,8 @@ def test_intervals_cover_and_equal_arms_rarely_fall_short() -> None:
         covered += [e is not None and e.low <= true <= e.high for e, true in estimates]
         values[index] = [np.nan if e is None else e.value for e, _ in estimates]
         widths[index] = [np.nan if e is None else e.high - e.low for e, _ in estimates]
-        false += any(s.significant for s in worth.shortfalls("tuned"))
-        found += all(s.significant for s in worth.shortfalls("baseline"))
+        false += any(s.adjusted_p_value <= LEVEL for s in worth.shortfalls("tuned"))
+        found += all(s.adjusted_p_value <= LEVEL for s in worth.shortfalls("baseline"))
     assert (covered >= 0.9 * n).all(), covered
     assert (widths.mean(axis=0) < 1.6 * 2 * 1.96 * values.std(axis=0)).all(), "too wide"
     assert false <= 0.1 * n

@@ -4,7 +4,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from histories import as_read, class_state, limits, new_class, proposed, run_state, stopped
+from histories import (
+    as_read,
+    class_state,
+    evaluation,
+    limits,
+    new_class,
+    proposed,
+    run_state,
+    stopped,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +25,7 @@ from gapclose.loop.schedule.budget import Limits, pick
 from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import GapObjective
 from gapclose.loop.schedule.objectives import OBJECTIVES
+from gapclose.loop.schedule.view import View
 from gapclose.loop.schedule.worth import EVERY, TOLERANCE, WorthObjective, costs
 
 WORTH = WorthObjective()
@@ -50,7 +60,58 @@ def test_before_it_is_measured_it_goes_by_the_gap() -> None:
     for cls in (class_state(gap=0.6), class_state(closed=True, gap=0.0), ClassState()):
         assert WORTH.gain(cls, floor=FLOOR) == GAP.gain(cls, floor=FLOOR)
         assert WORTH.stopped(cls, floor=FLOOR) == GAP.stopped(cls, floor=FLOOR)
-        assert WORTH.reached(cls, floor=FLOOR) == GAP.reached(cls, floor=FLOOR)
+
+
+def test_no_class_is_confirmed_before_the_others() -> None:
+    """What it costs is told among all of them."""
+    cls = class_state(closed=True, gap=-0.1, recall=recall(0.0))
+    assert GAP.reached(cls, floor=FLOOR)
+    assert not WORTH.reached(cls, floor=FLOOR)
+
+
+def test_where_too_few_photos_say_so_it_goes_by_the_gap() -> None:
+    unsure = recall(0.0, n=30)
+    assert WORTH.stopped(class_state(gap=0.6, recall=unsure), floor=FLOOR) is None
+    assert WORTH.stopped(class_state(gap=0.6, recall=recall(0.0, n=300)), floor=FLOOR) is not None
+
+
+def test_a_class_that_unseen_photos_object_to_is_searched_on() -> None:
+    """Whatever the classifier says that the search goes by."""
+    unconfirmed = evaluation()
+    assert unconfirmed.verdict is not None
+    for unseen, settled in ((recall(0.3), False), (recall(0.0), True)):
+        verdict = unconfirmed.verdict.model_copy(update={"recall": unseen})
+        cls = class_state(recall=recall(0.0), evaluation=replace(unconfirmed, verdict=verdict))
+        assert (WORTH.settled(cls, floor=FLOOR) is not None) is settled
+        assert WORTH.stopped(replace(cls, reopened=True), floor=FLOOR) is None
+
+
+def test_what_a_dropped_mixture_was_worth_settles_nothing() -> None:
+    kept = evaluation(kept=("baseline",))
+    assert kept.kept_baseline
+    assert WORTH.settled(class_state(recall=recall(0.0), evaluation=kept), floor=FLOOR) is None
+
+
+def test_a_class_that_joins_is_measured_soon() -> None:
+    classes = searching(trials=20)
+    state = measured(under_way(classes), frog=0.2, ship=0.2)
+    state = replace(
+        state,
+        names=("frog", "ship", "cat"),
+        classes={**state.classes, "cat": class_state(gap=0.9, trials=1, opened=True)},
+    )
+    names = {name: state.of(name) for name in state.names}
+    state = replace(state, round=Round(due=frozenset(names), halfway=None))
+    assert isinstance(decide(state, limits=worth(names), now=0.0), MeasureRecalls)
+
+
+def test_time_to_measure_is_kept_back() -> None:
+    classes = searching()
+    state = under_way(classes)
+    event = RecallsMeasured(recalls={"frog": recall(0.1)}, seconds=30.0)
+    view = View(state, replace(worth(classes, budget=900.0)), 0.0)
+    later = View(apply(state, event), view.limits, 0.0)
+    assert later.reserve() == pytest.approx(view.reserve() + 30.0)
 
 
 def test_the_gain_is_the_gap_times_the_shortfall() -> None:
@@ -73,7 +134,6 @@ def test_a_closed_class_that_costs_recall_is_searched_on() -> None:
     assert GAP.stopped(cls, floor=FLOOR) is not None
     assert WORTH.stopped(cls, floor=FLOOR) is None
     assert WORTH.gain(cls, floor=FLOOR) == pytest.approx(0.3)
-    assert not WORTH.reached(cls, floor=FLOOR)
 
 
 def test_an_open_class_that_costs_nothing_rests() -> None:

@@ -97,6 +97,7 @@ def confirmation(
         judge=None,
         nouns=nouns or {"frog": "frog"},
         groups=GROUPS,
+        floors={},
     )
 
 

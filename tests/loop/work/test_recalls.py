@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from histories import as_read
+from histories import as_read, evaluation
 from modes import WORDS
 from workshop import Speller, SpellingReader, Workshop, open_workshop
 
@@ -117,6 +117,7 @@ def test_images_that_are_all_alike_tell_no_class(
 ) -> None:
     _, event = measured
     assert [*event.recalls] == [*NAMES]
+    assert event.seconds > 0
     assert all(its.real > 0.9 and its.n == 60 for its in event.recalls.values())
     assert sum(its.synthetic for its in event.recalls.values()) < 1.5
 
@@ -162,6 +163,8 @@ def measured_anew(
 ) -> RecallsMeasured:
     """What comes of classes that stand so and are told so, with real photos all right."""
     for name in NAMES:
+        if "prioritized" in facts:
+            shop.searches[name].prioritize(facts["prioritized"])
         cls = state.of(name)
         pending = facts.get("pending", cls.progress.pending)
         progress = cls.progress.model_copy(update={"pending": pending})
@@ -187,6 +190,60 @@ def test_what_costs_nothing_any_more_has_no_prompt_to_come_first(shop: Workshop)
     state = apply(state, measured_anew(shop, state, told=RIGHT))
     assert not any(state.of(name).progress.pending for name in NAMES)
     assert not any(shop.searches[name].pending for name in NAMES)
+
+
+def test_a_confirmed_class_gets_no_prompt_and_loses_those_it_has(shop: Workshop) -> None:
+    state = begun(shop, trials=1)
+    state = apply(state, measured_anew(shop, state, told=WRONG))
+    held = evaluation(confirmed=True)
+    state = replace(
+        state, classes={n: replace(cls, evaluation=held) for n, cls in state.classes.items()}
+    )
+    with patch.object(Recalls, "_told", side_effect=[RIGHT, WRONG]):
+        event = recalls(shop).measure(state)
+    assert not any(its.prompts for its in event.recalls.values())
+    assert not any(its.pending for its in event.progress.values())
+
+
+def test_photos_are_not_taken_in_the_order_of_their_files(shop: Workshop) -> None:
+    """Brown frogs come first by name: none of the others would be trained on, or told."""
+    kinds = [0] * 72 + [1] * 48
+    frog = shop.real["frog"]
+    rng = np.random.default_rng(5)
+    named = tuple(str(number) for number in rng.permutation(120))
+    rows = np.eye(2, dtype=np.float32)[kinds]
+    tune = replace(frog.tune, photos=named, rows=rows)
+    shop.real["frog"] = replace(frog, tune=tune)
+    measuring = recalls(shop)
+    with patch.object(Recalls, "_told", side_effect=[RIGHT, RIGHT]):
+        measuring.measure(begun(shop, trials=1))
+    told = measuring._photos["frog"].rows.mean(axis=0)
+    assert told == pytest.approx([0.6, 0.4], abs=0.15)
+
+
+def test_as_many_images_are_trained_on_as_photos(shop: Workshop) -> None:
+    state, sizes = begun(shop, trials=1), []
+
+    def told(self: Recalls, images: Any, classifier: Any) -> Any:
+        sizes.append({name: len(its) for name, its in images.items()})
+        return RIGHT
+
+    for photos in (120, 50):
+        for name, reference in shop.real.items():
+            shop.real[name] = replace(reference, tune=reference.tune.only(range(photos)))
+        with patch.object(Recalls, "_told", told):
+            recalls(shop).measure(state)
+    assert sizes == [dict.fromkeys(NAMES, n) for n in (60, 60, 25, 25)]
+
+
+def test_a_recipe_with_few_images_has_its_share_all_the_same(shop: Workshop) -> None:
+    begun(shop, trials=3)
+    search = shop.searches["frog"]
+    counts = [count for _, _, count in search.shares(60)]
+    assert sum(counts) == 60
+    assert len(recalls(shop)._made("frog")) == 60
+    assert any(len(seeds) < count for _, seeds, count in search.shares(600))
+    assert len(recalls(shop)._made("frog")) == 60
 
 
 def test_where_it_cannot_be_measured_the_search_goes_on(shop: Workshop) -> None:
