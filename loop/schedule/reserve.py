@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# Clusters, map and report took 48 s of ten classes on slow cores: part for the map's library. What
-# the images cost a classifier, and its shortcuts, take 6 s more.
+# Clusters, map and report took 48 s of ten classes on slow cores: part for the map's library.
 REPORT_SECONDS: Final = 16.0
-REPORT_SECONDS_PER_CLASS: Final = 3.9
+REPORT_SECONDS_PER_CLASS: Final = 3.3
 MOST_REPORT: Final = 0.6  # of the budget
 SLACK: Final = 0.15  # of the confirmations: they may take longer than the trials suggest
 WHOLE_BASELINES: Final = 0.5  # of the time to search in; where they take more, they are cut to

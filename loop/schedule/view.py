@@ -68,8 +68,8 @@ class View:
         if evaluation is None:
             return False
         # What a person asked for is to be tried, and then confirmed.
-        asked = cls.progress.pending or (
-            bool(cls.prioritized) and evaluation.opened.evidence != cls.progress.evidence
+        asked = bool(cls.prioritized) and (
+            cls.progress.pending or evaluation.opened.evidence != cls.progress.evidence
         )
         return not self.folds_left(cls, name) or (self.settled(name) is not None and not asked)
 

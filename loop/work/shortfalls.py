@@ -23,7 +23,7 @@ from gapclose.loop.work.evaluation import EvaluationInput
 
 __all__ = ["find_shortfalls"]
 
-EACH: Final = 200  # images of a class and side
+EACH: Final = 100  # images of a class and side: the demo takes 2 s
 LEAST: Final = 20  # as many where there are many classes
 MOST: Final = 5_000  # of a side
 

@@ -269,7 +269,7 @@ def test_a_finished_run_with_more_trials_is_confirmed_on_unseen_photos(tmp_path:
     tried = joint_prompts()
     assert not any("gray" in prompt for prompt in tried)
     more = ("--out", out, "--set", "tune.trials=6")
-    for death in ("run.journal:Journal.append:after:4", "session:verdicts_of:before:1"):
+    for death in ("run.journal:Journal.append:after:4", "work.recalls:verdicts_of:before:1"):
         at_death = f"gapclose.loop.{death}"
         assert finished(command("tune", config, *more, KILL_AT=at_death))[0] == -signal.SIGKILL
     # A report in between shows what was judged; the run is still to go on.

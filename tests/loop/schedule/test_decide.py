@@ -338,7 +338,9 @@ def test_a_class_that_comes_to_rest_within_a_round_gets_no_more_trials() -> None
     """As a confirmed one does whose prioritized prompts were tried: a resumed run would not."""
     confirmed = evaluation(confirmed=True)
     classes = {
-        "frog": class_state(gap=9.0, pending=True, evaluation=confirmed),
+        "frog": class_state(
+            gap=9.0, pending=True, prioritized=({"color": "gray"},), evaluation=confirmed
+        ),
         "ship": class_state(evaluation=evaluation("ship")),
     }
     assert standing_still(classes, due=classes).next_trial() == "frog"

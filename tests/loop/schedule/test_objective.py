@@ -256,6 +256,9 @@ class Always:
     def settled(self, cls: ClassState, *, floor: float) -> Stopped | None:
         return None
 
+    def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
+        return False
+
 
 class Never(Always):
     """Would search nothing."""
