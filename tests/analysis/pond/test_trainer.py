@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,12 @@ def unit(n: int, d: int, seed: int) -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def few_threads() -> None:
+def few_threads() -> Iterator[None]:
+    """As many as before are left: another number sums in another order."""
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
