@@ -439,7 +439,7 @@ def passes(night: Night) -> None:
     night.check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_a_run_ends_and_keeps_its_promises(seed: int) -> None:
     passes(a_night(seed))
@@ -486,7 +486,7 @@ class Whim:
         return new > 0 and Random(f"{self.seed} recalls {state.trials}").random() < self.stops / 9
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.sampled_from((0.0, 0.3, 1.0)), st.sampled_from((0.0, 0.3, 1.0)))
 def test_so_it_does_under_any_objective(seed: int, stops: float, settles: float) -> None:
     night = a_night(seed)
@@ -495,7 +495,7 @@ def test_so_it_does_under_any_objective(seed: int, stops: float, settles: float)
     passes(night)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_and_under_that_of_worth(seed: int) -> None:
     night = a_night(seed)
