@@ -247,10 +247,11 @@ def audit(
 def _fail_on_gaps(fail_on: _FailOn | None, run: Path) -> None:
     """End with exit code 3 where a class has a gap, if that is asked for."""
     from gapclose.loop.report.run_view import Run
+    from gapclose.loop.report.text import one_line
 
     rows = Run.open(run).gap["classes"] if fail_on is _FailOn.OPEN else ()
     if found := [row["name"] for row in rows if row["closed"] is False]:
-        typer.echo(f"open: {', '.join(found)}", err=True)
+        typer.echo(one_line(f"open: {', '.join(found)}"), err=True)
         raise SystemExit(3)
 
 
@@ -297,7 +298,10 @@ def tune(
         page = _report(out)
     _summary(out, page, as_json=as_json)
     if not run.gap["classes"]:
-        typer.echo(f"error: no class could be scored: {run.state['stopped_because']}", err=True)
+        from gapclose.loop.report.text import one_line
+
+        why = one_line(run.state["stopped_because"])
+        typer.echo(f"error: no class could be scored: {why}", err=True)
         raise SystemExit(1)
 
 
@@ -473,15 +477,23 @@ def validate(
         ),
     ] = None,
     per_class: Annotated[int, typer.Option(metavar="N", min=2, help="training images")] = 200,
-    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="trainings of a draw")] = 3,
-    draws: Annotated[int, typer.Option(metavar="N", min=1, help="draws of images")] = 2,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="trainings of a draw")
+    ] = 3,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="draws of images")] = 2,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="time to train, such as 2h [no limit]")
     ] = None,
     embedder: _Embedder = None,
     judge: _Judge = None,
     out: _Out = None,
-    fail_on: _Failing = None,
+    fail_on: Annotated[
+        _FailOn | None,
+        typer.Option(
+            "--fail-on",
+            help="exit 3 where a class's recall falls short of real photos', for CI",
+        ),
+    ] = None,
     trust: _Trust = False,
     as_json: _Json = False,
 ) -> None:
@@ -522,6 +534,7 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
             validate_folders(out=run, reporter=reporter, **how)
         else:
             validate_run(run, reporter=reporter, **how)
+    from gapclose.loop.report.text import one_line
     from gapclose.loop.report.worth_summary import WorthSummary, short_classes
 
     summary = WorthSummary.of(run, run / "report.html")
@@ -531,7 +544,7 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
         summary.print(_console())
     if fail_on is _FailOn.OPEN and (short := short_classes(summary.file)):
         said = [f"{name} ({', '.join(by)})" for name, by in short.items()]
-        typer.echo(f"short of real photos: {', '.join(said)}", err=True)
+        typer.echo(one_line(f"short of real photos: {', '.join(said)}"), err=True)
         raise SystemExit(3)
 
 

@@ -91,14 +91,22 @@ class _RunError(GapcloseError):
 
 
 class RunBusyError(_RunError, RuntimeError):
-    """Another process is writing this run folder: wait for it, or choose another folder."""
+    """Another process is writing this run folder: wait for it, or choose another folder.
+
+    Attributes:
+        path: The run folder.
+        elsewhere: Whether another folder would do: of what makes the run itself.
+    """
+
+    def __init__(self, path: Path, *, elsewhere: bool = False) -> None:
+        """Keep the evidence."""
+        super().__init__(path)
+        self.elsewhere = elsewhere
 
     def __str__(self) -> str:
         """Return one line with the folder and the remedy."""
-        return (
-            f"{self.path}: another process is using this run; wait for it to end, or name another "
-            "folder with --out"
-        )
+        other = ", or name another folder with --out" if self.elsewhere else ""
+        return f"{self.path}: another process is using this run; wait for it to end{other}"
 
 
 class RunMismatchError(GapcloseError, ValueError):

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gapclose.generators.base import Generator
 from gapclose.generators.registry import make_generator
@@ -39,6 +39,8 @@ from gapclose.loop.run.trust import check_trust
 __all__ = ["drop_outdated", "export"]
 
 logger = logging.getLogger(__name__)
+
+_OWN_FOLDERS: Final = ("embeddings", "images", "real", "validation")  # of a run
 
 
 def export(
@@ -102,15 +104,16 @@ def export(
     )
     request.check()
     folder = open_run(run, verdicts=False)  # they are read for the plan, which compares them
-    out = _to_be_made(out, real=request.real or real_folder(folder))
+    out = _to_be_made(out, folder, real=request.real or real_folder(folder))
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
         raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
     check_trust(folder, config, trust=trust)
-    plans = class_plans(folder, only_confirmed=only_confirmed)
+    verdicts = read_verdicts(folder)
+    plans = class_plans(folder, only_confirmed=only_confirmed, verdicts=verdicts)
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
         logger.warning("exported with confirmed: false: %s", in_short(left))
-    for said in shortcut_warnings(read_verdicts(folder).files.get(GAP, {})):
+    for said in shortcut_warnings(verdicts.files.get(GAP, {})):
         logger.warning("%s", said)
     generator = make_generator(config.generator.as_spec())
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
@@ -196,11 +199,13 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise
 
 
-def _to_be_made(out: Path, *, real: Path) -> Path:
+def _to_be_made(out: Path, run: RunDir, *, real: Path) -> Path:
     """Resolve the folder, and check that one that is filled elsewhere can take its place."""
     out = out.resolve()
     if out.is_relative_to(real.resolve()):
         raise ConfigError("lies in the folder of the real photos; name another", where=out)
+    if any(out.is_relative_to((run.path / name).resolve()) for name in _OWN_FOLDERS):
+        raise ConfigError("lies among the run's own files; name another folder", where=out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("exists and is not empty; name a new folder", where=out)
     if out == Path.cwd() or out.is_mount():

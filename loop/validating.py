@@ -6,7 +6,7 @@ generates only what it trains on.
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +33,7 @@ from gapclose.loop.run.trust import check_trust
 from gapclose.loop.search.seeds import POOLS, SeedBlocks
 from gapclose.loop.validation.arms import arms_of
 from gapclose.loop.validation.classifiers import LINEAR, make_classifiers
+from gapclose.loop.validation.folder import check_folder, sweep_folder
 from gapclose.loop.validation.photos import Photos, rendered_test
 from gapclose.loop.validation.pools import make_ready
 from gapclose.loop.validation.subject import Subject
@@ -48,6 +49,7 @@ CLASSIFIERS: Final = ("linear", "cnn")
 PER_CLASS: Final = 200
 SEEDS: Final = 3
 DRAWS: Final = 2
+_MOST: Final = 100  # seeds, and draws: intervals have long stopped to narrow
 
 
 def validate_run(
@@ -74,14 +76,15 @@ def validate_run(
             `real.test_share` keeps some apart, or where the real side is the pond.
         classifiers: As `make_classifier` has them; `linear` sees through the judge.
         per_class: Training images of a class, >= 2.
-        seeds: Trainings of each draw, >= 1.
-        draws: Draws of images, >= 1.
+        seeds: Trainings of each draw, 1 to 100.
+        draws: Draws of images, >= 1; of generated ones 10 at most, else 100.
         budget: Seconds for images and trainings; as long as they take by default.
         trust: Allow a config that names code to import it.
         reporter: Receives the progress.
 
     Raises:
-        ConfigError: There is no such run, nothing to validate in it, or an argument is wrong.
+        ConfigError: There is no such run, nothing to validate in it, an argument is wrong, or the
+            folder cannot be written.
         ClassifierError: There is no such classifier.
         RealDataError: There are too few test photos.
         RunBusyError: Another process is writing the run.
@@ -96,10 +99,11 @@ def validate_run(
     check_embedders(config.embedder, config.judge)
     if subject.synthetic is None:  # too many are told before anything is read
         SeedBlocks(seed=config.tune.seed).validation(POOLS - 1, draws - 1, per_class)
+    check_folder(rundir)
     reporter.tell(TaskStarted(task=Task.READING_PHOTOS))
     real, given = subject.real_images(), _given(subject, test)
     with lock(rundir):
-        _sweep(rundir)
+        sweep_folder(rundir)
         begun = time.monotonic()
         validation = _validation(
             subject,
@@ -145,9 +149,11 @@ def validate_folders(
     """
     for name in classifiers:
         check_classifier(name)
-    _check_apart(Path(test), real=real, synthetic=synthetic)
-    scan(Path(test))
     run = RunDir(out)
+    _check_apart(Path(test), run, real=real, synthetic=synthetic)
+    scan(Path(test))
+    if run.path.is_dir():
+        check_folder(run)
     if not _audited(run, real=real, synthetic=synthetic, embedder=embedder, judge=judge):
         audit_folders(
             real=real,
@@ -173,13 +179,19 @@ def _check(names: Sequence[str], *, per_class: int, seeds: int, draws: int) -> N
     """Refuse arguments before anything is read.
 
     Raises:
-        ConfigError: A number is too small, or there is no classifier.
+        ConfigError: A number is too small or too large, or there is no classifier.
         ClassifierError: There is no such classifier.
     """
-    least = {"--per-class": (per_class, 2), "--seeds": (seeds, 1), "--draws": (draws, 1)}
-    for option, (given, fewest) in least.items():
+    allowed = {
+        "--per-class": (per_class, 2, math.inf),
+        "--seeds": (seeds, 1, _MOST),
+        "--draws": (draws, 1, _MOST),
+    }
+    for option, (given, fewest, most) in allowed.items():
         if given < fewest:
             raise ConfigError(f"got {given}, expected at least {fewest}", where=option)
+        if given > most:
+            raise ConfigError(f"got {given}, expected at most {most}", where=option)
     if not names:
         raise ConfigError("name at least one, such as cnn", where="--classifier")
     for name in names:
@@ -231,16 +243,22 @@ def _given(subject: Subject, test: Path | str | None) -> ImageSet | None:
                 where=subject.rundir.path,
             )
         return None
-    _check_apart(Path(test), real=getattr(real, "path", None), synthetic=subject.synthetic)
+    own = {"real": getattr(real, "path", None), "synthetic": subject.synthetic}
+    _check_apart(Path(test), subject.rundir, **own)
     return scan(Path(test))
 
 
-def _check_apart(test: Path, **own: Path | str | None) -> None:
-    """Refuse the folder of either side as test photos.
+def _check_apart(test: Path, run: RunDir, **own: Path | str | None) -> None:
+    """Refuse the folder of either side as test photos, and all that lies in the run folder.
 
     Raises:
         ConfigError: It is one of them.
     """
+    if _whole(test).is_relative_to(_whole(run.path)):
+        raise ConfigError(
+            "lies in the run folder; give photos that nothing has seen",
+            where=test,
+        )
     for side, path in own.items():
         if path is not None and _whole(test) == _whole(Path(path)):
             raise ConfigError(
@@ -348,13 +366,3 @@ def _write(subject: Subject, found: dict[str, Any], reporter: Reporter) -> None:
     reporter.tell(TaskStarted(task=Task.REPORTING))
     page = write_report(subject.rundir.path)
     reporter.tell(ReportWritten(path=str(page)))
-
-
-def _sweep(rundir: RunDir) -> None:
-    """Remove the halves of files and folders that a killed validation left."""
-    folder = rundir.path / "validation"
-    for half in [*folder.rglob(".*.tmp"), *folder.glob(".test.*")]:
-        if half.is_dir():
-            shutil.rmtree(half, ignore_errors=True)
-        else:
-            half.unlink(missing_ok=True)

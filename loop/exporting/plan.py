@@ -15,7 +15,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.contents import GAP, MIXTURES
-from gapclose.loop.report.projections import read_trials, read_verdicts
+from gapclose.loop.report.projections import Verdicts, read_trials, read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
 from gapclose.loop.search.mixture_weights import allot
@@ -91,15 +91,22 @@ class ClassPlan:
         return [order for order in orders if order.images]
 
 
-def class_plans(run: RunDir, *, only_confirmed: bool) -> list[ClassPlan]:
+def class_plans(
+    run: RunDir, *, only_confirmed: bool, verdicts: Verdicts | None = None
+) -> list[ClassPlan]:
     """Plan every class of a run, or those that are confirmed.
+
+    Args:
+        run: The run.
+        only_confirmed: Leave out the others.
+        verdicts: Of the run, where they have been read already.
 
     Raises:
         ConfigError: There is none.
     """
     refresh_tags(run)
     rejected = tagged_images(run, REJECT)
-    said = read_verdicts(run).files
+    said = (verdicts or read_verdicts(run)).files
     mixtures = said.get(MIXTURES, {}).get("classes", {})
     rows = {row["name"]: row for row in said.get(GAP, {}).get("classes", ())}
     names = list(dict.fromkeys([*rows, *mixtures]))

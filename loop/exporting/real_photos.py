@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from gapclose.analysis.decode import PREFIX, sniff
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.image_folder import ImageSet, digest, scan
+from gapclose.analysis.image_folder import digest, scan
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
-from gapclose.loop.work.real_data import cut_test
+from gapclose.loop.work.real_data import cut_test, own_photos
 from gapclose.loop.work.sides import Side, read_side
 
 __all__ = ["WAYS", "place_photos", "read_real", "real_folder"]
@@ -64,7 +64,7 @@ def read_real(
     rendered = folder is None and isinstance(config.real, PondReal)
     images = scan(real_folder(rundir) if folder is None else folder)
     side = read_side(
-        _own(images) if rendered else images,
+        own_photos(images) if rendered else images,
         classes,
         name="real",
         config=config.model_copy(update={"judge": None}),  # it has no say here
@@ -88,13 +88,6 @@ def read_real(
             for name, paths in side.paths.items()
         },
     )
-
-
-def _own(images: ImageSet) -> ImageSet:
-    """Leave out what a run folder from elsewhere links to: its photos lie in it."""
-    root = images.root.resolve()
-    mine = tuple(f for f in images.files if f.path.resolve().is_relative_to(root))
-    return replace(images, files=mine, others=())
 
 
 def place_photos(

@@ -10,16 +10,28 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gapclose.generators.base import Generator
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.exporting.plan import ClassPlan
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.space import Space
 
-__all__ = ["TEMPERING", "Tempering", "keep_tempering", "kept_tempering", "tempering_key"]
+__all__ = [
+    "QUARTERS",
+    "TEMPERING",
+    "Tempering",
+    "keep_tempering",
+    "kept_tempering",
+    "tempering_key",
+]
 
 TEMPERING: Final = "tempering.json"
+QUARTERS: Final = 4
+"""Steps of the share."""
 _VERSION: Final = 1
 
 
@@ -28,7 +40,7 @@ class Tempering:
     """The share of even prompts that was chosen, and why.
 
     Attributes:
-        share: In [0, 1].
+        share: In [0, 1], in steps of 1 / `QUARTERS`.
         accuracies: By share, of the networks that were trained on that blend.
         lost: By class, the prompts whose images are not told as the class: no part of it.
         images: Of a class, that each network was trained on.
@@ -53,15 +65,44 @@ class Tempering:
             "photos": self.photos,
         }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Tempering:
-        """Read what `to_json` wrote."""
-        return cls(
-            share=float(value["share"]),
-            accuracies={float(r["share"]): float(r["accuracy"]) for r in value["accuracies"]},
-            lost={name: tuple(prompts) for name, prompts in value["lost"].items()},
-            images=int(value["images"]),
-            photos=int(value["photos"]),
+
+_Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Measured(_Row):
+    share: float
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class _File(_Row):
+    """The file as `keep_tempering` writes it; it may have been written by others."""
+
+    key: str
+    share: float
+    accuracies: list[_Measured]
+    lost: dict[str, list[str]]
+    images: _Count
+    photos: _Count
+
+    @property
+    def has_all_shares(self) -> bool:
+        """Whether every blend was measured, and one of them chosen."""
+        shares = [row.share for row in self.accuracies]
+        every = [quarters / QUARTERS for quarters in range(QUARTERS + 1)]
+        return shares == every and self.share in every
+
+    def tempering(self) -> Tempering:
+        """Return what it says."""
+        return Tempering(
+            share=self.share,
+            accuracies={row.share: row.accuracy for row in self.accuracies},
+            lost={name: tuple(prompts) for name, prompts in self.lost.items()},
+            images=self.images,
+            photos=self.photos,
         )
 
 
@@ -83,13 +124,35 @@ def tempering_key(
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def kept_tempering(rundir: RunDir, key: str) -> Tempering | None:
-    """Read what was chosen before; None if nothing was, or of something else."""
+def kept_tempering(rundir: RunDir, key: str, plans: Sequence[ClassPlan]) -> Tempering | None:
+    """Read what was chosen before; None if nothing was, or of something else, or nonsense.
+
+    Args:
+        rundir: Of the run.
+        key: What `tempering_key` returns.
+        plans: The classes.
+    """
     try:
-        kept = rundir.read_json(TEMPERING)
-        return Tempering.from_json(kept) if kept["key"] == key else None
-    except (FileNotFoundError, RunDamagedError, KeyError, TypeError, ValueError, AttributeError):
+        kept = _File.model_validate(rundir.read_json(TEMPERING))
+    except (FileNotFoundError, RunDamagedError, ValidationError):
         return None
+    if kept.key != key or not kept.has_all_shares or not _are_prompts(kept.lost, rundir, plans):
+        return None
+    return kept.tempering()
+
+
+def _are_prompts(
+    lost: Mapping[str, Sequence[str]], rundir: RunDir, plans: Sequence[ClassPlan]
+) -> bool:
+    """Return whether each class is one of the plans', and its prompts are its own."""
+    if not lost.keys() <= {plan.name for plan in plans}:
+        return False
+    config = rundir.config()
+    spaces = {name: Space.of(config, name) for name in lost}
+    return all(
+        {*prompts} <= {*map(spaces[name].prompt, spaces[name].prompts())}
+        for name, prompts in lost.items()
+    )
 
 
 def keep_tempering(rundir: RunDir, key: str, chosen: Tempering) -> None:

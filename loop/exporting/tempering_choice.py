@@ -34,6 +34,7 @@ from gapclose.loop.exporting.even_prompts import (
 from gapclose.loop.exporting.plan import ClassPlan
 from gapclose.loop.exporting.real_photos import read_real
 from gapclose.loop.exporting.tempering import (
+    QUARTERS,
     Tempering,
     keep_tempering,
     kept_tempering,
@@ -48,6 +49,7 @@ from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.arms import Arm, Part
+from gapclose.loop.validation.folder import check_folder
 from gapclose.loop.validation.pools import MixturePool
 from gapclose.loop.validation.test_photos import TestPhotos
 from gapclose.loop.validation.trainings import Training, Trainings
@@ -57,7 +59,6 @@ from gapclose.loop.work.synthesis import Synthesis
 
 __all__ = ["choose_tempering", "smallest_as_good"]
 
-QUARTERS: Final = 4
 SEEDS: Final = 3
 MOST: Final = 200  # images of a class that a network is trained on
 LEAST: Final = 20
@@ -100,8 +101,9 @@ def choose_tempering(
         )
     images = min(max(per_class, LEAST), MOST) // QUARTERS * QUARTERS
     key = tempering_key(rundir, plans, generator, images=images)
-    if (known := kept_tempering(rundir, key)) is not None:
+    if (known := kept_tempering(rundir, key, plans)) is not None:
         return known
+    check_folder(rundir)
     with lock(rundir):
         chosen = _Choice.open(rundir, plans, generator, images, reporter).made()
         keep_tempering(rundir, key, chosen)

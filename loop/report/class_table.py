@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gapclose.loop.report.text import one_line
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -27,7 +29,7 @@ def class_table(classes: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     table.add_column("")
     for name, row in classes.items():
         table.add_row(
-            Text(name),
+            Text(one_line(name)),
             _number(row.get("gap"), ".4f"),
             _number(row.get("ratio"), ".1f"),
             _number(row.get("trials"), "d"),

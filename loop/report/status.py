@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gapclose.loop.report.class_table import class_table
 from gapclose.loop.report.projections import open_run, read_gap, read_state
 from gapclose.loop.report.spoken_time import spoken_seconds
-from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.report.text import one_line, verdict, was_tuned
 from gapclose.loop.report.worth import read_worth
 from gapclose.loop.report.worth_text import accuracy_lines
 from gapclose.loop.run.folder import RunDir
@@ -153,10 +153,10 @@ def render_status(status: Status) -> RenderableType:
         words.append(f"{failed} failed trials")
     if status.stopped_because:
         words.append(f"stopped: {status.stopped_because}")
-    head = Text(f"{status.path.name}: {' · '.join(words)}")
+    head = Text(one_line(f"{status.path.name}: {' · '.join(words)}"))
     if not status.classes:
         return head
-    worth = [Text(line) for line in accuracy_lines(status.accuracies)]
+    worth = [Text(one_line(line)) for line in accuracy_lines(status.accuracies)]
     return Group(head, class_table({row.name: asdict(row) for row in status.classes}), *worth)
 
 
@@ -186,7 +186,7 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
             _shown(row.get("q_value"), ".3g"),
             _shown((row.get("judge") or {}).get("ratio"), "z.1f"),
         ]
-        table.add_row(Text(str(row["name"])), *cells, verdict(row, tuned=tuned))
+        table.add_row(Text(one_line(str(row["name"]))), *cells, verdict(row, tuned=tuned))
     return table
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gapclose.loop.report.findings import findings
 from gapclose.loop.report.projections import read_gap, read_state
 from gapclose.loop.report.status import gap_table
-from gapclose.loop.report.text import verdict, was_tuned
+from gapclose.loop.report.text import one_line, verdict, was_tuned
 from gapclose.loop.report.worth import read_worth
 from gapclose.loop.report.worth_text import PROBLEMS, accuracy_lines
 from gapclose.loop.run.folder import RunDir
@@ -74,7 +74,7 @@ class Summary:
         if self.stopped:
             said.append(f"stopped: {self.stopped}")
         for line in [*said, f"report: {self.page}"]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _worth(rundir: RunDir) -> tuple[str, ...]:

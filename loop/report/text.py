@@ -7,6 +7,7 @@ rounds and it names; it never decides what is open or closed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ __all__ = [
     "meaning",
     "number",
     "objections",
+    "one_line",
     "percent",
     "points",
     "ratio",
@@ -72,6 +74,8 @@ TITLES: Final = {
     "num_inference_steps": "steps",
 }
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
 COPIES: Final = 0.01  # of the synthetic images; more are reported, as after tuning they object
 NAMED: Final = 5  # classes that a reason for stopping names
 _STOPPED: Final = {
@@ -90,13 +94,18 @@ _STOPPED: Final = {
     StopReason.INTERRUPTED: "interrupted; gapclose tune goes on",
     StopReason.OUT_OF_BUDGET: "the budget is out",
     StopReason.TOO_LITTLE_TIME: "too little time is left to search and confirm once more",
-    StopReason.OBJECTIVE: "stopped by the objective: {detail}",
+    StopReason.OBJECTIVE: "the objective is met: {detail}",
 }
 
 
 def stopped_text(stopped: Stopped) -> str:
     """Say why a class gets no more trials."""
     return _STOPPED[stopped.reason].format(detail=stopped.detail or "no reason is given")
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line of a console: the name of a class may have line breaks in it."""
+    return _CONTROL.sub(" ", text)
 
 
 def in_short(reasons: Mapping[str, str]) -> str:

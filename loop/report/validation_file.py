@@ -1,10 +1,13 @@
 """The validation file: RUN/validation.json as a reader may rely on it.
 
 What an older version or a budget left out is empty or None here, unknown keys are skipped, and
-what is no such file at all is refused. `worth` looks things up in it.
+what is no such file at all, or has figures that cannot be, is refused. `worth` looks things up in
+it.
 """
 
 from __future__ import annotations
+
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,11 +26,21 @@ __all__ = [
     "read_validation",
 ]
 
-Share = float | None  # 0 to 1
+_ROUNDING: Final = 1e-9  # a recall of 1 is summed up to a little more
+_MOST: Final = 10**9  # of images, test photos ...
+_TIMES: Final = 10**4  # of trainings and draws
+
+Share = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)] | None  # 0 to 1
+Gain = Annotated[float, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)] | None  # of two shares
+Bound = Annotated[float, Field(ge=-2, le=2)] | None  # of a gain; resamples may leave its range
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Times = Annotated[int, Field(ge=1, le=_TIMES)]
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class ArmScore(_Row):
@@ -35,13 +48,13 @@ class ArmScore(_Row):
 
     arm: str = ""
     classifier: str = ""
-    n_per_class: int | None = None
+    n_per_class: Count | None = None
     accuracy: Share = None
     low: Share = None
     high: Share = None
     macro_f1: Share = None
     recall: dict[str, Share] = {}
-    confusion: tuple[tuple[int, ...], ...] = ()
+    confusion: tuple[tuple[Count, ...], ...] = ()
 
 
 class Difference(_Row):
@@ -50,9 +63,9 @@ class Difference(_Row):
     classifier: str = ""
     arm: str = ""
     against: str = ""
-    value: Share = None
-    low: Share = None
-    high: Share = None
+    value: Gain = None
+    low: Bound = None
+    high: Bound = None
 
     @property
     def is_more(self) -> bool:
@@ -71,7 +84,7 @@ class ClassShortfall(_Row):
     classifier: str = ""
     arm: str = ""
     cls: str = Field(default="", alias="class")
-    shortfall: Share = None
+    shortfall: Gain = None
     adjusted_p_value: Share = None
 
 
@@ -81,7 +94,7 @@ class GroupRecalls(_Row):
     classifier: str = ""
     cls: str = Field(default="", alias="class")
     name: str = ""
-    n: int = 0
+    n: Count = 0
     recall: dict[str, Share] = {}
 
 
@@ -111,13 +124,14 @@ class ValidationFile(_Row):
         primary: The arm that the headline is of.
         mixtures: `contents.mixtures_key` of what was validated; None of folders.
         too_easy: Classifiers that cannot tell the arms apart.
-        recovered: By classifier, the share of the way from the baseline to real photos.
+        recovered: By classifier, the share of the way from the baseline to real photos; it may
+            be below 0, or above 1.
     """
 
-    n_test: int | None = None
+    n_test: Count | None = None
     classes: tuple[str, ...] = ()
-    seeds: int | None = None
-    draws: int | None = None
+    seeds: Times | None = None
+    draws: Times | None = None
     primary: str | None = None
     mixtures: str | None = None
     arms: tuple[ArmScore, ...] = ()
@@ -126,7 +140,7 @@ class ValidationFile(_Row):
     groups: tuple[GroupRecalls, ...] = ()
     reverse: tuple[Reverse, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
-    recovered: dict[str, Share] = {}
+    recovered: dict[str, float | None] = {}
     too_easy: tuple[str, ...] = ()
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.text import percent
+from gapclose.loop.report.text import one_line, percent
 from gapclose.loop.report.validation_file import ArmScore, ValidationFile, read_validation
 from gapclose.loop.report.worth import ARMS, Worth, read_worth
 from gapclose.loop.report.worth_text import worth_sentence
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["WorthSummary", "short_classes"]
-
-_EXPORTED: Final = ("tuned", "synthetic", "baseline")  # the first of them that there is
-_LEVEL: Final = 0.05  # as analysis/significance.py has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +57,7 @@ class WorthSummary:
         console.print(self._table())
         sentence = None if self.worth is None else worth_sentence(self.worth)
         for line in [*([sentence] if sentence else []), f"report: {self.page}"]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
         """Lay out the arms, a row each, and the classifiers, a column each."""
@@ -74,11 +71,11 @@ class WorthSummary:
         table.add_column("trained on")
         table.add_column("images", justify="right")
         for name in classifiers:
-            table.add_column(Text(name), justify="right")
+            table.add_column(Text(one_line(name)), justify="right")
         for arm in sorted(arms, key=lambda arm: (*ARMS, arm).index(arm)):
             of_arm = [cells.get((arm, name)) for name in classifiers]
             images = {str(row.n_per_class) for row in of_arm if row and row.n_per_class}
-            table.add_row(Text(arm), "/".join(sorted(images)), *map(_accuracy, of_arm))
+            table.add_row(Text(one_line(arm)), "/".join(sorted(images)), *map(_accuracy, of_arm))
         return table
 
 
@@ -86,19 +83,15 @@ def short_classes(file: ValidationFile) -> Mapping[str, tuple[str, ...]]:
     """Return the classes whose recall falls short of real photos', and who says so.
 
     Args:
-        file: As validation.json; of its arms the one that is exported counts.
+        file: As validation.json; of its arms the primary one counts.
 
     Returns:
         Class -> the classifiers whose shortfall holds over all classes (Holm).
     """
-    arms = {row.arm for row in file.arms}
-    exported = next((arm for arm in _EXPORTED if arm in arms), None)
-    found: dict[str, tuple[str, ...]] = {}
-    for row in file.shortfalls:
-        p_value = 1.0 if row.adjusted_p_value is None else row.adjusted_p_value
-        if row.arm == exported and p_value <= _LEVEL:
-            found[row.cls] = (*found.get(row.cls, ()), row.classifier)
-    return found
+    said = [(one.id, {row.cls for row in one.short()}) for one in Worth.of(file).classifiers]
+    every = dict.fromkeys(row.cls for row in file.shortfalls)
+    by = {cls: tuple(name for name, short in said if cls in short) for cls in every}
+    return {cls: names for cls, names in by.items() if names}
 
 
 def _accuracy(row: ArmScore | None) -> str:

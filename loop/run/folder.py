@@ -90,12 +90,12 @@ class RunDir:
 
         Raises:
             FileNotFoundError: If the run has not come that far.
-            RunDamagedError: If it is not JSON.
+            RunDamagedError: If it is not JSON, or JSON that cannot be read here.
         """
         path = self._inside(name)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # too many digits, nested too deeply
             why = f"is damaged ({error}); remove it and resume"
             raise RunDamagedError(path, why) from None
 

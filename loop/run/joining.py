@@ -69,7 +69,7 @@ def joined_run(path: Path | str, config: RunConfig) -> Iterator[RunDir]:
     """
     new = not RunDir(path).config_path.is_file()
     run = create_run(path, config)
-    with lock(run):
+    with lock(run, elsewhere=True):
         _sweep(run.path)
         try:
             yield run
@@ -117,7 +117,7 @@ def appears(path: Path) -> bool:
 def _write_config(run: RunDir, config: RunConfig) -> None:
     mark = origin(config)  # before the folder: its secret may have nowhere to lie
     run.path.mkdir(parents=True, exist_ok=True)
-    with lock(run):
+    with lock(run, elsewhere=True):
         if run.config_path.is_file():
             check_config(run, config)
             if run.config() != config:

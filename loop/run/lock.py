@@ -18,8 +18,12 @@ __all__ = ["lock"]
 
 
 @contextlib.contextmanager
-def lock(run: RunDir) -> Iterator[None]:
+def lock(run: RunDir, *, elsewhere: bool = False) -> Iterator[None]:
     """Hold RUN/lock; on entry, cut what a killed writer left of a line.
+
+    Args:
+        run: The run.
+        elsewhere: Whether somebody who is refused may name another folder instead.
 
     Raises:
         RunBusyError: At once, if another process (or another `lock` of this one) has it.
@@ -32,7 +36,7 @@ def lock(run: RunDir) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunBusyError(run.path) from None
+            raise RunBusyError(run.path, elsewhere=elsewhere) from None
         cut_torn_line(run.journal_path)
         cut_torn_line(run.trials_path)
         yield

@@ -254,8 +254,9 @@ def stop_reason(name: str, view: View) -> Stopped:
         return why
     # Closed for the search alone is no reason to end: what kept it from going on is.
     settled = view.settled(name)
-    if settled is not None and settled.reason is StopReason.OBJECTIVE:
-        return settled
+    reasons = {its.reason for its in (why, settled) if its is not None}
+    if settled is not None and StopReason.OBJECTIVE in reasons:
+        return settled  # an objective's own reason to search no more says less than a verdict
     if why is not None and (evaluation is None or settled is not None):
         return why
     if settled is not None:

@@ -66,7 +66,9 @@ class WorthObjective:
         if cls.recall is not None and costs(cls.recall):
             return None
         closed = _GAP.stopped(cls, floor=floor)
-        return closed or (None if cls.reopened else _rests(cls))
+        if closed is None and cls.evaluation is not None and (cls.reopened or cls.untried):
+            return self.settled(cls, floor=floor)
+        return closed or _rests(cls)
 
     def reached(self, cls: ClassState, *, floor: float) -> bool:
         """Return that none is confirmed early: what it costs is told among all classes."""

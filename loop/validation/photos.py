@@ -119,20 +119,33 @@ class Photos:
 def rendered_test(
     rundir: RunDir, real: PondReal, classes: Sequence[str], reporter: Reporter
 ) -> ImageSet:
-    """Render photos of the pond that no run of its seed has, whole or not at all."""
+    """Render photos of the pond that no run of its seed has, whole or not at all.
+
+    Unless they are all there, and nothing else, they are rendered anew: `check_folder` has seen
+    that the folder is the run's own.
+    """
     from gapclose.generators.pond.renderer import write_real
 
     folder = rundir.path / "validation" / "test"
-    if not folder.exists():
+    if not _is_whole(folder, classes):
         reporter.tell(TaskStarted(task=Task.RENDERING))
         folder.parent.mkdir(parents=True, exist_ok=True)
         rough = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".test."))
         try:
             write_real(rough, per_class=RENDERED, seed=real.seed + 1, classes=tuple(classes))
+            shutil.rmtree(folder, ignore_errors=True)
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)
     return replace(scan(folder), others=())
+
+
+def _is_whole(folder: Path, classes: Sequence[str]) -> bool:
+    """Return whether a folder holds the files that `write_real` writes, and no other."""
+    rendered = {f"{cls}/{i:05d}.png" for cls in classes for i in range(RENDERED)}
+    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    names = {path.relative_to(folder).as_posix() for path in found}
+    return names == {*rendered, "scenes.jsonl"} and not any(map(Path.is_symlink, found))
 
 
 def _joined(real: ImageSet, given: ImageSet) -> ImageSet:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gapclose.loop.validation.arms import REAL
 from gapclose.loop.validation.mixtures import mixtures_of
 from gapclose.loop.validation.photos import Photos
 from gapclose.loop.validation.pools import PhotoPool, Pool, generated_pools
+from gapclose.loop.work.real_data import own_photos
 from gapclose.loop.work.synthesis import Synthesis
 
 __all__ = ["Subject"]
@@ -78,7 +79,7 @@ class Subject:
             RealDataError: They are gone.
         """
         if self.rendered:
-            return replace(scan(self.rundir.real_path), others=())
+            return own_photos(scan(self.rundir.real_path))
         return self._sides()[0]
 
     def pools(

@@ -112,7 +112,7 @@ class Trainings:
             )
         except (OSError, KeyError, SafetensorError):
             return None
-        return outcome if outcome.predicted.shape == self.test.labels.shape else None
+        return outcome if self._is_sound(training, outcome) else None
 
     def run(self, training: Training) -> None:
         """Train, test, and keep what came of it.
@@ -154,6 +154,22 @@ class Trainings:
     def forget_draws(self) -> None:
         """Let go of the images of the trainings so far."""
         self._prepared.clear()
+
+    def _is_sound(self, training: Training, outcome: Outcome) -> bool:
+        """Return whether a training can have ended so; a file may hold anything."""
+        classes = len(self.test.classes)
+        asked = sum(len(range(p.first, p.n, p.step)) for p in training.arm.parts)
+        counts = [outcome.trained_on, *outcome.reverse.values()]
+        return (
+            all(rows.dtype == np.int64 for rows in (outcome.predicted, *counts))
+            and outcome.predicted.shape == self.test.labels.shape
+            and _within(outcome.predicted, classes - 1)
+            and outcome.trained_on.shape == (classes,)
+            and _within(outcome.trained_on, asked)
+            and all(rows.shape == (2, classes) for rows in outcome.reverse.values())
+            and all(_within(rows[1], self.per_class) for rows in outcome.reverse.values())
+            and all(_within(rows[0], rows[1]) for rows in outcome.reverse.values())
+        )
 
     def _reversed(self, training: Training) -> list[str]:
         """Name the pools whose images are predicted after a training."""
@@ -207,6 +223,10 @@ class Trainings:
             images = self.pools[pool]
             self._keys[wanted] = [images.key(cls, draw=draw, n=n) for cls in self.test.classes]
         return self._keys[wanted]
+
+
+def _within(numbers: Labels, most: int | Labels) -> bool:
+    return bool(((numbers >= 0) & (numbers <= most)).all())
 
 
 def _told(predict: Predictor, rows: NDArray[Any]) -> Labels:

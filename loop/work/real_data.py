@@ -139,7 +139,7 @@ def check_real(config: RunConfig) -> tuple[ImageSet | None, tuple[str, ...]]:
         if min(parts) * n < _DOUBTED:  # else there is no need to read every photo
             readable = [path for path in images.of(name) if os.access(path, os.R_OK)]
             left, test = cut_test(readable, tested)
-            _check_test(test, name, config)
+            _check_test(left, test, name, config)
             _split_enough(left, name, config)
     return images, classes
 
@@ -254,7 +254,17 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)
-    return replace(scan(folder), others=())  # beside the photos lies what they show
+    return own_photos(scan(folder))
+
+
+def own_photos(images: ImageSet) -> ImageSet:
+    """Return the photos of RUN/real without what a run folder from elsewhere links to.
+
+    Beside the photos lies what they show: that is no photo either.
+    """
+    root = images.root.resolve()
+    mine = tuple(file for file in images.files if file.path.resolve().is_relative_to(root))
+    return replace(images, files=mine, others=())
 
 
 def open_real_data(
@@ -316,6 +326,7 @@ def _class_reference(
 ) -> tuple[int, ClassReference]:
     """Split a class, and say which cut it is, from the `first` on."""
     readable, test = cut_test(side.paths[name], config.real.test_share)
+    _check_test(readable, test, name, config)
     if len(readable) < FEWEST_TO_TUNE:
         again = side.n_repeats(name)
         repeats = f" ({again} more repeat others and count once)" if again else ""
@@ -325,7 +336,6 @@ def _class_reference(
             f"needs at least {FEWEST_TO_TUNE}: add images, or leave it out of classes",
             path=side.images.root,
         )
-    _check_test(test, name, config)
     attempt, (tune, confirm) = _split_enough(readable, name, config, first=first)
     searched = _fold(tune, side)
     return attempt, ClassReference(
@@ -382,9 +392,21 @@ def _split_enough(
     )
 
 
-def _check_test(test: Sequence[Path], name: str, config: RunConfig) -> None:
-    """Refuse a test part that tells nothing, before a night is spent on the rest."""
-    if config.real.test_share and len(test) < FEWEST_TO_TEST:
+def _check_test(left: Sequence[Path], test: Sequence[Path], name: str, config: RunConfig) -> None:
+    """Refuse a test part that tells nothing, or leaves too few, before a night is spent.
+
+    Where there are too few even without one, it is not to blame.
+    """
+    if not config.real.test_share or len(left) + len(test) < FEWEST_TO_TUNE:
+        return
+    if len(left) < FEWEST_TO_TUNE:
+        raise RealDataError(
+            f"real.test_share {config.real.test_share:g} of {len(left) + len(test)} images leaves "
+            f"{len(left)}; tuning needs at least {FEWEST_TO_TUNE}: set a smaller share, or add "
+            "images",
+            cls=name,
+        )
+    if len(test) < FEWEST_TO_TEST:
         raise RealDataError(
             f"real.test_share {config.real.test_share:g} cuts off {len(test)} photos; a test "
             f"needs {FEWEST_TO_TEST} of each class: set a larger share, or add images",

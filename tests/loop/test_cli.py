@@ -496,6 +496,19 @@ def test_a_gap_fails_an_audit_where_that_is_asked_for(
     assert (code, capsys.readouterr().err) == ((0, "") if closed else (3, "open: frog, ship\n"))
 
 
+def test_a_class_name_forges_no_line_of_an_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def audit_folders(*, out: Path, **_: Any) -> None:
+        make_run(out, classes=("frog",), per_class=4, tuned=False, names={"frog": "a\nopen: b"})
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.auditing"], "audit_folders", audit_folders)
+    words = ["audit", "--real", "a", "--synthetic", "b", "--fail-on", "open", "--out"]
+    assert call(monkeypatch, *words, str(tmp_path / "run")) == 3
+    assert capsys.readouterr().err == "open: a open: b\n"
+
+
 SHORT: dict[str, Any] = {"classifier": "cnn", "arm": "tuned", "class": "frog", "shortfall": 0.2}
 
 

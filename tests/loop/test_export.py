@@ -273,6 +273,20 @@ def test_where_an_export_goes(
         export(run.path, Path(), per_class=1, trust=True)
 
 
+@pytest.mark.parametrize(
+    "where", ["images", "images/frog/x", "real", "validation/x", "embeddings"]
+)
+def test_an_export_among_a_runs_own_files_is_refused(
+    run: RunDir, tmp_path: Path, where: str
+) -> None:
+    before = sorted(run.path.rglob("*"))
+    (tmp_path / "link").symlink_to(run.path)
+    for out in (run.path / where, tmp_path / "link" / where, run.path / "export" / ".." / where):
+        with pytest.raises(ConfigError, match="lies among the run's own files; name another"):
+            export(run.path, out, per_class=1, trust=True)
+    assert sorted(run.path.rglob("*")) == before
+
+
 def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
     made, out = tmp_path / "run" / "mixtures.json", tmp_path / "run" / "export"

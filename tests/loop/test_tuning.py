@@ -344,7 +344,7 @@ def test_a_run_of_another_config_or_in_use_is_left_alone(config: Path, unbroken:
     with lock(unbroken):
         code, err = here("tune", config, "--out", unbroken.path)
     assert code == 2
-    assert "another process is using this run" in err
+    assert "another process is using this run; wait for it to end, or name another folder" in err
     assert err.count("\n") == 1
     assert (unbroken.path / "config.yaml").read_bytes() == before
 
@@ -390,7 +390,7 @@ def test_a_run_is_tuned_for_the_objective_and_judged_by_the_criteria_that_it_is_
         run = tune(config, out=out, objective=BaselinesOnly(), criteria=(NotTonight(),))
     assert [row["stage"] for row in run.trials] == ["baseline", "baseline"]
     assert run.gap["stop_reasons"] == dict.fromkeys(("frog", "ship"), "objective")
-    said = "stopped by the objective: baselines are all that is asked for"
+    said = "the objective is met: baselines are all that is asked for"
     assert run.gap["stopped"] == dict.fromkeys(("frog", "ship"), said)
     state = fold(read_journal(RunDir.open(out).journal_path))
     for name in ("frog", "ship"):

@@ -183,6 +183,9 @@ def test_a_part_that_was_kept_apart_is_tested_on(tmp_path: Path) -> None:
 REFUSED = [
     ({"test": None}, ConfigError, "give their folder with --test"),
     ({"test": "real"}, ConfigError, "is the folder of the real images; give"),
+    ({"test": "run"}, ConfigError, "lies in the run folder; give photos that nothing has seen"),
+    ({"test": "images"}, ConfigError, "lies in the run folder; give"),
+    ({"test": "linked"}, ConfigError, "lies in the run folder; give"),
     ({"test": "none"}, RealDataError, "no such folder"),
     ({"test": "few"}, RealDataError, "class ship has 3 test photos that the run has not seen"),
     ({"test": "frogs"}, RealDataError, "class ship has 0 test photos"),
@@ -191,6 +194,8 @@ REFUSED = [
     ({"classifiers": []}, ConfigError, "--classifier: name at least one"),
     ({"per_class": 1}, ConfigError, "--per-class: got 1, expected at least 2"),
     ({"seeds": 0}, ConfigError, "--seeds: got 0, expected at least 1"),
+    ({"seeds": 99999999999}, ConfigError, "--seeds: got 99999999999, expected at most 100"),
+    ({"draws": 101}, ConfigError, "--draws: got 101, expected at most 100"),
     ({"draws": 11}, SeedsExhaustedError, "a validation has 10 at most"),
 ]
 
@@ -204,10 +209,14 @@ def places(
         shutil.copytree(test_folder, folder / name)
         for path in sorted((folder / name / "ship").iterdir())[ships:]:
             path.unlink()
+    (folder / "linked").symlink_to(tuned.path / "images")
     return {
         None: None,
         "real": Path(tuned.config().real.path),  # type: ignore[union-attr]
         "good": test_folder,
+        "run": tuned.path,
+        "images": tuned.path / "images",
+        "linked": folder / "linked",
         **{name: folder / name for name in ("none", "few", "frogs")},
     }
 
@@ -237,6 +246,21 @@ def test_one_class_alone_has_nothing_to_be_told_from(tmp_path: Path, test_folder
 def test_a_run_that_is_being_tuned_is_left_alone(run: Path, test_folder: Path) -> None:
     with lock(RunDir(run)), pytest.raises(RunBusyError, match="another process is using"):
         validate_run(run, test=test_folder, **SMALL)
+
+
+@pytest.mark.parametrize("name", ["validation", "validation/predictions"])
+def test_what_a_run_links_to_is_neither_written_nor_swept(
+    run: Path, test_folder: Path, tmp_path: Path, name: str
+) -> None:
+    elsewhere, link = tmp_path / "elsewhere", run / name
+    elsewhere.mkdir()
+    (elsewhere / ".mine.tmp").write_text("mine")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    code, err = here("validate", run, "--test", test_folder, "--trust")
+    assert code == 2
+    assert err == f"error: {link}: is a link; move it away\n"
+    assert [path.name for path in elsewhere.iterdir()] == [".mine.tmp"]
 
 
 # ------------------------------------------------------------------------------------ folders
@@ -279,14 +303,18 @@ def test_the_folder_that_was_audited_is_no_test(sides: dict[str, Path], tmp_path
     assert not (tmp_path / "run").exists(), "before anything is audited"
 
 
-def test_the_command_line_says_what_came_of_it(
-    sides: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("swapped", [False, True], ids=["sound", "swapped"])
+def test_a_class_that_is_short_of_real_photos_fails_where_that_is_asked_for(
+    sides: dict[str, Path], tmp_path: Path, swapped: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words: list[Any] = [word for name, path in sides.items() for word in (f"--{name}", path)]
+    synthetic = tmp_path / "synthetic"
+    for cls, shown in zip(CLASSES, reversed(CLASSES) if swapped else CLASSES, strict=True):
+        shutil.copytree(sides["synthetic"] / shown, synthetic / cls)
+    words: list[Any] = ["--real", sides["real"], "--test", sides["test"], "--synthetic", synthetic]
     words += ["--embedder", "pond", "--classifier", "linear", "--per-class", 21, "--seeds", 1]
     words += ["--draws", 1, "--out", tmp_path / "run", "--fail-on", "open"]
     code, err = here("validate", *words)
-    # Both folders are of the pond.
-    assert (code, err) in ((0, ""), (3, err))
-    assert err == "" or err.startswith("short of real photos: ")
+    by = "(linear:pond)"
+    said = f"short of real photos: frog {by}, ship {by}\n" if swapped else ""
+    assert (code, err) == (3 if swapped else 0, said)
     assert validation(tmp_path / "run")["arms"]

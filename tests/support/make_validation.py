@@ -52,7 +52,7 @@ def make_validation(
                 of
                 | {"arm": arm, "n_per_class": 20 if arm == "few" else n}
                 | {"accuracy": accuracy[arm], "macro_f1": accuracy[arm]}
-                | {"low": accuracy[arm] - width, "high": accuracy[arm] + width}
+                | {"low": max(accuracy[arm] - width, 0), "high": min(accuracy[arm] + width, 1)}
                 | {"recall": dict(zip(classes, values, strict=True))}
                 | {"confusion": _confusion(values)}
             )

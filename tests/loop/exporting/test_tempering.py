@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from make_run import make_run
@@ -18,11 +21,12 @@ from gapclose.loop.exporting.tempering import (
     tempering_key,
 )
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.search.space import Space
 
 CHOSEN = Tempering(
     share=0.25,
-    accuracies={0.0: 0.991, 0.25: 0.998, 1.0: 0.996},
-    lost={"frog": ("a photo of a frog on a leaf",)},
+    accuracies={0.0: 0.991, 0.25: 0.998, 0.5: 1.0, 0.75: 0.996, 1.0: 0.0},
+    lost={},
     images=200,
     photos=4000,
 )
@@ -34,18 +38,64 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return make_run(path, classes=("frog", "ship"), per_class=2)
 
 
+def kept(run: RunDir, key: str = "a") -> Tempering | None:
+    return kept_tempering(run, key, class_plans(run, only_confirmed=False))
+
+
+def prompts(run: RunDir, cls: str) -> tuple[str, ...]:
+    space = Space.of(run.config(), cls)
+    return tuple(map(space.prompt, space.prompts()))
+
+
 def test_what_is_kept_is_read_back(run: RunDir) -> None:
-    keep_tempering(run, "a", CHOSEN)
-    assert kept_tempering(run, "a") == CHOSEN
-    assert kept_tempering(run, "b") is None
+    for chosen in (CHOSEN, replace(CHOSEN, share=0.0, lost={"frog": prompts(run, "frog")[:2]})):
+        keep_tempering(run, "a", chosen)
+        assert kept(run) == chosen
+        assert kept(run, "b") is None
+
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"share": value} for value in (5, -1, 0.3, math.nan, math.inf, None, "0.25", True)),
+        *({"images": value} for value in (0, -1, math.inf, 1e300, 10**12, "200", None)),
+        *({"photos": value} for value in (0, math.nan, 10**12)),
+        *({"lost": value} for value in ("abc", None, [], {"frog": [1]}, {"frog": "abc"})),
+        *({"lost": {name: ["a prompt of nobody"]}} for name in ("frog", "toad")),
+        {"lost": {"toad": []}},
+        *({"accuracies": value} for value in ([], None, "abc", {"0": 0.5})),
+        *(
+            {"accuracies": [{"share": share, "accuracy": value} for share in SHARES]}
+            for value in (math.nan, math.inf, 1e300, -0.1, None, "1")
+        ),
+        *(
+            {"accuracies": [{"share": share, "accuracy": 0.5} for share in shares]}
+            for shares in (SHARES[:4], (*SHARES, 2.0), (math.nan, *SHARES[1:]), (0.0,) * 5)
+        ),
+    ],
+)
+def test_what_cannot_have_been_measured_is_not_believed(
+    run: RunDir, wrong: dict[str, Any]
+) -> None:
+    text = json.dumps({"schema": 1, "key": "a"} | CHOSEN.to_json() | wrong)
+    (run.path / TEMPERING).write_text(text)
+    assert kept(run) is None
+
+
+def test_prompts_of_another_class_are_not_believed(run: RunDir) -> None:
+    keep_tempering(run, "a", replace(CHOSEN, lost={"frog": prompts(run, "ship")[:1]}))
+    assert kept(run) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"key": "a"}', '{"key": "a", "share": "x"}'])
 def test_what_is_damaged_is_chosen_anew(run: RunDir, text: str) -> None:
     (run.path / TEMPERING).write_text(text)
-    assert kept_tempering(run, "a") is None
+    assert kept(run) is None
     (run.path / TEMPERING).unlink()
-    assert kept_tempering(run, "a") is None
+    assert kept(run) is None
 
 
 def test_a_choice_is_of_mixtures_and_of_what_made_it(run: RunDir, tmp_path: Path) -> None:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from gapclose.loop.report.text import STATES, first_sentence, in_short, meaning, state_of, verdict
+from gapclose.loop.report.text import (
+    STATES,
+    first_sentence,
+    in_short,
+    meaning,
+    one_line,
+    state_of,
+    stopped_text,
+    verdict,
+)
+from gapclose.loop.run.events import Stopped, StopReason
 
 OPEN = {"closed": False, "ratio": 9.0, "effect": 0.1}
 BELOW = {"closed": False, "ratio": 0.6, "effect": 0.01}
@@ -87,3 +97,17 @@ def test_classes_that_stopped_for_one_reason_are_named_together() -> None:
     )
     many = {f"c{i}": "the budget is out" for i in range(7)}
     assert in_short(many) == "c0, c1, c2, c3, c4 and 2 more: the budget is out"
+
+
+@pytest.mark.parametrize(
+    "control", ["\n", "\r\n", "\x1b", "\0", "\x9b", "\N{LINE SEPARATOR}", "\b\v"]
+)
+def test_a_line_of_a_console_has_no_control_characters(control: str) -> None:
+    assert (
+        one_line(f"cat{control}open: dog, 5\N{THIN SPACE}%") == "cat open: dog, 5\N{THIN SPACE}%"
+    )
+
+
+def test_an_objective_says_why_it_asks_for_no_more() -> None:
+    met = Stopped(reason=StopReason.OBJECTIVE, detail="it costs nothing")
+    assert in_short({"cat": stopped_text(met)}) == "cat: the objective is met: it costs nothing"

@@ -63,6 +63,43 @@ def test_a_damaged_file_is_left_out(run: RunDir, text: str) -> None:
     assert read_worth(run) == (None, Problem.DAMAGED)
 
 
+IMPOSSIBLE = [
+    *(("arms", "accuracy", value) for value in ("NaN", "Infinity", "1e308", "-0.1", "1.01")),
+    *(("arms", "low", value) for value in ("-Infinity", "-0.1")),
+    *(("arms", "recall", value) for value in ('{"cat": NaN}', '{"cat": 7}')),
+    *(("arms", "n_per_class", value) for value in ("-1", "1e308", "NaN", "1000000001")),
+    ("arms", "confusion", "[[-1, 0, 0]]"),
+    *(("differences", "value", value) for value in ("NaN", "-1.01", "1e308")),
+    ("differences", "high", "Infinity"),
+    *(("shortfalls", "shortfall", value) for value in ("NaN", "1.01")),
+    ("shortfalls", "adjusted_p_value", "-1"),
+    ("groups", "n", "-3"),
+    ("reverse", "accuracy", "2"),
+    ("shortcuts", "synthetic", "Infinity"),
+    *((None, "recovered", value) for value in ('{"cnn": NaN}', '{"cnn": Infinity}')),
+    *((None, key, value) for key in ("seeds", "draws") for value in ("0", "10001", "NaN")),
+    *((None, "n_test", value) for value in ("-1", "1e308", "9" * 5000)),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "value"), IMPOSSIBLE)
+def test_a_figure_that_cannot_be_is_damage(
+    run: RunDir, part: str | None, key: str, value: str
+) -> None:
+    made = copy.deepcopy(FULL)
+    (made if part is None else made[part][0])[key] = "HERE"
+    (run.path / VALIDATION).write_text(json.dumps(made).replace('"HERE"', value))
+    assert read_worth(run) == (None, Problem.DAMAGED)
+
+
+def test_a_figure_at_its_end_is_no_damage(run: RunDir) -> None:
+    made = copy.deepcopy(FULL)
+    made["arms"][0] |= {"accuracy": 1, "low": 0, "recall": {"cat": 1.0000000000000002}}
+    made["differences"][0] |= {"value": -1, "low": -1.05}  # resamples may leave the range
+    run.write_json(VALIDATION, made | {"recovered": {"cnn": -7.5}, "seeds": 1, "draws": 1})
+    assert read_worth(run)[1] is None
+
+
 @pytest.mark.parametrize(
     ("measured", "skipped", "problem"),
     [

@@ -17,6 +17,7 @@ from gapclose.loop.report.summary import Summary
 from gapclose.loop.report.validation_file import ValidationFile
 from gapclose.loop.report.worth import Worth
 from gapclose.loop.report.worth_section import worth_section
+from gapclose.loop.report.worth_summary import WorthSummary, short_classes
 from gapclose.loop.run.folder import RunDir
 
 NASTY = '<b>frog & "co" `x`'
@@ -170,7 +171,46 @@ def test_a_page_is_written_of_the_little_that_an_old_file_has(run: RunDir) -> No
     assert "What the images are worth" in write_report(run.path).read_text(encoding="utf-8")
 
 
+def test_a_run_that_nothing_was_tuned_in_has_its_sentence_too(tmp_path: Path) -> None:
+    audit = make_run(tmp_path / "run", classes=CLASSES, per_class=3, tuned=False)
+    made = make_validation({arm: RECALLS[arm] for arm in ("baseline", "even", "real")})
+    assert made["primary"] == "baseline"
+    audit.write_json(VALIDATION, made)
+    page = write_report(audit.path).read_text(encoding="utf-8")
+    said = page[page.index("<h1>") : page.index("</h1>")].replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "Trained on the plain images, a small CNN recognises 50.0 % of real photos" in said
+    assert "on as many real ones 85.0 %; frog falls short most, 10 against 85 %." in said
+
+
 # ------------------------------------------------------------------------------------- console
+
+
+def test_no_name_makes_a_line_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "frog\nopen: cat\x1b[2J"
+    run = make_run(tmp_path / "run", classes=CLASSES, per_class=3, names={"frog": forged})
+    made = make_validation(classes=(*CLASSES[:2], forged), classifiers=["timm:a\nopen: b"])
+    run.write_json(VALIDATION, made)
+    console, page = Console(width=200), Path("report.html")
+    WorthSummary.of(run.path, page).print(console)
+    Summary.of(run.path, page).print(console)
+    console.print(render_status(read_status(run.path)))
+    said = capsys.readouterr().out
+    assert said.count("frog open: cat") >= 3
+    assert not [line for line in said.splitlines() if line.startswith("open: ")]
+    assert "\x1b" not in said
+
+
+def test_the_classes_that_fall_short_are_those_of_the_primary_arm() -> None:
+    made = make_validation(classifiers=("cnn", "linear:pond"))
+    row = {"classifier": "cnn", "shortfall": 0.5, "adjusted_p_value": 0.001}
+    made["shortfalls"] += [row | {"arm": "even", "class": "cat"},
+                           row | {"arm": "tuned", "class": "frog"}]  # fmt: skip
+    file = ValidationFile.model_validate(made)
+    assert short_classes(file) == {"dog": ("cnn", "linear:pond"), "frog": ("cnn",)}
+    of_even = file.model_copy(update={"primary": "even"})
+    assert short_classes(of_even) == {"cat": ("cnn",)}
 
 
 def test_status_and_the_summary_give_the_accuracies(

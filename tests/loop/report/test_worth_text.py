@@ -86,8 +86,8 @@ def test_fewer_real_photos_are_not_called_as_many() -> None:
 
 
 SHORT = (
-    "dog still falls 25 points short of real photos (black dog: 28 %): a run with "
-    "`tune.objective: worth` searches most there, or add real photos."
+    "dog still falls 25 points short of real photos (black dog: 28 %): more --budget "
+    "with `tune.objective: worth` goes there first, or add real photos."
 )
 EVEN = RECALLS | {"even": (0.9, 0.8, 0.9)}
 
@@ -131,10 +131,10 @@ EVEN = RECALLS | {"even": (0.9, 0.8, 0.9)}
             "Every prompt evenly does better (60.0 against 50.0 %): let `gapclose tune` search."]),
         (RECALLS | {"tuned": (0.6, 0.55, 0.1)}, {"groups": [], "differences": []}, [
             "frog still falls 75 points short of real photos, and 2 more classes fall short, too: "
-            "a run with `tune.objective: worth` searches most there, or add real photos."]),
+            "more --budget with `tune.objective: worth` goes there first, or add real photos."]),
         (RECALLS | {"tuned": (0.9, 0.55, 0.1)}, {"groups": [], "differences": []}, [
             "frog still falls 75 points short of real photos, and dog falls short, too: "
-            "a run with `tune.objective: worth` searches most there, or add real photos."]),
+            "more --budget with `tune.objective: worth` goes there first, or add real photos."]),
     ],
 )  # fmt: skip
 def test_what_to_do_next(recalls: Any, more: dict[str, Any], steps: list[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import joined_run
+from gapclose.loop.run.journal import read_journal
 from gapclose.loop.search.optuna_record import open_study_file
 
 
@@ -38,6 +39,19 @@ def test_damage_before_the_last_line_is_told_with_its_place(run: RunDir) -> None
     (run.path / "gap.json").write_text("{")
     with pytest.raises(RunDamagedError, match=r"gap\.json"):
         run.read_json("gap.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "9" * 5000])
+def test_json_that_python_cannot_read_is_damaged(run: RunDir, text: str) -> None:
+    (run.path / "gap.json").write_text(text)
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is damaged"):
+        run.read_json("gap.json")
+    (run.path / "trials.jsonl").write_text(f'{{"number": 0}}\n{{"number": {text}}}\n')
+    with pytest.raises(RunDamagedError, match=r"trials\.jsonl, line 2"):
+        run.trials()
+    run.journal_path.write_text(f"{text}\n")
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl, line 1"):
+        [*read_journal(run.journal_path)]
 
 
 def test_json_takes_what_numpy_gives_and_never_nan(run: RunDir) -> None:

@@ -105,6 +105,10 @@ def test_what_is_locked_and_what_cannot_be_is_named(run: RunDir, tmp_path: Path)
     with lock(run), pytest.raises(RunBusyError) as told, lock(run):
         pass
     assert told.value.path == run.path
+    assert str(told.value).endswith("is using this run; wait for it to end")
+    other = "wait for it to end, or name another folder with --out"
+    with lock(run), pytest.raises(RunBusyError, match=other), lock(run, elsewhere=True):
+        pass
     with (
         pytest.raises(UnwritableError, match="lock: cannot be written"),
         lock(RunDir(tmp_path / "x")),

@@ -208,7 +208,7 @@ def test_why_a_class_rests_is_what_the_objective_says() -> None:
     ended = both(classes, **over)[1]
     assert ended == Finish(stopped={"frog": COSTS_NOTHING})
     said = stopped_text(ended.stopped["frog"])
-    assert said == "stopped by the objective: whoever uses it loses nothing"
+    assert said == "the objective is met: whoever uses it loses nothing"
     assert as_read(RunFinished(stopped=ended.stopped)) == RunFinished(stopped=ended.stopped)
     # By the gap it would be searched on in another round, for which there is too little time.
     late = decided(standing_still(classes, OBJECTIVE, budget=30.0, **over))

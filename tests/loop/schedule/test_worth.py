@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import Recall, RecallsMeasured, StopReason
 from gapclose.loop.run.state import Round, RunState, apply
-from gapclose.loop.schedule.actions import MeasureRecalls, ProposeTrial, RunTrial
+from gapclose.loop.schedule.actions import MeasureRecalls, ProposeTrial, RunTrial, StartRound
 from gapclose.loop.schedule.budget import Limits, pick
 from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import GapObjective
@@ -83,7 +83,23 @@ def test_a_class_that_unseen_photos_object_to_is_searched_on() -> None:
         verdict = unconfirmed.verdict.model_copy(update={"recall": unseen})
         cls = class_state(recall=recall(0.0), evaluation=replace(unconfirmed, verdict=verdict))
         assert (WORTH.settled(cls, floor=FLOOR) is not None) is settled
-        assert WORTH.stopped(replace(cls, reopened=True), floor=FLOOR) is None
+        assert (WORTH.stopped(replace(cls, reopened=True), floor=FLOOR) is not None) is settled
+
+
+def test_a_class_that_rested_on_its_baseline_goes_on_if_unseen_photos_object() -> None:
+    held = evaluation(trials=1, evidence=1)
+    assert held.verdict is not None
+    verdict = held.verdict.model_copy(update={"recall": recall(0.3)})
+    classes = {
+        "frog": class_state(
+            trials=1, evidence=1, recall=recall(0.0), evaluation=replace(held, verdict=verdict)
+        ),
+        "ship": class_state(recall=recall(0.0), evaluation=evaluation("ship", confirmed=True)),
+    }
+    state = run_state(classes, recalls_at=10)
+    action = decide(state, limits=worth(classes), now=0.0)
+    assert isinstance(action, StartRound)
+    assert action.due == ("frog",)
 
 
 def test_what_a_dropped_mixture_was_worth_settles_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,52 @@ def test_photos_of_the_pond_are_rendered_once_and_whole(
     write_real(own, per_class=3, seed=4, classes=("frog",))
     known = {path.read_bytes() for path in own.rglob("*.png")}
     assert not {path.read_bytes() for path in images.of("frog")} & known
-    images.of("frog")[0].unlink()
-    assert len(rendered_test(rundir, pond, ("frog", "ship"), SilentReporter()).of("frog")) == 2
+    mark = tmp_path / "validation" / "test" / "scenes.jsonl"
+    written = mark.stat().st_ino
+    rendered_test(rundir, pond, ("frog", "ship"), SilentReporter())
+    assert mark.stat().st_ino == written, "what is whole stays"
+
+
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _linked(path: Path) -> None:
+    elsewhere = path.rename(path.parents[3] / path.name)
+    path.symlink_to(elsewhere)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a photo is gone": lambda folder: (folder / "frog" / "00001.png").unlink(),
+    "a class is gone": lambda folder: shutil.rmtree(folder / "frog"),
+    "empty": _emptied,
+    "a foreign photo": lambda folder: shutil.copy(
+        folder / "ship" / "00000.png", folder / "frog" / "mine.png"
+    ),
+    "a linked photo": lambda folder: _linked(folder / "frog" / "00000.png"),
+    "a linked class": lambda folder: _linked(folder / "frog"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_rendered_photos_that_are_not_whole_are_rendered_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
+) -> None:
+    monkeypatch.setattr(module, "RENDERED", 3)
+    rundir, pond = RunDir(tmp_path / "run"), PondReal(kind="pond", seed=4)
+    folder = rundir.path / "validation" / "test"
+
+    def rendered() -> dict[str, bytes]:
+        images = rendered_test(rundir, pond, ("frog", "ship"), SilentReporter())
+        return {file.path.relative_to(folder).as_posix(): file.path.read_bytes()
+                for file in images.files}  # fmt: skip
+
+    before = rendered()
+    assert len(before) == 6
+    damage(folder)
+    assert rendered() == before
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
 def test_test_photos_are_named_by_their_groups(folders: tuple[Path, Path]) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from toy_validation import CLASSES, GREYS, TESTED, MeanGrey, ToyPool, toy_test, toy_trainings
 
 from gapclose.generators.errors import GenerationError
@@ -103,6 +105,40 @@ def test_a_damaged_file_is_trained_again(tmp_path: Path, damage: bytes) -> None:
     assert done(trainings, one).predicted.tolist() == before.predicted.tolist()
     assert files(tmp_path) == [file]
     assert file.read_bytes() == whole
+
+
+def _bent(**changes: object) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    return lambda kept: kept | {key.replace("_of_", "."): np.array(value)
+                                for key, value in changes.items()}  # fmt: skip
+
+
+BENT = {
+    "labels of no class": _bent(predicted=[2] * 2 * TESTED),
+    "negative labels": _bent(predicted=[-1] * 2 * TESTED),
+    "labels that are no integers": _bent(predicted=[0.5] * 2 * TESTED),
+    "too few labels": _bent(predicted=[0] * TESTED),
+    "three classes": _bent(trained_on=[40, 40, 40]),
+    "negative images": _bent(trained_on=[40, -1]),
+    "more images than were asked for": _bent(trained_on=[40, 2**62]),
+    "reverse of another shape": _bent(reverse_of_tuned=[40, 40]),
+    "reverse of huge numbers": _bent(reverse_of_tuned=[[0, 0], [40, 2**62]]),
+    "negative reverse": _bent(reverse_of_tuned=[[-1, 0], [40, 40]]),
+    "more right than there are": _bent(reverse_of_tuned=[[31, 0], [30, 40]]),
+}
+
+
+@pytest.mark.parametrize("bend", BENT.values(), ids=BENT)
+def test_what_no_training_can_have_said_is_not_believed(
+    tmp_path: Path, bend: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+) -> None:
+    trainings, one = toy_trainings(tmp_path), training("real")
+    done(trainings, one)
+    (file,) = files(tmp_path)
+    kept = load_file(file)
+    save_file(kept, file)
+    assert trainings.known(one) is not None
+    save_file(bend(kept), file)
+    assert trainings.known(one) is None
 
 
 def test_a_training_that_was_cut_off_leaves_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from gapclose.loop.work.real_data import (
     compare_photos,
     cut_test,
     open_real_data,
+    own_photos,
     rendered_pond,
 )
 
@@ -234,10 +235,26 @@ def test_a_test_part_that_is_too_small_or_too_large_is_told_before_anything(
         check_real(config(tmp_path, test_share=0.1))
     with pytest.raises(RealDataError, match=r"real.test_share 0\.1 cuts off \d+ photos; a test"):
         opened(tmp_path, ("cat",), test_share=0.1)
-    with pytest.raises(RealDataError, match=r"confirm_share 0\.5 of \d+ images leaves fewer"):
-        check_real(config(tmp_path, test_share=0.7))
-    with pytest.raises(RealDataError, match=r"\d+ readable images beside \d+ test photos"):
-        opened(tmp_path, ("cat",), test_share=0.7)
+    for share in (0.7, 0.95):
+        told = rf"cat: real.test_share {share} of 60 images leaves \d+; tuning needs at least 40"
+        with pytest.raises(RealDataError, match=told):
+            check_real(config(tmp_path, test_share=share))
+        with pytest.raises(RealDataError, match=told):
+            opened(tmp_path, ("cat",), test_share=share)
+
+
+def test_photos_that_the_pond_of_a_run_links_to_are_not_its_own(tmp_path: Path) -> None:
+    for folder in ("mine", "real"):
+        write_real(tmp_path / folder, per_class=3, classes=("cat", "dog"))
+    real = tmp_path / "real"
+    (real / "cat" / "linked.png").symlink_to(tmp_path / "mine" / "cat" / "00000.png")
+    shutil.rmtree(real / "dog")
+    (real / "dog").symlink_to(tmp_path / "mine" / "dog")
+    (tmp_path / "moved").symlink_to(real)
+    for root in (real, tmp_path / "moved"):
+        images = own_photos(scan(root))
+        assert [file.path.name for file in images.files] == [f"0000{i}.png" for i in range(3)]
+        assert images.others == ()
 
 
 def test_too_few_images_are_refused_before_anything(tmp_path: Path) -> None:
