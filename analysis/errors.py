@@ -91,15 +91,17 @@ class TooFewError(AnalysisError, ValueError):
         )
 
 
-class EmbedderError(AnalysisError, ValueError):
-    """The name or the files of an embedder are wrong: fix them.
+class _NamedError(AnalysisError, ValueError):
+    """What a person named is wrong: fix the name, or what it needs.
 
     Attributes:
+        what: It names.
         problem: What is wrong, and the remedy.
-        name: The embedder, as it was named; None where no one embedder is to blame.
+        name: As it was named; None where no one of them is to blame.
     """
 
     exit_code: ClassVar[int] = 2
+    what: ClassVar[str]
 
     def __init__(self, problem: str, *, name: str | None = None) -> None:
         """Keep the evidence."""
@@ -109,28 +111,19 @@ class EmbedderError(AnalysisError, ValueError):
 
     def __str__(self) -> str:
         """One line with the name, the reason and the remedy."""
-        return self.problem if self.name is None else f"embedder {self.name!r}: {self.problem}"
+        return self.problem if self.name is None else f"{self.what} {self.name!r}: {self.problem}"
 
 
-class ClassifierError(AnalysisError, ValueError):
-    """The name of a classifier is wrong, or what it needs is missing: fix the name, or install it.
+class EmbedderError(_NamedError):
+    """The name or the files of an embedder are wrong: fix them."""
 
-    Attributes:
-        problem: What is wrong, and the remedy.
-        name: The classifier, as it was named.
-    """
+    what: ClassVar[str] = "embedder"
 
-    exit_code: ClassVar[int] = 2
 
-    def __init__(self, problem: str, *, name: str | None = None) -> None:
-        """Keep the evidence."""
-        super().__init__(problem)
-        self.problem = problem
-        self.name = name
+class ClassifierError(_NamedError):
+    """The name of a classifier is wrong, or what it needs is missing: fix it, or install it."""
 
-    def __str__(self) -> str:
-        """One line with the name, the reason and the remedy."""
-        return self.problem if self.name is None else f"classifier {self.name!r}: {self.problem}"
+    what: ClassVar[str] = "classifier"
 
 
 class UnreadableImageError(AnalysisError, ValueError):

@@ -10,7 +10,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -331,11 +331,7 @@ class Session:
         findings = self.diagnostics.run(self.state)
         findings["seconds"] = {
             "all_sessions": {
-                "trials": sum(
-                    event.seconds
-                    for event in read_journal(self.rundir.journal_path)
-                    if isinstance(event, TrialFinished | TrialFailed)
-                ),
+                "trials": _trial_seconds(read_journal(self.rundir.journal_path)),
                 "all": self.watch.used,
             },
             "last_session": {
@@ -381,6 +377,10 @@ def limits_of(
         cameras=any(search.space.cameras for search in searches.values()),
         objective=objective,
     )
+
+
+def _trial_seconds(events: Iterable[Event]) -> float:
+    return sum(e.seconds for e in events if isinstance(e, TrialFinished | TrialFailed))
 
 
 def _same(listed: PhotosListed, before: PhotosListed | None) -> bool:

@@ -87,7 +87,7 @@ class Recalls:
         real: By class.
         seed: Of the run.
         device: Of the CNN.
-        seconds: That measuring has taken in this session.
+        seconds: That measuring has taken in this session, besides what `synthesis` counts.
     """
 
     synthesis: Synthesis
@@ -107,7 +107,7 @@ class Recalls:
 
         Where that fails, nothing is known anew, and the search goes on by what was known.
         """
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), self.synthesis.seconds
         try:
             recalls, progress = self._measured(state)
         except Exception as error:
@@ -116,7 +116,7 @@ class Recalls:
             self.synthesis.rundir.log_error("recalls could not be measured")
             recalls, progress = {}, {}
         seconds = time.perf_counter() - start
-        self.seconds += seconds
+        self.seconds += seconds - (self.synthesis.seconds - worked)
         return RecallsMeasured(recalls=recalls, progress=progress, seconds=seconds)
 
     def _measured(self, state: RunState) -> tuple[dict[str, Recall], dict[str, Progress]]:
