@@ -329,17 +329,19 @@ class Session:
         """
         self.reporter.tell(TaskStarted(task=Task.DIAGNOSING))
         findings = self.diagnostics.run(self.state)
+        trial_seconds = _trial_seconds(read_journal(self.rundir.journal_path))
+        used = self.watch.used  # read once: in a first session both figures are the same
         findings["seconds"] = {
             "all_sessions": {
-                "trials": _trial_seconds(read_journal(self.rundir.journal_path)),
-                "all": self.watch.used,
+                "trials": trial_seconds,
+                "all": used,
             },
             "last_session": {
                 "generate": self.synthesis.generate_seconds,
                 "embed": self.synthesis.embed_seconds,
                 "tune": tune_seconds,
                 "loop": loop_seconds,
-                "all": self.watch.used - self.watch.used_before,
+                "all": used - self.watch.used_before,
             },
         }
         self.append(RunFinished(stopped=action.stopped, findings=findings))
