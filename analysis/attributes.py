@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from gapclose.analysis.kernel import rows
-from gapclose.analysis.significance import LEVEL, benjamini_hochberg
+from gapclose.analysis.significance import LEVEL, benjamini_hochberg, share_variance
 
 if TYPE_CHECKING:
     from gapclose.analysis.embedding import TextEmbedder
@@ -323,7 +323,10 @@ def compare_words(
             hits_real = int((left[group] == i).sum())
             hits_synthetic = int((right[group] == i).sum())
             ours, theirs = hits_real / n_real, hits_synthetic / n_synthetic
-            variance = _variance(hits_real, n_real) + _variance(hits_synthetic, n_synthetic)
+            variances = [
+                share_variance(hits_real, n_real),
+                share_variance(hits_synthetic, n_synthetic),
+            ]
             found.append(
                 AttributeGap(
                     group=group,
@@ -332,18 +335,12 @@ def compare_words(
                     synthetic=theirs,
                     real_corrected=shifted[0][group][word],
                     synthetic_corrected=shifted[1][group][word],
-                    standard_error=math.sqrt(variance),
+                    standard_error=math.sqrt(sum(variances)),
                     p_value=two_proportions(hits_real, n_real, hits_synthetic, n_synthetic),
                     q_value=1.0,
                 )
             )
     return adjust([found])[0]
-
-
-def _variance(hits: int, n: int) -> float:
-    """Estimate a share's variance with a hit and a miss more (Agresti and Caffo 2000)."""
-    share = (hits + 1) / (n + 2)
-    return share * (1 - share) / (n + 2)
 
 
 def adjust(classes: Sequence[Sequence[AttributeGap]]) -> list[list[AttributeGap]]:

@@ -66,6 +66,9 @@ class ClassGap:
         standard_error: of the gap, by the jackknife over images.
         objections: what keeps a closed class from being confirmed, in words.
         before: the same row for the baseline recipe, after tuning.
+        neighbors: of real images, `recall_real` and `recall_synthetic`, the shares that other real
+            ones and synthetic ones tell right, and the `p_value` of the difference (see
+            `neighbor_recall`); None where it was not asked.
     """
 
     name: str
@@ -103,15 +106,18 @@ class ClassGap:
     standard_error: float | None = None
     objections: tuple[str, ...] = ()
     before: ClassGap | None = None
+    neighbors: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers, None if missing or not finite, `before` only if set."""
+        """Return plain numbers, None if missing or not finite; the last two only if set."""
         out: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "before":
                 if value is not None:
                     out["before"] = value.to_json()
+            elif field.name == "neighbors" and value is None:
+                continue
             elif field.name == "attributes":
                 out["attributes"] = None if value is None else [row.to_json() for row in value]
             else:

@@ -6,13 +6,12 @@ your own, given to `tune`; the loop need not know of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from gapclose.analysis.class_gap import ClassGap
-from gapclose.analysis.neighbor_recall import NeighborRecall
-from gapclose.analysis.significance import LEVEL, holm
+from gapclose.analysis.significance import LEVEL
 
 __all__ = ["CRITERIA", "CostsNoRecall", "Criterion", "confirmed", "guard_objections"]
 
@@ -92,25 +91,18 @@ class FewInvalid:
 
 @dataclass(frozen=True, slots=True)
 class CostsNoRecall:
-    """As many real images are told right by synthetic neighbours as by real ones.
-
-    Attributes:
-        recalls: By class, of all that are judged together.
-    """
-
-    recalls: Mapping[str, NeighborRecall]
+    """As many real images are told right by synthetic neighbours as by real ones."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
         """See `Criterion.objections`."""
-        its = self.recalls.get(row.name)
-        if its is None or its.real - its.synthetic <= RECALL_SLACK:
+        if row.neighbors is None:
             return ()
-        adjusted = holm([one.p_value for one in self.recalls.values()])
-        if adjusted[[*self.recalls].index(row.name)] > LEVEL:
+        real, synthetic = row.neighbors["recall_real"], row.neighbors["recall_synthetic"]
+        if real - synthetic <= RECALL_SLACK or row.neighbors["p_value"] > LEVEL:
             return ()
         return (
-            f"its images tell {its.synthetic:.0%} of unseen real ones right, other real images "
-            f"{its.real:.0%}",
+            f"its images tell {synthetic:.0%} of unseen real ones right, other real images "
+            f"{real:.0%}",
         )
 
 
@@ -120,6 +112,7 @@ CRITERIA: Final[tuple[Criterion, ...]] = (
     GuardsPass(),
     LabelKept(),
     FewInvalid(),
+    CostsNoRecall(),
 )
 
 

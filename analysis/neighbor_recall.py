@@ -7,12 +7,15 @@ images that were searched for to please a trained probe need not please it. Conf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+
+from gapclose.analysis.significance import holm
+from gapclose.analysis.subsets import spread_indices
 
 __all__ = ["NEIGHBORS", "NeighborRecall", "neighbor_recalls"]
 
@@ -31,7 +34,8 @@ class NeighborRecall:
         synthetic: Share of them that synthetic ones tell right.
         n: Its real images.
         p_value: One-sided, that synthetic ones tell as many: the exact test of McNemar
-            (Psychometrika 12:153, 1947) on the images that only one of both tells right.
+            (Psychometrika 12:153, 1947) on the images that only one of both tells right; adjusted
+            over the classes (Holm).
     """
 
     real: float
@@ -39,14 +43,22 @@ class NeighborRecall:
     n: int
     p_value: float
 
+    def to_json(self) -> dict[str, float]:
+        """Return the figures as `ClassGap.neighbors` has them."""
+        return {
+            "recall_real": self.real,
+            "recall_synthetic": self.synthetic,
+            "p_value": self.p_value,
+        }
+
 
 def neighbor_recalls(
     *, real: Mapping[str, Rows], synthetic: Mapping[str, Rows], k: int = NEIGHBORS
 ) -> dict[str, NeighborRecall]:
     """Measure every class that is on both sides.
 
-    Of both sides the first images of a class are the neighbours, as many as the smaller one has;
-    no image is its own.
+    Of both sides some images of a class are the neighbours, as many as the smaller one has and
+    spread evenly, for those of a mixture are sorted by their recipes; no image is its own.
 
     Args:
         real: By class (n, d) unit embeddings, n > k.
@@ -61,15 +73,18 @@ def neighbor_recalls(
         return {}
     n = {name: min(len(real[name]), len(synthetic[name])) for name in names}
     labels = np.repeat(np.arange(len(names)), [n[name] for name in names])
+    chosen = {name: spread_indices(len(real[name]), n[name]) for name in names}
     sides = [
-        np.concatenate([side[name][: n[name]] for name in names]) for side in (real, synthetic)
+        np.concatenate([real[name][chosen[name]] for name in names]),
+        np.concatenate(
+            [synthetic[name][spread_indices(len(synthetic[name]), n[name])] for name in names]
+        ),
     ]
     starts = dict(zip(names, np.cumsum([0, *n.values()]).tolist(), strict=False))
     found = {}
     for label, name in enumerate(names):
         near_real, near_synthetic = (real[name] @ side.T for side in sides)
-        own = np.arange(n[name])
-        near_real[own, starts[name] + own] = -np.inf
+        near_real[chosen[name], starts[name] + np.arange(n[name])] = -np.inf
         right = [
             _votes(near, labels, classes=len(names), k=k) == label
             for near in (near_real, near_synthetic)
@@ -84,7 +99,11 @@ def neighbor_recalls(
             n=len(real[name]),
             p_value=float(p_value),
         )
-    return found
+    adjusted = holm([its.p_value for its in found.values()])
+    return {
+        name: replace(its, p_value=p_value)
+        for (name, its), p_value in zip(found.items(), adjusted, strict=True)
+    }
 
 
 def _votes(

@@ -71,41 +71,39 @@ class PatchFeatures:
         filters /= np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-12)
         filters = filters @ whiten
         filters /= max(((rows - centre) @ filters.T).std(), 1e-12)
-        fitted = cls(
-            filters=filters.astype(np.float32),
-            offsets=(filters @ centre).astype(np.float32),
-            mean=np.zeros(8 * _FILTERS, dtype=np.float32),
-            spread=np.ones(8 * _FILTERS, dtype=np.float32),
-        )
-        answers = fitted._answers(squares)
+        offsets = (filters @ centre).astype(np.float32)
+        filters = filters.astype(np.float32)
+        answers = _answers(squares, filters, offsets)
         return cls(
-            filters=fitted.filters,
-            offsets=fitted.offsets,
+            filters=filters,
+            offsets=offsets,
             mean=answers.mean(axis=0),
             spread=answers.std(axis=0) + 1e-6,
         )
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Rows:
         """Return (n, 1024) rows of length 1 of images of any sizes."""
-        answers = self._answers(to_squares(images, side=SIDE))
+        answers = _answers(to_squares(images, side=SIDE), self.filters, self.offsets)
         return unit_rows((answers - self.mean) / self.spread)
 
-    def _answers(self, squares: NDArray[np.uint8]) -> Rows:
-        """Average, over each quarter, what exceeds the threshold on either side."""
-        found = np.empty((len(squares), 8 * _FILTERS), dtype=np.float32)
-        for start in range(0, len(squares), _AT_ONCE):
-            part = _patches(squares[start : start + _AT_ONCE])
-            n, height, width = part.shape[:3]
-            seen = part.reshape(n * height * width, -1) @ self.filters.T - self.offsets
-            both = np.concatenate([np.maximum(seen - _DEAD, 0), np.maximum(-seen - _DEAD, 0)], 1)
-            grid = both.reshape(n, 2, height // 2, 2, width // 2, 2 * _FILTERS)
-            found[start : start + n] = grid.mean(axis=(2, 4)).reshape(n, -1)
-        return found
+
+def _answers(squares: NDArray[np.uint8], filters: Rows, offsets: Rows) -> Rows:
+    """Average, over each quarter, what exceeds the threshold on either side."""
+    found = np.empty((len(squares), 8 * _FILTERS), dtype=np.float32)
+    for start in range(0, len(squares), _AT_ONCE):
+        part = _patches(squares[start : start + _AT_ONCE])
+        n, height, width = part.shape[:3]
+        seen = part.reshape(n * height * width, -1) @ filters.T - offsets
+        both = np.concatenate([np.maximum(seen - _DEAD, 0), np.maximum(-seen - _DEAD, 0)], 1)
+        grid = both.reshape(n, 2, height // 2, 2, width // 2, 2 * _FILTERS)
+        found[start : start + n] = grid.mean(axis=(2, 4)).reshape(n, -1)
+    return found
 
 
 def _patches(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Cut squares, (n, 32, 32, 3), into patches: (n, 14, 14, 108) in [0, 1]."""
+    """View squares, (n, 32, 32, 3), as patches: (n, 14, 14, 3, 6, 6) in [0, 1].
+
+    Made flat, they are nine times as large.
+    """
     scaled = squares.astype(np.float32) / np.float32(255)
-    views = sliding_window_view(scaled, (_PATCH, _PATCH), axis=(1, 2))[:, ::_STRIDE, ::_STRIDE]
-    rows: NDArray[np.float32] = views.reshape(*views.shape[:3], -1)
-    return rows
+    return sliding_window_view(scaled, (_PATCH, _PATCH), axis=(1, 2))[:, ::_STRIDE, ::_STRIDE]

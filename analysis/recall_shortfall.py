@@ -1,8 +1,9 @@
 """Recall shortfall: how many fewer real images are told right after training on synthetic ones.
 
-Audits and tuning runs ask it at their end. A linear probe on embeddings stands for what will be
-trained on the images. Its figures are those of one class among all: a class falls short where its
-own images are off, and where another's lie in its place. No image is read.
+`loop/work/shortfalls` asks it for audits and tuning runs, with features of patches. A linear probe
+on them stands for what will be trained on the images. Its figures are those of one class among
+all: a class falls short where its own images are off, and where another's lie in its place. No
+image is read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gapclose.analysis.downstream.classifier import Predictor
 from gapclose.analysis.downstream.linear import fit_regression
 from gapclose.analysis.gap import MIN_IMAGES
 
-__all__ = ["RecallShortfall", "recall_shortfalls"]
+__all__ = ["RecallShortfall", "among_real", "fitted", "recall_shortfalls"]
 
 _FOLDS: Final = 5
 _EACH: Final = 500  # images of a class that are trained on: more move no recall by a point
@@ -87,11 +88,11 @@ def recall_shortfalls(
         name: min(len(synthetic[name]), len(real[name]) - -(-len(real[name]) // _FOLDS), most)
         for name in names
     }
-    predict = _fitted(
+    predict = fitted(
         [synthetic[name][rng.permutation(len(synthetic[name]))[: n[name]]] for name in names]
     )
     told = {name: predict(real[name]).argmax(axis=1) == label for label, name in enumerate(names)}
-    ceiling = _among_real([real[name] for name in names], [n[name] for name in names], rng)
+    ceiling = among_real([real[name] for name in names], [n[name] for name in names], rng)
     return {
         name: RecallShortfall(
             real=float(recall), synthetic=float(told[name].mean()), told=told[name]
@@ -100,14 +101,23 @@ def recall_shortfalls(
     }
 
 
-def _among_real(
+def among_real(
     real: Sequence[Rows], n: Sequence[int], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return the share of each class's images that n others of every class tell right."""
+    """Ask how many of each class's images others of all classes tell right.
+
+    Args:
+        real: (m, d) of each class, m >= 2.
+        n: How many of a class are learnt from at most; four fifths of it are there.
+        rng: Shuffles.
+
+    Returns:
+        (classes,) shares, by probes that have not seen the images.
+    """
     shuffled = [rng.permutation(rows) for rows in real]  # files are often sorted by something
     right = np.zeros(len(real))
     for fold in range(_FOLDS):
-        predict = _fitted(
+        predict = fitted(
             [
                 np.delete(rows, np.s_[fold::_FOLDS], axis=0)[:size]
                 for rows, size in zip(shuffled, n, strict=True)
@@ -118,6 +128,7 @@ def _among_real(
     return np.asarray(right / [len(rows) for rows in real])
 
 
-def _fitted(classes: Sequence[Rows]) -> Predictor:
+def fitted(classes: Sequence[Rows]) -> Predictor:
+    """Fit a linear probe on (n, d) rows of each class."""
     labels = np.repeat(np.arange(len(classes)), [len(rows) for rows in classes])
     return fit_regression(np.concatenate(classes), labels, classes=len(classes))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from gapclose.analysis.class_probe import Layout, Rules, in_own_units
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.low_level import FEATURES, GROUPS, measure_files
 from gapclose.analysis.significance import LEVEL, holm
+from gapclose.analysis.subsets import spread
 
 __all__ = ["Difference", "ShortcutProbe", "measure_classes", "probe_shortcuts"]
 
@@ -38,7 +39,6 @@ _SPOKEN: Final = {
 }
 
 Rows = NDArray[np.float64]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +122,9 @@ def measure_classes(files: Mapping[str, Sequence[Path]], *, most: int = _MOST) -
         files: Paths by class, the same classes in the same order on both sides.
         most: Images over all classes, but no fewer than 20 of each.
     """
-    classes = _spread([*files], _MOST_CLASSES)
+    classes = spread([*files], _MOST_CLASSES)
     each = _each(len(classes), most)
-    return {cls: measure_files(_spread(files[cls], each)) for cls in classes}
-
-
-def _spread(items: Sequence[Item], n: int) -> list[Item]:
-    """Take n of them evenly, for files are often sorted by something; all if there are fewer."""
-    n = min(n, len(items))
-    return [items[i * len(items) // n] for i in range(n)]
+    return {cls: measure_files(spread(files[cls], each)) for cls in classes}
 
 
 def _each(classes: int, most: int) -> int:
@@ -202,7 +196,7 @@ def _drawn(
         {cls: _checked(cls, rows) for cls, rows in side.items()} for side in (real, synthetic)
     ]
     n = {cls: min(len(rows), len(sides[1].get(cls, ()))) for cls, rows in sides[0].items()}
-    classes = _spread([cls for cls, size in n.items() if size >= MIN_IMAGES], _MOST_CLASSES)
+    classes = spread([cls for cls, size in n.items() if size >= MIN_IMAGES], _MOST_CLASSES)
     each = _each(len(classes), _MOST)
     drawn = [
         [side[cls][random.permutation(len(side[cls]))[: min(n[cls], each)]] for cls in classes]

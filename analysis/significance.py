@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "benjamini_hochberg", "holm"]
+__all__ = ["LEVEL", "benjamini_hochberg", "holm", "share_variance"]
 
 LEVEL: Final = 0.05
 
@@ -46,3 +46,12 @@ def _checked(p_values: Sequence[float]) -> NDArray[np.float64]:
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values must lie in [0, 1]")
     return p
+
+
+def share_variance(hits: int, n: int) -> float:
+    """Estimate a share's variance with a hit and a miss more (Agresti and Caffo 2000).
+
+    It is above 0 at shares of 0 and 1 too, where the plain estimate is not.
+    """
+    share = (hits + 1) / (n + 2)
+    return share * (1 - share) / (n + 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -104,7 +104,8 @@ def export(
     )
     request.check()
     folder = open_run(run, verdicts=False)  # they are read for the plan, which compares them
-    out = _to_be_made(out, folder, real=request.real or real_folder(folder))
+    photos = [real_folder(folder), *([request.real] if request.real else [])]
+    out = _to_be_made(out, folder, photos=photos)
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
         raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
@@ -118,7 +119,7 @@ def export(
     generator = make_generator(config.generator.as_spec())
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     with _appearing(out) as building:
-        _fill(folder, building, planned, generator, request, reporter=reporter)
+        _fill(folder, building, plans, planned, generator, request, reporter=reporter)
     reporter.tell(DataExported(path=str(out)))
     return out
 
@@ -133,6 +134,7 @@ def _unconfirmed(row: Mapping[str, Any]) -> str:
 def _fill(
     run: RunDir,
     out: Path,
+    plans: Sequence[ClassPlan],
     planned: ExportOrders,
     generator: Generator,
     request: ExportRequest,
@@ -140,7 +142,7 @@ def _fill(
     reporter: Reporter,
 ) -> None:
     """Write the images, the metadata and the card."""
-    names = [plan.name for plan in planned.plans]
+    names = [plan.name for plan in plans]
     folders = class_folders(names)
     beside = request.with_real != "none"
     with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
@@ -154,16 +156,17 @@ def _fill(
             metadata.add(place_photos(planned.photos, names, out, folders, way=request.with_real))
         metadata.write(out / METADATA)
     card = data_card(
-        [_card_class(plan, planned, folders[plan.name], beside=beside) for plan in planned.plans],
+        [_card_class(plan, planned, folders[plan.name]) for plan in plans],
         [*metadata.examples.values()],
         generator=generator,
         config=run.config(),
+        beside=beside,
         tempering=planned.tempering,
     )
     (out / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card_class(plan: ClassPlan, planned: ExportOrders, folder: str, *, beside: bool) -> CardClass:
+def _card_class(plan: ClassPlan, planned: ExportOrders, folder: str) -> CardClass:
     orders = planned.orders[plan.name]
     n_real = None if planned.photos is None else len(planned.photos.paths[plan.name])
     return CardClass(
@@ -175,7 +178,6 @@ def _card_class(plan: ClassPlan, planned: ExportOrders, folder: str, *, beside: 
         confirmed=plan.confirmed,
         outside=sum(order.images for order in orders if not order.confirmed),
         n_real=n_real,
-        beside=beside,
     )
 
 
@@ -199,10 +201,10 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise
 
 
-def _to_be_made(out: Path, run: RunDir, *, real: Path) -> Path:
+def _to_be_made(out: Path, run: RunDir, *, photos: Iterable[Path]) -> Path:
     """Resolve the folder, and check that one that is filled elsewhere can take its place."""
     out = out.resolve()
-    if out.is_relative_to(real.resolve()):
+    if any(out.is_relative_to(real.resolve()) for real in photos):
         raise ConfigError("lies in the folder of the real photos; name another", where=out)
     if any(out.is_relative_to((run.path / name).resolve()) for name in _OWN_FOLDERS):
         raise ConfigError("lies among the run's own files; name another folder", where=out)

@@ -62,7 +62,7 @@ from gapclose.loop.schedule.actions import (
 from gapclose.loop.schedule.budget import BASELINE_IMAGES, ClassLimits, Limits
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.schedule.decide import decide
-from gapclose.loop.schedule.objective import OBJECTIVE, Objective
+from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.view import View
 from gapclose.loop.search.optuna_record import Storage, StudyRecords
 from gapclose.loop.search.searches import Searches
@@ -73,7 +73,7 @@ from gapclose.loop.work.real_data import ClassReference, check_drawn
 from gapclose.loop.work.recalls import Recalls
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections
-from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, gap_unit, make_searches
+from gapclose.loop.work.trials import ScoredBy, Trials, gap_unit, make_searches
 
 ROOM: Final = 1.25  # over the photos that a split needs: its share is met on average only
 
@@ -130,67 +130,6 @@ class Session:
     interrupted: bool = False
     _drawable: bool = False
     _slow: bool = False
-
-    @classmethod
-    def open(
-        cls,
-        config: RunConfig,
-        rundir: RunDir,
-        journal: Journal,
-        state: RunState,
-        real: dict[str, ClassReference],
-        *,
-        watch: Stopwatch,
-        reporter: Reporter,
-        objective: Objective = OBJECTIVE,
-        scored_by: ScoredBy = by_gap,
-        criteria: Sequence[Criterion] = CRITERIA,
-    ) -> Session:
-        """Load the models, and make the searches; `begin` brings them where the journal stands.
-
-        The classes are searched for what the objective says, by the scores of their trials, and
-        confirmed by the criteria.
-        """
-        embedder = make_embedder(config.embedder, device=config.device)
-        judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
-        synthesis = Synthesis(
-            generator=make_generator(config.generator.as_spec()),
-            embedder=embedder,
-            rundir=rundir,
-        )
-        reporter.tell(TaskStarted(task=Task.FLOORS))
-        evidence = Evidence(rundir)
-        searches = make_searches(config, real, embedder, evidence, scored_by=scored_by)
-        nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
-        groups = config.attributes or DEFAULT_WORDS
-        shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
-        worded: dict[str, Any] = {"config": config, "nouns": nouns, "groups": groups}
-        limits = limits_of(config, real, searches, objective=objective, scored_by=scored_by)
-        return cls(
-            config=config,
-            rundir=rundir,
-            journal=journal,
-            state=state,
-            limits=limits,
-            watch=watch,
-            reporter=reporter,
-            synthesis=synthesis,
-            trials=Trials(
-                **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
-            ),
-            confirmation=Confirmation(
-                **shared,
-                **worded,
-                judge=judge,
-                floors={name: its.floor / its.gap_unit for name, its in limits.classes.items()},
-            ),
-            recalls=Recalls(
-                **shared, searches=searches, seed=config.tune.seed, device=config.device
-            ),
-            diagnostics=Diagnostics(**shared, **worded, searches=searches),
-            projections=Projections(rundir),
-            criteria=criteria,
-        )
 
     def begin(self, listed: PhotosListed, storage: Storage | None) -> None:
         """Replay the journal: rebuild what is expensive, repair what a kill tore."""
@@ -354,6 +293,64 @@ class Session:
             share = loop_seconds / tune_seconds
             self.reporter.tell(OverheadMeasured(share=share))
         self.reporter.tell(ReportWritten(path=str(page)))
+
+
+def open_session(
+    config: RunConfig,
+    rundir: RunDir,
+    journal: Journal,
+    state: RunState,
+    real: dict[str, ClassReference],
+    *,
+    watch: Stopwatch,
+    reporter: Reporter,
+    objective: Objective,
+    scored_by: ScoredBy,
+    criteria: Sequence[Criterion],
+) -> Session:
+    """Load the models, and make the searches; `begin` brings them where the journal stands.
+
+    The classes are searched for what the objective says, by the scores of their trials, and
+    confirmed by the criteria.
+    """
+    embedder = make_embedder(config.embedder, device=config.device)
+    judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
+    synthesis = Synthesis(
+        generator=make_generator(config.generator.as_spec()),
+        embedder=embedder,
+        rundir=rundir,
+    )
+    reporter.tell(TaskStarted(task=Task.FLOORS))
+    evidence = Evidence(rundir)
+    searches = make_searches(config, real, embedder, evidence, scored_by=scored_by)
+    nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
+    groups = config.attributes or DEFAULT_WORDS
+    shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
+    worded: dict[str, Any] = {"config": config, "nouns": nouns, "groups": groups}
+    limits = limits_of(config, real, searches, objective=objective, scored_by=scored_by)
+    return Session(
+        config=config,
+        rundir=rundir,
+        journal=journal,
+        state=state,
+        limits=limits,
+        watch=watch,
+        reporter=reporter,
+        synthesis=synthesis,
+        trials=Trials(
+            **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
+        ),
+        confirmation=Confirmation(
+            **shared,
+            **worded,
+            judge=judge,
+            floors={name: its.floor / its.gap_unit for name, its in limits.classes.items()},
+        ),
+        recalls=Recalls(**shared, searches=searches, seed=config.tune.seed, device=config.device),
+        diagnostics=Diagnostics(**shared, **worded, searches=searches),
+        projections=Projections(rundir),
+        criteria=criteria,
+    )
 
 
 def limits_of(

@@ -32,7 +32,7 @@ from gapclose.loop.run.trust import check_trust
 from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.objectives import OBJECTIVES
 from gapclose.loop.search.optuna_record import open_storage
-from gapclose.loop.session import Session, Stopwatch
+from gapclose.loop.session import Stopwatch, open_session
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
 from gapclose.loop.work.sides import left_out
 from gapclose.loop.work.trials import ScoredBy, by_gap
@@ -73,6 +73,7 @@ def tune(
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
     photos = _checked(config, RunDir(out), trust=trust, reporter=reporter)
+    objective = objective or _named_objective(config, photos)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     with joined_run(out, config) as rundir:
@@ -82,7 +83,7 @@ def tune(
         real, listed = _open(photos, config, rundir, state, reporter)
         # A trial's matrices are small: threads that wait for each other cost more than they gain.
         with threadpool_limits(1, user_api="blas"):
-            session = Session.open(
+            session = open_session(
                 config,
                 rundir,
                 Journal(rundir.journal_path),
@@ -90,7 +91,7 @@ def tune(
                 real,
                 watch=watch,
                 reporter=reporter,
-                objective=objective or OBJECTIVES[config.tune.objective],
+                objective=objective,
                 scored_by=scored_by,
                 criteria=criteria,
             )
@@ -105,16 +106,21 @@ def _checked(config: RunConfig, before: RunDir, *, trust: bool, reporter: Report
     check_trust(before, config, trust=trust)
     check_version(before)
     photos = Photos.check(config, before, reporter)
+    if before.config_path.is_file():
+        check_config(before, config)
+        _check_classes(before, photos.classes)
+    return photos
+
+
+def _named_objective(config: RunConfig, photos: Photos) -> Objective:
+    """Return the objective that a config names, if its classes suffice for it."""
     if config.tune.objective == "worth" and len(photos.classes) < 2:
         raise ConfigError(
             "tune.objective: worth asks how well classes are told apart, and the run has one "
             "class; set it to gap, or name more classes",
             where="config",
         )
-    if before.config_path.is_file():
-        check_config(before, config)
-        _check_classes(before, photos.classes)
-    return photos
+    return OBJECTIVES[config.tune.objective]
 
 
 def _open(

@@ -15,14 +15,13 @@ from typing import Any, Final
 from gapclose.analysis.downstream.classifier import check_classifier
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.image_folder import ImageSet, scan
-from gapclose.loop.auditing import EMBEDDER, audit_folders, folders_config
-from gapclose.loop.config.identity import changed_keys
+from gapclose.loop.auditing import EMBEDDER, audit_folders
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.contents import GAP, MIXTURES, VALIDATION, mixtures_key
+from gapclose.loop.report.contents import MIXTURES, VALIDATION, mixtures_key
 from gapclose.loop.report.findings import left_out as left_out_text
 from gapclose.loop.report.page import write_report
-from gapclose.loop.report.projections import open_run, read_state, read_verdicts
+from gapclose.loop.report.projections import open_run, read_verdicts
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_journal
@@ -104,7 +103,7 @@ def validate_run(
     real, given = subject.real_images(), _given(subject, test)
     with lock(rundir):
         sweep_folder(rundir)
-        begun = time.monotonic()
+        begun = time.monotonic()  # photos are read, models loaded and images generated first
         validation = _validation(
             subject,
             (real, given),
@@ -114,8 +113,8 @@ def validate_run(
             draws=draws,
             reporter=reporter,
         )
-        generated = time.monotonic() - begun  # and the photos read
-        _write(subject, validation.run(budget=budget, generated=generated), reporter)
+        found = validation.run(budget=budget, spent=time.monotonic() - begun)
+        _write(subject, found, reporter)
     return Run(rundir.path)
 
 
@@ -131,7 +130,10 @@ def validate_folders(
     reporter: Reporter | None = None,
     **how: Any,
 ) -> Run:
-    """Audit two folders of images, unless that is done, and validate the audit.
+    """Audit two folders of images, and validate the audit.
+
+    It is audited each time, for the images may be others now; what was embedded before is not
+    embedded again.
 
     Args:
         real: Class folders of real photos.
@@ -147,32 +149,17 @@ def validate_folders(
     Raises:
         ConfigError, RealDataError, EmbedderError, ClassifierError: As those two.
     """
-    for name in classifiers:
-        check_classifier(name)
+    defaults = {"per_class": PER_CLASS, "seeds": SEEDS, "draws": DRAWS}
+    _check(classifiers, **{name: how.get(name, usual) for name, usual in defaults.items()})
     run = RunDir(out)
     _check_apart(Path(test), run, real=real, synthetic=synthetic)
     scan(Path(test))
     if run.path.is_dir():
         check_folder(run)
-    if not _audited(run, real=real, synthetic=synthetic, embedder=embedder, judge=judge):
-        audit_folders(
-            real=real,
-            synthetic=synthetic,
-            embedder=embedder,
-            judge=judge,
-            out=out,
-            reporter=reporter,
-        )
+    audit_folders(
+        real=real, synthetic=synthetic, embedder=embedder, judge=judge, out=out, reporter=reporter
+    )
     return validate_run(out, test=test, classifiers=classifiers, reporter=reporter, **how)
-
-
-def _audited(
-    run: RunDir, *, real: Path, synthetic: Path, embedder: str, judge: str | None
-) -> bool:
-    """Return whether a run folder holds the audit of two folders, done."""
-    if not run.config_path.is_file() or not run.has(GAP) or read_state(run).get("stage") != "done":
-        return False
-    return not changed_keys(run.config(), folders_config(real, synthetic, embedder, judge))
 
 
 def _check(names: Sequence[str], *, per_class: int, seeds: int, draws: int) -> None:
@@ -224,6 +211,7 @@ def _opened(run: Path | str) -> Subject:
         config=rundir.config(),
         classes=classes,
         tuned=tuned,
+        shortcuts=verdicts.gap.get("shortcuts") or (),
         seen=frozenset(seen),
     )
 
@@ -286,9 +274,11 @@ def _validation(
     seen_through = [config.embedder, *([config.judge] if LINEAR in names else [])]
     loaded = {name: make_embedder(name, device=config.device) for name in seen_through if name}
     photos, tested = _read(subject, *images, loaded, reporter)
-    pools = subject.pools(photos, loaded[config.embedder], draws=draws, reporter=reporter)
+    pools = subject.pools(photos, loaded[config.embedder], reporter=reporter)
     wanted = [(name, per_class) for name in pools]
+    begun = time.monotonic()
     make_ready(pools, wanted, subject.classes, draw=0, reporter=reporter)
+    generated = time.monotonic() - begun
     classifiers, versions = make_classifiers(
         names, pools, tested, per_class=per_class, config=config, loaded=loaded
     )
@@ -301,6 +291,7 @@ def _validation(
         arms=arms_of(pools, n=per_class),
         seeds=seeds,
         draws=draws,
+        generated=generated,
         reporter=reporter,
     )
 
@@ -362,7 +353,8 @@ def _warnings(subject: Subject, photos: Photos, given: ImageSet | None) -> Itera
 def _write(subject: Subject, found: dict[str, Any], reporter: Reporter) -> None:
     """Write validation.json, with which mixtures it is of, and the report."""
     of = None if subject.tuned is None else mixtures_key(subject.tuned)
-    subject.rundir.write_json(VALIDATION, found | {"mixtures": of})
+    own = {"shortcuts": [*subject.shortcuts], "mixtures": of}
+    subject.rundir.write_json(VALIDATION, found | own)
     reporter.tell(TaskStarted(task=Task.REPORTING))
     page = write_report(subject.rundir.path)
     reporter.tell(ReportWritten(path=str(page)))

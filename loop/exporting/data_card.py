@@ -47,7 +47,6 @@ class CardClass:
         confirmed: Whether the class is confirmed.
         outside: Images that stand for no mixture: of even prompts, or of rare groups.
         n_real: Real photos that it has; None where they were not counted.
-        beside: Whether these lie beside.
     """
 
     name: str
@@ -58,12 +57,6 @@ class CardClass:
     confirmed: bool
     outside: int = 0
     n_real: int | None = None
-    beside: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the data set holds anything of it."""
-        return self.images > 0 or (self.beside and bool(self.n_real))
 
 
 def data_card(
@@ -72,6 +65,7 @@ def data_card(
     *,
     generator: Generator,
     config: RunConfig,
+    beside: bool = False,
     tempering: Tempering | None = None,
 ) -> str:
     """Return the card's text.
@@ -81,14 +75,15 @@ def data_card(
         examples: Lines of metadata.jsonl that show every key and every type of value in it.
         generator: What generated the images.
         config: The run's.
+        beside: Whether the real photos that are counted lie beside.
         tempering: How the share of even prompts was chosen, where it was.
     """
-    beside = any(row.beside for row in classes)
     licence = generator.license or "unknown: look it up before you share these images"
     renamed = any(row.folder != row.name for row in classes)
     lines = [
         "---",
-        _head(classes, examples, None if beside else generator.license) + "---",
+        _head(classes, examples, licence=None if beside else generator.license, beside=beside)
+        + "---",
         "",
         "# Synthetic images, tuned by gapclose",
         "",
@@ -219,13 +214,18 @@ _Dumper.add_representer(
 
 
 def _head(
-    classes: Sequence[CardClass], examples: Sequence[Mapping[str, Any]], licence: str | None
+    classes: Sequence[CardClass],
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    licence: str | None,
+    beside: bool,
 ) -> str:
-    there = sorted((row for row in classes if row.is_there), key=lambda row: row.folder)
+    held = [row for row in classes if row.images or (beside and row.n_real)]
+    there = sorted(held, key=lambda row: row.folder)
     names = [row.name for row in there]  # in torchvision's order
     label = {"class_label": {"names": {str(i): _Name(name) for i, name in enumerate(names)}}}
     known = [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": label}]
-    files = ["*/*.png", *(["*/real-*"] if any(row.beside for row in classes) else [])]
+    files = ["*/*.png", *(["*/real-*"] if beside else [])]
     rest = [{k: v for k, v in row.items() if k not in ("file_name", "label")} for row in examples]
     head = {
         **({"license": licence} if licence in _LICENSES else {}),

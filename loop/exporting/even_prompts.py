@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.downstream.linear import fit_regression
+from gapclose.analysis.recall_shortfall import among_real, fitted
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
@@ -28,7 +28,6 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 LABEL_SHARE: Final = 0.5
 """Of the share of real photos that is told as the class: what a prompt's images must reach."""
-_FOLDS: Final = 5
 _BORROWED: Final = 2.0  # images that a prompt's words speak for, beside its own
 
 
@@ -72,26 +71,18 @@ class LabelReader:
             them.
     """
 
-    def __init__(self, rows: Mapping[str, Rows]) -> None:
+    def __init__(self, rows: Mapping[str, Rows], *, seed: int = 0) -> None:
         """Fit the probes.
 
         Args:
-            rows: (n, d) embeddings of each class's photos, n >= 2 `_FOLDS`, of two classes or
-                more.
+            rows: (n, d) embeddings of each class's photos, n >= 10, of two classes or more.
+            seed: Of the folds.
         """
         self._classes = tuple(rows)
-        points = np.concatenate([*rows.values()])
-        labels = np.repeat(np.arange(len(rows)), [len(own) for own in rows.values()])
-        fold = np.concatenate([np.arange(len(own)) % _FOLDS for own in rows.values()])
-        right = np.zeros(len(points), dtype=bool)
-        for number in range(_FOLDS):
-            test = fold == number
-            probe = fit_regression(points[~test], labels[~test], classes=len(rows))
-            right[test] = probe(points[test]).argmax(axis=1) == labels[test]
-        self._probe = fit_regression(points, labels, classes=len(rows))
-        self.real = {
-            name: float(right[labels == number].mean()) for number, name in enumerate(rows)
-        }
+        own = [*rows.values()]
+        shares = among_real(own, [len(its) for its in own], np.random.default_rng(seed))
+        self.real = {name: float(share) for name, share in zip(rows, shares, strict=True)}
+        self._probe = fitted(own)
 
     def reads(self, cls: str, rows: Rows) -> NDArray[np.bool_]:
         """Return whether each image is told as a class: (n,)."""
@@ -100,36 +91,42 @@ class LabelReader:
 
 
 def prompts_that_lose_the_class(
-    space: Space, prompts: Sequence[str], right: NDArray[np.bool_], *, least: float
+    space: Space,
+    prompts: Sequence[str],
+    right: NDArray[np.bool_],
+    *,
+    least: float,
+    invalid: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Find the prompts of a space whose images are told as the class less often than `least`.
 
     A prompt has few images, each of its words many: the word that is told worst speaks for it
-    beside its own images, as much as two of them, and alone where it has none.
+    beside its own images, as much as two of them, and alone where it has none. An image that is
+    invalid is not told as the class; a prompt of which all are is lost whatever its words say, for
+    an export would look for a valid one in vain.
 
     Args:
         space: Of the class.
         prompts: (n,) of the images.
         right: (n,) whether each is told as the class.
         least: In [0, 1].
+        invalid: The prompt of each image beside these that cannot be used.
 
     Returns:
         In the order of the space.
     """
     words = {space.prompt(chosen): {*chosen.items()} for chosen in space.prompts()}
-    own = _tally((prompt, hit) for prompt, hit in zip(prompts, right, strict=True))
-    by_word = _tally(
-        (word, hit)
-        for prompt, hit in zip(prompts, right, strict=True)
-        for word in words.get(prompt, ())
-    )
+    told = [*zip(prompts, right, strict=True), *((prompt, np.False_) for prompt in invalid)]
+    own = _tally(told)
+    by_word = _tally((word, hit) for prompt, hit in told for word in words.get(prompt, ()))
+    barren = {*invalid} - {*prompts}
     lost = []
     for prompt, its in words.items():
         shares = [hits / n for hits, n in (by_word[word] for word in its if word in by_word)]
         if not shares:
             continue
         hits, n = own.get(prompt, (0, 0))
-        if (hits + _BORROWED * min(shares)) / (n + _BORROWED) < least:
+        if prompt in barren or (hits + _BORROWED * min(shares)) / (n + _BORROWED) < least:
             lost.append(prompt)
     return tuple(lost)
 

@@ -36,13 +36,11 @@ class ExportOrders:
     """All that is to be written.
 
     Attributes:
-        plans: The classes.
         orders: By class.
         photos: The real ones, where they are counted or lie beside.
         tempering: Where even prompts have a share.
     """
 
-    plans: Sequence[ClassPlan]
     orders: Mapping[str, Sequence[Order]]
     photos: Side | None = None
     tempering: Tempering | None = None
@@ -72,7 +70,7 @@ def plan_orders(
     """
     config = run.config()
     spaces = {plan.name: Space.of(config, plan.name) for plan in plans}
-    photos, lacks = None, dict[str, Lack]()
+    photos, embedder, lacks = None, None, dict[str, Lack]()
     if request.needs_photos:
         embedder = make_embedder(config.embedder, device=config.device)
         if request.per_group is not None and not isinstance(embedder, TextEmbedder):
@@ -90,7 +88,15 @@ def plan_orders(
     most = max([request.per_class or 0, *targets])
     tempering = None
     if request.purpose == "scratch":
-        tempering = choose_tempering(run, plans, generator, per_class=most, reporter=reporter)
+        tempering = choose_tempering(
+            run,
+            plans,
+            generator,
+            per_class=most,
+            reporter=reporter,
+            embedder=embedder,
+            side=None if request.real else photos,  # networks are tested on the run's own
+        )
         _warn_tempered(tempering)
     orders = {
         plan.name: _class_orders(
@@ -102,7 +108,7 @@ def plan_orders(
         )
         for plan in plans
     }
-    return ExportOrders(plans=plans, orders=orders, photos=photos, tempering=tempering)
+    return ExportOrders(orders=orders, photos=photos, tempering=tempering)
 
 
 def _class_orders(
@@ -129,7 +135,7 @@ def _lacks(
         ConfigError: None lacks anything.
     """
     if beside := {*photos.images.classes} - {*spaces}:
-        logger.warning("%s", in_short(dict.fromkeys(sorted(beside), "no class of the run")))
+        logger.warning("%s", in_short(dict.fromkeys(sorted(beside), "not exported")))
     lacks = lacks_of(
         photos,
         spaces,

@@ -47,7 +47,8 @@ def read_real(
 ) -> Side:
     """Read the photos of some classes, as the run's tuning embedder sees them.
 
-    What `real.test_share` cuts off is left out: nothing may be trained on it.
+    What `real.test_share` cuts off is left out, and equal files in another folder: nothing may be
+    trained on it.
 
     Args:
         rundir: Of the run.
@@ -75,7 +76,10 @@ def read_real(
     share = config.real.test_share
     if not share:
         return side
-    own = images if folder is None else scan(real_folder(rundir))
+    if folder is None:
+        cut = {name: cut_test(paths, share)[0] for name, paths in side.paths.items()}
+        return replace(side, paths=cut)
+    own = scan(real_folder(rundir))
     kept = {
         bytes.fromhex(digest(path))
         for name in classes

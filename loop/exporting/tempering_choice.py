@@ -7,7 +7,7 @@ tune split: never on a fold, and never on test photos.
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.decode import read_rgb
-from gapclose.analysis.downstream.classifier import Classifier, choose_side, make_classifier
+from gapclose.analysis.downstream.classifier import Classifier
 from gapclose.analysis.downstream.worth import Arm as ScoredArm
 from gapclose.analysis.downstream.worth import Worth
 from gapclose.analysis.embedding import Embedder, make_embedder
@@ -49,8 +48,9 @@ from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.arms import Arm, Part
+from gapclose.loop.validation.classifiers import make_classifiers
 from gapclose.loop.validation.folder import check_folder
-from gapclose.loop.validation.pools import MixturePool
+from gapclose.loop.validation.pools import MixturePool, generated_pools, make_ready
 from gapclose.loop.validation.test_photos import TestPhotos
 from gapclose.loop.validation.trainings import Training, Trainings
 from gapclose.loop.validation.word_groups import WordGroups
@@ -64,9 +64,7 @@ MOST: Final = 200  # images of a class that a network is trained on
 LEAST: Final = 20
 PHOTOS: Final = 500  # of a class's tune split, that networks are tested on
 _CLASSIFIER: Final = "cnn"
-_SIZES_READ: Final = 20
-_TUNED, _EVEN = "tuned", "even"
-_POOLS: Final = {_TUNED: 1, _EVEN: 2}  # numbers of `validate`, whose images are read back
+_TUNED, _EVEN = "tuned", "even"  # as `validate` has them, whose images are read back
 
 
 def choose_tempering(
@@ -76,6 +74,8 @@ def choose_tempering(
     *,
     per_class: int,
     reporter: Reporter,
+    embedder: Embedder | None = None,
+    side: Side | None = None,
 ) -> Tempering:
     """Choose the share of even prompts that serves a network from scratch, or read it back.
 
@@ -88,6 +88,8 @@ def choose_tempering(
         generator: The run's.
         per_class: Images of a class that are exported; networks are trained on up to `MOST`.
         reporter: Receives the progress.
+        embedder: The run's tuning embedder, where it is loaded already.
+        side: The run's own photos of these classes, where `read_real` has read them already.
 
     Raises:
         ConfigError: There are fewer than two classes.
@@ -105,7 +107,21 @@ def choose_tempering(
         return known
     check_folder(rundir)
     with lock(rundir):
-        chosen = _Choice.open(rundir, plans, generator, images, reporter).made()
+        config = rundir.config()
+        embedder = embedder or make_embedder(config.embedder, device=config.device)
+        names = [plan.name for plan in plans]
+        side = side or read_real(rundir, names, embedder=embedder, reporter=reporter)
+        chosen = _Choice(
+            rundir=rundir,
+            config=config,
+            plans=plans,
+            images=images,
+            synthesis=Synthesis(generator=generator, embedder=embedder, rundir=rundir),
+            embedder=embedder,
+            side=side,
+            tune=_tune_split(rundir, config, side, names),
+            reporter=reporter,
+        ).made()
         keep_tempering(rundir, key, chosen)
     return chosen
 
@@ -144,52 +160,31 @@ class _Choice:
     tune: Mapping[str, tuple[Path, ...]]
     reporter: Reporter
 
-    @classmethod
-    def open(
-        cls,
-        rundir: RunDir,
-        plans: Sequence[ClassPlan],
-        generator: Generator,
-        images: int,
-        reporter: Reporter,
-    ) -> _Choice:
-        config = rundir.config()
-        embedder = make_embedder(config.embedder, device=config.device)
-        names = [plan.name for plan in plans]
-        side = read_real(rundir, names, embedder=embedder, reporter=reporter)
-        return cls(
-            rundir=rundir,
-            config=config,
-            plans=plans,
-            images=images,
-            synthesis=Synthesis(generator=generator, embedder=embedder, rundir=rundir),
-            embedder=embedder,
-            side=side,
-            tune=_tune_split(rundir, config, side, names),
-            reporter=reporter,
-        )
-
     def made(self) -> Tempering:
         """Find the prompts that lose their class, then train on every blend of the others."""
         spaces = {plan.name: Space.of(self.config, plan.name) for plan in self.plans}
         test = self._test_photos()
         lost = self._lost_prompts(spaces)
-        pools = {
-            # A class without even prompts is its mixture at every share.
-            name: self._pool(name, self._mixtures(spaces, lost if name == _EVEN else None))
-            for name in (_TUNED, _EVEN)
-        }
-        size = self._size(pools, test)
+        tuned = {plan.name: plan.mixture for plan in self.plans}
+        pools = self._pools({_TUNED: tuned, _EVEN: self._even(spaces, lost)})
+        wanted = [(name, self.images) for name in pools]
+        make_ready(pools, wanted, test.classes, draw=0, reporter=self.reporter)
+        (classifier,), versions = make_classifiers(
+            (_CLASSIFIER,),
+            pools,
+            test,
+            per_class=self.images,
+            config=self.config,
+            loaded={self.config.embedder: self.embedder},
+        )
         trainings = Trainings(
             rundir=self.rundir,
             pools=pools,
             test=test,
-            versions={_CLASSIFIER: str(size)},
+            versions=versions,
             per_class=self.images,
         )
-        classifier = make_classifier(_CLASSIFIER, side=size, device=self.config.device)
-        said = self._said(trainings, classifier)
-        return self._weighed(said, test, lost)
+        return self._weighed(self._said(trainings, classifier), test, lost)
 
     def _weighed(
         self, said: NDArray[np.int64], test: TestPhotos, lost: Mapping[str, tuple[str, ...]]
@@ -213,12 +208,10 @@ class _Choice:
             photos=len(test.labels),
         )
 
-    def _mixtures(
-        self, spaces: Mapping[str, Space], lost: Mapping[str, tuple[str, ...]] | None
+    def _even(
+        self, spaces: Mapping[str, Space], lost: Mapping[str, tuple[str, ...]]
     ) -> dict[str, Mixture]:
-        """Return the even mixtures without what is lost; without `lost` the classes' own."""
-        if lost is None:
-            return {plan.name: plan.mixture for plan in self.plans}
+        """Mix the prompts evenly, without what is lost; where all are, the class keeps its own."""
         seed = self.config.tune.seed
         return {
             plan.name: even_prompts(
@@ -228,13 +221,9 @@ class _Choice:
             for plan in self.plans
         }
 
-    def _pool(self, name: str, mixtures: Mapping[str, Mixture]) -> MixturePool:
-        return MixturePool(
-            mixtures=mixtures,
-            number=_POOLS[name],
-            synthesis=self.synthesis,
-            seeds=SeedBlocks(seed=self.config.tune.seed),
-        )
+    def _pools(self, mixtures: Mapping[str, Mapping[str, Mixture]]) -> dict[str, MixturePool]:
+        seeds = SeedBlocks(seed=self.config.tune.seed)
+        return generated_pools(mixtures, synthesis=self.synthesis, seeds=seeds)
 
     def _test_photos(self) -> TestPhotos:
         none: dict[str, WordGroups] = {name: {} for name in self.tune}
@@ -246,11 +235,11 @@ class _Choice:
             {
                 name: np.stack([self.side.rows[p] for p in paths])
                 for name, paths in self.tune.items()
-            }
+            },
+            seed=self.config.tune.seed,
         )
-        nothing: dict[str, tuple[str, ...]] = dict.fromkeys(self.tune, ())
-        mixtures = self._mixtures(spaces, nothing)
-        pool, doing = self._pool(_EVEN, mixtures), TaskStarted(task=Task.LABELS)
+        mixtures = self._even(spaces, dict.fromkeys(self.tune, ()))
+        pool, doing = self._pools({_EVEN: mixtures})[_EVEN], TaskStarted(task=Task.LABELS)
         self.reporter.tell(doing)
         lost = {}
         for number, name in enumerate(mixtures, start=1):
@@ -259,11 +248,17 @@ class _Choice:
             for recipe, seeds in jobs:
                 self.synthesis.remember(name, recipe.draw.fingerprint(), seeds)
             batch = self.synthesis.generate(name, jobs)
+            valid = Counter(batch.recipes)
             lost[name] = prompts_that_lose_the_class(
                 spaces[name],
                 [jobs[job][0].draw.prompt for job in batch.recipes],
                 reader.reads(name, batch.embeddings),
                 least=LABEL_SHARE * reader.real[name],
+                invalid=[
+                    recipe.draw.prompt
+                    for job, (recipe, seeds) in enumerate(jobs)
+                    for _ in range(len(seeds) - valid[job])
+                ],
             )
             self.reporter.tell(doing.advanced(number, len(mixtures)))
         return lost
@@ -271,7 +266,6 @@ class _Choice:
     def _said(self, trainings: Trainings, classifier: Classifier) -> NDArray[np.int64]:
         """Train on every blend: (blends, seeds, photos) labels."""
         arms = [_blend(quarters, self.images) for quarters in range(QUARTERS + 1)]
-        trainings.generate(arms, draw=0, reporter=self.reporter)
         doing, done = TaskStarted(task=Task.TRAINING, classifier=classifier.id), 0
         self.reporter.tell(doing)
         total = len(arms) * SEEDS
@@ -287,14 +281,6 @@ class _Choice:
                 done += 1
                 self.reporter.tell(doing.advanced(done, total))
         return np.array(said)
-
-    def _size(self, pools: Mapping[str, MixturePool], test: TestPhotos) -> int:
-        """Choose a size for the network that no image has to be enlarged for."""
-        shown = [read_rgb(path) for path in test.paths[:_SIZES_READ]]
-        for pool in pools.values():
-            images = pool.images(test.classes[0], draw=0, n=self.images)
-            shown += itertools.islice(images, _SIZES_READ)
-        return choose_side(shown)
 
 
 def _blend(quarters: int, n: int) -> Arm:

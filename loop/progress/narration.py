@@ -67,7 +67,6 @@ _TASKS: Final = {
     Task.DIAGNOSING: "finding groups that stand apart, and the map",
     Task.REPORTING: "writing the report",
     Task.EXPORTING: "exporting",
-    Task.SHORTCUTS: "looking for shortcuts in what is exported",
     Task.TRAINING_IMAGES: "generating the images to train on",
     Task.LABELS: "generating images of all prompts, and reading their classes",
 }
@@ -179,9 +178,9 @@ def _(event: RecallsMeasured, state: RunState | None) -> Iterator[str]:
         "photos that a CNN tells right, trained on the images so far (on real photos): "
         f"{', '.join(named)}"
     )
-    for name, its in event.recalls.items():
-        if its.prompts:
-            prompts = _many(len(its.prompts), "prompt comes", "prompts come")
+    for name, first in event.prompts.items():
+        if first:
+            prompts = _many(len(first), "prompt comes", "prompts come")
             yield f"{name}: {prompts} first, for what is told wrong"
 
 

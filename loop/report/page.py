@@ -22,7 +22,13 @@ from gapclose.loop.report.charts import Scale, chart_data
 from gapclose.loop.report.class_sections import ClassSections
 from gapclose.loop.report.contents import MIXTURES
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
-from gapclose.loop.report.projections import open_run, read_state, read_trials, read_verdicts
+from gapclose.loop.report.projections import (
+    Verdicts,
+    open_run,
+    read_state,
+    read_trials,
+    read_verdicts,
+)
 from gapclose.loop.report.text import effect_sort_key, first_sentence, in_short, was_tuned
 from gapclose.loop.report.thumbnails import Samples
 from gapclose.loop.report.worth import read_worth
@@ -95,7 +101,7 @@ def _content(run: RunDir) -> dict[str, Any]:
     )
     return {
         "title": run.path.name,
-        **_said_of_worth(run, sentence),
+        **_said_of_worth(run, verdicts, sentence),
         "tuned": tuned,
         "gap": gap,
         "classes": [sections.section(number, row) for number, row in enumerate(rows)],
@@ -125,10 +131,10 @@ def _content(run: RunDir) -> dict[str, Any]:
     }
 
 
-def _said_of_worth(run: RunDir, sentence: str) -> dict[str, Any]:
+def _said_of_worth(run: RunDir, verdicts: Verdicts, sentence: str) -> dict[str, Any]:
     """Say first what the images are worth, where it was validated, and then what the gap is."""
-    worth, problem = read_worth(run)
-    known = None if worth is None or worth.outdated else worth
+    worth, problem = read_worth(run, verdicts)
+    known = worth if problem is None else None
     headline = None if known is None else worth_sentence(known)
     return {
         "headline": headline or sentence,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapclose.loop.report.findings import findings
-from gapclose.loop.report.projections import read_gap, read_state
+from gapclose.loop.report.projections import Verdicts, read_state, read_verdicts
 from gapclose.loop.report.status import gap_table
 from gapclose.loop.report.text import one_line, verdict, was_tuned
 from gapclose.loop.report.worth import read_worth
@@ -47,8 +47,8 @@ class Summary:
         """
         rundir = RunDir.open(run)
         stopped = read_state(rundir).get("stopped_because")
-        gap = read_gap(rundir)
-        return cls(gap=gap, worth=_worth(rundir), stopped=stopped, page=page)
+        verdicts = read_verdicts(rundir)
+        return cls(gap=verdicts.gap, worth=_worth(rundir, verdicts), stopped=stopped, page=page)
 
     def notice(self) -> RunReported:
         """Return the same for a reporter."""
@@ -77,8 +77,8 @@ class Summary:
             console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def _worth(rundir: RunDir) -> tuple[str, ...]:
-    worth, problem = read_worth(rundir)
+def _worth(rundir: RunDir, verdicts: Verdicts) -> tuple[str, ...]:
+    worth, problem = read_worth(rundir, verdicts)
     if problem is not None:
         return (PROBLEMS[problem],)
     return () if worth is None else tuple(accuracy_lines(worth.accuracies))

@@ -25,6 +25,7 @@ __all__ = [
     "first_sentence",
     "from_to",
     "in_short",
+    "interval",
     "mattered",
     "meaning",
     "number",
@@ -360,7 +361,7 @@ def spread(mean: float, deviation: float) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Format a difference in floors, as +1.2 or -0.3; a dash for None."""
+    """Format a difference to one decimal, as +1.2 or -0.3; a dash for None."""
     return ("+" if value is not None and value >= 0.05 else "") + number(value, 1)
 
 
@@ -400,9 +401,12 @@ def bare(value: float | None, digits: int = 0) -> str:
 
 def points(value: float | None) -> str:
     """Format a difference of shares in percentage points, as +13.4."""
-    if value is None:
-        return "\N{EN DASH}"
-    return ("+" if value >= 0.0005 else "") + number(100 * value, 1)
+    return signed(None if value is None else 100 * value)
+
+
+def interval(low: float, high: float) -> str:
+    """Format the interval of a share in percent, without the unit: 48.0-52.0."""
+    return f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}"
 
 
 def seconds(value: float | None) -> str:

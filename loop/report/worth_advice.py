@@ -10,13 +10,14 @@ from typing import Final
 
 from gapclose.loop.report.text import bare, count, number, percent
 from gapclose.loop.report.worth import ClassifierWorth, Worth
-from gapclose.loop.report.worth_text import arm_word
+from gapclose.loop.report.worth_text import real_word
 
-__all__ = ["few_photos", "next_steps"]
+__all__ = ["next_steps"]
 
 _STEPS: Final = 2
 _REMEDIES: Final = {
-    "tuned": "more --budget with `tune.objective: worth` goes there first",
+    # A run keeps its objective: resumed with another one it would be refused.
+    "tuned": "start a new run with `tune.objective: worth`, which goes there first",
     "baseline": "let `gapclose tune` search there",
 }
 _EASIER: Final = 50  # images of a class: they tell arms apart that 200 do not
@@ -25,22 +26,8 @@ _EASIER: Final = 50  # images of a class: they tell arms apart that 200 do not
 def next_steps(worth: Worth) -> list[str]:
     """Say what to do next, the most pressing first; at most two sentences."""
     said = worth.headline
-    if said is None:
-        return []
     steps = [*_shortcut(worth), *_too_easy(said), *_even(worth), *_short(said)]
-    return [*(steps or _nothing_short(said)), *few_photos(said)][:_STEPS]
-
-
-def few_photos(said: ClassifierWorth) -> list[str]:
-    """Say what the images bring to a person who has few photos, where it is beyond chance."""
-    few, both = said.scores.get("few"), said.scores.get(f"few+{said.primary}")
-    if few is None or both is None or few.high is None or both.low is None or both.low <= few.high:
-        return []  # intervals that meet; they are of one set of photos, so this is strict
-    photos = "Few" if few.n_per_class is None else count(few.n_per_class)
-    return [
-        f"{photos} real photos a class reach {percent(few.accuracy, 1)} alone, "
-        f"and {percent(both.accuracy, 1)} with the {arm_word(said.primary)} images added."
-    ]
+    return (steps or _nothing_short(said))[:_STEPS]
 
 
 def _shortcut(worth: Worth) -> list[str]:
@@ -56,8 +43,8 @@ def _too_easy(said: ClassifierWorth) -> list[str]:
             "Real photos are not worth more than the plain images beyond chance: more test "
             "photos, or more trainings (`--seeds`, `--draws`), tell whether there is more to gain."
         ]
-    n = said.scores[said.primary or ""].n_per_class
-    fewer = _EASIER if n is None or n > _EASIER else max(2, n // 2)
+    n = said.scores[said.primary].n_per_class
+    fewer = _EASIER if n > _EASIER else max(2, n // 2)
     return [f"To tell them apart, validate with fewer images a class (`--per-class {fewer}`)."]
 
 
@@ -92,20 +79,20 @@ def _short(said: ClassifierWorth) -> list[str]:
         return []
     worst = rows[0]
     group = said.worst_group(said.primary, worst.cls)
-    named = f" ({group.name}: {percent(group.recall[said.primary or ''])})" if group else ""
+    named = f" ({group.name}: {percent(group.recall[said.primary])})" if group else ""
     also = ""
     if len(rows) > 1:
         others = rows[1].cls if len(rows) == 2 else f"{count(len(rows) - 1)} more classes"
         also = f", and {others} {'falls' if len(rows) == 2 else 'fall'} short, too"
-    short = number(100 * (worst.shortfall or 0.0), 0)
+    short = number(100 * worst.shortfall, 0)
     return [
         f"{worst.cls} still falls {short} points short of real photos{named}{also}: "
-        f"{_REMEDIES.get(said.primary or '', 'vary its images')}, or add real photos."
+        f"{_REMEDIES.get(said.primary, 'vary its images')}, or add real photos."
     ]
 
 
 def _nothing_short(said: ClassifierWorth) -> list[str]:
     if not said.shortfalls:
         return []
-    told = "No class falls short of as many real photos beyond chance"
+    told = f"No class falls short of {real_word(said)} photos beyond chance"
     return [f"{told}: `gapclose export` the images."]

@@ -6,15 +6,14 @@ from typing import Final
 
 from gapclose.loop.report.text import count, from_to, percent
 from gapclose.loop.report.worth import ClassifierWorth
-from gapclose.loop.report.worth_advice import few_photos
-from gapclose.loop.report.worth_text import arm_word, with_interval
+from gapclose.loop.report.worth_text import arm_word, real_word, with_interval
 
 __all__ = ["observations"]
 
 _AGAINST: Final = {
     "even": "every prompt evenly",
     "baseline": "the plain images",
-    "real": "as many real photos",
+    "real": "{real} photos",
 }
 _LOST: Final = 0.02  # of a class's recall: what tuning took less from is not named
 _CONFUSED: Final = 0.03  # of a class's photos: what they are taken for more rarely is not named
@@ -26,7 +25,7 @@ def observations(said: ClassifierWorth) -> list[str]:
     return [
         *_held_against(said),
         *_way(said),
-        *few_photos(said),
+        *_few_photos(said),
         *_lost(said),
         *_groups(said),
         *_confused(said),
@@ -38,11 +37,11 @@ def _held_against(said: ClassifierWorth) -> list[str]:
     told = []
     for arm, name in _AGAINST.items():
         row = said.differences.get(arm)
-        if row is None or row.value is None:
+        if row is None:
             continue
         how = "better" if row.is_more else "worse" if row.is_less else "not told apart"
-        who = arm_word(said.primary).capitalize()
-        told.append(f"{who} against {name}: {how} ({with_interval(row)}).")
+        who, other = arm_word(said.primary).capitalize(), name.format(real=real_word(said))
+        told.append(f"{who} against {other}: {how} ({with_interval(row)}).")
     return told
 
 
@@ -52,6 +51,17 @@ def _way(said: ClassifierWorth) -> list[str]:
         return []
     how = "all" if share >= 1 else "none" if share <= 0 else percent(share)
     return [f"Share of the way from the plain images to real photos: {how}."]
+
+
+def _few_photos(said: ClassifierWorth) -> list[str]:
+    """Say what the images bring to a person who has few photos, where it is beyond chance."""
+    few, both = said.scores.get("few"), said.scores.get(f"few+{said.primary}")
+    if few is None or both is None or both.low <= few.high:
+        return []  # intervals that meet; they are of one set of photos, so this is strict
+    return [
+        f"{count(few.n_per_class)} real photos a class reach {percent(few.accuracy, 1)} alone, "
+        f"and {percent(both.accuracy, 1)} with the {arm_word(said.primary)} images added."
+    ]
 
 
 def _lost(said: ClassifierWorth) -> list[str]:
@@ -64,10 +74,10 @@ def _lost(said: ClassifierWorth) -> list[str]:
 
 
 def _groups(said: ClassifierWorth) -> list[str]:
-    told, primary = [], said.primary or ""
+    told, primary = [], said.primary
     before, after = said.worst_group("baseline"), said.worst_group(primary)
-    if before is not None and primary == "tuned" and before.recall.get(primary) is not None:
-        change = from_to(before.recall["baseline"] or 0.0, before.recall[primary] or 0.0)
+    if before is not None and primary == "tuned":
+        change = from_to(before.recall["baseline"], before.recall[primary])
         told.append(
             f"Worst group of the plain images: {before.name} ({count(before.n)} test photos), "
             f"{change} with the tuned ones."
@@ -83,20 +93,16 @@ def _groups(said: ClassifierWorth) -> list[str]:
 
 
 def _confused(said: ClassifierWorth) -> list[str]:
-    worst = said.worst_class(said.primary)
-    if worst is None:
-        return []
-    shares = said.confusions(said.primary, worst[0])
+    worst, _ = said.worst_class(said.primary)
+    shares = said.confusions(said.primary, worst)
     named = [f"{name} {percent(share)}" for name, share in shares if share >= _CONFUSED]
     if not named:
         return []
-    return [f"{worst[0]}, the worst class, is taken for {', '.join(named[:_NAMED])}."]
+    return [f"{worst}, the worst class, is taken for {', '.join(named[:_NAMED])}."]
 
 
 def _reverse(said: ClassifierWorth) -> list[str]:
-    names = {"baseline": "plain", "tuned": "tuned", "synthetic": "synthetic", "even": "even"}
-    known = [f"{name} {percent(said.reverse[arm], 1)}" for arm, name in names.items()
-             if arm in said.reverse]  # fmt: skip
+    known = [f"{arm_word(arm)} {percent(share, 1)}" for arm, share in said.reverse.items()]
     if not known:
         return []
     return [

@@ -11,28 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gapclose.loop.report.text import count, percent, points
+from gapclose.loop.report.text import count, interval, percent, points
 from gapclose.loop.report.validation_file import ArmScore
-from gapclose.loop.report.worth import ClassifierWorth, Problem, Worth
+from gapclose.loop.report.worth import ClassifierWorth, Worth
+from gapclose.loop.report.worth_arms import ARMS, ShownArm
 from gapclose.loop.report.worth_observations import observations
-from gapclose.loop.report.worth_text import PROBLEMS, arm_word, classifier_name
+from gapclose.loop.report.worth_text import arm_word, classifier_name, real_word
 
 __all__ = ["worth_section"]
 
-# arm -> its title, what it is, its mark on the page
-_ARMS: Final = {
-    "baseline": ("plain", "the untouched baseline prompt", "baseline"),
-    "synthetic": ("synthetic", "the images as they are", "baseline"),
-    "tuned": ("tuned", "the mixtures, in their shares", "tuned"),
-    "mixed": ("half and half", "half tuned, half every prompt evenly", "other"),
-    "even": ("every prompt evenly", "as one would do by hand", "other"),
-    "real": ("real photos", "what there is to reach", "real"),
-    "few": ("few real photos", "of somebody who has no more", "real hollow"),
-    "few+synthetic": ("few real and synthetic", "the same few, and the images", "baseline"),
-    "few+tuned": ("few real and tuned", "the same few, and the tuned images", "tuned hollow"),
-}
 _FEATURES: Final = {"codec": "compression", "color": "colour", "spectrum": "power spectrum"}
-_COLUMNS: Final = ("baseline", "synthetic", "tuned", "even", "real")  # of the classes' table
+_COLUMNS: Final = frozenset(("baseline", "synthetic", "tuned", "even", "real"))  # of classes
 _FOLDED: Final = 12  # classes: more are folded
 _TICKS: Final = 5
 
@@ -45,8 +34,7 @@ class _Axis:
 
     @classmethod
     def of(cls, scores: Sequence[ArmScore]) -> _Axis:
-        known = [v for s in scores for v in (s.low, s.accuracy) if v is not None]
-        lowest = min(known, default=0.0)
+        lowest = min(min(score.low, score.accuracy) for score in scores)
         return cls(low=min(0.9, max(0.0, math.floor(10 * lowest) / 10)))
 
     def at(self, value: float) -> float:
@@ -61,16 +49,12 @@ class _Axis:
         return [(self.at(v), percent(v)) for v in reversed(values)]
 
 
-def worth_section(worth: Worth) -> dict[str, Any] | None:
-    """Put the section together; None where no classifier has said anything."""
-    blocks = [one for one in worth.classifiers if one.scores]
-    if not blocks:
-        return None
+def worth_section(worth: Worth) -> dict[str, Any]:
+    """Put the section together."""
+    blocks = sorted(worth.classifiers, key=lambda one: one is not worth.headline)
     axis = _Axis.of([score for one in blocks for score in one.scores.values()])
-    blocks.sort(key=lambda one: one is not worth.headline)
     return {
         "how": _how(worth),
-        "outdated": PROBLEMS[Problem.OUTDATED] if worth.outdated else None,
         "ticks": axis.ticks(),
         "blocks": [_block(one, axis) for one in blocks],
         "shortcuts": [
@@ -90,13 +74,13 @@ def worth_section(worth: Worth) -> dict[str, Any] | None:
 
 
 def _how(worth: Worth) -> str:
-    on = "real photos" if worth.n_test is None else f"{count(worth.n_test)} real photos"
-    said = f"Classifiers, trained on each kind of images and tested on {on} that no search saw"
-    if worth.seeds and worth.draws:
-        seeds = f"{worth.seeds} training{'' if worth.seeds == 1 else 's'}"
-        draws = f"{worth.draws} draw{'' if worth.draws == 1 else 's'}"
-        said += f": {seeds} on each of {draws} of images"
-    said += ". Intervals are 95 %, over photos, draws and trainings"
+    seeds = f"{worth.seeds} training{'' if worth.seeds == 1 else 's'}"
+    draws = f"{worth.draws} draw{'' if worth.draws == 1 else 's'}"
+    said = (
+        f"Classifiers, trained on each kind of images and tested on {count(worth.n_test)} real "
+        f"photos that no search saw: {seeds} on each of {draws} of images. "
+        "Intervals are 95 %, over photos, draws and trainings"
+    )
     if 1 in (worth.seeds, worth.draws):
         once = "training" if worth.seeds == 1 else "draw"
         said += f"; of one {once} alone, what another would change is in none of them"
@@ -113,11 +97,12 @@ def _block(said: ClassifierWorth, axis: _Axis) -> dict[str, Any]:
             "learns its own features" if said.learns_features else ""
         ),
         "ceiling": None if real is None else axis.at(real),
+        "ceiling_title": f"{real_word(said)} photos",
         "arms": [_arm(said, score, axis) for score in said.scores.values()],
         "doubt": _doubt(said),
         "said": observations(said),
-        "columns": [(arm, _ARMS[arm][0].removesuffix(" photos").removeprefix("every prompt "),
-                     _ARMS[arm][2]) for arm in _columns(said)],
+        "columns": [(arm, ARMS[arm].title.removesuffix(" photos").removeprefix("every prompt "),
+                     ARMS[arm].mark) for arm in _columns(said)],
         "classes": _classes(said),
         "primary": said.primary,
         "primary_word": arm_word(said.primary),
@@ -135,28 +120,26 @@ def _doubt(said: ClassifierWorth) -> str | None:
 
 
 def _arm(said: ClassifierWorth, score: ArmScore, axis: _Axis) -> dict[str, Any]:
-    title, what, mark = _ARMS.get(score.arm, (score.arm, "", "other"))
-    worst = said.worst_class(score.arm)
-    low, high = score.low, score.high
+    shown = ARMS.get(score.arm, ShownArm(score.arm, "", "other"))
+    worst, worst_recall = said.worst_class(score.arm)
     return {
-        "title": title,
-        "what": what,
-        "mark": mark,
+        "title": shown.title,
+        "what": shown.what,
+        "mark": shown.mark,
         "n": score.n_per_class,
         "accuracy": score.accuracy,
-        "at": None if score.accuracy is None else axis.at(score.accuracy),
-        "span": None if low is None or high is None else (axis.at(low), axis.at(high)),
-        "interval": None if low is None or high is None
-        else f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}",
+        "at": axis.at(score.accuracy),
+        "span": (axis.at(score.low), axis.at(score.high)),
+        "interval": interval(score.low, score.high),
         "macro_f1": score.macro_f1,
-        "worst": None if worst is None else worst[0],
-        "worst_recall": None if worst is None else worst[1],
+        "worst": worst,
+        "worst_recall": worst_recall,
         "is_primary": score.arm == said.primary,
-    }  # fmt: skip
+    }
 
 
 def _columns(said: ClassifierWorth) -> list[str]:
-    return [arm for arm in _COLUMNS if arm in said.scores]
+    return [arm for arm in said.scores if arm in _COLUMNS]
 
 
 def _classes(said: ClassifierWorth) -> list[dict[str, Any]]:
@@ -164,9 +147,9 @@ def _classes(said: ClassifierWorth) -> list[dict[str, Any]]:
     short = {row.cls for row in said.short()}
     rows = []
     for cls in said.classes:
-        recalls = {arm: said.recall(arm, cls) for arm in _columns(said)}
-        now, real = recalls.get(said.primary or ""), recalls.get("real")
-        shortfall = None if now is None or real is None else real - now
+        recalls = {arm: said.scores[arm].recall[cls] for arm in _columns(said)}
+        real = recalls.get("real")
+        shortfall = None if real is None else real - said.scores[said.primary].recall[cls]
         rows.append(
             {
                 "name": cls,

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.report.text import one_line, percent
+from gapclose.loop.report.projections import read_verdicts
+from gapclose.loop.report.text import interval, one_line, percent
 from gapclose.loop.report.validation_file import ArmScore, ValidationFile, read_validation
-from gapclose.loop.report.worth import ARMS, Worth, read_worth
+from gapclose.loop.report.worth import Worth, believed
+from gapclose.loop.report.worth_arms import in_order
 from gapclose.loop.report.worth_text import worth_sentence
 from gapclose.loop.run.folder import RunDir
 
@@ -44,19 +46,19 @@ class WorthSummary:
 
         Raises:
             ConfigError: There is no run, or it was not validated.
-            RunDamagedError: validation.json is damaged.
+            RunDamagedError: validation.json is damaged, or the verdicts cannot be read.
         """
         rundir = RunDir.open(run)
         file = read_validation(rundir)
         if file is None:
             raise ConfigError("was not validated; `gapclose validate` does it", where=rundir.path)
-        return cls(file=file, worth=read_worth(rundir)[0], page=page)
+        return cls(file=file, worth=believed(file, read_verdicts(rundir))[0], page=page)
 
     def print(self, console: Console) -> None:
         """Print the table, what it says in a sentence, and where the report lies."""
         console.print(self._table())
-        sentence = None if self.worth is None else worth_sentence(self.worth)
-        for line in [*([sentence] if sentence else []), f"report: {self.page}"]:
+        said = [] if self.worth is None else [worth_sentence(self.worth)]
+        for line in [*said, f"report: {self.page}"]:
             console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
@@ -72,9 +74,9 @@ class WorthSummary:
         table.add_column("images", justify="right")
         for name in classifiers:
             table.add_column(Text(one_line(name)), justify="right")
-        for arm in sorted(arms, key=lambda arm: (*ARMS, arm).index(arm)):
-            of_arm = [cells.get((arm, name)) for name in classifiers]
-            images = {str(row.n_per_class) for row in of_arm if row and row.n_per_class}
+        for arm in in_order(arms):
+            of_arm = [cells[arm, name] for name in classifiers]
+            images = {str(row.n_per_class) for row in of_arm}
             table.add_row(Text(one_line(arm)), "/".join(sorted(images)), *map(_accuracy, of_arm))
         return table
 
@@ -88,17 +90,13 @@ def short_classes(file: ValidationFile) -> Mapping[str, tuple[str, ...]]:
     Returns:
         Class -> the classifiers whose shortfall holds over all classes (Holm).
     """
-    said = [(one.id, {row.cls for row in one.short()}) for one in Worth.of(file).classifiers]
-    every = dict.fromkeys(row.cls for row in file.shortfalls)
-    by = {cls: tuple(name for name, short in said if cls in short) for cls in every}
-    return {cls: names for cls, names in by.items() if names}
+    by: dict[str, list[str]] = {row.cls: [] for row in file.shortfalls}
+    for row in file.shortfalls:
+        if row.arm == file.primary and row.is_sure:
+            by[row.cls].append(row.classifier)
+    return {cls: tuple(names) for cls, names in by.items() if names}
 
 
-def _accuracy(row: ArmScore | None) -> str:
+def _accuracy(row: ArmScore) -> str:
     """Format an accuracy with its interval: "88.5 % (87.9-89.1)"."""
-    if row is None or row.accuracy is None:
-        return "-"
-    said = percent(row.accuracy, 1)
-    if row.low is None or row.high is None:
-        return said
-    return f"{said} ({100 * row.low:.1f}\N{EN DASH}{100 * row.high:.1f})"
+    return f"{percent(row.accuracy, 1)} ({interval(row.low, row.high)})"

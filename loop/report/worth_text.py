@@ -18,6 +18,7 @@ __all__ = [
     "accuracy_lines",
     "arm_word",
     "classifier_name",
+    "real_word",
     "with_interval",
     "worth_sentence",
 ]
@@ -48,22 +49,22 @@ def classifier_name(name: str) -> str:
     return _NAMES.get(name, name.removeprefix("timm:"))
 
 
-def arm_word(arm: str | None) -> str:
+def arm_word(arm: str) -> str:
     """Say which images an arm's are: "the tuned images"."""
-    return _WORDS.get(arm or "", arm or "")
+    return _WORDS.get(arm, arm)
 
 
-def worth_sentence(worth: Worth) -> str | None:
-    """Write what images are worth, for somebody who reads one sentence only; None if unknown."""
+def real_word(said: ClassifierWorth) -> str:
+    """Say which photos the primary arm is held against: "as many real photos"."""
+    return "as many real" if said.has_as_many_real else "real"
+
+
+def worth_sentence(worth: Worth) -> str:
+    """Write what images are worth, for somebody who reads one sentence only."""
     said = worth.headline
-    if said is None:
-        return None
-    who, was, now = (
-        classifier_name(said.id),
-        said.accuracy("baseline"),
-        said.accuracy(said.primary),
-    )
-    tuned = f", on the tuned ones {percent(now, 1)}"
+    who, was = classifier_name(said.id), said.accuracy("baseline")
+    now = percent(said.accuracy(said.primary), 1)
+    tuned = f", on the tuned ones {now}"
     if said.at_ceiling:
         return (
             f"Too easy to tell: trained on the plain images, {who} already recognises "
@@ -73,20 +74,18 @@ def worth_sentence(worth: Worth) -> str | None:
     if said.primary != "tuned" or was is None:
         return (
             f"Trained on the {arm_word(said.primary)} images, {who} recognises "
-            f"{percent(now, 1)} of real photos{_and_real(said)}{_most_short(said)}."
+            f"{now} of real photos{_and_real(said)}{_most_short(said)}."
         )
-    gain = said.differences.get("baseline")
-    if gain.is_more if gain is not None else (now or 0.0) > was:
+    gain = said.differences["baseline"]
+    if gain.is_more:
         return (
             f"Trained on the plain images, {who} recognises {percent(was, 1)} of real photos"
             f"{tuned}{_and_real(said)}{_most_gained(said)}."
         )
-    lost = gain is not None and gain.is_less
-    verdict = "Tuning made the images worth less" if lost else "Tuning gained nothing"
-    beside = "" if gain is None else f" ({with_interval(gain)})"
+    verdict = "Tuning made the images worth less" if gain.is_less else "Tuning gained nothing"
     return (
         f"{verdict}: trained on the plain images, {who} recognises {percent(was, 1)} of real "
-        f"photos{tuned}{beside}{_and_real(said)}."
+        f"photos{tuned} ({with_interval(gain)}){_and_real(said)}."
     )
 
 
@@ -105,18 +104,12 @@ def accuracy_lines(accuracies: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def with_interval(row: Difference) -> str:
     """Write a difference of accuracies with its 95 % interval."""
-    said = f"{points(row.value)} points"
-    if row.low is None or row.high is None:
-        return said
-    return f"{said}, {points(row.low)} to {points(row.high)}"
+    return f"{points(row.value)} points, {points(row.low)} to {points(row.high)}"
 
 
 def _and_real(said: ClassifierWorth) -> str:
-    real, primary = said.scores.get("real"), said.scores.get(said.primary or "")
-    if real is None or real.accuracy is None:
-        return ""
-    alike = primary is not None and real.n_per_class == primary.n_per_class
-    return f", on {'as many real' if alike else 'real'} ones {percent(real.accuracy, 1)}"
+    real = said.accuracy("real")
+    return "" if real is None else f", on {real_word(said)} ones {percent(real, 1)}"
 
 
 def _most_gained(said: ClassifierWorth) -> str:

@@ -64,7 +64,8 @@ class ClassState:
         reopened: Whether it is searched after a confirmation that failed, or because of tags.
         reopened_at: Trials when a round last reopened it.
         unseen_gap: What the confirmation that reopened it saw, a squared MMD.
-        prioritized: Prompts that come first.
+        prioritized: Prompts that a person had come first.
+        asked: Whether they did so last: nothing else has had others come first since.
         recall: What its images were worth when that was measured last.
         retryable: Whether a restart may forget its failures.
         opened: The fold that was opened and is not evaluated.
@@ -85,6 +86,7 @@ class ClassState:
     reopened_at: int | None = None
     unseen_gap: float = 0.0
     prioritized: tuple[Mapping[str, str], ...] = ()
+    asked: bool = False
     recall: Recall | None = None
     retryable: bool = False
     opened: FoldOpened | None = None
@@ -102,8 +104,7 @@ class ClassState:
     def awaits_result(self) -> bool:
         """Whether what comes next depends on the trial under way: nothing is proposed beside it.
 
-        Of the baseline, of all until the settings are chosen, and of prompts that a person
-        prioritized.
+        Of the baseline, of all until the settings are chosen, and of prioritized prompts.
         """
         settled = self.has_baseline and self.progress.winner is not None
         return self.proposed > self.trials and (not settled or self.progress.pending)

@@ -122,13 +122,11 @@ class Recall(Fact):
         real: Share of its real photos told right after training on real ones, in [0, 1].
         synthetic: The same after training on synthetic ones.
         n: Photos that were told.
-        prompts: That would bring more of the photos which were told wrong.
     """
 
     real: float
     synthetic: float
     n: int
-    prompts: tuple[dict[str, str], ...] = ()
 
     @property
     def shortfall(self) -> float:
@@ -231,13 +229,15 @@ class RecallsMeasured(_Event):
 
     Attributes:
         recalls: By class.
-        progress: By class whose prompts of `recalls` come before all others from now on; where
-            there are none, no more do.
+        prompts: By class, that come before all others from now on: they would bring more of the
+            photos which were told wrong. Where there are none, no more do.
+        progress: Of the same classes.
         seconds: That it took.
     """
 
     kind: Literal["recalls_measured"] = "recalls_measured"
     recalls: dict[str, Recall]
+    prompts: dict[str, tuple[dict[str, str], ...]] = Field(default_factory=dict)
     progress: dict[str, Progress] = Field(default_factory=dict)
     seconds: float = 0.0
 

@@ -65,7 +65,6 @@ class Task(StrEnum):
     DIAGNOSING = "diagnosing"
     REPORTING = "reporting"
     EXPORTING = "exporting"
-    SHORTCUTS = "shortcuts"
     TRAINING_IMAGES = "training_images"
     TRAINING = "training"
     LABELS = "labels"

@@ -230,7 +230,11 @@ def _(event: PromptsPrioritized, state: RunState) -> RunState:
     state = _reopened(state, name, 0.0)
     cls = state.of(name)
     progress = cls.progress.model_copy(update={"pending": True})
-    changes: dict[str, Any] = {"progress": progress, "prioritized": event.prompts}
+    changes: dict[str, Any] = {
+        "progress": progress,
+        "prioritized": event.prompts,
+        "asked": True,
+    }
     evaluation = cls.evaluation
     if evaluation is not None and not evaluation.tagged:
         changes["evaluation"] = replace(evaluation, tagged=True)
@@ -253,8 +257,9 @@ def _(event: CameraChosen, state: RunState) -> RunState:
 @_applied.register
 def _(event: RecallsMeasured, state: RunState) -> RunState:
     for name, recall in event.recalls.items():
-        progress = event.progress.get(name, state.of(name).progress)
-        state = _with(state, name, recall=recall, progress=progress)
+        state = _with(state, name, recall=recall)
+    for name, progress in event.progress.items():
+        state = _with(state, name, progress=progress, asked=False)
     timings = replace(state.timings, recalls=event.seconds)
     return replace(state, recalls_at=state.trials, timings=timings)
 

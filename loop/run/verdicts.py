@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed
@@ -16,19 +17,26 @@ from gapclose.loop.run.state import RunState
 
 
 def judge(
-    evaluations: Mapping[str, FoldEvaluated], *, criteria: Sequence[Criterion] = CRITERIA
+    evaluations: Mapping[str, FoldEvaluated],
+    *,
+    criteria: Sequence[Criterion] = CRITERIA,
+    recalls: Mapping[str, NeighborRecall] = MappingProxyType({}),
 ) -> dict[str, ClassGap]:
     """Judge all evaluated classes together.
 
     Args:
         evaluations: By class, in the run's order.
         criteria: What a class must meet to be confirmed.
+        recalls: By class, where they were asked.
 
     Returns:
         Rows of gap.json with q-values over all of them, `confirmed` and `before` set.
     """
     befores = jointly([ClassGap.from_json(e.before) for e in evaluations.values()])
-    afters = jointly([ClassGap.from_json(e.after) for e in evaluations.values()])
+    afters = [
+        replace(row, neighbors=recalls[row.name].to_json()) if row.name in recalls else row
+        for row in jointly([ClassGap.from_json(e.after) for e in evaluations.values()])
+    ]
     pairs = zip(evaluations.values(), befores, afters, strict=True)
     return {
         evaluation.cls: replace(
@@ -42,7 +50,7 @@ def verdicts_of(
     state: RunState,
     *,
     criteria: Sequence[Criterion] = CRITERIA,
-    recalls: Mapping[str, NeighborRecall] | None = None,
+    recalls: Mapping[str, NeighborRecall] = MappingProxyType({}),
 ) -> VerdictsReached:
     """Reach the verdicts over all classes that have been evaluated.
 
@@ -53,7 +61,7 @@ def verdicts_of(
     """
     told = {
         name: Recall(real=its.real, synthetic=its.synthetic, n=its.n)
-        for name, its in (recalls or {}).items()
+        for name, its in recalls.items()
     }
     evaluations = {
         name: evaluation.result
@@ -74,7 +82,7 @@ def verdicts_of(
                 objections=row.objections,
                 recall=told.get(name),
             )
-            for name, row in judge(evaluations, criteria=criteria).items()
+            for name, row in judge(evaluations, criteria=criteria, recalls=recalls).items()
         }
     )
 

@@ -43,7 +43,7 @@ class ChooseCamera:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRecalls:
-    """Measure what the mixtures of all classes are worth to a probe."""
+    """Measure what the mixtures of all classes are worth to a classifier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ def pick(
 ) -> str | None:
     """Pick the class whose next trial is worth most, or None when no class wants one.
 
-    First every baseline, in order; then prompts that a person prioritized; then classes that have
+    First every baseline, in order; then prioritized prompts; then classes that have
     had under a quarter of an even share of the trials. Among those, or else among all, the class
     with the most to gain (see `Objective`), a class that has not gained for a while fading behind
     the others.

@@ -89,6 +89,8 @@ def _start_round(view: View) -> Action | None:
 
 
 def _measure_recalls(view: View) -> Action | None:
+    if any(map(view.wants_baseline, view.names)):
+        return None  # what a class costs is told among all of them
     searching = view.next_trial() is not None
     wanted = view.limits.objective.wants_recalls(view.state, searching=searching)
     return MeasureRecalls() if wanted else None

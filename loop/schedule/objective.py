@@ -1,6 +1,7 @@
 """The objective: what there is to gain in a class, and when it needs no more trials.
 
-`Limits` and `decide` ask it, and nothing else says which class comes first or when one rests.
+`Limits` and `decide` ask it which class comes first and when one rests; only baselines and
+prioritized prompts come before.
 Another objective is another class that keeps the Protocol, given to `tune`.
 """
 
@@ -32,7 +33,7 @@ class Objective(Protocol):
     def stopped(self, cls: ClassState, *, floor: float) -> Stopped | None:
         """Return why the search of a class has ended, if it has; it is confirmed next.
 
-        Failures end a search, and a prompt that a person prioritized continues it, under every
+        Failures end a search, and a prioritized prompt continues it, under every
         objective: this is not asked then.
         """
 
@@ -52,6 +53,8 @@ class Objective(Protocol):
 
     def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
         """Return whether the classes' recalls are to be measured next.
+
+        It is asked once every class that may have a baseline has one.
 
         Args:
             state: Of the run; trials in flight are waited for first.

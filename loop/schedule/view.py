@@ -68,7 +68,7 @@ class View:
         if evaluation is None:
             return False
         # What a person asked for is to be tried, and then confirmed.
-        asked = bool(cls.prioritized) and (
+        asked = cls.asked and (
             cls.progress.pending or evaluation.opened.evidence != cls.progress.evidence
         )
         return not self.folds_left(cls, name) or (self.settled(name) is not None and not asked)
@@ -97,7 +97,10 @@ class View:
         return [self._standing(name) for name in self.names if self.state.of(name).has_baseline]
 
     def reserve(self, due: Sequence[ClassProgress] | None = None) -> float:
-        """Return the seconds kept back to confirm the due classes, or these, and to report."""
+        """Return the seconds kept back: to confirm the due classes, or these, and to report.
+
+        And to measure recalls once more, where that has been done.
+        """
         if self.limits.tune.budget is None:
             return 0.0
         return self.state.timings.recalls + confirmation_reserve(
@@ -124,7 +127,7 @@ class View:
         person may have allowed less, or classes have joined that have no baseline.
         """
         # Every class gets its baseline, whatever the budget: without one there is no report.
-        baselines = any(map(self._wants_baseline, self.names))
+        baselines = any(map(self.wants_baseline, self.names))
         if self.left <= self.reserve() and not baselines:
             return None
         searched, turn = self.searched(), self.state.turn
@@ -137,7 +140,8 @@ class View:
             seconds=self._seconds(searched),
         )
 
-    def _wants_baseline(self, name: str) -> bool:
+    def wants_baseline(self, name: str) -> bool:
+        """Return whether a class has none yet, and may have one."""
         cls = self.state.of(name)
         return not (cls.has_baseline or cls.awaits_result) and self.wants_trial(name)
 

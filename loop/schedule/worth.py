@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from gapclose.loop.run.class_state import FAILURES, ClassState
+from gapclose.analysis.significance import share_variance
+from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import Recall, Stopped, StopReason
 from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.objective import GapObjective
@@ -36,9 +37,9 @@ def costs(recall: Recall) -> bool:
 
 
 def _error(recall: Recall) -> float:
-    """Return the standard error of a shortfall."""
+    """Return the standard error of a shortfall; also where all photos are told right."""
     shares = (recall.real, recall.synthetic)
-    return math.sqrt(sum(share * (1.0 - share) for share in shares) / recall.n)
+    return math.sqrt(sum(share_variance(round(s * recall.n), recall.n) for s in shares))
 
 
 def _rests(cls: ClassState) -> Stopped | None:
@@ -84,13 +85,11 @@ class WorthObjective:
         return None if unseen is not None and costs(unseen) else _rests(cls)
 
     def wants_recalls(self, state: RunState, *, searching: bool) -> bool:
-        """Return whether all baselines are there, or enough more has been tried since.
+        """Return whether it never was done, or enough more has been tried since.
 
         Once more where the search ends: what a class costs then says whether it does.
         """
         classes = [state.of(name) for name in state.names]
-        if not all(cls.has_baseline or cls.failures >= FAILURES for cls in classes):
-            return False
         if sum(cls.has_baseline for cls in classes) < 2:
             return False  # of one class every photo is told right
         if state.recalls_at is None:

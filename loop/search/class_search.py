@@ -146,11 +146,6 @@ class ClassSearch:
         return self.state.prompts.urgent is not None
 
     @property
-    def prioritized(self) -> Sequence[Words]:
-        """The prompts that come before all others, tried ones too."""
-        return self.state.prompts.prioritized
-
-    @property
     def plain(self) -> Recipe:
         """The baseline's draw, under the run's camera once there is one."""
         base = self.space.baseline

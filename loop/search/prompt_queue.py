@@ -1,7 +1,8 @@
 """The queue of a class's prompts: which of them no trial has tried, and which comes next.
 
-`phases` asks it, `absorbing` tells it what was tried and what failed, and `class_search` what a
-person prioritized. It knows words and what became of them, and nothing of images.
+`phases` asks it, `absorbing` tells it what was tried and what failed, and `class_search` what is
+prioritized, by a person or for photos that are told wrong. It knows words and what became of them,
+and nothing of images.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ class Searches(Mapping[str, ClassSearch]):
             case CameraChosen():
                 self._change_camera(event)
             case RecallsMeasured():
-                self._prioritize(event)
+                for name, prompts in event.prompts.items():
+                    self[name].prioritize(prompts)
             case _:
                 pass
 
@@ -97,10 +98,6 @@ class Searches(Mapping[str, ClassSearch]):
                 known = name in event.progress  # else its class has joined since
                 taken = self._camera_images(name) if known else _NO_IMAGES
                 search.change_camera(camera, taken)
-
-    def _prioritize(self, event: RecallsMeasured) -> None:
-        for name in event.progress:
-            self[name].prioritize(event.recalls[name].prompts)
 
     def replay(self, events: Iterable[Event]) -> None:
         """Follow the events of earlier sessions, trials included.

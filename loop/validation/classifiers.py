@@ -6,19 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
+import numpy as np
+
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.downstream.classifier import Classifier, choose_side, make_classifier
 from gapclose.analysis.embedding import Embedder, identity
+from gapclose.analysis.subsets import spread
 from gapclose.generators.images import Pixels
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.validation.pools import Pool
+from gapclose.loop.validation.pools import MixturePool, Pool
 from gapclose.loop.validation.test_photos import TestPhotos
 
 __all__ = ["LINEAR", "make_classifiers"]
 
 LINEAR: Final = "linear"
 """The classifier that sees images through the judge, or the embedder where there is none."""
-_SHOWN: Final = 20  # images of a set that say how large its images are
+_SHOWN: Final = 20  # images of a set that say how large its images are; one of each class at least
 
 
 def make_classifiers(
@@ -58,7 +61,13 @@ def make_classifiers(
 
 
 def _shown(pools: Mapping[str, Pool], test: TestPhotos, per_class: int) -> Iterator[Pixels]:
-    """Yield some images of every set."""
-    yield from map(read_rgb, test.paths[:: -(-len(test.paths) // _SHOWN)])
+    """Yield some images of every set, and of every class of files that somebody brought."""
+    each = -(-_SHOWN // len(test.classes))
+    for label in range(len(test.classes)):
+        mine = [test.paths[i] for i in np.flatnonzero(test.labels == label)]
+        yield from map(read_rgb, spread(mine, each))
     for pool in pools.values():
-        yield from islice(pool.images(test.classes[0], draw=0, n=per_class), _SHOWN)
+        # What a run generates is of one size, and to see one image is to read back its class.
+        generated = isinstance(pool, MixturePool)
+        for cls in test.classes[:1] if generated else test.classes:
+            yield from islice(pool.images(cls, draw=0, n=per_class), _SHOWN if generated else each)

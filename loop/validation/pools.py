@@ -54,19 +54,18 @@ class Pool(Protocol):
 class PhotoPool:
     """Files that exist: real photos, or synthetic images that somebody made.
 
-    They lie in one random order, by content, in which draws begin evenly far apart: draws share as
-    few photos as there can be, and a draw of n is a beginning of the draw of more.
+    They lie in one random order, by content, in which the draws begin far apart: at 0, 1/2, 1/4,
+    3/4 and on (van der Corput's sequence), so draws share few photos, and one more draw changes
+    none. A draw of n is a beginning of the draw of more.
 
     Attributes:
         paths: By class; readable ones.
         digests: sha256 of each file.
-        draws: How many there are.
         seed: Of the order.
     """
 
     paths: Mapping[str, Sequence[Path]]
     digests: Mapping[Path, bytes]
-    draws: int
     seed: int
 
     def key(self, cls: str, *, draw: int, n: int) -> str:
@@ -83,7 +82,8 @@ class PhotoPool:
 
     def _chosen(self, cls: str, draw: int, n: int) -> list[Path]:
         order = sorted(self.paths[cls], key=lambda path: _placed(self.seed, self.digests[path]))
-        start = draw * len(order) // max(self.draws, draw + 1)
+        bits = f"{draw:b}"
+        start = int(bits[::-1], 2) * len(order) // 2 ** len(bits)
         return [*order[start:], *order[:start]][:n]
 
 
@@ -148,7 +148,7 @@ class MixturePool:
 
 def generated_pools(
     mixtures: Mapping[str, Mapping[str, Mixture]], *, synthesis: Synthesis, seeds: SeedBlocks
-) -> dict[str, Pool]:
+) -> dict[str, MixturePool]:
     """Make a pool of each set of mixtures, by name; `_NUMBERS` gives each its seeds."""
     return {
         name: MixturePool(

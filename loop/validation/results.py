@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.downstream.scores import worst_group
 from gapclose.analysis.downstream.worth import Arm, Worth
-from gapclose.analysis.shortcuts import ShortcutProbe
 from gapclose.loop.validation.arms import REAL
 from gapclose.loop.validation.test_photos import TestPhotos
 from gapclose.loop.validation.trainings import Outcome
@@ -48,15 +47,12 @@ def primary_of(arms: Sequence[str]) -> str:
     return next(arm for arm in PRIMARY if arm in arms)
 
 
-def results(
-    said: Sequence[Said], test: TestPhotos, shortcuts: Sequence[ShortcutProbe]
-) -> dict[str, Any]:
-    """Return validation.json.
+def results(said: Sequence[Said], test: TestPhotos) -> dict[str, Any]:
+    """Return validation.json, but for what it takes from the run.
 
     Args:
         said: By classifier; each has the same arms, draws and seeds.
         test: The photos.
-        shortcuts: What low-level features tell of the classes.
     """
     arms = [*said[0].outcomes]
     cells = said[0].outcomes[arms[0]]
@@ -76,7 +72,6 @@ def results(
         "reverse": [row for one in rows for row in one.reverse()],
         "groups": [row for one in rows for row in one.groups()],
         "worst_groups": [row for one in rows for row in one.worst_groups()],
-        "shortcuts": [probe.to_json() for probe in shortcuts],
     }
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ class Subject:
         config: Of the run.
         classes: That are told apart.
         tuned: By class, as in mixtures.json; None for an audit.
+        shortcuts: As in gap.json; none where an older version wrote it.
         seen: `photo_id` of the photos that the run has searched with, or judged by.
     """
 
@@ -49,6 +50,7 @@ class Subject:
     config: RunConfig
     classes: tuple[str, ...]
     tuned: Mapping[str, Any] | None
+    shortcuts: Sequence[Mapping[str, Any]]
     seen: frozenset[str]
 
     @cached_property
@@ -80,23 +82,20 @@ class Subject:
         """
         if self.rendered:
             return own_photos(scan(self.rundir.real_path))
-        return self._sides()[0]
+        return self._sides[0]
 
-    def pools(
-        self, photos: Photos, embedder: Embedder, *, draws: int, reporter: Reporter
-    ) -> dict[str, Pool]:
+    def pools(self, photos: Photos, embedder: Embedder, *, reporter: Reporter) -> dict[str, Pool]:
         """Return all that can be trained on, by name.
 
         Args:
             photos: The real ones.
             embedder: The tuning embedder.
-            draws: How many draws of images there will be.
             reporter: Receives the progress.
         """
         seed = self.config.tune.seed
-        real = PhotoPool(paths=photos.real, digests=photos.side.digests, draws=draws, seed=seed)
+        real = PhotoPool(paths=photos.real, digests=photos.side.digests, seed=seed)
         if self.synthetic is not None:
-            return {"synthetic": self._synthetic(draws, reporter), REAL: real}
+            return {"synthetic": self._synthetic(reporter), REAL: real}
         synthesis = Synthesis(
             generator=make_generator(self.config.generator.as_spec()),
             embedder=embedder,
@@ -104,11 +103,11 @@ class Subject:
         )
         mixtures = mixtures_of(self.spaces, self.tuned, seed=seed)
         generated = generated_pools(mixtures, synthesis=synthesis, seeds=SeedBlocks(seed=seed))
-        return generated | {REAL: real}
+        return {**generated, REAL: real}
 
-    def _synthetic(self, draws: int, reporter: Reporter) -> Pool:
+    def _synthetic(self, reporter: Reporter) -> Pool:
         """Take the synthetic images that can be read, repeats of each other too."""
-        images = self._sides()[1]
+        images = self._sides[1]
         doing = TaskStarted(task=Task.SPECTRA, side="synthetic")
         reporter.tell(doing)
         # Power spectra are quickly read, and the cache says of which images there are some.
@@ -122,10 +121,10 @@ class Subject:
         return PhotoPool(
             paths={name: [p for p in images.of(name) if p in there] for name in self.classes},
             digests=dict(zip(read.paths, read.digests, strict=True)),
-            draws=draws,
             seed=self.config.tune.seed,
         )
 
+    @cached_property
     def _sides(self) -> tuple[ImageSet, ...]:
         """Scan the folders, as an audit does."""
         assert not isinstance(self.config.real, PondReal), "the pond is rendered"

@@ -1,6 +1,7 @@
-"""Test photos: the real photos that all classifiers of a validation are tested on.
+"""Test photos: the real photos that all classifiers of a comparison are tested on.
 
-No search and no training has seen them, nor a photo that repeats one of them.
+No classifier is trained on them. A validation takes photos that no search has seen either, nor a
+photo that repeats one of them; the choice of a tempering takes those of the tune split.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class TestPhotos:
         for name, mine in paths.items():
             if len(mine) < FEWEST_TO_TEST:
                 raise RealDataError(
-                    f"class {name} has {len(mine)} test photos that the run has not seen; a test "
-                    f"needs {FEWEST_TO_TEST} of each class: add photos",
+                    f"class {name} has {len(mine)} test photos; a test needs {FEWEST_TO_TEST} of "
+                    "each class: add photos",
                     path=side.images.root,
                 )
         said = [(name, side.digests[path].hex()) for name, mine in paths.items() for path in mine]

@@ -147,10 +147,6 @@ class Trainings:
         wanted = dict.fromkeys((part.pool, part.n) for arm in arms for part in arm.parts)
         make_ready(self.pools, wanted, self.test.classes, draw=draw, reporter=reporter)
 
-    def images(self, pool: str, cls: str) -> Iterator[Pixels]:
-        """Yield the images of a pool in the first draw, as its own arm has them."""
-        return self.pools[pool].images(cls, draw=0, n=self.per_class)
-
     def forget_draws(self) -> None:
         """Let go of the images of the trainings so far."""
         self._prepared.clear()

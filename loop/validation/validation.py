@@ -11,16 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gapclose.analysis.downstream.classifier import Classifier
-from gapclose.analysis.low_level import FEATURES, measure
-from gapclose.analysis.shortcuts import ShortcutProbe, probe_shortcuts
 from gapclose.loop.run.notices import Task, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import Reporter
-from gapclose.loop.validation.arms import REAL, Arm
-from gapclose.loop.validation.results import Said, primary_of, results
+from gapclose.loop.validation.arms import Arm
+from gapclose.loop.validation.results import Said, results
 from gapclose.loop.validation.trainings import Outcome, Training, Trainings
 
 __all__ = ["Validation"]
@@ -36,6 +31,8 @@ class Validation:
         arms: That they are trained on.
         seeds: How many trainings of each draw of an arm.
         draws: How many draws.
+        generated: Seconds that the images of the first draw have taken, and those of another one
+            will.
         reporter: Receives the progress.
     """
 
@@ -45,26 +42,29 @@ class Validation:
     seeds: int
     draws: int
     reporter: Reporter
+    generated: float = 0.0
 
-    def run(self, *, budget: float | None = None, generated: float = 0.0) -> dict[str, Any]:
+    def run(self, *, budget: float | None = None, spent: float = 0.0) -> dict[str, Any]:
         """Train all that is not trained yet, and return validation.json.
 
         Args:
             budget: Seconds for it. The first seed of the first draw is trained on every arm
                 whatever it takes; then there is as much as there is time for, alike for all arms.
-            generated: Seconds of them that the images of the first draw have taken already.
+            spent: Seconds of them that have gone already.
         """
-        start, longest = time.monotonic() - generated, 0.0
+        start, longest = time.monotonic() - spent, 0.0
         reached: list[tuple[int, int]] = []
         for draw in range(self.draws):
             for seed in range(self.seeds):
-                began = time.monotonic()
                 missing = self._missing(draw, seed)
-                needed = longest + (generated if seed == 0 else 0.0)
-                late = budget is not None and began - start + needed > budget
+                needed = longest + (self.generated if seed == 0 else 0.0)
+                late = budget is not None and time.monotonic() - start + needed > budget
                 if missing and reached and late:
                     return self._results(reached)
-                self._train(missing, draw)
+                if missing:
+                    self.trainings.generate(self.arms, draw=draw, reporter=self.reporter)
+                began = time.monotonic()  # only a draw's first seed waits for images
+                self._train(missing)
                 reached.append((draw, seed))
                 longest = max(longest, time.monotonic() - began)
             self.trainings.forget_draws()
@@ -78,11 +78,8 @@ class Validation:
     def _training(self, classifier: Classifier, arm: Arm, draw: int, seed: int) -> Training:
         return Training.of(classifier, arm, draw=draw, seed=seed)
 
-    def _train(self, missing: Sequence[Training], draw: int) -> None:
-        """Do some trainings of a draw, in the order of the classifiers."""
-        if not missing:
-            return
-        self.trainings.generate(self.arms, draw=draw, reporter=self.reporter)
+    def _train(self, missing: Sequence[Training]) -> None:
+        """Do some trainings, in the order of the classifiers."""
         for classifier in self.classifiers:
             mine = [training for training in missing if training.classifier is classifier]
             if not mine:
@@ -130,26 +127,9 @@ class Validation:
             )
             for classifier in self.classifiers
         ]
-        return results(said, self.trainings.test, self._probe())
+        return results(said, self.trainings.test)
 
     def _outcome(self, classifier: Classifier, arm: Arm, draw: int, seed: int) -> Outcome:
         outcome = self.trainings.known(self._training(classifier, arm, draw, seed))
         assert outcome is not None, "only what is done is asked for"
         return outcome
-
-    def _probe(self) -> tuple[ShortcutProbe, ...]:
-        """Ask what low-level features tell of the classes of what is exported."""
-        doing = TaskStarted(task=Task.SHORTCUTS)
-        self.reporter.tell(doing)
-        classes = self.trainings.test.classes
-        sides: list[dict[str, NDArray[np.float64]]] = []
-        for pool in (REAL, primary_of([arm.name for arm in self.arms])):
-            side = {}
-            for cls in classes:
-                images = self.trainings.images(pool, cls)
-                rows = [measure(image) for image in images]
-                side[cls] = np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES))
-                done = len(sides) * len(classes) + len(side)
-                self.reporter.tell(doing.advanced(done, 2 * len(classes)))
-            sides.append(side)
-        return probe_shortcuts(real=sides[0], synthetic=sides[1])

@@ -17,18 +17,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.criteria import CostsNoRecall, Criterion
+from gapclose.analysis.criteria import Criterion
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.downstream.classifier import SIDES, Classifier, make_classifier
 from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.neighbor_recall import NeighborRecall, neighbor_recalls
 from gapclose.generators.images import Pixels
 from gapclose.loop.errors import is_machines_fault
-from gapclose.loop.run.events import Progress, Recall, RecallsMeasured, VerdictsReached
+from gapclose.loop.run.events import Recall, RecallsMeasured, VerdictsReached
 from gapclose.loop.run.state import RunState
 from gapclose.loop.run.verdicts import verdicts_of
 from gapclose.loop.schedule.worth import costs
 from gapclose.loop.search.feedback import Selection, feedback_prompts
+from gapclose.loop.search.prompt_queue import Words
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference
@@ -109,18 +110,26 @@ class Recalls:
         """
         start, worked = time.perf_counter(), self.synthesis.seconds
         try:
-            recalls, progress = self._measured(state)
+            recalls, prompts = self._measured(state)
         except Exception as error:
             if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error("recalls could not be measured")
-            recalls, progress = {}, {}
+            recalls, prompts = {}, {}
+        # Only once nothing can fail: the journal must know of all that searches were told.
+        for name, first in prompts.items():
+            self.searches[name].prioritize(first)
         seconds = time.perf_counter() - start
         self.seconds += seconds - (self.synthesis.seconds - worked)
-        return RecallsMeasured(recalls=recalls, progress=progress, seconds=seconds)
+        return RecallsMeasured(
+            recalls=recalls,
+            prompts=prompts,
+            progress={name: self.searches[name].progress() for name in prompts},
+            seconds=seconds,
+        )
 
-    def _measured(self, state: RunState) -> tuple[dict[str, Recall], dict[str, Progress]]:
-        """Return what is measured, and where classes stand whose prompts it changes."""
+    def _measured(self, state: RunState) -> tuple[dict[str, Recall], dict[str, tuple[Words, ...]]]:
+        """Return what is measured, and what comes first in the classes where that changes."""
         classifier = make_classifier("cnn", side=SIDES[0], device=self.device)
         with_baseline = (name for name in state.names if state.of(name).has_baseline)
         made = {name: images for name in with_baseline if len(images := self._made(name)) >= 2}
@@ -138,19 +147,19 @@ class Recalls:
         taken = {name: classifier.prepare(made[name][:n]) for name, n in sizes.items()}
         told = self._told(taken, classifier)
         recalls: dict[str, Recall] = {}
-        progress: dict[str, Progress] = {}
+        prompts: dict[str, tuple[Words, ...]] = {}
         for name, ours, theirs in zip(made, told, self._among_real[key], strict=True):
             recall = Recall(real=float(theirs.mean()), synthetic=float(ours.mean()), n=len(ours))
-            prompts: tuple[dict[str, str], ...] = ()
-            if costs(recall) and not _confirmed(state, name):
-                prompts = self._prompts(name, ours, made[name])
-            pending = state.of(name).progress.pending
-            if (prompts or pending) and not self._is_asked(state, name):
-                recall = recall.model_copy(update={"prompts": prompts})
-                self.searches[name].prioritize(prompts)
-                progress[name] = self.searches[name].progress()
             recalls[name] = recall
-        return recalls, progress
+            cls = state.of(name)
+            if cls.asked and cls.progress.pending:
+                continue  # what a person asked for is not pushed aside
+            first: tuple[Words, ...] = ()
+            if costs(recall) and not _confirmed(state, name):
+                first = self._prompts(name, ours, made[name])
+            if first or cls.progress.pending:
+                prompts[name] = first
+        return recalls, prompts
 
     def _made(self, name: str) -> list[Pixels]:
         """Read images of a class's mixture, in the shares of its weights and in random order.
@@ -163,11 +172,6 @@ class Recalls:
             images += (its * -(-count // len(its)))[:count] if its else []
         order = np.random.default_rng(self.seed).permutation(len(images))
         return [images[i] for i in order]
-
-    def _is_asked(self, state: RunState, name: str) -> bool:
-        """Return whether what comes first in a class is what a person prioritized."""
-        cls, now = state.of(name), self.searches[name].prioritized
-        return cls.progress.pending and [*map(dict, cls.prioritized)] == [*map(dict, now)]
 
     def _told(
         self, images: Mapping[str, NDArray[Any]], classifier: Classifier
@@ -184,8 +188,8 @@ class Recalls:
 
     def _prompts(
         self, name: str, told: NDArray[np.bool_], made: Sequence[Pixels]
-    ) -> tuple[dict[str, str], ...]:
-        """Return the prompts that would bring more of the photos that are told wrong.
+    ) -> tuple[Words, ...]:
+        """Return untried prompts that would bring more of the photos that are told wrong.
 
         Args:
             name: The class.
@@ -195,10 +199,10 @@ class Recalls:
         missed, search = self._photos[name].rows[~told], self.searches[name]
         embedder = self.synthesis.embedder
         selection = Selection(
-            cls=name, images=len(missed), wanted=missed, unwanted=embedder.embed(made)
+            cls=name, images=len(missed), wanted=missed, unwanted=self.synthesis.embed(made)
         )
         found = feedback_prompts(search.space, search.prior, embedder, selection)
-        return tuple(found[:PROMPTS]) if search.holds_untried(found) else ()
+        return tuple([words for words in found if search.holds_untried([words])][:PROMPTS])
 
     def judge(self, state: RunState, criteria: Sequence[Criterion]) -> VerdictsReached:
         """Judge all classes that were evaluated; by their recalls too, where the run goes by them.
@@ -207,10 +211,8 @@ class Recalls:
             state: Of the run.
             criteria: What a class must meet to be confirmed.
         """
-        if state.recalls_at is None:
-            return verdicts_of(state, criteria=criteria)
-        recalls = self._of_folds(state)
-        return verdicts_of(state, criteria=(*criteria, CostsNoRecall(recalls)), recalls=recalls)
+        recalls = {} if state.recalls_at is None else self._of_folds(state)
+        return verdicts_of(state, criteria=criteria, recalls=recalls)
 
     def _of_folds(self, state: RunState) -> dict[str, NeighborRecall]:
         """Return the recall of each evaluated class's fold, in the judge's embeddings."""

@@ -38,11 +38,10 @@ def find_shortcuts(
         paths = {cls: [*map(rundir.resolve, its)] for cls, its in files.items()}
         return measure_classes(paths, most=PROBED)
 
-    real: Mapping[str, Any] | None = None
+    first = next(iter(stages.values()), ())
+    real = measured({e.cls: e.real_paths for e in first})
     found = {}
     for stage, inputs in stages.items():
-        if real is None:
-            real = measured({e.cls: e.real_paths for e in inputs})
         synthetic = measured({e.cls: e.synthetic_paths for e in inputs})
         probes = probe_shortcuts(real=real, synthetic=synthetic, permutations=PERMUTATIONS)
         found[stage] = [probe.to_json() for probe in probes]

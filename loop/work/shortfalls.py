@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.downstream.squares import to_squares
 from gapclose.analysis.errors import UnreadableImageError
+from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.patches import SIDE, PatchFeatures
 from gapclose.analysis.recall_shortfall import recall_shortfalls
+from gapclose.analysis.subsets import spread
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.work.evaluation import EvaluationInput
 
 __all__ = ["find_shortfalls"]
 
 EACH: Final = 100  # images of a class and side: the demo takes 2 s
-LEAST: Final = 20  # as many where there are many classes
-MOST: Final = 5_000  # of a side
+MOST: Final = 5_000  # of a side, but no fewer of a class than are measured
 
 Squares = NDArray[np.uint8]
 
@@ -41,21 +42,17 @@ def find_shortfalls(
         seed: Of folds and patches.
 
     Returns:
-        By stage and class what its row of gap.json says of recall; nothing for fewer than two
-        classes of 20 images.
+        By stage and class what its row of gap.json says of recall. A class of fewer than 20 images
+        that can be read, on either side, is left out; nothing for fewer than two classes.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    features, real = None, dict[str, NDArray[np.float32]]()
+    first = next(iter(stages.values()), ())
+    photos = _squares({e.cls: e.real_paths for e in first}, rundir)
+    if sum(len(its) > 0 for its in photos.values()) < 2:
+        return {stage: {} for stage in stages}
+    features = PatchFeatures.fit([*np.concatenate([*photos.values()])], seed=seed)
+    real = {cls: features.embed([*its]) for cls, its in photos.items()}
+    found = {}
     for stage, inputs in stages.items():
-        found[stage] = {}
-        if len(inputs) < 2:
-            continue
-        if features is None:
-            photos = _squares({e.cls: e.real_paths for e in inputs}, rundir)
-            if not all(len(its) for its in photos.values()):
-                continue
-            features = PatchFeatures.fit([*np.concatenate([*photos.values()])], seed=seed)
-            real = {cls: features.embed([*its]) for cls, its in photos.items()}
         images = _squares({e.cls: e.synthetic_paths for e in inputs}, rundir)
         rows = {cls: features.embed([*its]) for cls, its in images.items()}
         told = recall_shortfalls(real=real, synthetic=rows, seed=seed)
@@ -64,14 +61,13 @@ def find_shortfalls(
 
 
 def _squares(files: Mapping[str, Sequence[str]], rundir: RunDir) -> dict[str, Squares]:
-    """Read some images of each class, spread evenly, for files are often sorted by something."""
-    most = max(LEAST, min(EACH, MOST // len(files)))
+    """Read some images of each class."""
+    most = max(MIN_IMAGES, min(EACH, MOST // max(1, len(files))))
     found = {}
     for cls, paths in files.items():
         images = []
-        for i in range(min(most, len(paths))):
+        for path in spread(paths, most):
             with suppress(UnreadableImageError, ValueError):
-                path = rundir.resolve(paths[i * len(paths) // min(most, len(paths))])
-                images += [*to_squares([read_rgb(path)], side=SIDE)]
+                images += [*to_squares([read_rgb(rundir.resolve(path))], side=SIDE)]
         found[cls] = np.array(images, dtype=np.uint8).reshape(-1, SIDE, SIDE, 3)
     return found

@@ -70,7 +70,7 @@ def prioritize(
     name, cls = selection.cls, view.state.of(selection.cls)
     prompts = tuple(feedback_prompts(search.space, search.prior, embedder, selection))
     if prompts and cls.prioritized == prompts:
-        return (TagAnswer.FIRST if cls.progress.pending else TagAnswer.TRIED), None
+        return (TagAnswer.FIRST if cls.asked and cls.progress.pending else TagAnswer.TRIED), None
     if cls.failures >= FAILURES and not cls.retryable:
         return TagAnswer.FAILED, None
     if not view.folds_left(cls, name):

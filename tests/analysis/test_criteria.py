@@ -11,6 +11,7 @@ import pytest
 from gapclose.analysis.class_gap import ClassGap
 from gapclose.analysis.criteria import (
     CRITERIA,
+    CostsNoRecall,
     Criterion,
     FewInvalid,
     GapClosed,
@@ -37,6 +38,10 @@ def judge(q_value: float | None) -> dict[str, float | None]:
 
 def guards(**shares: float) -> dict[str, float]:
     return {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0} | shares
+
+
+def recalls(real: float, synthetic: float, *, p_value: float) -> dict[str, float]:
+    return {"recall_real": real, "recall_synthetic": synthetic, "p_value": p_value}
 
 
 # What each refuses at its bound, in words (None: without any), and what passes just beside.
@@ -71,6 +76,15 @@ CASES: list[tuple[Criterion, dict[str, Any], tuple[str, ...] | None]] = [
     (FewInvalid(), {"invalid": 10}, ()),  # of 210
     (FewInvalid(), {"invalid": 11}, ("5% of its images are invalid",)),
     (FewInvalid(), {"invalid": 200}, ("50% of its images are invalid",)),
+    (CostsNoRecall(), {"neighbors": None}, ()),
+    (CostsNoRecall(), {"neighbors": recalls(0.5, 0.485, p_value=0.001)}, ()),
+    (CostsNoRecall(), {"neighbors": recalls(0.9, 0.8, p_value=0.051)}, ()),
+    (CostsNoRecall(), {"neighbors": recalls(0.8, 0.9, p_value=1.0)}, ()),
+    (
+        CostsNoRecall(),
+        {"neighbors": recalls(0.9, 0.8, p_value=0.05)},
+        ("its images tell 80% of unseen real ones right, other real images 90%",),
+    ),
 ]
 
 

@@ -54,10 +54,33 @@ def test_no_image_is_its_own_neighbour() -> None:
 
 def test_the_side_with_more_images_has_no_more_votes() -> None:
     made = {"frog": around(0, 60, seed=2), "ship": around(1, 600, seed=2)}
-    fewer = {"frog": made["frog"], "ship": made["ship"][:60]}
+    fewer = {"frog": made["frog"], "ship": made["ship"][::10]}
     assert neighbor_recalls(real=REAL, synthetic=made) == neighbor_recalls(
         real=REAL, synthetic=fewer
     )
+
+
+def test_every_recipe_of_a_mixture_votes_where_there_are_fewer_photos() -> None:
+    """Images come sorted by the weights of their recipes: the second kind of frog comes last."""
+    kinds = np.concatenate([around(0, 40, seed=1), around(2, 20, seed=1)])
+    made = np.concatenate([around(0, 140, seed=2), around(2, 60, seed=2)])
+    found = neighbor_recalls(
+        real={"frog": kinds, "ship": REAL["ship"]},
+        synthetic={"frog": made, "ship": around(1, 200, seed=2)},
+    )
+    assert found["frog"].synthetic == 1.0
+
+
+def test_where_a_class_has_more_photos_no_photo_is_its_own_neighbour() -> None:
+    """Each photo of a class lies right beside one of the other, and only half of them vote."""
+    rows = around(0, 40, seed=8, spread=1.0)
+    beside = rows + np.float32(0.02) * around(3, 40, seed=9, spread=1.0)
+    real = {"a": rows, "b": beside / np.linalg.norm(beside, axis=1, keepdims=True)}
+    half = {name: its[::2] for name, its in real.items()}
+    found = neighbor_recalls(real=real, synthetic=half, k=1)
+    voting = neighbor_recalls(real=half, synthetic=half, k=1)
+    assert voting["a"].real == 0.0
+    assert found["a"].real <= 0.5
 
 
 def test_a_class_alone_has_none() -> None:

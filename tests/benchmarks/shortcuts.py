@@ -10,6 +10,7 @@ against each other. Seeds are 0, 1, 2 ... and no others.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -201,7 +202,8 @@ def timing() -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shared", type=Path, default=HERE.parents[3] / "shared")
+    shared = Path(os.environ.get("GAPCLOSE_SHARED", HERE.parents[2].parent / "shared"))
+    parser.add_argument("--shared", type=Path, default=shared)
     parser.add_argument("--only", choices=("time", "pond", "photos", "level", "photo-level"))
     args = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import logging
 import os
@@ -14,10 +15,11 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from make_run import make_run
+from make_validation import make_validation
 from rig import quick
 
 from gapclose.analysis.errors import EmbedderError, RealDataError
@@ -496,6 +498,24 @@ def test_a_gap_fails_an_audit_where_that_is_asked_for(
     assert (code, capsys.readouterr().err) == ((0, "") if closed else (3, "open: frog, ship\n"))
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_gap_fails_an_audit_of_a_config_too(
+    closed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def audit_config(_: Any, *, out: Path, **__: Any) -> None:
+        make_run(out, classes=("frog", "ship"), per_class=4, tuned=False, closed=closed)
+
+    stand_in(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.modules["gapclose.loop.auditing"], "audit_config", audit_config)
+    assert call(monkeypatch, "audit", "pond", "--out", str(tmp_path / "0")) == 0
+    words = ["audit", "pond", "--fail-on", "open", "--out"]
+    code = call(monkeypatch, *words, str(tmp_path / "1"))
+    assert (code, capsys.readouterr().err) == ((0, "") if closed else (3, "open: frog, ship\n"))
+
+
 def test_a_class_name_forges_no_line_of_an_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -520,12 +540,12 @@ def test_a_class_that_falls_short_fails_a_validation_where_that_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    row = {"classifier": "cnn", "n_per_class": 9, "low": 0.4, "high": 0.6, "recall": {}}
-    arms = [row | {"arm": arm, "accuracy": 0.5} for arm in ("tuned", "real")]
+    recalls = dict.fromkeys(("tuned", "real", "few"), (0.5, 0.5))
     short = [SHORT | {"adjusted_p_value": p_value}, SHORT | {"adjusted_p_value": 0, "arm": "few"}]
 
     def validate_run(path: Path, **_: Any) -> None:
-        found = {"schema": 1, "classes": ["frog", "ship"], "arms": arms, "shortfalls": short}
+        how: dict[str, Any] = {"classes": ("frog", "ship"), "width": 0.1, "n": 9, "groups": []}
+        found = make_validation(recalls, shortfalls=short, **how)
         RunDir(path).write_json("validation.json", found)
 
     stand_in(monkeypatch, KeyboardInterrupt())
@@ -573,6 +593,23 @@ def test_validate_reads_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "budget": None,
         **{"per_class": 200, "seeds": 3, "draws": 2},
     }
+
+
+def test_the_numbers_of_validate_are_those_that_it_takes() -> None:
+    """They stand in the command line too: to import them would make `--help` slow."""
+    from gapclose.loop import validating
+
+    given = inspect.signature(cli.validate).parameters
+    taken = inspect.signature(validating.validate_run).parameters
+    for name in ("per_class", "seeds", "draws"):
+        assert given[name].default == taken[name].default
+        (option,) = get_type_hints(cli.validate, include_extras=True)[name].__metadata__
+        for number in (option.min - 1, *([] if option.max is None else [option.max + 1])):
+            with pytest.raises(ConfigError, match=f"got {number}"):
+                validating.validate_run("none", **{name: number})
+        for number in (option.min, *([] if option.max is None else [option.max])):
+            with pytest.raises(ConfigError, match="none"):  # no such run: the number is taken
+                validating.validate_run("none", **{name: number})
 
 
 def test_status_as_json(

@@ -33,6 +33,7 @@ from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.search.prior import word_hits
 from gapclose.loop.search.space import Space
+from gapclose.loop.work.real_data import cut_test
 
 CODE = {"kind": "make_run:Renderer"}
 FROGS, TRUCKS = 30, 12  # real photos
@@ -179,8 +180,20 @@ def test_classes_that_the_run_does_not_know_are_named(
     write_real(real, per_class=3, seed=3, classes=("ship", "truck"))
     with caplog.at_level(logging.WARNING):
         out = export(run.path, tmp_path / "out", balance=True, real=real, trust=True)
-    assert "ship: no class of the run" in [record.message for record in caplog.records]
+    assert "ship: not exported" in [record.message for record in caplog.records]
     assert counts(out) == {("frog", "synthetic"): 3}
+
+
+def test_classes_that_are_not_confirmed_are_named_as_not_exported(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        out = export(
+            run.path, tmp_path / "out", per_class=FROGS + 2, balance=True, only_confirmed=True,
+            trust=True,
+        )  # fmt: skip
+    assert "truck: not exported" in [record.message for record in caplog.records]
+    assert counts(out) == {("frog", "synthetic"): 2}
 
 
 def test_only_the_mixtures_part_of_a_tempered_class_is_confirmed(
@@ -207,6 +220,34 @@ def test_only_the_mixtures_part_of_a_tempered_class_is_confirmed(
     assert "frog: without prompts whose images are not told as the class: a photo of a red" in card
     assert "| 11 of 21 |" in card
     assert not any(row["confirmed"] for row in metadata(out) if row["label"] == "truck")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_photos_that_are_counted_are_read_once(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    """Networks are tested on the run's own photos, whichever are balanced."""
+    given: dict[str, Any] = {}
+
+    def choose(*_: Any, **how: Any) -> Tempering:
+        given.update(how)
+        return Tempering(share=0.0, accuracies={}, lost={}, images=20, photos=70)
+
+    monkeypatch.setattr(orders, "choose_tempering", choose)
+    real = tmp_path / "real"
+    write_real(real, per_class=3, seed=3, classes=("frog", "truck"))
+    export(
+        run.path, tmp_path / "out", per_class=FROGS, balance=True, purpose="scratch",
+        real=real if elsewhere else None, trust=True,
+    )  # fmt: skip
+    assert given["embedder"].id == "pond"
+    if elsewhere:
+        assert given["side"] is None
+    else:
+        assert {name: len(its) for name, its in given["side"].paths.items()} == {
+            "frog": FROGS,
+            "truck": TRUCKS,
+        }
 
 
 @pytest.mark.parametrize(
@@ -256,6 +297,41 @@ def test_an_export_into_the_real_photos_is_refused(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="lies in the folder of the real photos"):
         export(run.path, real_of(run) / "out", per_class=1, trust=True)
     assert sorted(real_of(run).rglob("*")) == before
+
+
+def test_other_photos_beside_leave_the_runs_own_folder_protected(
+    run: RunDir, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    write_real(other, per_class=2, seed=3, classes=("frog", "truck"))
+    for folder in (real_of(run), other):
+        with pytest.raises(ConfigError, match="lies in the folder of the real photos"):
+            export(run.path, folder / "out", balance=True, real=other, trust=True)
+        assert not (folder / "out").exists()
+
+
+def test_what_is_kept_to_test_on_is_left_out_wherever_it_lies(tmp_path: Path) -> None:
+    real, other = tmp_path / "run-real", tmp_path / "other"
+    run = make_run(
+        tmp_path / "run", classes=("frog",), per_class=40,
+        config={"generator": CODE, "real": {"path": str(real), "test_share": 0.3}},
+    )  # fmt: skip
+    write_real(other, per_class=5, seed=3, classes=("frog",))
+    for photo in sorted((real / "frog").glob("*.png"))[:20]:
+        shutil.copy(photo, other / "frog" / f"copy-{photo.name}")
+    kept = {path.name for path in cut_test(sorted((real / "frog").glob("*.png")), 0.3)[1]}
+    embedder = make_embedder("pond")
+    side = read_real(run, ["frog"], embedder=embedder, reporter=SilentReporter())
+    assert 0 < len(kept) < 40
+    assert {p.name for p in side.paths["frog"]}.isdisjoint(kept)
+    assert len(side.paths["frog"]) == 40 - len(kept)
+    side = read_real(run, ["frog"], embedder=embedder, reporter=SilentReporter(), folder=other)
+    copies = {p.name for p in (other / "frog").glob("copy-*")}
+    left = {p.name for p in side.paths["frog"]}
+    cut = copies & {f"copy-{name}" for name in kept}
+    assert cut
+    assert copies - left == cut
+    assert len(left - copies) == 5
 
 
 def test_groups_need_a_text_encoder(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from gapclose.loop.schedule.actions import Finish, RunTrial
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.diagnostics import Diagnostics
-from gapclose.loop.work.recalls import Recalls
 
 CLASSES = ("frog", "toad")
 
@@ -53,14 +52,7 @@ def session_of(shop: Workshop, *, in_flight: int) -> Session:
         synthesis=shop.synthesis,
         trials=shop.trials,
         confirmation=shop.confirmation,
-        recalls=Recalls(
-            synthesis=shop.synthesis,
-            evidence=shop.evidence,
-            searches=shop.searches,
-            real=shop.real,
-            seed=0,
-            device="cpu",
-        ),
+        recalls=shop.recalls,
         diagnostics=Diagnostics(
             synthesis=shop.synthesis,
             evidence=shop.evidence,

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
+from gapclose.loop import tuning
 from gapclose.loop.config.reading import parse_config
-from gapclose.loop.session import Session
-from gapclose.loop.tuning import tune
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 ASK = """
@@ -87,7 +86,7 @@ def test_while_it_tunes_blas_has_one_thread_and_gives_the_others_back(
 
     seen: list[int] = []
     before = blas()
-    monkeypatch.setattr(Session, "open", noted)
+    monkeypatch.setattr(tuning, "open_session", noted)
     config = parse_config(
         {
             "real": {"kind": "pond", "per_class": 40},
@@ -97,7 +96,7 @@ def test_while_it_tunes_blas_has_one_thread_and_gives_the_others_back(
         }
     )
     with pytest.raises(StoppedError):
-        tune(config, out=tmp_path / "run")
+        tuning.tune(config, out=tmp_path / "run")
     assert seen
     assert {*seen} == {1}
     assert blas() == before

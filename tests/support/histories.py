@@ -167,6 +167,7 @@ def class_state(**facts: Any) -> ClassState:
         facts.setdefault("expected", facts["gap"])
     shown: dict[str, Any] = {"trials": 9, "images": 200, "opened": open_fold}
     known.setdefault("proposed", known.get("trials", 9))
+    known.setdefault("asked", bool(known.get("prioritized")))
     return ClassState(progress=progress(**facts), **shown | known)
 
 

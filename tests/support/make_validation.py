@@ -31,7 +31,7 @@ def make_validation(
         classes: Names.
         width: Half of every interval.
         n: Training images of a class; `few` have 20.
-        more: Keys that replace what comes of the recalls.
+        more: Keys that replace what comes of the recalls; `mixtures` are of folders by default.
     """
     accuracy = {arm: sum(values) / len(values) for arm, values in recalls.items()}
     primary = next(arm for arm in ("tuned", "synthetic", "baseline") if arm in recalls)
@@ -42,8 +42,9 @@ def make_validation(
         "seeds": 3,
         "draws": 2,
         "primary": primary,
+        "mixtures": None,
         "arms": [], "differences": [], "shortfalls": [], "groups": [], "reverse": [],
-        "recovered": {}, "too_easy": [], "shortcuts": [],
+        "recovered": {}, "too_easy": [], "shortcuts": [], "worst_groups": [],
     }  # fmt: skip
     for classifier in classifiers:
         of = {"classifier": classifier}
@@ -71,7 +72,7 @@ def make_validation(
         made["groups"].append(
             of
             | {"group": "color", "class": "dog", "name": "black dog", "n": 40}
-            | {"recall": {arm: values[1] / 2 for arm, values in recalls.items()}}
+            | {"recall": {arm: values[:2][-1] / 2 for arm, values in recalls.items()}}
         )
     return made | more
 

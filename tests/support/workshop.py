@@ -25,6 +25,7 @@ from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, Fold
+from gapclose.loop.work.recalls import Recalls
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, make_searches
 
@@ -147,6 +148,18 @@ class Workshop:
     @property
     def searches(self) -> Searches:
         return self.trials.searches
+
+    @property
+    def recalls(self) -> Recalls:
+        """New at each call, for it keeps what it has read of the photos."""
+        return Recalls(
+            synthesis=self.synthesis,
+            evidence=self.evidence,
+            searches=self.searches,
+            real=self.real,
+            seed=self.config.tune.seed,
+            device="cpu",
+        )
 
 
 def open_workshop(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
+import pytest
 from pond_config import pond_config
 
 from gapclose.loop.config.identity import FREE_KEYS, changed_keys, fingerprint, flat
@@ -36,11 +38,16 @@ def test_a_resumed_run_may_change_limits_and_machine_only() -> None:
     assert fingerprint(old) != fingerprint(other)
 
 
-def test_a_config_that_does_not_use_a_later_key_is_what_it_was() -> None:
+@pytest.mark.parametrize(
+    ("real", "own"), [({"kind": "pond"}, {}), ({"path": "/photos"}, {"real.test_share": 0.0})]
+)
+def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
+    real: dict[str, Any], own: dict[str, Any]
+) -> None:
     """Runs of before there was one go on."""
-    kept = {k: v for k, v in flat(pond_config().to_dict()).items() if k not in FREE_KEYS}
-    later = {"code_folder": None, "tune.objective": "gap"}
+    config = pond_config(real=real)
+    kept = {k: v for k, v in flat(config.to_dict()).items() if k not in FREE_KEYS}
+    later = {"code_folder": None, "tune.objective": "gap", **own}
     assert {key: kept.pop(key) for key in later} == later
-    kept.pop("real.test_share", None)
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    assert fingerprint(pond_config()) == hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprint(config) == hashlib.sha256(text.encode()).hexdigest()

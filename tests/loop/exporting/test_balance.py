@@ -15,6 +15,7 @@ from gapclose.analysis.image_folder import ImageSet
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.exporting.balance import Lack, group_orders, lacks_of
 from gapclose.loop.exporting.even_prompts import even_prompts
+from gapclose.loop.exporting.orders import _class_orders
 from gapclose.loop.exporting.plan import ClassPlan, Order
 from gapclose.loop.search.space import Space
 from gapclose.loop.work.sides import Side
@@ -125,6 +126,16 @@ def test_words_that_no_recipe_says_are_those_of_the_template() -> None:
     assert sum(said.values()) == 3
     assert {*said} == {"a photo of a red frog", "a photo of a red frog on grass"}
     assert group_orders(plan, lack, space, even=None) == []
+
+
+@given(st.integers(0, 20), st.integers(1, 8))
+def test_what_fills_up_a_group_counts_towards_its_class(images: int, gray: int) -> None:
+    plan = plan_of("frog", ("a photo of a brown frog", 0.9), ("a photo of a gray frog", 0.1))
+    lack = Lack(n_real=0, images=images, groups={("color", "gray"): gray})
+    orders = _class_orders(plan, SPACES["frog"], lack, None, seed=0)
+    assert sum(order.images for order in orders) == max(images, gray)
+    assert sum(order.images for order in orders if not order.confirmed) == gray
+    assert counted(orders)["a photo of a gray frog"] >= gray
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(0.1, 0.9))

@@ -106,6 +106,30 @@ def test_a_prompt_without_images_is_judged_by_its_words() -> None:
     assert prompts_that_lose_the_class(SPACE, [], np.array([], bool), least=0.45) == ()
 
 
+@pytest.mark.parametrize("n", [1, 8])
+def test_a_prompt_whose_every_image_is_invalid_is_lost(n: int) -> None:
+    *others, flagged = PROMPTS
+    prompts = [prompt for prompt in others for _ in range(10)]
+    right = np.ones(len(prompts), dtype=bool)
+    assert prompts_that_lose_the_class(
+        SPACE, prompts, right, least=0.45, invalid=[flagged] * n
+    ) == (flagged,)
+    assert prompts_that_lose_the_class(
+        SPACE, [], np.array([], bool), least=0.45, invalid=PROMPTS
+    ) == tuple(PROMPTS)
+
+
+def test_an_invalid_image_is_not_told_as_the_class() -> None:
+    flagged, *_ = PROMPTS
+    prompts = [prompt for prompt in PROMPTS for _ in range(3)]
+    right = np.ones(len(prompts), dtype=bool)
+    for n, lost in ((1, ()), (12, (flagged,))):
+        assert (
+            prompts_that_lose_the_class(SPACE, prompts, right, least=0.45, invalid=[flagged] * n)
+            == lost
+        )
+
+
 def test_an_image_that_is_misread_loses_no_prompt() -> None:
     hits = np.ones(3 * len(PROMPTS), dtype=bool)
     hits[::6] = False  # one of three, of every second prompt

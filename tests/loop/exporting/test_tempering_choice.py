@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ from make_run import Renderer, make_run
 from numpy.typing import NDArray
 
 from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.image_folder import split
+from gapclose.generators.images import SAFETY, ImageBatch
+from gapclose.generators.recipe import Draw
 from gapclose.loop.errors import ConfigError, RunBusyError
 from gapclose.loop.exporting import tempering_choice
 from gapclose.loop.exporting.plan import class_plans
+from gapclose.loop.exporting.real_photos import read_real
 from gapclose.loop.exporting.tempering import TEMPERING, Tempering
 from gapclose.loop.exporting.tempering_choice import choose_tempering, smallest_as_good
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.lock import lock
+from gapclose.loop.run.notices import Notice, Task, TaskStarted
 from gapclose.loop.run.reporter import SilentReporter
+from gapclose.loop.validation import classifiers
 
 CLASSES = ("frog", "truck")
 IMAGES = 20  # of a class that networks are trained on
@@ -60,18 +67,42 @@ class Network:
         return predict
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    path = tmp_path_factory.mktemp("choice") / "run"
+class Flagging(Renderer):
+    """Its safety checker flags whatever is blue."""
+
+    id = "flagging"
+
+    def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        batch = super().generate(draw, seeds)
+        return replace(batch, invalid=(SAFETY,) * len(seeds)) if "blue" in draw.prompt else batch
+
+
+class Listening(SilentReporter):
+    """A reporter that remembers the tasks that it was told of, in their order."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def tell(self, notice: Notice) -> None:
+        if isinstance(notice, TaskStarted) and notice.task not in self.tasks:
+            self.tasks.append(notice.task)
+
+
+def made_run(path: Path, *colors: str, **space: Any) -> RunDir:
     config = {
         "generator": {"kind": "make_run:Renderer"},
         "space": {
             "prompt": "a photo of a {color} {class}",
-            "slots": {"color": ["", "green", "brown"]},
-            "nouns": NOUNS,
+            "slots": {"color": ["", *colors]},
+            **space,
         },
     }
     return make_run(path, classes=CLASSES, per_class=80, config=config)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return made_run(tmp_path_factory.mktemp("choice") / "run", "green", "brown", nouns=NOUNS)
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +110,17 @@ def network() -> Network:
     return Network()
 
 
-def choose(run: RunDir) -> Tempering:
+def choose(run: RunDir, generator: Renderer | None = None, **how: Any) -> Tempering:
     plans = class_plans(run, only_confirmed=False)
-    return choose_tempering(run, plans, Renderer(), per_class=IMAGES, reporter=SilentReporter())
+    how = {"per_class": IMAGES, "reporter": SilentReporter()} | how
+    return choose_tempering(run, plans, generator or Renderer(), **how)
 
 
 @pytest.fixture(scope="module")
 def chosen(run: RunDir, network: Network) -> Tempering:
     """Chosen after an interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempering_choice, "make_classifier", lambda *_, **__: network)
+        patch.setattr(classifiers, "make_classifier", lambda *_, **__: network)
         network.stops_after = 7
         with pytest.raises(KeyboardInterrupt):
             choose(run)
@@ -132,6 +164,40 @@ def test_prompts_that_show_another_class_are_left_out(chosen: Tempering) -> None
     assert sorted(chosen.lost["frog"]) == [
         f"a photo of a {color}truck" for color in ("brown ", "green ", "")
     ]
+
+
+def test_prompts_whose_every_image_is_invalid_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export would look for a valid one in vain; the network sees that no image is missing."""
+    run, listening = made_run(tmp_path / "run", "green", "blue"), Listening()
+    monkeypatch.setattr(classifiers, "make_classifier", lambda *_, **__: Network())
+    chosen = choose(run, Flagging(), reporter=listening)
+    assert chosen.lost == {cls: (f"a photo of a blue {cls}",) for cls in CLASSES}
+    *_, labels, images, training = listening.tasks
+    assert (labels, images, training) == (Task.LABELS, Task.TRAINING_IMAGES, Task.TRAINING)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_photos_and_embedder_that_are_there_already_are_not_read_again(
+    run: RunDir, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = make_embedder("pond")
+    side = read_real(run, CLASSES, embedder=embedder, reporter=SilentReporter())
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("read twice")
+
+    monkeypatch.setattr(classifiers, "make_classifier", lambda *_, **__: network)
+    for name in ("make_embedder", "read_real"):
+        monkeypatch.setattr(tempering_choice, name, refuse)
+    kept = run.path / TEMPERING
+    before = kept.read_bytes()
+    kept.unlink()
+    with pytest.raises(AssertionError, match="read twice"):
+        choose(run)
+    choose(run, embedder=embedder, side=side)
+    assert kept.read_bytes() == before
 
 
 def test_what_no_share_is_better_at_keeps_the_mixture(chosen: Tempering) -> None:

@@ -21,6 +21,7 @@ from make_validation import make_validation
 from gapclose.loop.config.storage_url import masked
 from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.report import page as report
+from gapclose.loop.report.contents import mixtures_key
 from gapclose.loop.report.findings import findings
 from gapclose.loop.report.page import _tried, write_report
 from gapclose.loop.report.text import (
@@ -602,7 +603,9 @@ def test_what_images_are_worth_fits_a_desk_and_a_phone(
     browser: Any, tmp_path: Path, width: int
 ) -> None:
     run = make_run(tmp_path / "run", classes=("cat", "dog", "frog"), per_class=3)
-    run.write_json("validation.json", make_validation(classifiers=["cnn", "linear:pond-judge"]))
+    key = mixtures_key(run.read_json("mixtures.json")["classes"])
+    made = make_validation(classifiers=["cnn", "linear:pond-judge"], mixtures=key)
+    run.write_json("validation.json", made)
     view = browser.new_page(viewport={"width": width, "height": 900})
     view.goto(write_report(run.path).as_uri())
     assert view.locator("#worth .arms tr.primary").count() == 2

@@ -24,9 +24,7 @@ NASTY = '<b>frog & "co" `x`'
 
 
 def section(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    made = worth_section(Worth.of(ValidationFile.model_validate(make_validation(*args, **kwargs))))
-    assert made is not None
-    return made
+    return worth_section(Worth.of(ValidationFile.model_validate(make_validation(*args, **kwargs))))
 
 
 def test_the_quoted_classifier_comes_first() -> None:
@@ -103,11 +101,13 @@ def validated(run: RunDir, **more: Any) -> str:
     """Return the page of a run that was validated."""
     classes = (*CLASSES[:2], NASTY)
     shortcuts = [
-        {"feature": "noise", "real": 0.2, "synthetic": 0.9, "p_value": 0.001,
+        {"feature": "noise", "real": 0.2, "synthetic": 0.9, "by_real_rule": 0.4, "p_value": 0.001,
          "objection": "noise tells <i>them</i> apart"},
-        {"feature": "size", "real": 0.3, "synthetic": 0.3, "p_value": 1.0, "objection": None},
+        {"feature": "size", "real": 0.3, "synthetic": 0.3, "by_real_rule": 0.3, "p_value": 1.0,
+         "objection": None},
     ]  # fmt: skip
-    run.write_json(VALIDATION, make_validation(classes=classes, shortcuts=shortcuts, **more))
+    of = {"mixtures": mixtures_key(run.read_json(MIXTURES)["classes"])} | more
+    run.write_json(VALIDATION, make_validation(classes=classes, shortcuts=shortcuts, **of))
     return write_report(run.path).read_text(encoding="utf-8")
 
 
@@ -141,7 +141,10 @@ def test_no_line_ends_before_a_unit(run: RunDir) -> None:
     assert "50.0\N{NARROW NO-BREAK SPACE}%" in page[page.index("<h1>") : page.index("</h1>")]
 
 
-@pytest.mark.parametrize("text", ["{", '{"arms": 1}'])
+LITTLE = '{"arms": [{"classifier": "cnn", "arm": "tuned"}, {"classifier": "cnn", "arm": "real"}]}'
+
+
+@pytest.mark.parametrize("text", ["{", '{"arms": 1}', LITTLE])
 def test_a_damaged_validation_leaves_the_page_whole(run: RunDir, text: str) -> None:
     (run.path / VALIDATION).write_text(text)
     page = write_report(run.path).read_text(encoding="utf-8")
@@ -162,13 +165,34 @@ def test_an_outdated_validation_does_not_speak_first(run: RunDir) -> None:
     assert "What next?" not in page
     assert "validated before the last session" in page
     assert 'id="worth"' in page
-    now = run.read_json(MIXTURES)["classes"]
-    assert "<h1>Trained on" in validated(run, mixtures=mixtures_key(now))
+    assert "<h1>Trained on" in validated(run)
 
 
-def test_a_page_is_written_of_the_little_that_an_old_file_has(run: RunDir) -> None:
-    run.write_json(VALIDATION, {"arms": [{"classifier": "cnn", "arm": "tuned"}, {"arm": "real"}]})
-    assert "What the images are worth" in write_report(run.path).read_text(encoding="utf-8")
+def test_an_audit_that_was_tuned_since_does_not_speak_first(run: RunDir) -> None:
+    page = validated(run, mixtures=None)
+    assert "<h1>The gap of " in page
+    assert "validated before the last session" in page
+
+
+def test_the_dashed_line_is_named_as_what_it_is() -> None:
+    (block,) = section()["blocks"]
+    assert block["ceiling_title"] == "as many real photos"
+    made = make_validation()
+    for row in made["arms"]:
+        row["n_per_class"] -= 50 * (row["arm"] == "real")
+    (fewer,) = worth_section(Worth.of(ValidationFile.model_validate(made)))["blocks"]
+    assert fewer["ceiling_title"] == "real photos"
+
+
+def test_the_page_names_the_dashed_line(run: RunDir) -> None:
+    assert '<i class="dash"></i> as many real photos</span>' in validated(run)
+    made = run.read_json(VALIDATION)
+    for row in made["arms"]:
+        row["n_per_class"] -= 50 * (row["arm"] == "real")
+    run.write_json(VALIDATION, made)
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert '<i class="dash"></i> real photos</span>' in page
+    assert "as many real" not in page
 
 
 def test_a_run_that_nothing_was_tuned_in_has_its_sentence_too(tmp_path: Path) -> None:
@@ -191,6 +215,7 @@ def test_no_name_makes_a_line_of_its_own(
     forged = "frog\nopen: cat\x1b[2J"
     run = make_run(tmp_path / "run", classes=CLASSES, per_class=3, names={"frog": forged})
     made = make_validation(classes=(*CLASSES[:2], forged), classifiers=["timm:a\nopen: b"])
+    made["mixtures"] = mixtures_key(run.read_json(MIXTURES)["classes"])
     run.write_json(VALIDATION, made)
     console, page = Console(width=200), Path("report.html")
     WorthSummary.of(run.path, page).print(console)

@@ -47,7 +47,8 @@ from gapclose.loop.run.state import Round, RunState, apply, fold
 from gapclose.loop.run.timings import Timings
 
 BASELINE = progress(gap=2.0, expected=2.0, evidence=1)
-RECALL = Recall(real=0.9, synthetic=0.7, n=100, prompts=({"color": "gray"},))
+RECALL = Recall(real=0.9, synthetic=0.7, n=100)
+GRAY = ({"color": "gray"},)
 
 
 def changes(after: Any, before: Any) -> dict[str, Any]:
@@ -447,6 +448,7 @@ def test_prioritized_prompts_take_their_class_up_again() -> None:
             "retryable": False,
             "reopened": True,
             "prioritized": prompts,
+            "asked": True,
             "evaluation": tagged,
             "progress": progress(pending=True),
         },
@@ -565,6 +567,15 @@ def test_recalls_are_kept_by_class_and_when_they_were_measured() -> None:
     assert (state.of("frog").recall, state.of("ship").recall) == (RECALL, None)
     assert (state.of("frog").progress, state.of("ship").progress) == (moved, BASELINE)
     assert state.recalls_at == 2
+    asked = apply(state, PromptsPrioritized(cls="ship", prompts=GRAY))
+    assert asked.of("ship").asked
+    event = RecallsMeasured(
+        recalls={"frog": RECALL, "ship": RECALL}, prompts={"frog": GRAY}, progress={"frog": moved}
+    )
+    assert apply(asked, event).of("ship").asked
+    event = event.model_copy(update={"prompts": {"ship": ()}, "progress": {"ship": moved}})
+    pushed = apply(asked, event).of("ship")
+    assert (pushed.asked, pushed.prioritized) == (False, GRAY)
     later = RECALL.model_copy(update={"synthetic": 0.9})
     state = apply(state, RecallsMeasured(recalls={"ship": later}))
     assert (state.of("frog").recall, state.of("ship").recall) == (RECALL, later)
@@ -590,7 +601,9 @@ def history() -> list[Event]:
         opened(spends=False, evidence=1, trials=1),
         evaluated(),
         CameraChosen(camera=CAMERA, turn=ship, progress={frog: BASELINE, ship: BASELINE}),
-        RecallsMeasured(recalls={ship: RECALL}, progress={ship: progress(pending=True)}),
+        RecallsMeasured(
+            recalls={ship: RECALL}, prompts={ship: GRAY}, progress={ship: progress(pending=True)}
+        ),
         proposed(ship, 2),
         tried(ship, 2, progress=progress(winner={"steps": 8}), probe=0.06),
         opened(ship, early=True),

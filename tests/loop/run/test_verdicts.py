@@ -318,10 +318,18 @@ def test_all_that_objects_is_told_the_judge_first() -> None:
             duplicates=50,
             label_agreement=0.1,
             invalid=100,
+            neighbors={"recall_real": 0.9, "recall_synthetic": 0.5, "p_value": 0.001},
         ),
         agreement=0.9,
     )
-    starts = ("the judge still", "precision is", "50 of 200", "10% are read", "33% of its")
+    starts = (
+        "the judge still",
+        "precision is",
+        "50 of 200",
+        "10% are read",
+        "33% of its",
+        "its images tell 50%",
+    )
     assert len(done.objections) == len(starts) == len(CRITERIA)  # of the gap, none; of guards, two
     for told, start in zip(done.objections, starts, strict=True):
         assert told.startswith(start)
@@ -336,6 +344,7 @@ def test_every_criterion_objects_alone() -> None:
         closed_row(vendi_ratio=0.1),
         closed_row(label_agreement=0.1),
         closed_row(invalid=100),
+        closed_row(neighbors={"recall_real": 0.9, "recall_synthetic": 0.5, "p_value": 0.001}),
     )
     for n, its in enumerate(bad):
         done = [confirmed(its, agreement=0.9, criteria=(alone,)) for alone in CRITERIA]

@@ -238,7 +238,7 @@ class Night:
             ), "baselines come first"
         if cls.evaluation is not None and view.settled(name) is not None:
             asked = cls.progress.evidence != cls.evaluation.opened.evidence
-            assert cls.prioritized, "none for a settled class unless a person asks for it"
+            assert cls.asked, "none for a settled class unless a person asks for it"
             assert cls.progress.pending or asked
 
     def progress(self, name: str, *, fails: bool) -> Progress:
@@ -285,7 +285,7 @@ class Night:
         for name, cls in self.state.classes.items():
             if cls.has_baseline:
                 its = Recall(real=0.9, synthetic=self.rng.random(), n=99)
-                if not cls.prioritized:  # by a person
+                if not (cls.asked and cls.progress.pending):  # as `Recalls` has it
                     pending = costs(its) and self.chance(0.2)
                     asked[name] = cls.progress.model_copy(update={"pending": pending})
                 recalls[name] = its

@@ -174,6 +174,15 @@ def test_what_chance_explains_is_no_cost(real: float, synthetic: float, n: int) 
     assert not costs(its.model_copy(update={"synthetic": real}))
 
 
+def test_of_few_photos_all_of_which_are_told_right_little_is_known() -> None:
+    """The plain estimate of the error is 0 there."""
+    few, many = (recall(0.0, real=1.0, synthetic=1.0, n=n) for n in (10, 300))
+    assert WORTH.stopped(class_state(gap=0.6, recall=few), floor=FLOOR) is None
+    assert WORTH.stopped(class_state(gap=0.6, recall=many), floor=FLOOR) is not None
+    assert not costs(Recall(real=1.0, synthetic=0.95, n=20)), "one photo"
+    assert costs(Recall(real=1.0, synthetic=0.95, n=200))
+
+
 def test_few_photos_hide_a_small_cost() -> None:
     assert costs(recall(0.05))
     assert not costs(recall(0.05, n=20))
@@ -194,6 +203,14 @@ def test_it_is_measured_once_all_classes_have_their_baselines() -> None:
     classes["ship"] = new_class(failures=3)
     action = decide(under_way(classes), limits=worth(classes), now=0.0)
     assert not isinstance(action, MeasureRecalls), "one class is told from none"
+
+
+def test_a_class_that_may_have_no_baseline_any_more_is_not_waited_for() -> None:
+    classes = {**searching(), "deer": new_class(trials=2, failures=2, failed=2)}
+    state = under_way(classes)
+    assert isinstance(decide(state, limits=worth(classes), now=0.0), ProposeTrial)
+    spent = worth(classes, trials=2)
+    assert isinstance(decide(state, limits=spent, now=0.0), MeasureRecalls)
 
 
 def test_nobody_else_asks_for_it() -> None:

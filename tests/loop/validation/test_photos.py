@@ -201,7 +201,7 @@ def test_test_photos_are_named_by_their_groups(folders: tuple[Path, Path]) -> No
     )
     assert other.groups == {}, "no words without a text encoder"
     assert other.key != one.key
-    with pytest.raises(RealDataError, match="class cat has 19 test photos that the run has not"):
+    with pytest.raises(RealDataError, match="class cat has 19 test photos; a test needs 20"):
         TestPhotos.of(
             {"cat": photos.test["cat"][:19]},
             photos.side,

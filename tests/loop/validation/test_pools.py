@@ -57,17 +57,17 @@ def generated(path: Path, generator: Renderer, *, number: int = 0, of: Mixture |
     )
 
 
-def photos(n: int, *, draws: int = 2, seed: int = 0) -> PhotoPool:
+def photos(n: int, *, seed: int = 0) -> PhotoPool:
     paths = [Path(f"{number}.png") for number in range(n)]
     digests = {path: f"content {path}".encode() for path in paths}
-    return PhotoPool(paths={"frog": paths}, digests=digests, draws=draws, seed=seed)
+    return PhotoPool(paths={"frog": paths}, digests=digests, seed=seed)
 
 
-@given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 80), st.integers(1, 80))
-def test_draws_of_photos_share_as_few_as_they_can_and_few_are_among_many(
-    n: int, draws: int, some: int, more: int
+@given(st.integers(1, 60), st.integers(0, 2), st.integers(1, 80), st.integers(1, 80))
+def test_one_two_and_four_draws_share_as_few_as_they_can_and_few_are_among_many(
+    n: int, doublings: int, some: int, more: int
 ) -> None:
-    pool = photos(n, draws=draws)
+    pool, draws = photos(n), 2**doublings
     chosen = [pool._chosen("frog", draw, some) for draw in range(draws)]
     for draw, own in enumerate(chosen):
         assert len(own) == len({*own}) == min(n, some)
@@ -76,12 +76,17 @@ def test_draws_of_photos_share_as_few_as_they_can_and_few_are_among_many(
         assert len({path for own in chosen for path in own}) == some * draws
 
 
+def test_draws_begin_far_apart() -> None:
+    order = photos(64)._chosen("frog", 0, 64)
+    begins = [order.index(photos(64)._chosen("frog", draw, 1)[0]) for draw in range(8)]
+    assert begins == [0, 32, 16, 48, 8, 40, 24, 56]
+
+
 def test_the_order_of_photos_is_of_their_content() -> None:
     pool = photos(30)
     moved = PhotoPool(
         paths={"frog": [Path("elsewhere") / path for path in reversed(pool.paths["frog"])]},
         digests={Path("elsewhere") / path: digest for path, digest in pool.digests.items()},
-        draws=2,
         seed=0,
     )
     assert pool.key("frog", draw=1, n=9) == moved.key("frog", draw=1, n=9)
@@ -95,7 +100,7 @@ def test_photos_are_read_as_they_lie_there(tmp_path: Path) -> None:
     image = Image.new("RGB", (6, 5), (1, 2, 3))
     image.putpixel((5, 4), (9, 9, 9))
     image.save(path)
-    pool = PhotoPool(paths={"frog": [path]}, digests={path: b"x"}, draws=2, seed=0)
+    pool = PhotoPool(paths={"frog": [path]}, digests={path: b"x"}, seed=0)
     (read,) = pool.images("frog", draw=1, n=50)
     assert read.shape == (5, 6, 3)
     assert [*read[0, 0]] == [1, 2, 3]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapclose.analysis.shortcuts import ShortcutProbe
 from gapclose.loop.validation.results import Said, primary_of, results
 from gapclose.loop.validation.test_photos import TestPhotos
 from gapclose.loop.validation.trainings import Outcome
@@ -17,7 +16,6 @@ N = 40  # test photos of a class
 CONTRACT = {  # of DESIGN.md, section 5
     "arms": {"arm", "classifier", "n_per_class", "accuracy", "low", "high", "macro_f1", "recall"},
     "groups": {"class", "name", "n", "recall"},
-    "shortcuts": {"feature", "real", "synthetic", "p_value"},
     "reverse": {"classifier", "arm", "accuracy", "recall"},
     "worst_groups": {"classifier", "arm", "class", "name", "n", "recall"},
 }
@@ -55,13 +53,8 @@ def run() -> Said:
     )
 
 
-PROBE = ShortcutProbe(
-    feature="noise", real=0.5, synthetic=0.9, by_real_rule=0.6, p_value=0.01, n_classes=2
-)
-
-
 def test_every_key_of_the_contract_is_there() -> None:
-    found = results([run()], photos(), [PROBE])
+    found = results([run()], photos())
     assert (found["schema"], found["n_test"], found["seeds"], found["draws"]) == (1, 80, 2, 2)
     assert found["classes"] == ["frog", "ship"]
     for name, keys in CONTRACT.items():
@@ -70,7 +63,7 @@ def test_every_key_of_the_contract_is_there() -> None:
 
 
 def test_figures_are_means_over_draws_and_seeds() -> None:
-    found = results([run()], photos(), [])
+    found = results([run()], photos())
     arms = {row["arm"]: row for row in found["arms"]}
     assert [*arms] == ["baseline", "tuned", "real"]
     assert arms["baseline"]["accuracy"] == pytest.approx(50 / 80)
@@ -83,7 +76,7 @@ def test_figures_are_means_over_draws_and_seeds() -> None:
 
 
 def test_the_primary_arm_is_held_against_the_others_and_each_against_real() -> None:
-    found = results([run()], photos(), [])
+    found = results([run()], photos())
     against = {row["against"]: row["value"] for row in found["differences"]}
     assert against == pytest.approx({"baseline": 22.5 / 80, "real": -7.5 / 80})
     short = {(row["arm"], row["class"]): row for row in found["shortfalls"]}
@@ -94,7 +87,7 @@ def test_the_primary_arm_is_held_against_the_others_and_each_against_real() -> N
 
 
 def test_groups_are_named_and_the_worst_of_each_arm_is_too() -> None:
-    found = results([run()], photos(), [])
+    found = results([run()], photos())
     groups = {row["name"]: row for row in found["groups"]}
     assert {*groups} == {"brown frog", "green frog", "blue ship"}, "five red ships say nothing"
     assert groups["brown frog"]["recall"] == pytest.approx(
@@ -110,20 +103,20 @@ def test_groups_are_named_and_the_worst_of_each_arm_is_too() -> None:
 
 
 def test_reverse_is_of_all_images_that_were_told() -> None:
-    rows = {row["arm"]: row for row in results([run()], photos(), [])["reverse"]}
+    rows = {row["arm"]: row for row in results([run()], photos())["reverse"]}
     assert rows["baseline"]["recall"] == {"frog": 0.5, "ship": 1.0}
     assert rows["baseline"]["accuracy"] == pytest.approx(0.75)
     assert rows["tuned"]["accuracy"] == pytest.approx(0.85)
     without = replace(outcome(N), reverse={"tuned": np.array([[3, 0], [4, 0]])})
     one = said(tuned=[[outcome(30)]], real=[[without]])
-    (row,) = results([one], photos(), [])["reverse"]
+    (row,) = results([one], photos())["reverse"]
     assert row["recall"] == {"frog": 0.75, "ship": None}, "no image of a ship could be used"
 
 
 def test_an_arm_says_how_many_images_every_class_had() -> None:
     few = outcome(30, n=(12, 50))
     one = said(tuned=[[outcome(30)]], real=[[few]])
-    arms = {row["arm"]: row for row in results([one], photos(), [])["arms"]}
+    arms = {row["arm"]: row for row in results([one], photos())["arms"]}
     assert arms["real"]["n_per_class"] == 12
     assert arms["real"]["images"] == {"frog": 12, "ship": 50}
     assert arms["tuned"]["n_per_class"] == 50
@@ -132,28 +125,28 @@ def test_an_arm_says_how_many_images_every_class_had() -> None:
 
 def test_of_folders_the_synthetic_images_are_held_against_real_ones() -> None:
     one = said(synthetic=[[outcome(20)]], real=[[outcome(N)]])
-    found = results([one], photos(), [])
+    found = results([one], photos())
     assert (found["primary"], found["recovered"], found["too_easy"]) == ("synthetic", {}, [])
     assert {row["arm"] for row in found["shortfalls"]} == {"synthetic"}
 
 
 def test_of_an_audited_config_the_baseline_is_the_arm_that_counts() -> None:
     one = said(baseline=[[outcome(20)]], even=[[outcome(30)]], real=[[outcome(N)]])
-    found = results([one], photos(), [])
+    found = results([one], photos())
     assert (found["primary"], found["recovered"]) == ("baseline", {})
     assert {row["against"] for row in found["differences"]} == {"even", "real"}
 
 
 def test_what_all_images_teach_is_too_easy() -> None:
     every = [[outcome(N)]]
-    found = results([said(baseline=every, tuned=every, real=every)], photos(), [])
+    found = results([said(baseline=every, tuned=every, real=every)], photos())
     assert found["too_easy"] == ["cnn"]
     assert found["recovered"] == {"cnn": None}
 
 
 def test_each_classifier_has_rows_of_its_own() -> None:
     both = [run(), replace(run(), classifier="linear:pond")]
-    found = results(both, photos(), [])
+    found = results(both, photos())
     for name in ("arms", "differences", "shortfalls", "reverse", "groups", "worst_groups"):
         assert {row["classifier"] for row in found[name]} == {"cnn", "linear:pond"}, name
     assert {*found["recovered"]} == {"cnn", "linear:pond"}

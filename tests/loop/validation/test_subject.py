@@ -19,6 +19,7 @@ def test_photos_that_the_run_links_to_are_not_its_own(tmp_path: Path) -> None:
         config=pond_config(real={"kind": "pond"}),
         classes=("frog",),
         tuned=None,
+        shortcuts=(),
         seen=frozenset(),
     )
     images = subject.real_images()

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import itertools
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_validation import MeanGrey, toy_trainings
+from toy_validation import MeanGrey, Pixels, ToyPool, toy_trainings
 
 from gapclose.loop.run.notices import Notice, Task, TaskAdvanced, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import SilentReporter
@@ -21,10 +21,8 @@ ARMS = arms_of(("baseline", "tuned", "even", "real"), n=40)  # seven
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few resamples and permutations: what is tested is what is trained, and when."""
-    for name, few in {"Worth": {"resamples": 40}, "probe_shortcuts": {"permutations": 3}}.items():
-        holder = module if hasattr(module, name) else results
-        monkeypatch.setattr(holder, name, partial(getattr(holder, name), **few))
+    """Few resamples: what is tested is what is trained, and when."""
+    monkeypatch.setattr(results, "Worth", partial(results.Worth, resamples=40))
 
 
 class Listener(SilentReporter):
@@ -84,7 +82,6 @@ def test_every_arm_is_trained_with_every_seed_of_every_draw(tmp_path: Path) -> N
     assert (found["seeds"], found["draws"]) == (2, 2)
     assert len(classifier.fits) == 7 * 2 * 2
     assert {row["arm"] for row in found["arms"]} == {arm.name for arm in ARMS}
-    assert {row["feature"] for row in found["shortcuts"]} >= {"noise", "color"}
 
 
 def test_done_again_it_trains_nothing_and_says_the_same(tmp_path: Path) -> None:
@@ -137,12 +134,7 @@ def test_images_are_generated_before_the_first_training_of_a_draw(tmp_path: Path
     listener = Listener()
     validation(tmp_path, reporter=listener).run()
     begun = [n.task for n in listener.told if isinstance(n, TaskStarted)]
-    expected = [Task.TRAINING_IMAGES, *[Task.TRAINING] * 2] * 2
-    assert begun == [*expected, Task.SHORTCUTS]
-    assert [key for key, _ in itertools.groupby(begun)] == [
-        *(Task.TRAINING_IMAGES, Task.TRAINING) * 2,
-        Task.SHORTCUTS,
-    ]
+    assert begun == [Task.TRAINING_IMAGES, *[Task.TRAINING] * 2] * 2
 
 
 def test_the_budget_allows_one_seed_of_every_arm_whatever_it_takes(
@@ -170,6 +162,24 @@ def test_a_draw_that_was_not_finished_does_not_count(tmp_path: Path, slow: Slow)
     rest = MeanGrey()
     assert validation(tmp_path, rest).run()["draws"] == 2
     assert len(rest.fits) == 7
+
+
+def test_images_are_waited_for_once_a_draw(tmp_path: Path, slow: Slow) -> None:
+    """Those of a draw take 600 s, a seed of all arms 70: the second seed needs no images."""
+    waited = validation(tmp_path, slow, generated=600.0)
+    for pool in waited.trainings.pools.values():
+        pool.images = partial(_waiting, slow.clock, pool)  # type: ignore[method-assign]
+    found = waited.run(budget=745.0)
+    assert (found["seeds"], found["draws"]) == (2, 1)
+    assert waited.run(budget=599.0)["draws"] == 1, "too little for another draw's images"
+    assert len(slow.fits) == 14
+    assert waited.run(budget=745.0)["draws"] == 2
+
+
+def _waiting(clock: Clock, pool: ToyPool, cls: str, *, draw: int, n: int) -> Iterator[Pixels]:
+    if not pool.is_ready(cls, draw=draw, n=n) and n == 40:
+        clock.now += 75.0  # of four pools' two classes
+    return ToyPool.images(pool, cls, draw=draw, n=n)
 
 
 def test_what_was_trained_before_costs_no_budget(tmp_path: Path, slow: Slow) -> None:

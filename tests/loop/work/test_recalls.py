@@ -70,23 +70,12 @@ def shop(tmp_path: Path) -> Workshop:
     return new_shop(tmp_path)
 
 
-def new_shop(path: Path) -> Workshop:
-    shop = open_workshop(path, classes=NAMES, folds=1)
+def new_shop(path: Path, **space: Any) -> Workshop:
+    shop = open_workshop(path, classes=NAMES, folds=1, **space)
     shop.generator = Tinter()
     shop.real = {name: photographed(reference) for name, reference in shop.real.items()}
     shop.reopen()
     return shop
-
-
-def recalls(shop: Workshop) -> Recalls:
-    return Recalls(
-        synthesis=shop.synthesis,
-        evidence=shop.evidence,
-        searches=shop.searches,
-        real=shop.real,
-        seed=0,
-        device="cpu",
-    )
 
 
 def tried(shop: Workshop, name: str) -> list[Event]:
@@ -107,7 +96,7 @@ def begun(shop: Workshop, *, trials: int) -> RunState:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, RecallsMeasured]:
     """When each class had its baseline alone, whose images are of one kind for both."""
     shop = new_shop(tmp_path_factory.mktemp("shop"))
-    event = as_read(recalls(shop).measure(begun(shop, trials=1)))
+    event = as_read(shop.recalls.measure(begun(shop, trials=1)))
     assert isinstance(event, RecallsMeasured)
     return shop, event
 
@@ -126,7 +115,7 @@ def test_what_is_told_wrong_brings_its_words_first(
     measured: tuple[Workshop, RecallsMeasured],
 ) -> None:
     shop, event = measured
-    asked = {name: its.prompts for name, its in event.recalls.items() if its.prompts}
+    asked = {name: prompts for name, prompts in event.prompts.items() if prompts}
     assert asked
     assert event.progress.keys() == asked.keys()
     for name, prompts in asked.items():
@@ -150,9 +139,9 @@ def test_a_session_that_resumes_tries_the_same_prompts_first(
 
 
 def test_images_of_all_words_tell_the_classes_and_nothing_comes_first(shop: Workshop) -> None:
-    event = recalls(shop).measure(begun(shop, trials=6))
+    event = shop.recalls.measure(begun(shop, trials=6))
     assert all(its.shortfall < 0.15 for its in event.recalls.values())
-    assert not any(its.prompts for its in event.recalls.values())
+    assert not any(event.prompts.values())
 
 
 RIGHT, WRONG = ([np.full(60, told)] * 2 for told in (True, False))
@@ -168,10 +157,11 @@ def measured_anew(
         cls = state.of(name)
         pending = facts.get("pending", cls.progress.pending)
         progress = cls.progress.model_copy(update={"pending": pending})
-        cls = replace(cls, progress=progress, prioritized=facts.get("prioritized", ()))
+        prompts = facts.get("prioritized", ())
+        cls = replace(cls, progress=progress, prioritized=prompts, asked=bool(prompts))
         state = replace(state, classes={**state.classes, name: cls})
     with patch.object(Recalls, "_told", side_effect=[RIGHT, told]):
-        return recalls(shop).measure(state)
+        return shop.recalls.measure(state)
 
 
 def test_what_a_person_prioritized_is_not_pushed_aside(shop: Workshop) -> None:
@@ -181,6 +171,36 @@ def test_what_a_person_prioritized_is_not_pushed_aside(shop: Workshop) -> None:
     assert theirs.progress == {}
     tried = measured_anew(shop, state, told=WRONG, pending=False, prioritized=red)
     assert tried.progress.keys() == {*NAMES}
+
+
+def test_what_was_tried_comes_first_no_more(tmp_path: Path) -> None:
+    """Once the first prompts were tried and photos are still told wrong, others come."""
+    shop = new_shop(
+        tmp_path,
+        prompt="a {color} {class}{place}",
+        slots={"color": list(WORDS), "place": ["", " here", " there", " now"]},
+    )
+    state = begun(shop, trials=1)
+    once = measured_anew(shop, state, told=WRONG)
+    assert all(len(prompts) == PROMPTS for prompts in once.prompts.values())
+    state = apply(state, once)
+    for name in NAMES * PROMPTS:
+        for event in tried(shop, name):
+            state = apply(state, event)
+    assert not any(shop.searches[name].pending for name in NAMES)
+    again = measured_anew(shop, state, told=WRONG)
+    for name in NAMES:
+        assert again.prompts[name]
+        assert not any(words in once.prompts[name] for words in again.prompts[name])
+        assert shop.searches[name].pending
+
+
+def test_what_fails_halfway_changes_no_search(shop: Workshop) -> None:
+    state, found = begun(shop, trials=1), [({"color": "gray"},), RuntimeError("memory is out")]
+    with patch.object(Recalls, "_prompts", side_effect=found):
+        event = measured_anew(shop, state, told=WRONG)
+    assert (event.recalls, event.prompts) == ({}, {})
+    assert not any(shop.searches[name].pending for name in NAMES)
 
 
 def test_what_costs_nothing_any_more_has_no_prompt_to_come_first(shop: Workshop) -> None:
@@ -200,8 +220,8 @@ def test_a_confirmed_class_gets_no_prompt_and_loses_those_it_has(shop: Workshop)
         state, classes={n: replace(cls, evaluation=held) for n, cls in state.classes.items()}
     )
     with patch.object(Recalls, "_told", side_effect=[RIGHT, WRONG]):
-        event = recalls(shop).measure(state)
-    assert not any(its.prompts for its in event.recalls.values())
+        event = shop.recalls.measure(state)
+    assert event.prompts == dict.fromkeys(NAMES, ())
     assert not any(its.pending for its in event.progress.values())
 
 
@@ -214,7 +234,7 @@ def test_photos_are_not_taken_in_the_order_of_their_files(shop: Workshop) -> Non
     rows = np.eye(2, dtype=np.float32)[kinds]
     tune = replace(frog.tune, photos=named, rows=rows)
     shop.real["frog"] = replace(frog, tune=tune)
-    measuring = recalls(shop)
+    measuring = shop.recalls
     with patch.object(Recalls, "_told", side_effect=[RIGHT, RIGHT]):
         measuring.measure(begun(shop, trials=1))
     told = measuring._photos["frog"].rows.mean(axis=0)
@@ -232,7 +252,7 @@ def test_as_many_images_are_trained_on_as_photos(shop: Workshop) -> None:
         for name, reference in shop.real.items():
             shop.real[name] = replace(reference, tune=reference.tune.only(range(photos)))
         with patch.object(Recalls, "_told", told):
-            recalls(shop).measure(state)
+            shop.recalls.measure(state)
     assert sizes == [dict.fromkeys(NAMES, n) for n in (60, 60, 25, 25)]
 
 
@@ -241,19 +261,19 @@ def test_a_recipe_with_few_images_has_its_share_all_the_same(shop: Workshop) -> 
     search = shop.searches["frog"]
     counts = [count for _, _, count in search.shares(60)]
     assert sum(counts) == 60
-    assert len(recalls(shop)._made("frog")) == 60
+    assert len(shop.recalls._made("frog")) == 60
     assert any(len(seeds) < count for _, seeds, count in search.shares(600))
-    assert len(recalls(shop)._made("frog")) == 60
+    assert len(shop.recalls._made("frog")) == 60
 
 
 def test_where_it_cannot_be_measured_the_search_goes_on(shop: Workshop) -> None:
     state = begun(shop, trials=1)
     with patch.object(Recalls, "_told", side_effect=RuntimeError("memory is out")):
-        assert recalls(shop).measure(state).recalls == {}
+        assert shop.recalls.measure(state).recalls == {}
     assert "memory is out" in (shop.rundir.path / "errors.log").read_text()
     full = OSError(errno.ENOSPC, "no space left on device")
     with patch.object(Recalls, "_told", side_effect=full), pytest.raises(OSError, match="space"):
-        recalls(shop).measure(state)
+        shop.recalls.measure(state)
 
 
 # ------------------------------------------------------------------------------- verdicts
@@ -272,13 +292,13 @@ def evaluated(shop: Workshop, state: RunState) -> RunState:
 
 def test_a_run_for_the_gap_asks_no_neighbour(shop: Workshop) -> None:
     state = evaluated(shop, begun(shop, trials=1))
-    told = recalls(shop).judge(state, CRITERIA)
+    told = shop.recalls.judge(state, CRITERIA)
     assert [its.recall for its in told.verdicts.values()] == [None, None]
 
 
 def test_a_run_for_worth_is_judged_by_neighbours_of_unseen_photos(shop: Workshop) -> None:
     state = apply(begun(shop, trials=1), RecallsMeasured(recalls={}))
-    told = recalls(shop).judge(evaluated(shop, state), CRITERIA)
+    told = shop.recalls.judge(evaluated(shop, state), CRITERIA)
     found = {name: its.recall for name, its in told.verdicts.items()}
     assert all(its is not None and its.n == 120 and its.real > 0.95 for its in found.values())
     assert sum(its.synthetic for its in found.values() if its) < 1.5  # plain images tell none
@@ -294,5 +314,5 @@ def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> No
         shop.real[name] = replace(shop.real[name], folds=folds)
         images = shop.evidence.fold(name, 0, "tuned")
         shop.evidence.keep_fold(name, 0, "tuned", images, rows[: len(images.seeds)])
-    told = recalls(shop).judge(state, CRITERIA)
+    told = shop.recalls.judge(state, CRITERIA)
     assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]

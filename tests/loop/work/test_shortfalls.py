@@ -73,6 +73,22 @@ def test_files_that_are_gone_are_left_out(run: RunDir) -> None:
     assert find_shortfalls({"tuned": pairs}, run, seed=0)["tuned"]["frog"]["recall_real"] == 1.0
 
 
+def test_a_class_without_readable_files_leaves_the_others_their_figures(run: RunDir) -> None:
+    frogs, ships = painted(run, "frogs", RED), painted(run, "ships", BLUE)
+    gone = tuple(f"images/gone/{i}.png" for i in range(30))
+    two = [given("frog", frogs, frogs), given("ship", ships, ships)]
+    found = find_shortfalls({"tuned": two}, run, seed=0)["tuned"]
+    assert [*found] == ["frog", "ship"]
+    for third in (given("cat", gone, frogs), given("cat", frogs, gone), given("cat", gone, gone)):
+        three = find_shortfalls({"tuned": [*two, third]}, run, seed=0)["tuned"]
+        assert [*three] == ["frog", "ship"]
+    none = [given("frog", gone, frogs), given("ship", gone, ships)]
+    assert find_shortfalls({"tuned": none, "baseline": none}, run, seed=0) == {
+        "tuned": {},
+        "baseline": {},
+    }
+
+
 def test_one_class_is_told_from_none(run: RunDir) -> None:
     frogs = painted(run, "frogs", RED)
     assert find_shortfalls({"tuned": [given("frog", frogs, frogs)]}, run, seed=0) == {"tuned": {}}
