@@ -100,7 +100,7 @@ def embed_files(
     folder = cache_folder()
     named = hashlib.sha256(identity(embedder_name).encode()).hexdigest()[:32]
     table = _table(folder / "embeddings" / named)
-    asked = _Request.of(paths, form, table, *_digests(paths, folder))
+    asked = _Request.of(paths, form, table, *digest_files(paths, folder))
     todo = asked.missing()
     if progress:
         progress(len(paths) - len(todo), len(paths))
@@ -315,12 +315,13 @@ def _key(file_digest: bytes | None, form: Form | None) -> bytes | None:
     return hashlib.sha256(file_digest + made).digest()
 
 
-def _digests(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], dict[Path, str]]:
+def digest_files(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, bytes], dict[Path, str]]:
     """Hash each file by sha256, and say why there is no digest of the others.
 
     As git does, a file whose place, size, times and inode are those of an earlier call is taken
     to be the same file and not read again (10,000 small files: 1 s), unless it had been written
-    so shortly before that call that a second write could bear the same time.
+    so shortly before that call that a second write could bear the same time. What is known of
+    earlier calls lies in `folder`, the cache's.
     """
     table = _table(folder / "digests")
     stats: dict[Path, bytes] = {}

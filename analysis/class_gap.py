@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gapclose.analysis.attributes import AttributeGap, adjust
-from gapclose.analysis.significance import LEVEL, benjamini_hochberg
+from gapclose.analysis.significance import LEVEL, benjamini_hochberg, panel
 
 __all__ = ["MIN_CLOSED", "ClassGap", "jointly", "with_q"]
 
@@ -52,7 +52,8 @@ class ClassGap:
         spectrum_gap: distance of the mean power spectra, over its real-real floor.
         duplicates: synthetic images that are near-copies of real ones.
         invalid: synthetic images that show nothing; counted, never scored.
-        judge: the same figures in the judge's embedding (`as_judge`).
+        judge: the same figures in the judge's embedding (`as_judge`); of several judges, those of
+            the first, as in `judges`.
         attributes: words whose shares differ.
         invalid_real: as `invalid`, of real images.
         repeats: by side, images that repeat another one; left out.
@@ -69,6 +70,10 @@ class ClassGap:
         neighbors: of real images, `recall_real` and `recall_synthetic`, the shares that other real
             ones and synthetic ones tell right, and the `p_value` of the difference (see
             `neighbor_recall`); None where it was not asked.
+        judges: of several judges, in the config's order, each with its `name` and its p-value
+            `adjusted` over the judges of the class (see `panel`); None for one or none.
+        copies: of a confirmation's images some near-copies, each a `synthetic` image and the
+            `real` one that it copies, as paths; None where there is none, and elsewhere.
     """
 
     name: str
@@ -93,7 +98,7 @@ class ClassGap:
     spectrum_gap: float | None = None
     duplicates: int | None = None
     invalid: int = 0
-    judge: Mapping[str, float | None] | None = None
+    judge: Mapping[str, Any] | None = None
     attributes: tuple[AttributeGap, ...] | None = None
     invalid_real: int = 0
     repeats: Mapping[str, int] | None = None
@@ -107,16 +112,18 @@ class ClassGap:
     objections: tuple[str, ...] = ()
     before: ClassGap | None = None
     neighbors: Mapping[str, float] | None = None
+    judges: tuple[Mapping[str, Any], ...] | None = None
+    copies: tuple[Mapping[str, str], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers, None if missing or not finite; the last two only if set."""
+        """Return plain numbers, None if missing or not finite; the last four only if set."""
         out: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "before":
                 if value is not None:
                     out["before"] = value.to_json()
-            elif field.name == "neighbors" and value is None:
+            elif field.name in ("neighbors", "judges", "copies") and value is None:
                 continue
             elif field.name == "attributes":
                 out["attributes"] = None if value is None else [row.to_json() for row in value]
@@ -134,7 +141,24 @@ class ClassGap:
         if read.get("attributes") is not None:
             read["attributes"] = tuple(map(AttributeGap.from_json, read["attributes"]))
         read["objections"] = tuple(read.get("objections") or ())
+        for key in ("judges", "copies"):
+            if read.get(key) is not None:
+                read[key] = tuple(read[key])
         return cls(**read)
+
+    def judged_by(self, seen: Mapping[str, ClassGap]) -> ClassGap:
+        """Add what the judges see, q-values those of the class alone.
+
+        Args:
+            seen: By judge, the row in its embedding.
+        """
+        if not seen:
+            return self
+        if len(seen) == 1:
+            (only,) = seen.values()
+            return replace(self, judge=only.as_judge())
+        judges = tuple({"name": name} | row.as_judge() for name, row in seen.items())
+        return _judged([replace(self, judges=judges)])[0]
 
     def as_judge(self) -> dict[str, float | None]:
         """Return, of a row in the judge's embedding, the `judge` of the tuning embedder's."""
@@ -160,22 +184,44 @@ def with_q(gaps: Sequence[ClassGap]) -> list[ClassGap]:
 def jointly(gaps: Sequence[ClassGap]) -> list[ClassGap]:
     """Set every q-value of one run's rows over all of them, in the order given.
 
-    Those of the gap, of the judge's and of the words each are a family of their own. Images most
+    Those of the gap, of each judge's and of the words each are a family of their own. Images most
     unlike the other side are named of a class that is open alone.
     """
-    rows = with_q(gaps)
-    judged = [row.judge for row in rows if row.judge is not None]
-    q_values = iter(benjamini_hochberg([float(judge["p_value"] or 0.0) for judge in judged]))
-    rows = [
-        row if row.judge is None else replace(row, judge={**row.judge, "q_value": next(q_values)})
-        for row in rows
-    ]
+    rows = _judged(with_q(gaps))
     words = iter(adjust([row.attributes for row in rows if row.attributes is not None]))
     rows = [
         row if row.attributes is None else replace(row, attributes=tuple(next(words)))
         for row in rows
     ]
     return [row if row.closed is False else replace(row, witness=None) for row in rows]
+
+
+def _judged(rows: Sequence[ClassGap]) -> list[ClassGap]:
+    """Set the q-values of the judges, by `panel`."""
+    found = panel([_p_values(row) for row in rows])
+    return [_with_verdicts(row, its) for row, its in zip(rows, found, strict=True)]
+
+
+def _p_values(row: ClassGap) -> dict[str, float]:
+    judges = row.judges or (() if row.judge is None else (row.judge,))
+    return {_name(judge): float(judge["p_value"] or 0.0) for judge in judges}
+
+
+def _with_verdicts(row: ClassGap, found: Mapping[str, tuple[float, float]]) -> ClassGap:
+    if row.judges is None:
+        if row.judge is None:
+            return row
+        return replace(row, judge={**row.judge, "q_value": found[_name(row.judge)][1]})
+    judges = tuple(
+        {**judge, "adjusted": found[_name(judge)][0], "q_value": found[_name(judge)][1]}
+        for judge in row.judges
+    )
+    return replace(row, judge=judges[0], judges=judges)
+
+
+def _name(judge: Mapping[str, Any]) -> str:
+    """Return a judge's name; a single one has none in its row."""
+    return str(judge.get("name", ""))
 
 
 def _closed(q_value: float, row: ClassGap) -> bool | None:

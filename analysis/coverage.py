@@ -17,9 +17,9 @@ from gapclose.analysis.kernel import pair, rows, squared_distances
 
 __all__ = [
     "Coverage",
+    "copied",
     "coverage",
     "coverage_and_duplicates",
-    "duplicates",
     "relative_coverage",
     "vendi_ratio",
     "vendi_score",
@@ -70,7 +70,7 @@ def coverage(*, real: ArrayLike, synthetic: ArrayLike, k: int = 5) -> Coverage:
 def coverage_and_duplicates(
     *, real: ArrayLike, synthetic: ArrayLike, k: int = 5
 ) -> tuple[Coverage, int]:
-    """Compute `coverage` and `duplicates` in one pass over the distances, in half the time.
+    """Compute `coverage`, and count the near-copies (see `copied`), in half the time.
 
     Raises:
         ValueError: as `coverage`.
@@ -103,7 +103,7 @@ def coverage_and_duplicates(
         density=float(inside.mean() / k),
         coverage=float(covered.mean()),
     )
-    return figures, _copies(left, near_real.min(axis=1), nearest)
+    return figures, int(_too_near(left, near_real.min(axis=1), nearest).sum())
 
 
 def relative_coverage(
@@ -188,8 +188,8 @@ def vendi_ratio(
     )
 
 
-def duplicates(*, real: ArrayLike, synthetic: ArrayLike) -> int:
-    """Count the synthetic images that are near-copies of a real one.
+def copied(*, real: ArrayLike, synthetic: ArrayLike) -> NDArray[np.int64]:
+    """Find the real image that each synthetic one is a near-copy of.
 
     A synthetic image counts when it is closer to a real image than half the distance that only 1 %
     of real images come within of another real image. Each real image is held out against the
@@ -198,29 +198,36 @@ def duplicates(*, real: ArrayLike, synthetic: ArrayLike) -> int:
     images a smaller quantile is the minimum, and an honest generator beats the minimum once per
     set. In one dimension 0.5 % of honest images count; in five, 0.03 %.
 
+    Returns:
+        (n_synthetic,) numbers of real images; -1 of an image that is no copy.
+
     Raises:
         ValueError: two widths or NaN.
     """
     left, right = _pair(real, synthetic)
+    found = np.full(len(right), -1, dtype=np.int64)
     if len(left) < 2:
-        return 0
+        return found
     nearest = np.full(len(right), np.inf, dtype=np.float32)
     for j in range(0, len(right), _TILE):
+        block = slice(j, j + _TILE)
         for i in range(0, len(left), _TILE):
-            squared = squared_distances(right[j : j + _TILE], left[i : i + _TILE])
-            np.minimum(nearest[j : j + _TILE], squared.min(axis=1), out=nearest[j : j + _TILE])
-    return _copies(left, _squared_nearest(left, 1)[:, 0], nearest)
+            squared = squared_distances(right[block], left[i : i + _TILE])
+            nearer = squared.min(axis=1) < nearest[block]
+            found[block] = np.where(nearer, i + squared.argmin(axis=1), found[block])
+            np.minimum(nearest[block], squared.min(axis=1), out=nearest[block])
+    return np.where(_too_near(left, _squared_nearest(left, 1)[:, 0], nearest), found, -1)
 
 
-def _copies(
+def _too_near(
     real: NDArray[np.float32], held_out: NDArray[np.float32], nearest: NDArray[np.float32]
-) -> int:
-    """Count what is too near, by the squared distances of real and of synthetic to real."""
+) -> NDArray[np.bool_]:
+    """Find what is too near, by the squared distances of real and of synthetic to real."""
     apart = np.sqrt(held_out)
     rounding = 1e-3 * float(np.sqrt(np.einsum("ij,ij->i", real, real).max()))
     apart = apart[apart > rounding]
     limit = max(0.5 * float(np.quantile(apart, 0.01)), rounding) if len(apart) else rounding
-    return int((np.sqrt(nearest) <= limit).sum())
+    return np.asarray(np.sqrt(nearest) <= limit)
 
 
 def _pair(

@@ -48,14 +48,21 @@ class GapClosed:
 
 @dataclass(frozen=True, slots=True)
 class JudgeAgrees:
-    """The judge sees no gap either."""
+    """No judge sees a gap either; of several, those that do are named (see `panel`)."""
 
     def objections(self, row: ClassGap, *, agreement: float | None) -> Sequence[str]:
         """See `Criterion.objections`."""
-        q_value = None if row.judge is None else row.judge["q_value"]
-        if q_value is None or q_value > LEVEL:
-            return ()
-        return (f"the judge still sees a gap (q\N{NO-BREAK SPACE}{q_value:.3f})",)
+        judges = row.judges or (() if row.judge is None else (row.judge,))
+        blind = [judge for judge in judges if judge.get("effect", 0.0) is None]
+        if blind:  # no image differs from another in its embedding
+            named = f" {blind[0]['name']}" if row.judges else ""
+            return (f"the judge{named} gives every image the same features",)
+        return tuple(
+            f"the judge {judge['name'] + ' ' if row.judges else ''}still sees a gap "
+            f"(q\N{NO-BREAK SPACE}{judge['q_value']:.3f})"
+            for judge in judges
+            if judge["q_value"] is not None and judge["q_value"] <= LEVEL
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,11 @@ import importlib
 import importlib.util
 import logging
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Final, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis import weights
 from gapclose.analysis.errors import EmbedderError
+from gapclose.analysis.own_code import import_own
 
 __all__ = [
     "EMBEDDERS",
@@ -37,6 +36,7 @@ __all__ = [
     "identity",
     "is_code",
     "make_embedder",
+    "make_embedders",
     "unit_rows",
 ]
 
@@ -113,6 +113,20 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
     module, _, attribute = EMBEDDERS[kind].partition(":")
     factory = getattr(importlib.import_module(module), attribute)
     return cast(Embedder, factory(name, target, device=device))
+
+
+def make_embedders(
+    *names: str, loaded: dict[str, Embedder], device: str = "auto"
+) -> dict[str, Embedder]:
+    """Return embedders by name, loading those that are not in `loaded`, which they join.
+
+    Raises:
+        EmbedderError: As `make_embedder`.
+    """
+    for name in names:
+        if name not in loaded:
+            loaded[name] = make_embedder(name, device=device)
+    return {name: loaded[name] for name in names}
 
 
 def check_embedders(*names: str | None) -> None:
@@ -228,7 +242,7 @@ def _own(name: str, device: str) -> Embedder:
     """Load an embedder of the user's own; whatever its code raises becomes one line."""
     module, _, attribute = name.rpartition(":")
     try:
-        factory = getattr(_import(module), attribute, None)
+        factory = getattr(import_own(module), attribute, None)
         if factory is not None:
             return cast(Embedder, factory(device=device))
     except EmbedderError:
@@ -239,27 +253,6 @@ def _own(name: str, device: str) -> Embedder:
             name=name,
         ) from error
     raise EmbedderError(f"module {module} has no {attribute}", name=name)
-
-
-def _import(module: str) -> ModuleType:
-    """Import a module by its name, or by its file under a name that nothing else has."""
-    if not module.endswith(".py"):
-        return importlib.import_module(module)
-    content = module.encode() + Path(module).read_bytes()
-    name = f"gapclose_code_{hashlib.sha256(content).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, module)
-    assert spec is not None  # it ends in .py
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made  # dataclasses find a class's module here
-    try:
-        spec.loader.exec_module(made)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return made
 
 
 def _code_source(target: str) -> weights.Source:

@@ -11,9 +11,11 @@ from typing import ClassVar
 
 __all__ = [
     "AnalysisError",
+    "CaptionerError",
     "ClassifierError",
     "EmbedderError",
     "InvalidImageError",
+    "ProposerError",
     "RealDataError",
     "ShardGoneError",
     "TooFewError",
@@ -118,6 +120,18 @@ class EmbedderError(_NamedError):
     """The name or the files of an embedder are wrong: fix them."""
 
     what: ClassVar[str] = "embedder"
+
+
+class CaptionerError(_NamedError):
+    """The name or the files of a captioner are wrong, or it does not run here: fix them."""
+
+    what: ClassVar[str] = "captioner"
+
+
+class ProposerError(_NamedError):
+    """The name or the files of a proposer are wrong, or it does not run here: fix them."""
+
+    what: ClassVar[str] = "proposer"
 
 
 class ClassifierError(_NamedError):

@@ -27,6 +27,7 @@ IMAGE_SUFFIXES: Final = frozenset(
 none."""
 METADATA: Final = "metadata.jsonl"
 ONE_CLASS: Final = "all"
+_CAPTION: Final = 2000  # characters
 CIFAKE_CLASSES: Final = (
     "airplane",
     "automobile",
@@ -58,11 +59,13 @@ class ImageFile:
 
     Attributes:
         group: What a `metadata.jsonl` says it belongs to: images of one group count as one.
+        text: Its caption in a `metadata.jsonl`, as `caption_of` gives it.
     """
 
     path: Path
     cls: str
     group: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +105,19 @@ class ImageSet:
         """Return the group of each file that a `metadata.jsonl` names one for."""
         return {file.path: file.group for file in self.files if file.group is not None}
 
+    def texts(self) -> dict[Path, str]:
+        """Return the caption of each file that a `metadata.jsonl` gives one for."""
+        return {file.path: file.text for file in self.files if file.text is not None}
+
 
 def scan(folder: Path) -> ImageSet:
     """List the images of one side.
 
     Class folders at the top, images at any depth below them; or images and no class folder with
     images: one class, `all`; or one side of CIFAKE. A `metadata.jsonl` beside images may name the
-    `class` and the `group` of each. Hidden files, files that are no images and images beside class
-    folders are passed over, and listed. Links are followed, also out of the folder.
+    `class` and the `group` of each and give its `text`, the caption. Hidden files, files that are
+    no images and images beside class folders are passed over, and listed. Links are followed, also
+    out of the folder.
 
     Raises:
         RealDataError: If the folder is missing, no folder, not readable, without images, of
@@ -168,36 +176,62 @@ def _image_file(path: Path, cls: str, told: Mapping[Path, Mapping[str, Any]]) ->
         path=path,
         cls=unicodedata.normalize("NFC", cls if named in (None, "") else str(named)),
         group=None if group is None else str(group),
+        text=caption_of(row.get("text")),
     )
+
+
+def caption_of(text: object) -> str | None:
+    """Collapse the white space of a caption; None if nothing is left, or if it is no text.
+
+    What is beyond 2,000 characters is cut off: a `text` may have been written for something else,
+    which is no reason to refuse the photos, and text encoders stop reading at 77 tokens (CLIP) or
+    512 (T5, about 2,000 characters) anyway. What cannot be printed is left out.
+    """
+    if not isinstance(text, str):
+        return None
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(shown.split())[:_CAPTION].rstrip() or None
 
 
 def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     """Read what each image's line says; a name that leads out of the folder is ignored."""
     told: dict[Path, dict[str, Any]] = {}
     for file in files:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RealDataError(f"cannot be read ({error}); fix or remove it", path=file) from None
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                name = row.get("file_name")
-                words = [row.get(key) for key in ("class", "group")]
-                if not isinstance(name, str | None) or not all(map(_is_word, words)):
-                    raise TypeError
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                raise RealDataError(
-                    "expected a JSON object whose file_name, class and group are text; fix or "
-                    "remove it",
-                    path=file,
-                    line=number,
-                ) from None
+        for _, row in read_rows(file):
+            name = row.get("file_name")
             if name is not None:  # other tools name other files: image_file_name ...
                 told[Path(os.path.normpath(file.parent / name))] = row
     return told
+
+
+def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read a file as `metadata.jsonl` is written: each line's number, from 1, and its row.
+
+    Raises:
+        RealDataError: If the file cannot be read, or a line is no object whose `file_name`,
+            `class` and `group` are text, where it has them.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold other breaks
+    except (OSError, UnicodeDecodeError) as error:
+        raise RealDataError(f"cannot be read ({error}); fix or remove it", path=file) from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            words = [row.get(key) for key in ("class", "group")]
+            is_named = isinstance(row.get("file_name"), str | None)
+            if not is_named or not all(map(_is_word, words)):
+                raise TypeError
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise RealDataError(
+                "expected a JSON object whose file_name, class and group are text; fix or "
+                "remove it",
+                path=file,
+                line=number,
+            ) from None
+        yield number, row
 
 
 def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None:
@@ -255,13 +289,17 @@ def _class_folders(folder: Path, listings: Sequence[_Listing]) -> set[str]:
 
 
 def _is_word(value: object) -> bool:
-    """Tell whether a `metadata.jsonl` may give this as a class or a group."""
+    """Tell whether a `metadata.jsonl` may give this as a class, a group or a caption."""
     return isinstance(value, str | int | None) and not _is_mangled(str(value))
 
 
 def _is_mangled(name: str) -> bool:
     """Tell whether a name holds bytes that are no text: no JSON or page could name it."""
-    return any("\ud800" <= character <= "\udfff" for character in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def scan_sides(*, real: Path, synthetic: Path) -> tuple[ImageSet, ImageSet]:

@@ -1,7 +1,8 @@
 """Neighbour recall: how many real images are told right by their nearest neighbours.
 
 The neighbours are training images: synthetic ones, or other real ones. It learns nothing, so
-images that were searched for to please a trained probe need not please it. Confirmations ask it.
+images that were searched for to please a trained probe need not please it. Confirmations ask it,
+and, of real images alone, whoever wants to know what an encoder sees in them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy.stats import binomtest
 from gapclose.analysis.significance import holm
 from gapclose.analysis.subsets import spread_indices
 
-__all__ = ["NEIGHBORS", "NeighborRecall", "neighbor_recalls"]
+__all__ = ["NEIGHBORS", "NeighborRecall", "neighbor_accuracy", "neighbor_recalls"]
 
 NEIGHBORS: Final = 5
 _NEARER: Final = 1e-3  # of a vote: where two classes have as many, the nearer one is told
@@ -104,6 +105,30 @@ def neighbor_recalls(
         name: replace(its, p_value=p_value)
         for (name, its), p_value in zip(found.items(), adjusted, strict=True)
     }
+
+
+def neighbor_accuracy(real: Mapping[str, Rows], *, most: int = 100, k: int = NEIGHBORS) -> float:
+    """Return the share of real images that other real ones tell right.
+
+    Of each class as many take part, spread evenly: `most`, or what the smallest has.
+
+    Args:
+        real: By class (n, d) unit embeddings, n > k; at least two classes.
+        most: Images of a class.
+        k: Neighbours that vote.
+
+    Returns:
+        In [0, 1]; 1 / classes is chance.
+    """
+    n = min(most, *map(len, real.values()))
+    points = np.stack([rows[spread_indices(len(rows), n)] for rows in real.values()])
+    everything, labels = np.concatenate(points), np.repeat(np.arange(len(points)), n)
+    right = 0
+    for label, own in enumerate(points):
+        near = own @ everything.T
+        near[np.arange(n), label * n + np.arange(n)] = -np.inf
+        right += int((_votes(near, labels, classes=len(points), k=k) == label).sum())
+    return right / len(everything)
 
 
 def _votes(

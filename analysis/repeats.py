@@ -21,7 +21,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from gapclose.analysis.kernel import rows, squared_distances
 
-__all__ = ["Repeat", "Thumbnails", "alike", "find_repeats", "signatures", "thumbnail"]
+__all__ = [
+    "Repeat",
+    "Thumbnails",
+    "alike",
+    "find_repeats",
+    "likeness_of_others",
+    "signatures",
+    "thumbnail",
+]
 
 Kind = Literal["exact", "near", "group"]
 Thumbnails = Callable[[Sequence[int]], NDArray[np.float32]]
@@ -38,6 +46,7 @@ _NEIGHBORS: Final = 5  # of each image, at most: chains do the rest
 # Gradients that correlate so much are of one photo: among those pairs of different CIFAR-10 photos
 # 1 % reach 0.4 to 0.6, shifted crops 0.95, JPEGs of quality 30 0.85, crops of nine tenths 0.75.
 _ALIKE: Final = 0.7
+_RARE: Final = 0.001  # of the pairs of different photos
 _SIMILAR: Final = 0.35  # cosine of two signatures, below which gradients need not be compared
 # Rendered scenes and digits are all alike (random pairs of the pond's frogs: 0.57 in the median,
 # 0.75 in the upper tenth). There repeats are what lies far beyond that, on Fisher's scale.
@@ -160,6 +169,24 @@ def alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]
         cross = irfft2((spectra * np.conj(_spectra(gradients))).sum(axis=1), s=_PADDED)
         np.maximum(out, _overlapping(a_gradients, gradients, cross), out=out)
     return out
+
+
+def likeness_of_others(thumbnails: NDArray[np.float32]) -> float:
+    """Return how alike one in a thousand pairs of different photos are, and at least `_ALIKE`.
+
+    It tells a copy of a known photo: nobody has looked for the most alike among many.
+
+    Args:
+        thumbnails: (n, EDGE, EDGE) of different photos of a class, n >= 2.
+    """
+    left, right = np.triu_indices(len(thumbnails), 1)
+    scores = np.concatenate(
+        [
+            alike(thumbnails[left[at : at + _PAIRS]], thumbnails[right[at : at + _PAIRS]])
+            for at in range(0, len(left), _PAIRS)
+        ]
+    )
+    return max(_ALIKE, float(np.quantile(scores, 1.0 - _RARE)))
 
 
 def signatures(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:

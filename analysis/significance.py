@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "benjamini_hochberg", "holm", "share_variance"]
+__all__ = ["LEVEL", "benjamini_hochberg", "holm", "panel", "share_variance"]
 
 LEVEL: Final = 0.05
 
@@ -30,6 +30,9 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values in the order given, by the step-down rule: one below a level is enough.
 
+    The chance of any false one at or below a level is at most that level, however the tests
+    depend on each other (Holm, Scandinavian Journal of Statistics 6:65, 1979).
+
     Raises:
         ValueError: a p-value outside [0, 1].
     """
@@ -39,6 +42,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return [float(value) for value in adjusted]
+
+
+def panel(p_values: Sequence[Mapping[str, float]]) -> list[dict[str, tuple[float, float]]]:
+    """Adjust the p-values of a panel of judges, over the judges of a class and over classes.
+
+    Within each class those of its judges are adjusted by `holm` (Holm 1979): that any of m judges
+    objects to images without a gap is then as likely as it is of one. What is adjusted becomes
+    q-values by `benjamini_hochberg` over the classes, for each judge apart. A judge objects to a
+    class where its q-value is at most `LEVEL`, and one that objects is enough. Of one judge these
+    are `benjamini_hochberg` over the classes, of one class `holm` over its judges.
+
+    Args:
+        p_values: Of each class, by judge; a judge may be missing in some.
+
+    Returns:
+        Of each class, by judge: (adjusted over the judges, q-value); p <= adjusted <= q <= 1.
+
+    Raises:
+        ValueError: a p-value outside [0, 1].
+    """
+    adjusted = [dict(zip(row, holm(list(row.values())), strict=True)) for row in p_values]
+    names = dict.fromkeys(name for row in adjusted for name in row)
+    q_values = {
+        name: iter(benjamini_hochberg([row[name] for row in adjusted if name in row]))
+        for name in names
+    }
+    return [
+        {name: (value, next(q_values[name])) for name, value in row.items()} for row in adjusted
+    ]
 
 
 def _checked(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -66,9 +66,13 @@ def permutation_p_value(
     return float((highest >= highest[0] - tie).mean())
 
 
-def permutations_for(n_classes: int) -> int:
-    """Choose B for so many classes: fewer could not reach q <= 0.05 for one among them."""
-    return max(999, 40 * n_classes)
+def permutations_for(n_tests: int) -> int:
+    """Choose B for so many tests: fewer could not reach q <= 0.05 for one among them.
+
+    Args:
+        n_tests: Classes; for judges, classes times judges.
+    """
+    return max(999, 40 * n_tests)
 
 
 def memberships(

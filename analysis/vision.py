@@ -7,7 +7,6 @@ hub, and a pooling layer that came without weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
-from transformers.utils import logging
 
 from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
+from gapclose.analysis.pretrained import LOADING_FAULTS, lacking_tensors, loading
 
 
 class TransformersEmbedder:
@@ -45,39 +44,23 @@ class TransformersEmbedder:
         """
         self.id = name
         self._device = pick_device(device)
-        source, revision = target, None
-        if Path(target).expanduser().is_dir():
-            source = str(Path(target).expanduser())
-        elif "@" in target:
-            source, _, revision = target.partition("@")
-        arguments: dict[str, Any] = {"trust_remote_code": False}
-        if revision:
-            arguments["revision"] = revision
-        bars: Any = logging  # untyped in transformers
-        shown = bars.is_progress_bar_enabled()
-        bars.disable_progress_bar()  # a bar of its own would tear the run's display
         try:
-            processors: Any = AutoImageProcessor  # untyped in transformers
-            self._processor = processors.from_pretrained(source, **arguments)
-            model, loading = AutoModel.from_pretrained(
-                source,
-                use_safetensors=True,
-                output_loading_info=True,
-                dtype=torch.float32,  # the default follows the file, and CPUs are slow in half
-                **arguments,
-            )
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
+            with loading(target) as (source, arguments):
+                processors: Any = AutoImageProcessor  # untyped in transformers
+                self._processor = processors.from_pretrained(source, **arguments)
+                model, info = AutoModel.from_pretrained(
+                    source,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    dtype=torch.float32,  # the default follows the file; CPUs are slow in half
+                    **arguments,
+                )
+        except LOADING_FAULTS as error:
             why = " ".join(str(error).split())[:200]
             raise EmbedderError(f"cannot be loaded: {why}", name=name) from error
-        finally:
-            if shown:
-                bars.enable_progress_bar()
-        missing = sorted(loading.get("missing_keys", ()))
-        # Checkpoints such as DINO's have no pooler, and transformers fills one in at random.
-        self._pooled = not any("pooler" in key for key in missing)
-        lacking = [key for key in missing if "pooler" not in key]
-        lacking += [str(key) for key in loading.get("mismatched_keys", ())]
-        if lacking:
+        # A pooler that the checkpoint lacks is random.
+        self._pooled = not any("pooler" in key for key in info.get("missing_keys", ()))
+        if lacking := lacking_tensors(info):
             raise EmbedderError(
                 f"its weights lack {len(lacking)} tensors ({lacking[0]} ...); "
                 "download the model again",

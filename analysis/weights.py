@@ -1,7 +1,8 @@
-"""Weight files: where an embedder's lie, that they are safe to read, and their fingerprint.
+"""Weight files: where a model's lie, that they are safe to read, and their fingerprint.
 
-embedding.py and the wrappers call it. It imports neither torch nor a model library, asks the hub
-at most for a file's header, downloads only for a wrapper, and refuses pickles.
+embedding.py, captioner.py, language_model.py and the wrappers call it. It imports neither torch
+nor a model library, asks the hub at most for a file's header, downloads only for a wrapper, and
+refuses pickles.
 """
 
 from __future__ import annotations
@@ -17,14 +18,26 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gapclose.analysis.errors import EmbedderError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 _HUB_ID: Final = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(?:@[\w./-]+)?")
 # open_clip prefers these two over any pickle that lies beside them (factory.py).
 _CLIP_WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+ReadBy = Literal["image processor", "tokenizer"]
+# What turns images or words into what a model reads, and where it lies: one of these is enough.
+_READ_BY: Final[Mapping[ReadBy, tuple[str, ...]]] = {
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+    "tokenizer": ("tokenizer_config.json", "tokenizer.json"),
+}
+# Tokenizers, chat templates, settings.
+_TEXT_FILES: Final = frozenset({".json", ".jinja", ".txt", ".model"})
+_DOWNLOAD: Final = "download it elsewhere and give its folder, transformers:PATH"
 _SECONDS: Final = 10.0  # to wait for the hub
 
 
@@ -107,29 +120,47 @@ def _clip_weights(name: str, folder: Path) -> Path:
     return safe[0]
 
 
-def transformers_sources(name: str, target: str) -> tuple[Source, ...]:
-    """List configuration, preprocessing and weights of a local folder or a hub model."""
+def transformers_sources(
+    name: str, target: str, *, read_by: ReadBy = "image processor"
+) -> tuple[Source, ...]:
+    """List configuration, preprocessing and weights of a local folder or a hub model.
+
+    A model of text alone has no image processor, and is read by its tokenizer.
+    """
     folder = Path(target).expanduser()
     if folder.exists() or not _HUB_ID.fullmatch(target):
-        return _transformers_folder_sources(name, folder)
+        return _transformers_folder_sources(name, folder, read_by)
     repo, _, revision = target.partition("@")
-    remedy = "download it elsewhere and give its folder, transformers:PATH"
-    hub = Hub(name=name, repo=repo, revision=revision or None, remedy=remedy)
+    hub = Hub(name=name, repo=repo, revision=revision or None, remedy=_DOWNLOAD)
     config = hub.find("config.json")
-    processor = hub.find("preprocessor_config.json", "processor_config.json")
+    processor = hub.find(*_READ_BY[read_by])
     return config, processor, hub.find("model.safetensors", "model.safetensors.index.json")
 
 
-def _transformers_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
+def writer_sources(name: str, target: str) -> tuple[Source, ...]:
+    """List all that the words of a model that writes depend on, of a local folder or the hub.
+
+    Those of `transformers_sources`, and the tokenizer, the chat template and the generation
+    settings: of a folder every file of text at its top, of a hub model the commit.
+    """
+    sources = transformers_sources(name, target)
+    folder = Path(target).expanduser()
+    if folder.is_dir():
+        known = {source.path for source in sources}
+        beside = [path for path in sorted(folder.iterdir()) if path.suffix in _TEXT_FILES]
+        return (*sources, *(Source(path=path) for path in beside if path not in known))
+    repo, _, revision = target.partition("@")
+    hub = Hub(name=name, repo=repo, revision=revision or None, remedy=_DOWNLOAD)
+    return (*sources, Source(path=None, etag=hub.commit()))
+
+
+def _transformers_folder_sources(name: str, folder: Path, read_by: ReadBy) -> tuple[Source, ...]:
     _need_folder(name, folder)
     _read_json(name, folder / "config.json")
-    processors = [folder / n for n in ("preprocessor_config.json", "processor_config.json")]
-    processors = [path for path in processors if path.is_file()]
+    files = _READ_BY[read_by]
+    processors = [folder / file for file in files if (folder / file).is_file()]
     if not processors:
-        raise EmbedderError(
-            f"{folder} has no preprocessor_config.json; save its image processor there",
-            name=name,
-        )
+        raise EmbedderError(f"{folder} has no {files[0]}; save its {read_by} there", name=name)
     safe = sorted(folder.glob("model*.safetensors"))
     if not safe:
         found = ", ".join(path.name for path in _pickles(folder)) or "none"
@@ -200,9 +231,9 @@ class Hub:
                 blob = Path(cached).resolve().name
                 return Source(path=Path(cached), etag=None if blob == filename else blob)
         for filename in filenames:
-            etag = self._ask(filename)
-            if etag is not None:
-                return Source(path=None, etag=etag)
+            told = self._ask(filename)
+            if told is not None:
+                return Source(path=None, etag=told.etag or "")
         raise EmbedderError(
             f"{self.repo} has no {' or '.join(filenames)} on the model "
             "hub (pickled weights are refused)",
@@ -215,33 +246,52 @@ class Hub:
 
         return Path(hf_hub_download(self.repo, filename, revision=self.revision))
 
-    def _ask(self, filename: str) -> str | None:
-        """Ask for a file's etag; None if the repository lacks it."""
+    def commit(self) -> str:
+        """Name the commit of the repository: of the copy in the local cache, or else the hub's.
+
+        Raises:
+            EmbedderError: If the hub cannot be reached.
+        """
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repo, "config.json", revision=self.revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name  # .../snapshots/<commit>/config.json
+        told = self._ask("config.json")
+        return (told and told.commit_hash) or ""
+
+    def _ask(self, filename: str) -> HfFileMetadata | None:
+        """Ask for what the hub says of a file; None if the repository lacks it."""
         from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
         # The hub client's network errors come from a library it has changed before.
         network: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError))
-        where = f"embedder {self.name!r}: {self.repo}"
         try:
             if constants.HF_HUB_OFFLINE:
                 raise ConnectionError("HF_HUB_OFFLINE is set")
             url = hf_hub_url(self.repo, filename, revision=self.revision)
-            return get_hf_file_metadata(url, timeout=_SECONDS).etag or ""
+            return get_hf_file_metadata(url, timeout=_SECONDS)
         except errors.GatedRepoError as error:
-            raise EmbedderError(f"{where} asks for a login on the hub; {self.remedy}") from error
+            raise EmbedderError(
+                f"{self.repo} asks for a login on the hub; {self.remedy}", name=self.name
+            ) from error
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
             raise EmbedderError(
-                f"{where} (revision {self.revision or 'main'}) is not on the model hub; check the "
-                f"name, or {self.remedy}"
+                f"{self.repo} (revision {self.revision or 'main'}) is not on the model hub; check "
+                f"the name, or {self.remedy}",
+                name=self.name,
             ) from error
         except errors.EntryNotFoundError:
             return None
         except errors.HFValidationError as error:
-            raise EmbedderError(f"{where} is no valid hub id; {self.remedy}") from error
+            raise EmbedderError(
+                f"{self.repo} is no valid hub id; {self.remedy}", name=self.name
+            ) from error
         except network as error:
             raise EmbedderError(
-                f"{where} is not in the local cache and the model hub cannot be reached; "
-                f"{self.remedy}"
+                f"{self.repo} is not in the local cache and the model hub cannot be reached; "
+                f"{self.remedy}",
+                name=self.name,
             ) from error
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from gapclose.generators.errors import ContractError, GenerationError, GeneratorConfigError
-from gapclose.generators.images import ONE_COLOUR, SOURCE_TYPES, ImageBatch, is_one_colour
+from gapclose.generators.images import (
+    ONE_COLOUR,
+    SOURCE_TYPES,
+    ImageBatch,
+    Pixels,
+    is_one_colour,
+)
 from gapclose.generators.recipe import Draw
 
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -74,42 +80,75 @@ class BatchingGenerator(Generator, Protocol):
         """
 
 
+SourcedJob = tuple[Draw, Sequence[int], Sequence[Pixels]]
+"""A draw with `strength` or `ip_adapter_scale`, its seeds, and one source picture per seed."""
+
+
+class SourcedGenerator(Generator, Protocol):
+    """A generator whose images may start from a source picture, or be shown one."""
+
+    def generate_from(self, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
+        """Generate one batch per job, in their order, each seed from a source of its own.
+
+        The same draw, seed and source give the same pixels, as in `generate`. Sizes of images
+        never depend on those of their sources.
+
+        Raises:
+            ValueError: As `generate`, or if there is not one source per seed.
+            GeneratorConfigError, GenerationError: As `generate`, for all jobs at once.
+        """
+
+
 def generate_all(
     generator: Generator, jobs: Sequence[tuple[Draw, Sequence[int]]]
 ) -> list[ImageBatch]:
     """Generate the images of several draws, in one batch where the generator can.
 
-    All images are generated through here: what comes back is checked, and an image of one colour
-    that it left unmarked is marked.
+    All images from text alone are generated through here: what comes back is checked, and an
+    image of one colour that it left unmarked is marked.
 
     Raises:
         GeneratorConfigError: The generator cannot do what a draw asks for.
         GenerationError: No images came out: it says so, raises anything else, or returns no
             batches of these seeds.
     """
-    try:
+
+    def generate() -> Sequence[object]:
         # Not isinstance: it would ask for every attribute, a digest of all weights among them.
-        generate = getattr(generator, "generate_all", None)
-        if generate is not None:
-            batches: Sequence[object] = generate(jobs)
-        else:
-            batches = [generator.generate(draw, seeds) for draw, seeds in jobs]
-    except (GenerationError, GeneratorConfigError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            raise  # the machine's trouble, not the draw's
-        raise ContractError(_name(generator), _raised(generator, error)) from error
-    if not isinstance(batches, list | tuple) or len(batches) != len(jobs):
-        raise ContractError(
-            _name(generator),
-            f"generate_all must return one ImageBatch per job, {len(jobs)} here; got "
-            f"{_describe(batches)}",
-        )
-    return [
-        _checked(generator, batch, checked_seeds(seeds))
-        for batch, (_, seeds) in zip(batches, jobs, strict=True)
-    ]
+        own = getattr(generator, "generate_all", None)
+        if own is None:
+            return [generator.generate(draw, seeds) for draw, seeds in jobs]
+        batches: Sequence[object] = own(jobs)
+        return batches
+
+    return _checked_batches(generator, generate, [seeds for _, seeds in jobs], "generate_all")
+
+
+def generate_from(generator: Generator, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
+    """Generate the images of several draws from source pictures, checked as by `generate_all`.
+
+    Args:
+        generator: A `SourcedGenerator`; any other one is refused.
+        jobs: Draws, seeds, and one source per seed.
+
+    Raises:
+        GeneratorConfigError: The generator takes no pictures, or cannot do what a draw asks for.
+        GenerationError: As `generate_all`.
+    """
+    own = getattr(generator, "generate_from", None)
+    if own is None:
+        started = any(draw.strength is not None for draw, _, _ in jobs)
+        raise takes_no_pictures("strength" if started else "ip_adapter_scale")
+    return _checked_batches(
+        generator, lambda: own(jobs), [seeds for _, seeds, _ in jobs], "generate_from"
+    )
+
+
+def takes_no_pictures(name: str) -> GeneratorConfigError:
+    """Return the refusal of a setting of a draw that needs a generator that takes pictures."""
+    return GeneratorConfigError(
+        "this generator takes no pictures; leave it out", key=f"space.{name}"
+    )
 
 
 def try_out(generator: Generator, draw: Draw) -> None:
@@ -160,6 +199,37 @@ def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     if len(set(plain)) != len(plain):
         raise ValueError("a seed was given twice")
     return plain
+
+
+def _checked_batches(
+    generator: Generator,
+    generate: Callable[[], Sequence[object]],
+    seeds: Sequence[Sequence[int]],
+    method: str,
+) -> list[ImageBatch]:
+    """Generate, and check that there is a batch per job.
+
+    Raises:
+        GenerationError: If there is not, or if the generator raises what it should not.
+    """
+    try:
+        batches = generate()
+    except (GenerationError, GeneratorConfigError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise  # the machine's trouble, not the draw's
+        raise ContractError(_name(generator), _raised(generator, error)) from error
+    if not isinstance(batches, list | tuple) or len(batches) != len(seeds):
+        raise ContractError(
+            _name(generator),
+            f"{method} must return one ImageBatch per job, {len(seeds)} here; got "
+            f"{_describe(batches)}",
+        )
+    return [
+        _checked(generator, batch, checked_seeds(own))
+        for batch, own in zip(batches, seeds, strict=True)
+    ]
 
 
 def _checked(generator: Generator, batch: object, seeds: tuple[int, ...]) -> ImageBatch:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.schedulers import build_scheduler
 
 POND: Final = Path(__file__).parent / "pond" / "sd"
@@ -24,7 +25,6 @@ POND: Final = Path(__file__).parent / "pond" / "sd"
 _INDEX: Final = "model_index.json"
 _CARD: Final = "README.md"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_SECONDS: Final = 10.0
 # What only pipelines have that start from an image.
 _FROM_IMAGES: Final = frozenset(
     {"strength", "mask_image", "image_guidance_scale", "noise_level"}
@@ -72,6 +72,20 @@ class Checkpoint:
         card = self._file(_CARD)
         return None if card is None else read_license(card)
 
+    def saved_class(self) -> type[Any] | None:
+        """Return the class that it was saved from; None if it is not at hand, or no known one."""
+        index = self._file(_INDEX)
+        if index is None:
+            return None
+        import diffusers
+
+        try:
+            name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+            found: type[Any] = getattr(diffusers, name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # loading will tell
+        return found
+
     def find(self) -> Path | str:
         """Return the local folder, or the hub id if the hub has it.
 
@@ -81,7 +95,7 @@ class Checkpoint:
         """
         folder = self.folder
         if folder is None:
-            _ask_hub(self.model, self.revision)
+            ask_hub(self.model, _INDEX, revision=self.revision)
             return self.model
         if (folder / _INDEX).is_file():
             return folder
@@ -111,7 +125,7 @@ class Checkpoint:
         Raises:
             GeneratorConfigError: If it is no text-to-image pipeline.
         """
-        pipeline = self._saved_class() if pipeline is None else pipeline
+        pipeline = self.saved_class() if pipeline is None else pipeline
         if pipeline is None:
             return
         parameters = inspect.signature(pipeline.__call__).parameters
@@ -126,6 +140,15 @@ class Checkpoint:
                 "images from text alone; name a text-to-image pipeline",
                 key="generator.model",
             )
+
+    def check_strength(self) -> None:
+        """Refuse a pipeline that diffusers has no image-to-image partner of, if it is at hand.
+
+        Raises:
+            GeneratorConfigError: As `image_to_image`.
+        """
+        if (pipeline := self.saved_class()) is not None:
+            image_to_image(pipeline)
 
     def check_size(self, size: int | tuple[int, int] | None) -> None:
         """Refuse a size, a side or (width, height), that the autoencoder cannot decode to.
@@ -169,24 +192,7 @@ class Checkpoint:
         """A file of it: in the local folder, there or not, or in the hub's cache, else None."""
         if self.folder is not None:
             return self.folder / name
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.model, name, revision=self.revision)
-        return Path(found) if isinstance(found, str) else None
-
-    def _saved_class(self) -> type[Any] | None:
-        """The class that it was saved from; None if it is not at hand, or no known one."""
-        index = self._file(_INDEX)
-        if index is None:
-            return None
-        import diffusers
-
-        try:
-            name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-            found: type[Any] = getattr(diffusers, name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # loading will tell
-        return found
+        return cached_file(self.model, name, revision=self.revision)
 
 
 def local_folder(model: str) -> Path | None:
@@ -240,42 +246,25 @@ def _vae_scale(folder: Path) -> int:
         return 1
 
 
-def _ask_hub(model: str, revision: str | None) -> None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def image_to_image(pipeline: type[Any]) -> type[Any]:
+    """Return the image-to-image partner of a class of text-to-image pipelines.
 
-    if isinstance(try_to_load_from_cache(model, _INDEX, revision=revision), str):
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(model, _INDEX, revision=revision), timeout=_HUB_SECONDS)
-    except GatedRepoError:
-        remedy = "accept its terms on the hub and log in with `hf auth login`"
-        raise GeneratorConfigError(f"{model} is gated; {remedy}", key="generator.model") from None
-    except RevisionNotFoundError:
-        raise GeneratorConfigError(
-            f"the hub's {model} has no revision {revision!r}",
-            key="generator.revision",
-        ) from None
-    except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise _unreachable(model, error) from None
-    except Exception as error:
-        # The hub's client lets its HTTP library's errors through, and which library that is has
-        # changed between its versions.
-        if not type(error).__module__.startswith(("httpx", "requests")):
-            raise
-        raise _unreachable(model, error) from None
+    Raises:
+        GeneratorConfigError: If diffusers has none that takes a strength.
+    """
+    from diffusers.pipelines import auto_pipeline
 
-
-def _unreachable(model: str, error: Exception) -> GeneratorConfigError:
-    what = str(error).strip().splitlines()
-    return GeneratorConfigError(
-        f"{model} is not in the hub's cache and cannot be fetched "
-        f"({what[0] if what else type(error).__name__}); download it elsewhere and set "
-        f"generator.model to the local folder that holds its {_INDEX}",
-        key="generator.model",
+    texts = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    partners = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+    for family, kind in texts.items():
+        if kind.__name__ != pipeline.__name__ or family not in partners:
+            continue
+        partner: type[Any] = partners[family]
+        # An LCM makes all steps whatever the strength, and refuses many pairs of the two.
+        if family != "lcm" and "strength" in inspect.signature(partner.__call__).parameters:
+            return partner
+    raise GeneratorConfigError(
+        f"diffusers has no image-to-image pipeline with a strength for a {pipeline.__name__}; "
+        "leave it out",
+        key="space.strength",
     )

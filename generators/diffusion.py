@@ -1,30 +1,27 @@
 """Any diffusers text-to-image pipeline, from a hub id or a local folder, as a generator.
 
-`registry` makes it. It checks the options, loads the `Pipeline` at the first image and cuts jobs
-into batches that memory bears; what of a draw reaches diffusers is in `pipeline`. It trains
-nothing.
+`registry` makes it. Where diffusers has an image-to-image pipeline of the family, or an
+IP-Adapter is given, it takes source pictures, too. It checks the options, loads the `Pipeline`
+at the first image and cuts jobs into batches that memory bears; what of a draw reaches diffusers
+is in `pipeline`. It trains nothing.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from gapclose.generators.base import checked_seeds
+from gapclose.generators.base import SourcedJob, checked_seeds
+from gapclose.generators.batch_size import BatchSize
 from gapclose.generators.checkpoint import Checkpoint
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.images import ImageBatch, Pixels
-from gapclose.generators.pipeline import DTYPES, Pipeline, find_device, first_line
+from gapclose.generators.ip_adapter import read_ip_adapter
+from gapclose.generators.loading import DTYPES, find_device, first_line
+from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
-
-log = logging.getLogger(__name__)
-
-_CPU_BATCH: Final = 32
-_GPU_BATCH: Final = 8  # the first one; doubled while memory lasts
-_GPU_BATCH_LIMIT: Final = 64
 
 
 class DiffusersGenerator:
@@ -40,6 +37,7 @@ class DiffusersGenerator:
         size: Pixels, a side or (width, height), for draws that name none; None is the pipeline's.
         batch_size: "auto" is 32 on a CPU; on a GPU it grows from 8 and halves when memory is out.
         safety_checker: "keep" the pipeline's own, or "off".
+        ip_adapter: Keys of `IPAdapter`, for draws with `ip_adapter_scale`; None for none.
 
     Raises:
         GeneratorConfigError: If a value is none of the above.
@@ -57,6 +55,7 @@ class DiffusersGenerator:
         size: int | Sequence[int] | None = None,
         batch_size: int | Literal["auto"] = "auto",
         safety_checker: str = "keep",
+        ip_adapter: Mapping[str, Any] | None = None,
     ) -> None:
         """Check the values; nothing is loaded or asked for yet."""
         if not isinstance(model, str) or not model:
@@ -85,8 +84,9 @@ class DiffusersGenerator:
         self._dtype = dtype
         self._device = device
         self._size = sides.size
-        self._batch = _BatchSize(None if batch_size == "auto" else int(batch_size))
+        self._batch = BatchSize(None if batch_size == "auto" else int(batch_size))
         self._safety_checker = safety_checker == "keep"
+        self._ip_adapter = None if ip_adapter is None else read_ip_adapter(ip_adapter)
         self._pipeline: Pipeline | None = None
 
     @property
@@ -96,8 +96,11 @@ class DiffusersGenerator:
 
     @property
     def revision(self) -> str | None:
-        """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
-        return self._revision or self._checkpoint.version
+        """A digest of a local folder; of a hub id the commit, None before it is in the cache.
+
+        That of an IP-Adapter stands behind it, after a plus.
+        """
+        return self._revision or self._version()
 
     @property
     def license(self) -> str | None:
@@ -115,6 +118,8 @@ class DiffusersGenerator:
         self._checkpoint.find()
         self._checkpoint.check_task()
         self._checkpoint.check_size(self._size)
+        if self._ip_adapter is not None:
+            self._ip_adapter.check(self._checkpoint.saved_class())
 
     def check_schedulers(self, names: Sequence[str]) -> None:
         """Refuse schedulers that do not fit a pipeline that is at hand, from its saved config.
@@ -124,13 +129,30 @@ class DiffusersGenerator:
         """
         self._checkpoint.check_schedulers(names)
 
+    def check_conditioning(self, *, strength: bool = False, ip_adapter: bool = False) -> None:
+        """Refuse draws with a strength, or with a scale of an IP-Adapter, that none can generate.
+
+        Raises:
+            GeneratorConfigError: If diffusers has no image-to-image pipeline of the family, or no
+                IP-Adapter was given.
+        """
+        if strength:
+            self._checkpoint.check_strength()
+        if ip_adapter and self._ip_adapter is None:
+            raise GeneratorConfigError(
+                "needs the weights that look at the picture; name them in generator.ip_adapter, "
+                "or leave it out",
+                key="space.ip_adapter_scale",
+            )
+
     def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
         """Generate one image per seed; NaN, one-colour and flagged images come back marked.
 
         Raises:
-            ValueError: If the seeds are not distinct integers in [0, 2**63).
+            ValueError: If the seeds are not distinct integers in [0, 2**63), or the draw still
+                names a photo group, which only `FromPhotos` resolves.
             GeneratorConfigError: If the pipeline cannot be loaded, or does not take the draw's
-                scheduler, size or negative prompt.
+                scheduler, size or negative prompt; or if the draw wants a source picture.
             GenerationError: If the pipeline fails, or memory is out at a batch of one.
         """
         return self.generate_all([(draw, seeds)])[0]
@@ -141,31 +163,63 @@ class DiffusersGenerator:
         Raises:
             ValueError, GeneratorConfigError, GenerationError: As `generate`.
         """
-        plain = [checked_seeds(seeds) for _, seeds in jobs]
-        draws = [replace(draw, size=draw.size or self._size) for draw, _ in jobs]
+        for draw, _ in jobs:
+            if draw.takes_source:
+                raise GeneratorConfigError(
+                    "needs a source picture, and there is none here; leave it out",
+                    key="strength" if draw.strength is not None else "ip_adapter_scale",
+                )
+        return self._generate([(draw, seeds, [None] * len(seeds)) for draw, seeds in jobs])
+
+    def generate_from(self, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
+        """Generate several draws from source pictures, batched as by `generate_all`.
+
+        A source is cropped around its centre to the aspect of the image and resized to it.
+
+        Raises:
+            ValueError: As `generate`, or if there is not one source per seed.
+            GeneratorConfigError: As `generate`; or if a draw takes no source, the family has no
+                image-to-image pipeline, or no IP-Adapter was given.
+            GenerationError: As `generate`.
+        """
+        for draw, seeds, sources in jobs:
+            if len(sources) != len(seeds):
+                raise ValueError(f"{len(sources)} sources for {len(seeds)} seeds")
+            if not draw.takes_source:
+                raise GeneratorConfigError(
+                    "a draw from a source picture needs one, or ip_adapter_scale", key="strength"
+                )
+        self.check_conditioning(
+            strength=any(draw.strength is not None for draw, _, _ in jobs),
+            ip_adapter=any(draw.ip_adapter_scale is not None for draw, _, _ in jobs),
+        )
+        return self._generate(jobs)
+
+    def _generate(
+        self, jobs: Sequence[tuple[Draw, Sequence[int], Sequence[Pixels | None]]]
+    ) -> list[ImageBatch]:
+        plain = [checked_seeds(seeds) for _, seeds, _ in jobs]
+        draws = [replace(draw, size=draw.size or self._size) for draw, _, _ in jobs]
         for draw in draws:
+            if draw.photos is not None:
+                raise ValueError(f"the photo group {draw.photos!r} of a draw is not resolved")
             if draw.scheduler is not None:
                 check_scheduler(draw.scheduler)
-        images: list[list[Pixels]] = [[] for _ in jobs]
-        invalid: list[list[str | None]] = [[] for _ in jobs]
+        made: list[dict[int, tuple[Pixels, str | None]]] = [{} for _ in jobs]
         if any(plain):
             pipeline = self._loaded()
             for draw in draws:
                 pipeline.arguments(draw)  # refuses what it does not take, before any work
-            for waiting in _alike(draws, plain):
+            for waiting in _alike(draws, plain, [sources for _, _, sources in jobs]):
                 while waiting:
                     chosen = waiting[: self._batch.images]
-                    made = self._try_batch(pipeline, [(draws[job], seed) for job, seed in chosen])
-                    if made is None:
+                    batch = self._try_batch(pipeline, [wanted for _, wanted in chosen])
+                    if batch is None:
                         continue
-                    for (job, _), image, why in zip(chosen, *made, strict=True):
-                        images[job].append(image)
-                        invalid[job].append(why)
+                    for (job, (_, seed, _)), image, why in zip(chosen, *batch, strict=True):
+                        made[job][seed] = image, why
                     del waiting[: len(chosen)]
-        return [
-            ImageBatch(images=tuple(i), seeds=seeds, invalid=tuple(why))
-            for i, seeds, why in zip(images, plain, invalid, strict=True)
-        ]
+        return [ImageBatch.gather(seeds, found) for seeds, found in zip(plain, made, strict=True)]
 
     def _loaded(self) -> Pipeline:
         if self._pipeline is None:
@@ -174,14 +228,21 @@ class DiffusersGenerator:
                 device=self._device,
                 dtype=self._dtype,
                 safety_checker=self._safety_checker,
+                ip_adapter=self._ip_adapter,
             )
-            self._revision = self._checkpoint.version  # it reads some MiB of every file
+            self._revision = self._version()  # it reads some MiB of every file
             if self._pipeline.device.type != "cpu":
                 self._batch.start_on_gpu()
         return self._pipeline
 
+    def _version(self) -> str | None:
+        parts = [self._checkpoint.version]
+        if self._ip_adapter is not None:
+            parts.append(self._ip_adapter.version)
+        return "+".join(part for part in parts if part is not None) or None
+
     def _try_batch(
-        self, pipeline: Pipeline, wanted: Sequence[tuple[Draw, int]]
+        self, pipeline: Pipeline, wanted: Sequence[Wanted]
     ) -> tuple[list[Pixels], list[str | None]] | None:
         """Generate one batch; None if memory was out and a smaller one is to be tried."""
         import torch
@@ -206,38 +267,17 @@ class DiffusersGenerator:
         return None
 
 
-class _BatchSize:
-    """How many images are generated at once: fixed, or as many as memory bears.
-
-    Attributes:
-        images: Images of the next batch.
-    """
-
-    def __init__(self, fixed: int | None) -> None:
-        self.images = _CPU_BATCH if fixed is None else fixed
-        self._is_fixed = fixed is not None
-        self._grows = False
-
-    def start_on_gpu(self) -> None:
-        """Start small, and grow."""
-        if not self._is_fixed:
-            self.images, self._grows = _GPU_BATCH, True
-
-    def grow_after(self, images: int) -> None:
-        """Double after a whole batch that memory bore, up to a limit."""
-        if self._grows and images == self.images:
-            self.images = min(2 * images, _GPU_BATCH_LIMIT)
-
-    def halve_after(self, images: int) -> None:
-        """Halve after a batch that memory did not bear, and stay there."""
-        self.images, self._grows = images // 2, False
-        log.warning("memory is out at a batch of %d; going on with %d", images, self.images)
-
-
-def _alike(draws: Sequence[Draw], seeds: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Group (job, seed) of all images by what of their draws must be one in a batch."""
-    groups: dict[str, list[tuple[int, int]]] = {}
-    for job, (draw, own) in enumerate(zip(draws, seeds, strict=True)):
-        key = replace(draw, prompt="", negative_prompt="").fingerprint()
-        groups.setdefault(key, []).extend((job, seed) for seed in own)
+def _alike(
+    draws: Sequence[Draw],
+    seeds: Sequence[Sequence[int]],
+    sources: Sequence[Sequence[Pixels | None]],
+) -> list[list[tuple[int, Wanted]]]:
+    """Group all images, each with its job, by what of their draws must be one in a batch."""
+    groups: dict[str, list[tuple[int, Wanted]]] = {}
+    for job, (draw, own, pictures) in enumerate(zip(draws, seeds, sources, strict=True)):
+        # Of none at all some families make other images than of an empty one beside others.
+        negative = "some" if draw.negative_prompt else ""
+        key = replace(draw, prompt="", negative_prompt=negative).fingerprint()
+        wanted = [(draw, seed, source) for seed, source in zip(own, pictures, strict=True)]
+        groups.setdefault(key, []).extend((job, one) for one in wanted)
     return list(groups.values())

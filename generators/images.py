@@ -74,6 +74,17 @@ class ImageBatch:
         """Count the images, valid or not."""
         return len(self.images)
 
+    @classmethod
+    def gather(
+        cls, seeds: Sequence[int], found: Mapping[int, tuple[Pixels, str | None]]
+    ) -> ImageBatch:
+        """Build a batch, in the order of its seeds, of the image and the mark of each seed."""
+        return cls(
+            images=tuple(found[seed][0] for seed in seeds),
+            seeds=tuple(seeds),
+            invalid=tuple(found[seed][1] for seed in seeds),
+        )
+
     def valid(self) -> ImageBatch:
         """Return the batch without its invalid images."""
         keep = [i for i, why in enumerate(self.invalid) if why is None]

@@ -1,24 +1,28 @@
 """A loaded diffusers pipeline: what of a draw it takes, and one call of it.
 
 `diffusion` loads it at the first image and gives it batches. A setting of a draw becomes an
-argument of diffusers in `Pipeline.arguments`. It runs no code from a model's repository and reads
-no pickle.
+argument of diffusers in `Pipeline.arguments`. Images that start from a source are made by the
+image-to-image pipeline of the same family, of the same weights.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from gapclose.generators.checkpoint import Checkpoint
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.checkpoint import Checkpoint, image_to_image
+from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.images import Pixels, to_pixels
+from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
+from gapclose.generators.loading import find_device, read_pipeline
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import build_scheduler
 
@@ -27,7 +31,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
+_TRIAL: Final = Draw(prompt="", guidance_scale=1.0, num_inference_steps=2)
+
+Wanted = tuple[Draw, int, Pixels | None]
+"""A draw, a seed, and the source picture where the draw takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A pipeline of diffusers, its class by name, and the arguments of its call."""
+
+    pipeline: Any
+    kind: str
+    accepts: frozenset[str]
+
+    @classmethod
+    def of(cls, pipeline: Any) -> _Task:
+        accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
+        return cls(pipeline, type(pipeline).__name__, accepts)
 
 
 class Pipeline:
@@ -37,18 +58,27 @@ class Pipeline:
         device: Where it computes.
     """
 
-    def __init__(self, pipeline: Any, *, device: torch.device) -> None:
-        """Wrap a pipeline of diffusers that lies on `device`."""
+    def __init__(
+        self, pipeline: Any, *, device: torch.device, image_prompts: ImagePrompts | None = None
+    ) -> None:
+        """Wrap a pipeline of diffusers that lies on `device`, with an IP-Adapter or without."""
         self.device = device
-        self._pipeline = pipeline
-        self._kind = type(pipeline).__name__
-        self._accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
+        self._text = _Task.of(pipeline)
+        self._image: _Task | None = None
+        self._own_size: tuple[int, int] | None = None
+        self._image_prompts = image_prompts
         # Every call builds its scheduler from the one that the pipeline was saved with.
         self._scheduler = getattr(pipeline, "scheduler", None)
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, *, device: str, dtype: str, safety_checker: bool
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: str,
+        dtype: str,
+        safety_checker: bool,
+        ip_adapter: IPAdapter | None = None,
     ) -> Pipeline:
         """Load a checkpoint.
 
@@ -57,73 +87,97 @@ class Pipeline:
             device: "auto", or what torch calls it.
             dtype: One of `DTYPES`.
             safety_checker: Whether to keep the pipeline's own.
+            ip_adapter: What to load into it.
 
         Raises:
-            GeneratorConfigError: If the device is not there, the checkpoint cannot be loaded, or
-                it is no text-to-image pipeline.
+            GeneratorConfigError: If the device is not there, the checkpoint or the adapter cannot
+                be loaded, or it is no text-to-image pipeline.
             GenerationError: If it does not fit into memory.
         """
-        import torch
-
         log.info("loading the generator %s", checkpoint.model)
         place = find_device(device)
-        precision = _dtype(dtype, place)
-        pipeline = _read(checkpoint, place, precision, safety_checker=safety_checker)
-        checkpoint.check_task(type(pipeline))
+        pipeline = read_pipeline(
+            checkpoint, device=place, dtype=dtype, safety_checker=safety_checker
+        )
         pipeline.set_progress_bar_config(disable=True)
-        vae = getattr(pipeline, "vae", None)
-        if vae is not None and precision != torch.float32:
-            _decode_in_float32(vae)
-        if place.type == "cpu":
-            # Measured on two cores: convolutions take a third of the time.
-            for module in (getattr(pipeline, "unet", None), vae):
-                if module is not None:
-                    module.to(memory_format=torch.channels_last)
-        return cls(pipeline, device=place)
+        image_prompts = None
+        if ip_adapter is not None:
+            image_prompts = ip_adapter.load_into(pipeline)
+            image_prompts.attach(pipeline)
+        return cls(pipeline, device=place, image_prompts=image_prompts)
 
     def arguments(self, draw: Draw) -> dict[str, Any]:
         """Translate a draw, but for its prompt and scheduler, into arguments of the pipeline.
 
         Raises:
             GeneratorConfigError: If the pipeline does not take the draw's negative prompt, size or
-                scheduler.
+                scheduler, or has no image-to-image partner for its strength.
         """
+        task = self._task(draw)
         asked = {
             "guidance_scale": draw.guidance_scale,
             "num_inference_steps": draw.num_inference_steps,
         }
-        arguments: dict[str, Any] = {k: v for k, v in asked.items() if k in self._accepts}
-        if "negative_prompt" in self._accepts:
+        arguments: dict[str, Any] = {k: v for k, v in asked.items() if k in task.accepts}
+        if "negative_prompt" in task.accepts:
             arguments["negative_prompt"] = draw.negative_prompt or None
         elif draw.negative_prompt:
             raise GeneratorConfigError(
-                f"a {self._kind} takes none; leave space.negative_prompt empty",
+                f"a {task.kind} takes none; leave space.negative_prompt empty",
                 key="negative_prompt",
             )
         if draw.size is not None:
-            arguments |= self._sides(draw.size)
+            arguments |= _sides(task, draw.size)
         if draw.scheduler is not None and self._scheduler is None:
             raise GeneratorConfigError(
-                f"a {self._kind} has none to replace; leave it null",
+                f"a {task.kind} has none to replace; leave it null",
                 key="scheduler",
             )
+        if draw.strength is not None:
+            arguments["strength"] = _at_least_a_step(draw.strength, draw.num_inference_steps)
         return arguments
 
-    def generate(
-        self, wanted: Sequence[tuple[Draw, int]]
-    ) -> tuple[list[Pixels], list[str | None]]:
+    def generate(self, wanted: Sequence[Wanted]) -> tuple[list[Pixels], list[str | None]]:
         """Generate one batch, every image from a random generator of its own on the CPU.
 
         Args:
-            wanted: (draw, seed) of each image; the draws differ in their prompts alone.
+            wanted: (draw, seed, source) of each image; the draws differ in their prompts alone.
 
         Returns:
             The images, and why each must not be scored (None if it may).
         """
+        draws, seeds = [draw for draw, _, _ in wanted], [seed for _, seed, _ in wanted]
+        sources = [source for _, _, source in wanted if source is not None]
+        task = self._task(draws[0])
+        arguments = {**self.arguments(draws[0]), **_prompts(task, draws)}
+        if draws[0].strength is not None:
+            size = self._size(draws[0])
+            arguments["image"] = [_fitted(source, size) for source in sources]
+            if {"width", "height"} <= task.accepts:
+                arguments |= {"width": size[0], "height": size[1]}
+        result = self._call(
+            task,
+            arguments,
+            seeds=seeds,
+            scheduler=draws[0].scheduler,
+            ip_adapter_scale=draws[0].ip_adapter_scale,
+            sources=sources,
+        )
+        flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
+        return to_pixels(np.asarray(result.images), flagged=flagged)
+
+    def _call(
+        self,
+        task: _Task,
+        arguments: dict[str, Any],
+        *,
+        seeds: Sequence[int],
+        scheduler: str | None = None,
+        ip_adapter_scale: float | None = None,
+        sources: Sequence[Pixels] = (),
+    ) -> Any:
         import torch
 
-        draws, seeds = [draw for draw, _ in wanted], [seed for _, seed in wanted]
-        arguments = {**self.arguments(draws[0]), **self._prompts(draws)}
         # In a batch of one random generator, an image would depend on its batch (diffusers#612).
         randoms = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # A safety checker casts its input before anybody could look for NaN in it.
@@ -131,147 +185,81 @@ class Pipeline:
             # numpy 2 says so of diffusers' schedulers, at every step.
             warnings.filterwarnings("ignore", "__array", DeprecationWarning)
             if self._scheduler is not None:
-                self._pipeline.scheduler = build_scheduler(draws[0].scheduler, self._scheduler)
-            result = self._pipeline(**arguments, generator=randoms, output_type="np")
-        flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
-        return to_pixels(np.asarray(result.images), flagged=flagged)
+                task.pipeline.scheduler = build_scheduler(scheduler, self._scheduler)
+            if self._image_prompts is not None:
+                arguments |= self._image_prompts.arguments(
+                    task.pipeline, sources, n=len(seeds), scale=ip_adapter_scale
+                )
+            return task.pipeline(**arguments, generator=randoms, output_type="np")
 
-    def _prompts(self, draws: Sequence[Draw]) -> dict[str, Any]:
-        one_text = len({(draw.prompt, draw.negative_prompt) for draw in draws}) == 1
-        if one_text and "num_images_per_prompt" in self._accepts:  # the text is encoded once
-            return {"prompt": draws[0].prompt, "num_images_per_prompt": len(draws)}
-        prompts: dict[str, Any] = {"prompt": [draw.prompt for draw in draws]}
-        if any(draw.negative_prompt for draw in draws):
-            prompts["negative_prompt"] = [draw.negative_prompt for draw in draws]
-        return prompts
+    def _task(self, draw: Draw) -> _Task:
+        """Return the pipeline for a draw; both share all weights."""
+        if draw.strength is None:
+            return self._text
+        if self._image is None:
+            from diffusers import AutoPipelineForImage2Image
 
-    def _sides(self, size: int | tuple[int, int]) -> dict[str, int]:
-        width, height = (size, size) if isinstance(size, int) else size
-        if not {"width", "height"} <= self._accepts:
-            raise GeneratorConfigError(
-                f"a {self._kind} generates one size; leave it null", key="size"
-            )
-        step = int(getattr(self._pipeline, "vae_scale_factor", 1))
-        if width % step or height % step:
-            raise GeneratorConfigError(
-                f"{width}x{height} must be multiples of {step} for a {self._kind}",
-                key="size",
-            )
-        return {"width": width, "height": height}
+            pipeline = self._text.pipeline
+            image_to_image(type(pipeline))  # says what is wrong, where there is no partner
+            makers: Any = AutoPipelineForImage2Image  # untyped
+            own = {} if self._scheduler is None else {"scheduler": self._scheduler}
+            partner = makers.from_pipe(pipeline, **own)
+            partner.set_progress_bar_config(disable=True)
+            if self._image_prompts is not None:
+                self._image_prompts.attach(partner)
+            self._image = _Task.of(partner)
+        return self._image
 
-
-def find_device(name: str) -> torch.device:
-    """Return a device; "auto" is CUDA where there is one, else MPS, else the CPU.
-
-    Raises:
-        GeneratorConfigError: If torch knows no such device, or there is no GPU here.
-    """
-    import torch
-
-    if name != "auto":
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise GeneratorConfigError(
-                f"{name!r} is no device; auto, cpu, cuda or cuda:1",
-                key="generator.device",
-            ) from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise GeneratorConfigError(
-                f"no GPU here for {name!r}; use auto", key="generator.device"
-            )
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    def _size(self, draw: Draw) -> tuple[int, int]:
+        """Return the (width, height) of a draw's images, whatever size its sources have."""
+        if draw.size is not None:
+            return _pair(draw.size)
+        if self._own_size is None:  # families keep it in different places; an image tells
+            arguments = {**self.arguments(_TRIAL), "prompt": _TRIAL.prompt}
+            made = self._call(self._text, arguments, seeds=[0])
+            height, width = np.asarray(made.images).shape[1:3]
+            self._own_size = (width, height)
+        return self._own_size
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type's name."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _prompts(task: _Task, draws: Sequence[Draw]) -> dict[str, Any]:
+    one_text = len({(draw.prompt, draw.negative_prompt) for draw in draws}) == 1
+    # Of several images of one prompt the text is encoded once. Not where each has a source: some
+    # families would repeat every source for every image.
+    if one_text and draws[0].strength is None and "num_images_per_prompt" in task.accepts:
+        return {"prompt": draws[0].prompt, "num_images_per_prompt": len(draws)}
+    prompts: dict[str, Any] = {"prompt": [draw.prompt for draw in draws]}
+    if any(draw.negative_prompt for draw in draws):
+        prompts["negative_prompt"] = [draw.negative_prompt for draw in draws]
+    return prompts
 
 
-def _read(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, safety_checker: bool
-) -> Any:
-    """Read a pipeline as it was saved, onto its device."""
-    import torch
-    from diffusers import DiffusionPipeline
-
-    model, folder = checkpoint.model, checkpoint.folder
-    where: dict[str, Any] = {"revision": checkpoint.revision}
-    if folder is not None:
-        checkpoint.find()
-        where = {"local_files_only": True}
-    source = model if folder is None else str(folder)
-    pipelines: Any = DiffusionPipeline  # untyped
-    try:
-        # Building layers draws their first weights before the saved ones replace them.
-        with _silent_loading(), torch.random.fork_rng(devices=[]):
-            checker: dict[str, Any] = {}
-            if not safety_checker:
-                checker = _without_checker(pipelines.load_config(source, **where))
-            pipeline = pipelines.from_pretrained(
-                source,
-                dtype={"default": dtype, "vae": torch.float32},
-                use_safetensors=True,
-                trust_remote_code=False,
-                **where,
-                **checker,
-            )
-        return pipeline.to(device)
-    except torch.OutOfMemoryError as error:
-        raise GenerationError(f"{model} does not fit into the memory of {device}") from error
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
+def _sides(task: _Task, size: int | tuple[int, int]) -> dict[str, int]:
+    width, height = _pair(size)
+    is_taken = {"width", "height"} <= task.accepts
+    if not is_taken and "strength" not in task.accepts:  # else its image has the size
+        raise GeneratorConfigError(f"a {task.kind} generates one size; leave it null", key="size")
+    step = int(getattr(task.pipeline, "vae_scale_factor", 1))
+    if width % step or height % step:
         raise GeneratorConfigError(
-            f"{model} cannot be loaded: {first_line(error)}",
-            key="generator.model",
-        ) from error
+            f"{width}x{height} must be multiples of {step} for a {task.kind}",
+            key="size",
+        )
+    return {"width": width, "height": height} if is_taken else {}
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    import torch
-
-    if name != "auto":
-        chosen: torch.dtype = getattr(torch, name)
-        return chosen
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
-def _decode_in_float32(vae: Any) -> None:
-    """Let an autoencoder in float32 take the latents of a pipeline in half precision."""
-    decode = vae.decode
-
-    def widened(latents: Any, *args: Any, **options: Any) -> Any:
-        return decode(latents.float(), *args, **options)
-
-    vae.decode = widened
+def _at_least_a_step(strength: float, steps: int) -> float:
+    """Raise a strength to one step of so many; of less, diffusers makes none, or fails."""
+    one = 1.0 / steps
+    while int(steps * one) < 1:  # 1/49 of 49 steps is less than one step
+        one = math.nextafter(one, 1.0)
+    return max(strength, one)
 
 
-def _without_checker(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that turn a pipeline's safety checker off; none for a pipeline that has none."""
-    if "safety_checker" not in saved:
-        return {}
-    return {"safety_checker": None, "requires_safety_checker": False}
-
-
-@contextmanager
-def _silent_loading() -> Iterator[None]:
-    """Keep the libraries' loading bars off the terminal, as the caller had them afterwards."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    bars = [
-        part
-        for part in (diffusers_logging, transformers_logging)
-        if part.is_progress_bar_enabled()
-    ]
-    for part in bars:
-        part.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for part in bars:
-            part.enable_progress_bar()
+def _fitted(source: Pixels, size: tuple[int, int]) -> Image.Image:
+    """Crop a source around its centre to the aspect of a size, and resize it, antialiased."""
+    return ImageOps.fit(Image.fromarray(source), size, Image.Resampling.LANCZOS)

@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 KERNELS: Final = ("nearest", "area", "bilinear", "bicubic", "lanczos")
 KERNEL_ALIASES: Final = {"box": "area"}  # other names of them
 
+_CONDITIONS: Final = ("photos", "strength", "ip_adapter_scale")
+
 # The article and the word after it. A hyphen or apostrophe before it makes it part of a word.
 _ARTICLE: Final = re.compile(r"(?<![\w'\u2019-])(a|an|A|An) (?=([^\W\d_]+))")
 # Written with a vowel, spoken with a consonant ("a unicorn", "a one-way road"), and the reverse.
@@ -65,6 +67,14 @@ class Draw:
         num_inference_steps: Denoising steps, >= 1.
         scheduler: Short name of a diffusion noise scheduler; None is the generator's own.
         size: Pixels, a side of a square or (width, height); None is the generator's own.
+        photos: Digest of a photo group: each seed's caption and source picture are those of one
+            of its photos; None is a draw from text alone. A segment in braces that starts with
+            "captions of" stands for the caption in the prompt.
+        strength: How much of the source picture is replaced, in (0, 1], as in diffusers'
+            image-to-image pipelines: the share of the denoising steps that is made. Where that
+            is less than one step, one is made. None leaves the source out.
+        ip_adapter_scale: Weight of the source picture as an image prompt beside the text, in
+            [0, 1]; None leaves it out.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -76,27 +86,45 @@ class Draw:
     num_inference_steps: int = 30
     scheduler: str | None = None
     size: int | tuple[int, int] | None = None
+    photos: str | None = None
+    strength: float | None = None
+    ip_adapter_scale: float | None = None
 
     def __post_init__(self) -> None:
         """Canonicalise, so that equality and fingerprints agree."""
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-        if self.scheduler is not None and not (isinstance(self.scheduler, str) and self.scheduler):
-            raise ValueError(f"scheduler must be a name or null, not {self.scheduler!r}")
+        for name in ("scheduler", "photos"):
+            named = getattr(self, name)
+            if named is not None and not (isinstance(named, str) and named):
+                raise ValueError(f"{name} must be a name or null, not {named!r}")
         _put(self, "prompt", normalize_prompt(self.prompt))
         _put(self, "negative_prompt", " ".join(self.negative_prompt.split()))
         _put(self, "guidance_scale", _number(self, "guidance_scale", low=0.0))
         _put(self, "num_inference_steps", _integer(self, "num_inference_steps", low=1))
         _put(self, "size", _size(self.size))
+        for name in ("strength", "ip_adapter_scale"):
+            if getattr(self, name) is not None:
+                _put(self, name, _number(self, name, low=0.0, high=1.0))
+        if self.strength == 0.0:
+            raise ValueError("strength must be above 0, or null: at 0 the source is the image")
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether an image of it starts from a source picture, or is shown one."""
+        return self.strength is not None or self.ip_adapter_scale is not None
 
     def fingerprint(self) -> str:
         """Hash the canonical JSON by sha256: 64 hex digits."""
         return _fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, ready for `json.dumps`."""
+        """Return plain values, ready for `json.dumps`, without the conditions that are None."""
         plain = asdict(self)
+        for name in _CONDITIONS:
+            if plain[name] is None:  # draws from text alone keep the fingerprints that they had
+                del plain[name]
         return {**plain, "size": list(self.size)} if isinstance(self.size, tuple) else plain
 
     @classmethod
@@ -198,13 +226,14 @@ def _put(value: object, name: str, content: object) -> None:
     object.__setattr__(value, name, content)
 
 
-def _number(value: object, name: str, *, low: float) -> float:
+def _number(value: object, name: str, *, low: float, high: float = math.inf) -> float:
     content = getattr(value, name)
     if isinstance(content, bool) or not isinstance(content, Real):
         raise ValueError(f"{name} must be a number, not {content!r}")
     number = float(content)
-    if not math.isfinite(number) or number < low:
-        raise ValueError(f"{name} must be finite and at least {low:g}, not {content!r}")
+    if not math.isfinite(number) or not low <= number <= high:
+        bounds = f"finite and at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ValueError(f"{name} must be {bounds}, not {content!r}")
     return number + 0.0  # adding zero turns -0.0 into 0.0: one value, one fingerprint
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
-from gapclose.generators.base import Generator, try_out
+from gapclose.generators.base import Generator, takes_no_pictures, try_out
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.recipe import Draw
 
@@ -48,18 +48,26 @@ def make_generator(spec: Mapping[str, Any]) -> Generator:
 
 
 def check_generator(
-    spec: Mapping[str, Any], *, schedulers: Sequence[str] = (), draw: Draw | None = None
+    spec: Mapping[str, Any],
+    *,
+    schedulers: Sequence[str] = (),
+    draw: Draw | None = None,
+    strength: bool = False,
+    ip_adapter: bool = False,
 ) -> None:
     """Refuse a section that could never generate, before any model loads.
 
     It checks the kind, the arguments and local folders, and asks the hub for a pipeline that is
-    not in its cache. A generator of one's own may have methods `check()` and
-    `check_schedulers(names)` for the same purpose.
+    not in its cache. A generator of one's own may have methods `check()`,
+    `check_schedulers(names)` and `check_conditioning(strength=, ip_adapter=)` for the same
+    purpose.
 
     Args:
         spec: As for `make_generator`.
         schedulers: Names that draws will have.
         draw: What a generator of one's own is to generate one image of, to see what it returns.
+        strength: Whether draws will start from source pictures.
+        ip_adapter: Whether draws will be shown source pictures as image prompts.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
@@ -70,6 +78,11 @@ def check_generator(
         _own(kind, check)
     if (check := getattr(generator, "check_schedulers", None)) is not None:
         _own(kind, lambda: check(schedulers))
+    if strength or ip_adapter:
+        if not hasattr(generator, "generate_from"):
+            raise takes_no_pictures("strength" if strength else "ip_adapter_scale")
+        if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
+            _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
     if draw is not None and kind not in KINDS:
         try_out(generator, draw)
 

@@ -5,11 +5,13 @@ The command line and notebooks call it. It fits nothing to the images it scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
+from gapclose.analysis.embedding import Embedder, check_embedders, make_embedders
 from gapclose.generators.registry import make_generator
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, RealFolder
 from gapclose.loop.errors import ConfigError
@@ -18,7 +20,7 @@ from gapclose.loop.report.page import write_report
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import joined_run
-from gapclose.loop.run.notices import ReportWritten, Task, TaskStarted
+from gapclose.loop.run.notices import ReportWritten, Task, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
@@ -26,6 +28,7 @@ from gapclose.loop.work.audit_scores import AuditMaterial, AuditScores
 from gapclose.loop.work.audit_state import AuditState
 from gapclose.loop.work.baselines import Baselines
 from gapclose.loop.work.folder_pair import FolderPair
+from gapclose.loop.work.judge_notes import judge_notes, tune_rows
 from gapclose.loop.work.real_data import open_real_data
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -42,7 +45,7 @@ def audit(
     real: Path | None = None,
     synthetic: Path | None = None,
     embedder: str | None = None,
-    judge: str | None = None,
+    judge: str | Sequence[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Audit two folders, or a config's baseline: `audit_folders` or `audit_config`.
@@ -53,7 +56,7 @@ def audit(
         real: A folder of images.
         synthetic: A folder of images.
         embedder: In place of the config's, or of `EMBEDDER`.
-        judge: In place of the config's.
+        judge: In place of the config's: one, or several.
         reporter: Receives what happens.
 
     Raises:
@@ -61,7 +64,7 @@ def audit(
     """
     if config is not None:
         named = {"embedder": embedder, "judge": judge}
-        config = config.model_copy(update={key: name for key, name in named.items() if name})
+        config = _with(config, **{key: name for key, name in named.items() if name})
     if config is not None and real is None and synthetic is None:
         return audit_config(config, out=out, reporter=reporter)
     if real is None or synthetic is None:
@@ -82,7 +85,7 @@ def audit_folders(
     real: Path,
     synthetic: Path,
     embedder: str,
-    judge: str | None = None,
+    judge: str | Sequence[str] | None = None,
     out: Path,
     reporter: Reporter | None = None,
     config: RunConfig | None = None,
@@ -93,7 +96,7 @@ def audit_folders(
         real: Class folders, one flat folder, or CIFAKE's real side.
         synthetic: Likewise.
         embedder: Scores the gap; see `gapclose.analysis.embedding.make_embedder`.
-        judge: A second opinion, or None.
+        judge: A second opinion, several, or None.
         out: The run folder, written whole.
         reporter: Receives what happens.
         config: Its attribute words and nouns are used; a plain one by default.
@@ -102,22 +105,27 @@ def audit_folders(
         RealDataError: A folder is missing or empty, or no class is on both sides with >= 20
             readable images.
         EmbedderError: An embedder's name is wrong.
+        ConfigError: A judge is the embedder, or is named twice.
     """
     real, synthetic = Path(real), Path(synthetic)
     reporter = reporter or SilentReporter()
     reporter.tell(TaskStarted(task=Task.COMPARING_FOLDERS))
-    check_embedders(embedder, judge)
+    if config is None:
+        config = folders_config(real, synthetic, embedder, judge)
+    else:
+        config = _with(config, embedder=embedder, judge=judge)
+    check_embedders(*config.encoders)
     pair = FolderPair.scan(real=real, synthetic=synthetic)
-    config = config or folders_config(real, synthetic, embedder, judge)
-    config = config.model_copy(update={"embedder": embedder, "judge": judge})
     with joined_run(out, config) as rundir:
         state = AuditState(rundir)
         loaded: dict[str, Embedder] = {}
         read = pair.read(config, reporter, loaded)
-        model = loaded.get(embedder) or make_embedder(embedder, device=config.device)
+        notes = judge_notes(config, read.real_rows(config.embedder))
+        _warn(notes, reporter)
+        (model,) = make_embedders(config.embedder, loaded=loaded, device=config.device).values()
         if pair.storage:
             reporter.tell(TaskStarted(task=Task.STORAGE))
-        material = read.material(rundir, config, model)
+        material = read.material(rundir, config, model, notes=notes)
         _finish(material, state, config=config, embedder=model, reporter=reporter)
     return Run(rundir.path)
 
@@ -150,9 +158,14 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     with joined_run(out, config) as rundir:
         state = AuditState.resume(rundir)
         images = photos.ready(config, rundir, reporter)
-        real, side, _ = open_real_data(images, photos.classes, config=config, reporter=reporter)
-        embedder = make_embedder(config.embedder, device=config.device)
-        judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
+        loaded: dict[str, Embedder] = {}
+        real, side, _ = open_real_data(
+            images, photos.classes, config=config, reporter=reporter, loaded=loaded
+        )
+        notes = judge_notes(config, tune_rows(config, real))
+        _warn(notes, reporter)
+        judges = make_embedders(*config.encoders, loaded=loaded, device=config.device)
+        embedder = judges.pop(config.embedder)
         synthesis = Synthesis(
             generator=make_generator(config.generator.as_spec()), embedder=embedder, rundir=rundir
         )
@@ -161,26 +174,43 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
             real=real,
             spaces={name: Space.of(config, name) for name in photos.classes},
             seeds=SeedBlocks(seed=config.tune.seed).fold(0, config.confirm.images),
-            judge=judge,
+            judges=judges,
             state=state,
             reporter=reporter,
         )
         reporter.tell(TaskStarted(task=Task.STORAGE))
-        material = baselines.material(side, embedder=config.embedder)
+        material = baselines.material(side, embedder=config.embedder, notes=notes)
         _finish(material, state, config=config, embedder=embedder, reporter=reporter)
     return Run(rundir.path)
 
 
-def folders_config(real: Path, synthetic: Path, embedder: str, judge: str | None) -> RunConfig:
-    """Return what RUN/config.yaml holds for an audit of folders: nothing is generated."""
-    return RunConfig.model_validate(
+def folders_config(
+    real: Path, synthetic: Path, embedder: str, judge: str | Sequence[str] | None
+) -> RunConfig:
+    """Return what RUN/config.yaml holds for an audit of folders: nothing is generated.
+
+    Raises:
+        ConfigError: As `audit_folders`.
+    """
+    return parse_config(
         {
             "real": {"path": str(real)},
             "generator": {"kind": "folder", "path": str(synthetic)},
             "embedder": embedder,
             "judge": judge,
-        }
+        },
+        where="audit",
     )
+
+
+def _with(config: RunConfig, **changes: Any) -> RunConfig:
+    """Return a config with other embedders, checked as one that is read."""
+    return parse_config(config.to_dict() | changes, where="audit")
+
+
+def _warn(notes: Sequence[str], reporter: Reporter) -> None:
+    for said in notes:
+        reporter.tell(WarningRaised(message=said))
 
 
 def _finish(

@@ -104,6 +104,10 @@ def _embedder(value: str | None) -> str | None:
     return None if value is None else local_embedder(value)
 
 
+def _embedders(values: list[str] | None) -> list[str] | None:
+    return [name for value in values or () if (name := _embedder(value))] or None
+
+
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_path)]
 _Out = Annotated[
     Path | None,
@@ -135,8 +139,12 @@ _Embedder = Annotated[
     ),
 ]
 _Judge = Annotated[
-    str | None,
-    typer.Option(metavar="E", help="a second embedder, to confirm", callback=_embedder),
+    list[str] | None,
+    typer.Option(
+        metavar="E",
+        help="another embedder, to confirm; repeatable, then all must agree",
+        callback=_embedders,
+    ),
 ]
 _Real = Annotated[Path | None, typer.Option(metavar="DIR", help="real images", callback=_path)]
 _Synthetic = Annotated[
@@ -256,7 +264,7 @@ def _fail_on_gaps(fail_on: _FailOn | None, run: Path) -> None:
 
 
 def _audit_config(
-    config: Path, embedder: str | None, judge: str | None, out: Path, *, as_json: bool
+    config: Path, embedder: str | None, judge: list[str] | None, out: Path, *, as_json: bool
 ) -> None:
     from gapclose.loop.config.reading import load_config
 
@@ -282,6 +290,14 @@ def tune(
     out: _Out = None,
     budget: _Budget = None,
     set_: _Set = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="begin with what another run ended with: its folder, or the YAML of its mixtures",
+            callback=_path,
+        ),
+    ] = None,
     trust: _Trust = False,
     as_json: _Json = False,
 ) -> None:
@@ -294,7 +310,7 @@ def tune(
     with _reporter(as_json) as reporter:
         from gapclose.loop.tuning import tune as tune_
 
-        run = tune_(loaded, out=out, trust=trust, reporter=reporter)
+        run = tune_(loaded, out=out, like=like, trust=trust, reporter=reporter)
         page = _report(out)
     _summary(out, page, as_json=as_json)
     if not run.gap["classes"]:
@@ -388,7 +404,12 @@ def report(run: _Run, trust: _Trust = False, as_json: _Json = False) -> None:
 def export(
     run: _Run,
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="the data set's folder, new", callback=_path)
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="the data set's folder, new; or a new .yaml, for the mixtures alone",
+            callback=_path,
+        ),
     ],
     per_class: Annotated[
         int | None,
@@ -436,7 +457,7 @@ def export(
     trust: _Trust = False,
     as_json: _Json = False,
 ) -> None:
-    """Write the improved data set, with provenance."""
+    """Write the improved data set, with provenance; or its recipes, as YAML."""
     with _reporter(as_json) as reporter:
         from gapclose.loop.export import export as export_
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapclose.analysis.cache import cache_folder
+from gapclose.analysis.families import LINES, ROLES, recommended
 from gapclose.loop.run.environment import environment
 
 __all__ = ["Check", "diagnose", "find_mongod"]
@@ -57,6 +58,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
     )
     yield _gpu()
     yield from _weights()
+    yield _encoders()
     yield _map()
     yield _mongod()
     yield _space("disk", runs or Path.cwd(), needed=5 * _GIB)
@@ -116,6 +118,20 @@ def _weights() -> Iterator[Check]:
             found=f"{size:.1f} MB" if ok else "not there",
             remedy="" if ok else "install gapclose anew, or train them with `make pond`",
         )
+
+
+def _encoders() -> Check:
+    """Recommend encoders: it depends on the photos which are there, so none is missing."""
+    advice = [
+        f"to {role} {' or '.join(f'{its.example} ({its.licence})' for its in recommended(role))}"
+        for role in ROLES
+    ]
+    barred = next(line for line in LINES if line.name == "DINOv3")
+    return Check(
+        name="encoders",
+        ok=True,
+        found=f"{', '.join(advice)}; never one family for both; {barred.name}: {barred.licence}",
+    )
 
 
 def _map() -> Check:

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.base import Generator
-from gapclose.generators.registry import make_generator
+from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.exporting.class_folders import class_folders
 from gapclose.loop.exporting.data_card import CardClass, data_card
 from gapclose.loop.exporting.data_set import METADATA, Metadata, write_images
+from gapclose.loop.exporting.mixtures import write_mixtures
 from gapclose.loop.exporting.orders import ExportOrders, plan_orders
 from gapclose.loop.exporting.plan import ClassPlan, class_plans
-from gapclose.loop.exporting.real_photos import place_photos, real_folder
+from gapclose.loop.exporting.real_photos import place_photos
 from gapclose.loop.exporting.request import ExportRequest
 from gapclose.loop.report.contents import GAP
 from gapclose.loop.report.projections import open_run, read_verdicts
@@ -35,6 +36,8 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
+from gapclose.loop.work.photo_source import open_generator
+from gapclose.loop.work.real_data import real_folder
 
 __all__ = ["drop_outdated", "export"]
 
@@ -63,6 +66,9 @@ def export(
     Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
     without a mixture is generated with its baseline. A class that is no good folder name lies in
     one that `class_folders` gives it. OUT appears whole or not at all.
+
+    Where OUT ends in .yaml, it gets the mixtures alone, for `tune` to begin another run with; what
+    says anything of images is refused then.
 
     Args:
         run: A run folder in which the classes were measured.
@@ -102,6 +108,11 @@ def export(
         with_real=with_real,
         image_format=image_format,
     )
+    if is_mixtures_file(out):
+        request.check_imageless()
+        write_mixtures(run, out, only_confirmed=only_confirmed)
+        reporter.tell(DataExported(path=str(out)))
+        return out
     request.check()
     folder = open_run(run, verdicts=False)  # they are read for the plan, which compares them
     photos = [real_folder(folder), *([request.real] if request.real else [])]
@@ -116,7 +127,7 @@ def export(
         logger.warning("exported with confirmed: false: %s", in_short(left))
     for said in shortcut_warnings(verdicts.files.get(GAP, {})):
         logger.warning("%s", said)
-    generator = make_generator(config.generator.as_spec())
+    generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     with _appearing(out) as building:
         _fill(folder, building, plans, planned, generator, request, reporter=reporter)

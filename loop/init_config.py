@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gapclose.analysis.confounds import Confounds, read_confounds
 from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.families import Role, recommended
 from gapclose.analysis.image_folder import ImageSet, scan
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError, unwritable
@@ -77,6 +78,8 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
         n_classes=f"{len(sizes)} {'class' if flat else 'classes'}",
         n_images=sum(sizes.values()),
         classes="all" if not few else _list(enough),
+        embedder=_embedder("tune"),
+        judge=_embedder("judge"),
         few=f"\n# Too few images to tune on: {_comment(', '.join(few))}" if few else "",
         prompt=_quoted("a photo of a {color} {class}{place}"),
         nouns=_nouns(enough),
@@ -84,6 +87,12 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
         jpeg="[70, 100]" if form.codecs.count("jpeg") > len(form.codecs) / 2 else "null",
         codec=_comment(str(form)) if form.codecs else "unreadable",
     )
+
+
+def _embedder(role: Role) -> str:
+    """Return the embedder to begin with: the first choice, and in a comment what it is."""
+    first = recommended(role)[0]
+    return f"{first.example}    # {first.name}, {first.licence}"
 
 
 def _nouns(names: Sequence[str]) -> str:
@@ -139,10 +148,11 @@ generator:
   batch_size: auto
   safety_checker: keep            # or off, which the run records
 
-# The search is scored with one model and confirmed with another, so that it cannot fool both.
+# The search is scored with one model and confirmed with another, so that it cannot fool both: of
+# another family, and several if you like, [ONE, ANOTHER], which all have to agree.
 # Without the hub: open_clip:local-dir:PATH, transformers:PATH, onnx:PATH
-embedder: open_clip:ViT-B-32/laion2b_s34b_b79k
-judge: transformers:facebook/dinov2-base    # or null
+embedder: {embedder}
+judge: {judge}; or null
 
 # What may vary. Of words, a list is choices. Of numbers, one is fixed, two are a range, more are
 # choices. Leave a key out, and it stays as the baseline has it.

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from gapclose.analysis.embedding import check_embedders
 from gapclose.analysis.image_folder import ImageSet
+from gapclose.analysis.proposer import check_proposer
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import fold_journal
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
+from gapclose.loop.work.photo_groups import check_captions
 from gapclose.loop.work.real_data import check_device, check_drawn, check_real, rendered_pond
 
 
@@ -46,8 +49,12 @@ class Photos:
         reporter.tell(TaskStarted(task=Task.READING_PHOTOS))
         images, classes = check_real(config)
         reporter.tell(TaskStarted(task=Task.CHECKING))
-        check_embedders(config.embedder, config.judge)
+        check_embedders(*config.encoders)
         check_device(config)
+        if config.space.proposer is not None:
+            check_proposer(config.space.proposer)
+        known = fold_journal(before.journal_path).groups if before.holds_tuning else {}
+        check_captions(config, images, [name for name in classes if name not in known])
         check_drawn(config, () if before.holds_images else classes)
         return cls(images=images, classes=classes)
 

@@ -18,13 +18,16 @@ from typing import Any, Final
 from gapclose.analysis.attributes import DEFAULT_WORDS
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.criteria import CRITERIA, Criterion
-from gapclose.analysis.embedding import make_embedder
-from gapclose.generators.registry import make_generator
+from gapclose.analysis.embedding import Embedder, make_embedders
+from gapclose.analysis.image_folder import ImageSet
+from gapclose.analysis.proposer import Proposer, make_proposer
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.report.projections import Projections
 from gapclose.loop.run.events import (
     Event,
+    MixturesGiven,
+    PhotosGrouped,
     PhotosListed,
     RoundStarted,
     RunFinished,
@@ -45,11 +48,13 @@ from gapclose.loop.run.notices import (
     TagsRead,
     Task,
     TaskStarted,
+    WarningRaised,
 )
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.run.state import RunState, apply
 from gapclose.loop.schedule.actions import (
     Action,
+    AskProposer,
     ChooseCamera,
     EvaluateFold,
     Finish,
@@ -64,13 +69,19 @@ from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.view import View
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.given import can_take
 from gapclose.loop.search.optuna_record import Storage, StudyRecords
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.photo_groups import open_groups
+from gapclose.loop.work.photo_source import open_generator
+from gapclose.loop.work.proposals import Proposals
 from gapclose.loop.work.real_data import ClassReference, check_drawn
 from gapclose.loop.work.recalls import Recalls
+from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections
 from gapclose.loop.work.trials import ScoredBy, Trials, gap_unit, make_searches
@@ -108,6 +119,8 @@ class Session:
     Attributes:
         state: Where the run stands.
         limits: What it may use.
+        grouped: Photo groups that no session before has had.
+        given: Mixtures of another run, where this session was given some.
         criteria: What a class must meet to be confirmed.
         interrupted: Whether a person wants it to stop after what is under way.
     """
@@ -123,8 +136,11 @@ class Session:
     trials: Trials
     confirmation: Confirmation
     recalls: Recalls
+    proposals: Proposals
     diagnostics: Diagnostics
     projections: Projections
+    grouped: Sequence[PhotosGrouped] = ()
+    given: MixturesGiven | None = None
     criteria: Sequence[Criterion] = CRITERIA
     records: StudyRecords | None = None
     interrupted: bool = False
@@ -150,7 +166,14 @@ class Session:
         self.append(SessionStarted(classes=names, budget=self.config.tune.budget, probe=probe()))
         if not _same(listed, self.state.listed):
             self.append(listed)
+        for event in self.grouped:
+            self.append(event)
+        if self.given is not None and self.state.given is None:
+            self.append(self.given)
+            warn_of_left_out(self.given, self.trials.searches, self.reporter)
         warn_of_few(self.config, self.trials.real, self.reporter)
+        for said in self.diagnostics.judge_notes():
+            self.reporter.tell(WarningRaised(message=said))
 
     def append(self, event: Event) -> None:
         """Append an event, and have everything follow it that stands beside the journal."""
@@ -208,6 +231,9 @@ class Session:
             case ChooseCamera():
                 self.reporter.tell(TaskStarted(task=Task.CAMERA))
                 yield self.trials.choose_camera(action)
+            case AskProposer():
+                self.reporter.tell(TaskStarted(task=Task.PROPOSING, cls=action.cls))
+                yield self.proposals.ask(action)
             case MeasureRecalls():
                 self.reporter.tell(TaskStarted(task=Task.RECALLS))
                 yield self.recalls.measure(self.state)
@@ -301,7 +327,10 @@ def open_session(
     journal: Journal,
     state: RunState,
     real: dict[str, ClassReference],
+    images: ImageSet,
     *,
+    loaded: dict[str, Embedder],
+    given: MixturesGiven | None,
     watch: Stopwatch,
     reporter: Reporter,
     objective: Objective,
@@ -311,20 +340,35 @@ def open_session(
     """Load the models, and make the searches; `begin` brings them where the journal stands.
 
     The classes are searched for what the objective says, by the scores of their trials, and
-    confirmed by the criteria.
+    confirmed by the criteria. Embedders that are in `loaded` are not loaded again.
     """
-    embedder = make_embedder(config.embedder, device=config.device)
-    judge = None if config.judge is None else make_embedder(config.judge, device=config.device)
-    synthesis = Synthesis(
-        generator=make_generator(config.generator.as_spec()),
+    encoders = make_embedders(*config.encoders, loaded=loaded, device=config.device)
+    embedder = encoders.pop(config.embedder)
+    groups_of, grouped = open_groups(
+        config,
+        rundir,
+        state.groups,
+        images=images,
+        real=real,
         embedder=embedder,
-        rundir=rundir,
+        reporter=reporter,
+    )
+    photos = {
+        photo: path
+        for reference in real.values()
+        for photo, path in zip(reference.tune.photos, reference.tune.paths, strict=True)
+    }
+    synthesis = Synthesis(
+        generator=open_generator(config, rundir, photos=photos), embedder=embedder, rundir=rundir
     )
     reporter.tell(TaskStarted(task=Task.FLOORS))
     evidence = Evidence(rundir)
-    searches = make_searches(config, real, embedder, evidence, scored_by=scored_by)
+    searches = make_searches(
+        config, real, embedder, evidence, scored_by=scored_by, groups=groups_of
+    )
     nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
     groups = config.attributes or DEFAULT_WORDS
+    copies = SourceCopies(generator=synthesis.generator, real=real)
     shared: dict[str, Any] = {"synthesis": synthesis, "evidence": evidence, "real": real}
     worded: dict[str, Any] = {"config": config, "nouns": nouns, "groups": groups}
     limits = limits_of(config, real, searches, objective=objective, scored_by=scored_by)
@@ -338,19 +382,38 @@ def open_session(
         reporter=reporter,
         synthesis=synthesis,
         trials=Trials(
-            **shared, searches=searches, seed=config.tune.seed, by_clock=limits.by_clock
+            **shared,
+            searches=searches,
+            copies=copies,
+            seed=config.tune.seed,
+            by_clock=limits.by_clock,
         ),
         confirmation=Confirmation(
             **shared,
             **worded,
-            judge=judge,
+            judges=encoders,
+            copies=copies,
             floors={name: its.floor / its.gap_unit for name, its in limits.classes.items()},
         ),
         recalls=Recalls(**shared, searches=searches, seed=config.tune.seed, device=config.device),
+        proposals=Proposals(
+            proposer=_proposer(config),
+            synthesis=synthesis,
+            searches=searches,
+            real=real,
+            groups=groups,
+        ),
         diagnostics=Diagnostics(**shared, **worded, searches=searches),
         projections=Projections(rundir),
+        grouped=grouped,
+        given=given,
         criteria=criteria,
     )
+
+
+def _proposer(config: RunConfig) -> Proposer | None:
+    name = config.space.proposer
+    return None if name is None else make_proposer(name, device=config.device)
 
 
 def limits_of(
@@ -374,6 +437,7 @@ def limits_of(
             for name, search in searches.items()
         },
         cameras=any(search.space.cameras for search in searches.values()),
+        proposer=config.space.proposer is not None,
         objective=objective,
     )
 
@@ -403,6 +467,23 @@ def warn_of_few(config: RunConfig, real: Mapping[str, ClassReference], reporter:
         reporter.tell(PhotosTooFew(classes=tuple(few), least=MIN_CLOSED, wanted=wanted))
     if config.confirm.images < MIN_CLOSED:
         reporter.tell(ImagesTooFew(least=MIN_CLOSED))
+
+
+def warn_of_left_out(
+    given: MixturesGiven, searches: Mapping[str, ClassSearch], reporter: Reporter
+) -> None:
+    """Say of which given mixtures a run leaves recipes out."""
+    for name, search in searches.items():
+        rows = given.mixtures.get(name, ())
+        lost = sum(not can_take(row, search.space) for row in rows)
+        if lost:
+            reporter.tell(
+                WarningRaised(
+                    message=f"{name}: {lost} of the {len(rows)} recipes that it was given take "
+                    "captions or pictures of real photos, which this run does not; they are left "
+                    "out, and the others have their weight"
+                )
+            )
 
 
 @contextmanager

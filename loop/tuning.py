@@ -6,7 +6,7 @@ reported here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,14 +14,17 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.analysis.criteria import CRITERIA, Criterion
+from gapclose.analysis.embedding import Embedder
+from gapclose.analysis.image_folder import ImageSet
 from gapclose.loop.config.identity import fingerprint
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
+from gapclose.loop.exporting.mixtures import check_given, read_given, searched_photos
 from gapclose.loop.photos import Photos
 from gapclose.loop.report.findings import left_out as left_out_text
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.class_state import ClassState
-from gapclose.loop.run.events import PhotosListed
+from gapclose.loop.run.events import MixturesGiven, PhotosListed
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import check_config, check_version, joined_run
 from gapclose.loop.run.journal import Journal, fold_journal
@@ -44,6 +47,7 @@ def tune(
     config: RunConfig,
     *,
     out: Path | None = None,
+    like: Path | None = None,
     trust: bool = False,
     reporter: Reporter | None = None,
     objective: Objective | None = None,
@@ -57,6 +61,9 @@ def tune(
     Args:
         config: What to tune.
         out: The run folder; by default one under runs/ that the config's fingerprint names.
+        like: A run folder that was tuned, or the YAML of its mixtures that `export` wrote: its
+            classes' mixtures are tried after the baselines, as they are. The run keeps them; given
+            again they must be the same.
         trust: Let a run folder that was made elsewhere import the code its config names.
         reporter: Receives what happens.
         objective: What the classes are searched for; what the config says by default.
@@ -72,7 +79,8 @@ def tune(
     """
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
-    photos = _checked(config, RunDir(out), trust=trust, reporter=reporter)
+    given = None if like is None else read_given(Path(like))
+    photos = _checked(config, RunDir(out), given, trust=trust, reporter=reporter)
     objective = objective or _named_objective(config, photos)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
@@ -80,7 +88,11 @@ def tune(
         state = fold_journal(rundir.journal_path)
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
-        real, listed = _open(photos, config, rundir, state, reporter)
+        loaded: dict[str, Embedder] = {}
+        images = photos.ready(config, rundir, reporter)
+        real, listed = _open(photos.classes, images, config, rundir, state, reporter, loaded)
+        if like is not None:
+            _warn_of_searched(Path(like), real, reporter)
         # A trial's matrices are small: threads that wait for each other cost more than they gain.
         with threadpool_limits(1, user_api="blas"):
             session = open_session(
@@ -89,6 +101,9 @@ def tune(
                 Journal(rundir.journal_path),
                 state,
                 real,
+                images,
+                loaded=loaded,
+                given=given,
                 watch=watch,
                 reporter=reporter,
                 objective=objective,
@@ -101,7 +116,14 @@ def tune(
     return Run(rundir.path)
 
 
-def _checked(config: RunConfig, before: RunDir, *, trust: bool, reporter: Reporter) -> Photos:
+def _checked(
+    config: RunConfig,
+    before: RunDir,
+    given: MixturesGiven | None,
+    *,
+    trust: bool,
+    reporter: Reporter,
+) -> Photos:
     """Check what a config names, and whether a run that is there can go on with it."""
     check_trust(before, config, trust=trust)
     check_version(before)
@@ -109,6 +131,11 @@ def _checked(config: RunConfig, before: RunDir, *, trust: bool, reporter: Report
     if before.config_path.is_file():
         check_config(before, config)
         _check_classes(before, photos.classes)
+        if given is not None:
+            check_given(before, given)
+    if given is not None and (strange := sorted({*given.mixtures} - {*photos.classes})):
+        said = f"{given.source} has mixtures of classes that this run does not have: "
+        reporter.tell(WarningRaised(message=said + ", ".join(strange)))
     return photos
 
 
@@ -124,14 +151,21 @@ def _named_objective(config: RunConfig, photos: Photos) -> Objective:
 
 
 def _open(
-    photos: Photos, config: RunConfig, rundir: RunDir, state: RunState, reporter: Reporter
+    classes: Sequence[str],
+    images: ImageSet,
+    config: RunConfig,
+    rundir: RunDir,
+    state: RunState,
+    reporter: Reporter,
+    loaded: dict[str, Embedder],
 ) -> tuple[dict[str, ClassReference], PhotosListed]:
     """Split and embed the photos, and say what of them is left out or has changed."""
     real, side, cuts = open_real_data(
-        photos.ready(config, rundir, reporter),
-        photos.classes,
+        images,
+        classes,
         config=config,
         reporter=reporter,
+        loaded=loaded,
         pinned={name: _pinned(cls) for name, cls in state.classes.items()},
         cuts=state.cuts,
         tuned=state.photos,
@@ -146,6 +180,20 @@ def _open(
         left_out=missing,
     )
     return real, listed
+
+
+def _warn_of_searched(like: Path, real: Mapping[str, ClassReference], reporter: Reporter) -> None:
+    """Say which classes would be confirmed on photos that their given mixture knows."""
+    searched = searched_photos(like)
+    for name, reference in real.items():
+        unseen = {photo for fold in reference.folds for photo in fold.photos}
+        if seen := unseen & searched.get(name, frozenset()):
+            said = (
+                f"{name}: {len(seen)} of the {len(unseen)} photos that are to confirm it are "
+                f"among those that {like.name} searched or was judged with: what they say of its "
+                "mixture is not new; give other photos"
+            )
+            reporter.tell(WarningRaised(message=said))
 
 
 def _pinned(cls: ClassState) -> tuple[tuple[str, ...], ...]:

@@ -73,7 +73,7 @@ def validate_run(
         run: A run folder in which classes were judged, or an audit's.
         test: A folder of photos that the run has not seen, in class folders; none is needed where
             `real.test_share` keeps some apart, or where the real side is the pond.
-        classifiers: As `make_classifier` has them; `linear` sees through the judge.
+        classifiers: As `make_classifier` has them; `linear` sees through the first judge.
         per_class: Training images of a class, >= 2.
         seeds: Trainings of each draw, 1 to 100.
         draws: Draws of images, >= 1; of generated ones 10 at most, else 100.
@@ -95,7 +95,7 @@ def validate_run(
     subject = _opened(run)
     config, rundir = subject.config, subject.rundir
     check_trust(rundir, config, trust=trust)
-    check_embedders(config.embedder, config.judge)
+    check_embedders(*config.encoders)
     if subject.synthetic is None:  # too many are told before anything is read
         SeedBlocks(seed=config.tune.seed).validation(POOLS - 1, draws - 1, per_class)
     check_folder(rundir)
@@ -125,7 +125,7 @@ def validate_folders(
     test: Path,
     out: Path,
     embedder: str = EMBEDDER,
-    judge: str | None = None,
+    judge: str | Sequence[str] | None = None,
     classifiers: Sequence[str] = CLASSIFIERS,
     reporter: Reporter | None = None,
     **how: Any,
@@ -271,8 +271,8 @@ def _validation(
 ) -> Validation:
     """Read the photos, real ones and given ones, and put all together; the lock is held."""
     config = subject.config
-    seen_through = [config.embedder, *([config.judge] if LINEAR in names else [])]
-    loaded = {name: make_embedder(name, device=config.device) for name in seen_through if name}
+    seen_through = [config.embedder, *(config.judge[:1] if LINEAR in names else ())]
+    loaded = {name: make_embedder(name, device=config.device) for name in seen_through}
     photos, tested = _read(subject, *images, loaded, reporter)
     pools = subject.pools(photos, loaded[config.embedder], reporter=reporter)
     wanted = [(name, per_class) for name in pools]

@@ -15,9 +15,11 @@ import pytest
 
 from gapclose.analysis.errors import (
     AnalysisError,
+    CaptionerError,
     ClassifierError,
     EmbedderError,
     InvalidImageError,
+    ProposerError,
     RealDataError,
     TooFewError,
     TrainingDataError,
@@ -122,7 +124,9 @@ def test_the_roots_are_light() -> None:
             {"cls": "frog", "side": "synthetic", "n": 3, "needed": 20},
             "class frog: too few, 3 synthetic images where 20 are needed; add images",
         ),
+        (CaptionerError("unknown", name="x"), {"name": "x"}, "captioner 'x': unknown"),
         (ClassifierError("unknown", name="x"), {"name": "x"}, "classifier 'x': unknown"),
+        (ProposerError("unknown", name="x"), {"name": "x"}, "proposer 'x': unknown"),
         (EmbedderError("unknown", name="x"), {"name": "x"}, "embedder 'x': unknown"),
         (UnreadableImageError(RUN, "cut off"), {"path": RUN, "why": "cut off"}, "/runs/r: cut"),
         (InvalidImageError(RUN, "one colour"), {"why": "one colour"}, "/runs/r: one colour"),

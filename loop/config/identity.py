@@ -26,7 +26,16 @@ FREE_KEYS: Final = frozenset(
 )
 """What may change on resume."""
 
-_LATER: Final = {"code_folder": None, "real.test_share": 0.0, "tune.objective": "gap"}
+_LATER: Final[dict[str, Any]] = {
+    "code_folder": None,
+    "real.test_share": 0.0,
+    "tune.objective": "gap",
+    "generator.ip_adapter": None,
+    "space.captions": None,
+    "space.strength": [],
+    "space.ip_adapter_scale": [],
+    "space.proposer": None,
+}
 """Keys that came later, and what they say where nobody uses them: such a config is what it was."""
 
 

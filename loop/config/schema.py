@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
@@ -72,7 +72,9 @@ class RunConfig(Section):
     classes: Literal["all"] | tuple[str, ...] = "all"
     generator: GeneratorSpec
     embedder: str
-    judge: str | None = None
+    # null, one name or a list; all of a panel have to agree, and the first stands for it where
+    # features are wanted rather than a verdict.
+    judge: tuple[str, ...] = ()
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     baseline: BaselineConfig = Field(default_factory=BaselineConfig)
     tune: TuneConfig = Field(default_factory=TuneConfig)
@@ -97,10 +99,31 @@ class RunConfig(Section):
             raise ValueError(f"got {list(value)}, expected each class once")
         return tuple(value)
 
-    @field_validator("embedder", "judge")
+    @field_validator("embedder")
     @classmethod
-    def _absolute(cls, name: str | None, info: ValidationInfo) -> str | None:
-        return None if name is None else local_embedder(name, base=config_folder(info))
+    def _absolute(cls, name: str, info: ValidationInfo) -> str:
+        return local_embedder(name, base=config_folder(info))
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _panel(cls, value: object) -> object:
+        if value is None:
+            return ()
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("judge")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        judges = tuple(local_embedder(name, base=config_folder(info)) for name in names)
+        twice = [name for name in judges if judges.count(name) > 1]
+        if twice:
+            raise ValueError(f"{shown(twice[0])} is named twice; name each judge once")
+        return judges
+
+    @field_serializer("judge")
+    def _as_written(self, judges: tuple[str, ...]) -> str | list[str] | None:
+        """Write null, one name or a list: configs of runs with one judge stay what they were."""
+        return list(judges) if len(judges) > 1 else next(iter(judges), None)
 
     @field_validator("code_folder")
     @classmethod
@@ -130,10 +153,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _second_opinion(self) -> RunConfig:
-        if self.judge == self.embedder:
+        if self.embedder in self.judge:
             raise ValueError(
-                f"judge: {shown(self.judge)} is the embedder, which cannot confirm itself; name "
-                "another one, or null"
+                f"judge: {shown(self.embedder)} is the embedder, which cannot confirm itself; "
+                "name another one, or null"
             )
         return self
 
@@ -164,7 +187,7 @@ class RunConfig(Section):
         prompts = [("space.prompt", prompt) for prompt in self.space.prompt]
         prompts.append(("baseline.prompt", self.baseline.prompt))
         for key, prompt in prompts:
-            if "class" not in template_slots(prompt):
+            if not {"class", "caption"} & {*template_slots(prompt)}:
                 raise ValueError(
                     f"{key}: {shown(prompt)} has no template slot for the class; put {{class}} "
                     "where its noun belongs, or name a single class in classes"
@@ -198,13 +221,22 @@ class RunConfig(Section):
                 raise ConfigError(str(error), where="config") from None
         return chosen
 
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The names of the embedder and then of the judges."""
+        return (self.embedder, *self.judge)
+
+    def judge_keys(self) -> dict[str, Any]:
+        """Return the keys of gap.json that name the judges; `judges` of several alone."""
+        several = {"judges": list(self.judge)} if len(self.judge) > 1 else {}
+        return {"judge": next(iter(self.judge), None), **several}
+
     def names_code(self) -> tuple[str, ...]:
         """Name the user's own code that a run of this config imports (`pkg.mod:Class`, ...)."""
         named = [self.generator.kind] if isinstance(self.generator, CustomSpec) else []
-        embedders = (
-            name for name in (self.embedder, self.judge) if name and is_embedder_code(name)
-        )
-        return (*named, *embedders)
+        proposer = self.space.proposer
+        proposers = () if proposer is None else (proposer,)
+        return (*named, *filter(is_embedder_code, (*self.encoders, *proposers)))
 
     def admit_code(self) -> None:
         """Let the modules that this config names be found; only once they may be imported.

@@ -28,6 +28,7 @@ __all__ = [
     "DiffusersSpec",
     "FolderSpec",
     "GeneratorSpec",
+    "IPAdapterSpec",
     "PondReal",
     "Real",
     "RealFolder",
@@ -71,6 +72,34 @@ class _Spec(Section):
         return self.model_dump(mode="json")
 
 
+class IPAdapterSpec(Section):
+    """Weights that let a pipeline see a picture; `model` is a hub id or a local folder.
+
+    `image_encoder` is a folder in `subfolder`, or with a slash in `model`; None is the pipeline's
+    own.
+    """
+
+    model: str  # a relative folder is kept absolute
+    subfolder: str = ""
+    weight_name: str
+    image_encoder: str | None = "image_encoder"
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        return _absolute_folder(model)
+
+    @field_validator("weight_name")
+    @classmethod
+    def _no_pickle(cls, name: str) -> str:
+        if not name.endswith(".safetensors"):
+            raise ValueError(
+                f"got {shown(name)}, which may be a pickle and run code; expected a file that "
+                "ends in .safetensors"
+            )
+        return name
+
+
 class DiffusersSpec(_Spec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
 
@@ -82,14 +111,12 @@ class DiffusersSpec(_Spec):
     size: Size | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
+    ip_adapter: IPAdapterSpec | None = None
 
     @field_validator("model")
     @classmethod
     def _absolute(cls, model: str) -> str:
-        # Elsewhere a relative one would be taken for a hub id, which may be somebody else's.
-        path = expanded(model)
-        local = path != model or Path(path).is_dir()
-        return absolute_path(path) if model != "pond" and local else model
+        return model if model == "pond" else _absolute_folder(model)
 
 
 class FolderSpec(_Spec):
@@ -139,6 +166,13 @@ def real_section(value: object) -> type[BaseModel]:
 def generator_section(value: object) -> type[BaseModel]:
     """Return the section that `generator:` is checked against."""
     return GENERATOR_KINDS.get(_generator_tag(value), CustomSpec)
+
+
+def _absolute_folder(model: str) -> str:
+    """Make a local folder absolute; a hub id stays as it is."""
+    # Elsewhere a relative one would be taken for a hub id, which may be somebody else's.
+    path = expanded(model)
+    return absolute_path(path) if path != model or Path(path).is_dir() else model
 
 
 def _real_tag(value: object) -> str:

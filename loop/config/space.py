@@ -5,15 +5,31 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gapclose.generators.recipe import KERNEL_ALIASES, KERNELS
 from gapclose.loop.config.hints import nearest, shown
-from gapclose.loop.config.values import Counts, Numbers, Section, Words, as_range, template_slots
+from gapclose.loop.config.paths import (
+    absolute_path,
+    is_embedder_code,
+    local_embedder,
+)
+from gapclose.loop.config.values import (
+    Counts,
+    Numbers,
+    Section,
+    Words,
+    as_range,
+    config_folder,
+    template_slots,
+)
 
-__all__ = ["BaselineConfig", "CameraSpace", "FixedCamera", "SpaceConfig"]
+__all__ = ["CAPTION_SOURCES", "BaselineConfig", "CameraSpace", "FixedCamera", "SpaceConfig"]
 
 _KERNELS: Final = (*KERNELS, *KERNEL_ALIASES)
+
+CAPTION_SOURCES: Final = ("tune", "words")
+"""Captions that lie beside the tune photos, or are put together from words seen in them."""
 
 
 def _check_kernel(name: str) -> str:
@@ -90,6 +106,50 @@ class SpaceConfig(Section):
     num_inference_steps: Counts = ()
     scheduler: Words = ()
     camera: CameraSpace = Field(default_factory=CameraSpace)
+    captions: str | None = None
+    strength: Numbers = ()
+    ip_adapter_scale: Numbers = ()
+    proposer: str | None = None
+
+    @field_validator("captions")
+    @classmethod
+    def _captions(cls, source: str | None, info: ValidationInfo) -> str | None:
+        if source is None or source in CAPTION_SOURCES:
+            return source
+        if source.startswith("transformers:"):
+            return local_embedder(source, base=config_folder(info))
+        if source.endswith((".jsonl", ".csv")):
+            return absolute_path(source, base=config_folder(info))
+        raise ValueError(
+            f"got {shown(source)}, expected tune, words, transformers:MODEL, a .jsonl or .csv "
+            "file with file_name and text, or null"
+        )
+
+    @field_validator("proposer")
+    @classmethod
+    def _proposer(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is None or name == "attributes":
+            return name
+        if is_embedder_code(name) or name.startswith("transformers:"):
+            return local_embedder(name, base=config_folder(info))
+        raise ValueError(
+            f"got {shown(name)}, expected attributes, transformers:MODEL, pkg.mod:Function, "
+            "./file.py:Function, or null"
+        )
+
+    @field_validator("strength", "ip_adapter_scale")
+    @classmethod
+    def _shares(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if any(not 0 <= value <= 1 for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers from 0 to 1")
+        if info.field_name == "strength" and 0 in values:
+            raise ValueError("got 0, which gives the real photos themselves; begin above it")
+        return as_range(values)
+
+    @property
+    def needs_photos(self) -> bool:
+        """Whether prompts or images are made from single real photos."""
+        return bool(self.captions or self.strength or self.ip_adapter_scale)
 
     @field_validator("prompt")
     @classmethod
@@ -127,7 +187,10 @@ class SpaceConfig(Section):
 
     @model_validator(mode="after")
     def _slots_are_defined(self) -> SpaceConfig:
-        taken = {"noun", "prompt", *type(self).model_fields} & set(self.slots)
+        later = {"captions", "strength", "ip_adapter_scale", "proposer"}
+        taken = {"noun", "prompt", *(set(type(self).model_fields) - later)} & set(self.slots)
+        if self.needs_photos:  # configs of before there were any may have such slots
+            taken |= {"photos", *later} & set(self.slots)
         if taken:
             raise ValueError(
                 f"slots must not define {min(taken)}: the search has a parameter of that name; "
@@ -137,7 +200,11 @@ class SpaceConfig(Section):
             raise ValueError(
                 "slots must not define class, the class's noun; its words belong in nouns"
             )
-        valid = {*self.slots, "class"}
+        valid = {*self.slots, "class"} | ({"caption"} if self.captions else set())
+        if self.captions and "caption" in self.slots:
+            raise ValueError(
+                "slots must not define caption, the caption of a real photo; see space.captions"
+            )
         for template in self.prompt:
             for slot in template_slots(template):
                 if slot not in valid:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.schema import ConfirmConfig, RunConfig, TuneConfig
-from gapclose.loop.config.sources import TAGS, generator_section, real_section
+from gapclose.loop.config.sources import (
+    TAGS,
+    DiffusersSpec,
+    IPAdapterSpec,
+    generator_section,
+    real_section,
+)
 from gapclose.loop.config.space import BaselineConfig, CameraSpace, FixedCamera, SpaceConfig
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["first_error"]
 
 Keys = Sequence[str | int]
+KeysAt = Callable[[Keys, Mapping[str, Any]], Sequence[str]]
 
 _EXPECTED: Final = {
     "string_type": "text (put it in quotes)",
@@ -39,30 +46,41 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
     (RunConfig, "confirm"): ConfirmConfig,
     (SpaceConfig, "camera"): CameraSpace,
     (BaselineConfig, "camera"): FixedCamera,
+    (DiffusersSpec, "ip_adapter"): IPAdapterSpec,
 }
 
 
-def first_error(error: ValidationError, data: Mapping[str, Any], *, where: str) -> ConfigError:
+def first_error(
+    error: ValidationError,
+    data: Mapping[str, Any],
+    *,
+    where: str,
+    keys_at: KeysAt | None = None,
+) -> ConfigError:
     """Say what is wrong with a config; an unknown key comes first, for it often causes the rest.
 
     Args:
         error: What pydantic found.
         data: What was written.
         where: What opens the line.
+        keys_at: Names the keys that may stand in a section; those of a `RunConfig` by default.
     """
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     keys, got = _locate(problem["loc"], data)
     key = _dotted(keys)
-    return ConfigError(_said(problem, keys, got, data), where=where, key=key or None)
+    said = _said(problem, keys, got, lambda: (keys_at or _valid_keys)(keys[:-1], data))
+    return ConfigError(said, where=where, key=key or None)
 
 
-def _said(problem: Mapping[str, Any], keys: Keys, got: Any, data: Mapping[str, Any]) -> str:
+def _said(
+    problem: Mapping[str, Any], keys: Keys, got: Any, valid: Callable[[], Sequence[str]]
+) -> str:
     name = _dotted(keys) or "the file"
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{name} is no key here; {nearest(str(keys[-1]), _valid_keys(keys[:-1], data))}"
+        return f"{name} is no key here; {nearest(str(keys[-1]), valid())}"
     if kind == "missing":
         return f"{name} is missing; add it"
     if kind in ("value_error", "assertion_error"):

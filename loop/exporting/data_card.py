@@ -92,10 +92,11 @@ def data_card(
         "made it, so that it can be made again.",
         "",
         *_real_lines(beside=beside),
+        *_photo_lines(examples),
         f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
         f"* The generator's licence: {_cell(licence)}",
         f"* Tuned with: {_cell(config.embedder)}",
-        f"* Judged with: {_cell(config.judge or 'nothing')}",
+        f"* Judged with: {_cell(', '.join(config.judge) or 'nothing')}",
         "",
         "`datasets.load_dataset` with this folder gives one split, `train`, whose `label` is a "
         "`ClassLabel`; `torchvision.datasets.ImageFolder` numbers the classes alike. "
@@ -112,12 +113,18 @@ def data_card(
     lines += [
         "Ratio is the gap between real and synthetic over what two sets of real images differ by "
         "at most, 19 times in 20. Confirmed: closed on images and photos the search never saw; "
-        "the judge sees no gap either, and the guards pass.",
+        f"{_agreed(len(config.judge))}the guards pass.",
         "",
         *_tempering_lines(tempering),
         *_table(classes, renamed=renamed),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _agreed(judges: int) -> str:
+    if not judges:
+        return ""
+    return f"the {'judge sees' if judges == 1 else 'judges see'} no gap either, and "
 
 
 def _real_lines(*, beside: bool) -> list[str]:
@@ -129,6 +136,25 @@ def _real_lines(*, beside: bool) -> list[str]:
         "you share them.",
         "",
     ]
+
+
+def _photo_lines(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what images owe to single real photos, whose licence may reach them."""
+    owed = [row for row in examples if "photo" in row]
+    if not owed:
+        return []
+    pictures = any(_from_picture(row["recipe"]["draw"]) for row in owed)
+    what = "pictures of real photos" if pictures else "captions of real photos"
+    return [
+        f"Some are made from {what}, one photo each: `photo` is the start of the sha256 of its "
+        "file, `photo_path` its place among the real photos. Their licence is not known here: "
+        "look it up before you share these images.",
+        "",
+    ]
+
+
+def _from_picture(draw: Mapping[str, Any]) -> bool:
+    return "strength" in draw or "ip_adapter_scale" in draw
 
 
 def _tempering_lines(tempering: Tempering | None) -> list[str]:

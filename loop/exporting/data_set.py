@@ -28,6 +28,7 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.seeds import SeedBlocks
+from gapclose.loop.work.photo_source import made_from
 
 __all__ = ["METADATA", "Metadata", "unused_seeds", "used_seeds", "write_images"]
 
@@ -199,6 +200,7 @@ def _metadata(
     return {
         "file_name": file_name,
         "label": cls,
+        **made_from(generator, recipe.draw, seed),
         "seed": seed,
         "recipe": recipe.to_json(),
         "recipe_fingerprint": recipe.fingerprint(),

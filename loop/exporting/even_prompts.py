@@ -38,7 +38,8 @@ def even_prompts(
 
     They are drawn with the settings that have the most weight in the class's mixture, and go
     through its camera: else the two would differ in noise or sharpness, and a classifier would
-    learn that. The negative prompt is the baseline's, for it takes words away, as a share does.
+    learn that. The negative prompt is the baseline's, for it takes words away, as a share does;
+    nor are photos, which have shares of their own.
 
     Args:
         space: Of the class.
@@ -52,7 +53,14 @@ def even_prompts(
     base = space.baseline.draw
     weights: dict[Recipe, float] = {}
     for recipe, weight in zip(mixture.recipes, mixture.weights, strict=True):
-        draw = replace(recipe.draw, prompt=base.prompt, negative_prompt=base.negative_prompt)
+        draw = replace(
+            recipe.draw,
+            prompt=base.prompt,
+            negative_prompt=base.negative_prompt,
+            photos=None,
+            strength=None,
+            ip_adapter_scale=None,
+        )
         settings = replace(recipe, draw=draw)
         weights[settings] = weights.get(settings, 0.0) + weight
     usual = max(weights, key=weights.__getitem__)

@@ -20,21 +20,15 @@ from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
-from gapclose.loop.work.real_data import cut_test, own_photos
+from gapclose.loop.work.real_data import cut_test, own_photos, real_folder
 from gapclose.loop.work.sides import Side, read_side
 
-__all__ = ["WAYS", "place_photos", "read_real", "real_folder"]
+__all__ = ["WAYS", "place_photos", "read_real"]
 
 WAYS: Final = ("none", "link", "copy")
 """How real photos come to lie beside synthetic images."""
 
 _SUFFIXES: Final = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
-
-
-def real_folder(rundir: RunDir) -> Path:
-    """Return the folder that holds a run's real photos."""
-    real = rundir.config().real
-    return rundir.real_path if isinstance(real, PondReal) else Path(real.path).expanduser()
 
 
 def read_real(
@@ -68,7 +62,7 @@ def read_real(
         own_photos(images) if rendered else images,
         classes,
         name="real",
-        config=config.model_copy(update={"judge": None}),  # it has no say here
+        config=config.model_copy(update={"judge": ()}),  # it has no say here
         reporter=reporter,
         loaded={config.embedder: embedder},
         repeats=not rendered,  # scene by scene there are none

@@ -55,6 +55,28 @@ class ExportRequest:
         if self.real is not None and not self.needs_photos:
             raise ConfigError("names photos for --balance or --with-real; add one", where="--real")
 
+    def check_imageless(self) -> None:
+        """Refuse whatever says anything of images: the YAML of mixtures has none.
+
+        Raises:
+            ConfigError: It names the option.
+        """
+        for option, said in (
+            ("--per-class", self.per_class is not None),
+            ("--for", self.purpose != PURPOSES[0]),
+            ("--balance", self.balance),
+            ("--per-group", self.per_group is not None),
+            ("--real", self.real is not None),
+            ("--with-real", self.with_real != "none"),
+            ("--format", self.image_format != FORMATS[0]),
+        ):
+            if said:
+                raise ConfigError(
+                    "is for images, and the YAML of mixtures has none; leave it out, or name a "
+                    "folder",
+                    where=option,
+                )
+
     @property
     def needs_photos(self) -> bool:
         """Whether real photos are counted, or lie beside."""

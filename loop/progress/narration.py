@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
+from pathlib import Path
 from typing import Any, Final
 
+from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.progress.under_way import Reported
 from gapclose.loop.report.spoken_time import countdown
-from gapclose.loop.report.text import in_short, stopped_text, verdict
+from gapclose.loop.report.text import in_short, one_line, stopped_text, verdict
 from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
     FoldEvaluated,
     FoldOpened,
+    MixturesGiven,
     PhotosListed,
     PromptsPrioritized,
+    PromptsProposed,
     RecallsMeasured,
     RoundStarted,
     RunFinished,
@@ -56,6 +60,7 @@ _TASKS: Final = {
     Task.COMPARING_FOLDERS: "comparing the two folders",
     Task.CHECKING: "checking encoders and generator",
     Task.RENDERING: "rendering the photos",
+    Task.CAPTIONING: "captioning the photos",
     Task.FLOORS: "measuring the floor of each class",
     Task.REPLAYING: "reading back what the run has done",
     Task.PREPARING: "preparing what comes next",
@@ -101,7 +106,7 @@ def narrate(reported: Reported, state: RunState | None = None) -> list[str]:
         reported: The event or notice.
         state: Where the run stands after an event; the time left is taken from it.
     """
-    return [" ".join(line.split()) for line in _lines(reported, state)]
+    return [one_line(" ".join(line.split())) for line in _lines(reported, state)]
 
 
 def task_words(task: TaskStarted | TaskAdvanced | StillWorking) -> str:
@@ -110,6 +115,8 @@ def task_words(task: TaskStarted | TaskAdvanced | StillWorking) -> str:
         return task.message or "loading"
     if task.task is Task.TRIAL:
         return f"{task.cls}, trial {task.number}"
+    if task.task is Task.PROPOSING:
+        return f"asking what {task.cls} lacks"
     if task.task is Task.CONFIRMING:
         return f"confirming {task.cls} on unseen photos"
     if task.task is Task.TRAINING:
@@ -144,6 +151,15 @@ def _(event: PhotosListed, state: RunState | None) -> Iterator[str]:
 
 
 @_lines.register
+def _(event: MixturesGiven, state: RunState | None) -> Iterator[str]:
+    names = [*event.mixtures] if state is None else [n for n in state.names if n in event.mixtures]
+    if len(names) == 1:
+        yield f"{names[0]} begins with the mixture of {event.source}"
+    elif names:
+        yield f"{_named(names)} begin with the mixtures of {event.source}"
+
+
+@_lines.register
 def _(event: RoundStarted, state: RunState | None) -> Iterator[str]:
     if event.due:
         yield f"searching for {_named(event.due)}"
@@ -155,6 +171,15 @@ def _(event: RoundStarted, state: RunState | None) -> Iterator[str]:
 def _(event: PromptsPrioritized, state: RunState | None) -> Iterator[str]:
     prompts = _many(len(event.prompts), "prompt comes", "prompts come")
     yield f"{event.cls}: {prompts} first, as tagged"
+
+
+@_lines.register
+def _(event: PromptsProposed, state: RunState | None) -> Iterator[str]:
+    if not event.prompts:
+        yield f"{event.cls}: nothing new was proposed"
+        return
+    prompts = _many(len(event.prompts), "prompt comes", "prompts come")
+    yield f"{event.cls}: {prompts} first, as proposed: {event.prompts[0]['prompt']}"
 
 
 @_lines.register
@@ -314,7 +339,8 @@ def _(notice: ReportWritten, state: RunState | None) -> Iterator[str]:
 
 @_lines.register
 def _(notice: DataExported, state: RunState | None) -> Iterator[str]:
-    yield f"data set written: {notice.path}"
+    what = "mixtures" if is_mixtures_file(Path(notice.path)) else "data set"
+    yield f"{what} written: {notice.path}"
 
 
 # ---------------------------------------------------------------------------------------- words

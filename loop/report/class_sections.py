@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gapclose.analysis.significance import LEVEL
 from gapclose.loop.report.charts import Scale
 from gapclose.loop.report.findings import group_name, largest, repeat_word, stored_words
+from gapclose.loop.report.panel import agreement, panel_rows
 from gapclose.loop.report.text import (
     TITLES,
     below_floor,
@@ -25,6 +27,7 @@ from gapclose.loop.report.text import (
     verdict,
 )
 from gapclose.loop.report.thumbnails import Samples
+from gapclose.loop.run.photo_groups import PhotoGroup
 
 __all__ = ["ClassSections"]
 
@@ -36,6 +39,17 @@ _NO_WORD: Final = {"negative_prompt": "none", "scheduler": "the generator's own"
 _SHOWN_GROUPS: Final = 6
 _SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
+_SETTINGS: Final = (
+    "negative_prompt",
+    "guidance_scale",
+    "num_inference_steps",
+    "scheduler",
+    "strength",
+    "ip_adapter_scale",
+)
+_SHOWN_CAPTIONS: Final = 2
+_LONG: Final = 90  # characters of a caption
+ELLIPSIS: Final = " \N{HORIZONTAL ELLIPSIS}"
 _SHOWN_REPEATS: Final = 2  # groups of a class, the largest
 _UNFOLDED: Final = 3  # classes of many, the first ones
 
@@ -52,6 +66,7 @@ class ClassSections:
         scale: The axis of the bars.
         is_tuned: Whether there is a before and an after.
         is_full: Whether there are so few classes that each is unfolded and gets full sheets.
+        groups: Photo groups that recipes name, by digest.
     """
 
     gap: Row
@@ -61,6 +76,7 @@ class ClassSections:
     scale: Scale
     is_tuned: bool
     is_full: bool
+    groups: Mapping[str, PhotoGroup] = field(default_factory=dict)
 
     def section(self, number: int, row: Row) -> dict[str, Any]:
         """Put together one class's section.
@@ -76,6 +92,9 @@ class ClassSections:
             "row": row,
             "name": name,
             "before": row.get("before"),
+            "judges": panel_rows(row),
+            "agreement": agreement(row),
+            "agreement_before": agreement(row.get("before") or {}),
             "state": state_of(row, tuned=tuned),
             "verdict": verdict(row, tuned=tuned),
             "meaning": meaning(row, tuned=tuned),
@@ -88,13 +107,14 @@ class ClassSections:
             "sheets": samples.sheets(name, 12 if small else 24, small=small, tuned=tuned),
             "stored": stored_words(row["stored"]) if row.get("stored") else None,
             "witness": _witness(row, samples, small=small),
+            "copies": _copies(row, samples, small=small),
             "repeats": _repeats(self.gap.get("repeats") or (), name, samples, small=small),
             "words": _words(row),
             "has_words": row.get("attributes") is not None,
             "zeroshot": _zeroshot(row, tuned=tuned),
             "spectrum": bool(row.get("spectrum")),
             "groups": _groups(self.gap.get("clusters") or (), name, samples, full=not small),
-            "recipes": _recipes(self.mixtures.get(name)),
+            "recipes": _recipes(self.mixtures.get(name), self.groups),
             "weight": _weight(row),
             "trials": len(own),
             "stopped": (self.gap.get("stopped") or {}).get(name),
@@ -184,6 +204,16 @@ def _witness(row: Row, samples: Samples, *, small: bool) -> list[dict[str, Any]]
     return [strip for strip in strips if strip["images"]]
 
 
+def _copies(row: Row, samples: Samples, *, small: bool) -> list[dict[str, Any]]:
+    """Return near-copies, each beside the real image that it copies."""
+    shown = []
+    for pair in row.get("copies") or ():
+        images = samples.strip([pair["synthetic"], pair["real"]], small=small)
+        if len(images) == 2:
+            shown.append({"images": images})
+    return shown
+
+
 def _repeats(
     repeats: Sequence[Row], name: str, samples: Samples, *, small: bool
 ) -> list[dict[str, Any]]:
@@ -204,7 +234,7 @@ def _significant(q_value: float | None) -> bool:
     return q_value is not None and q_value <= LEVEL
 
 
-def _recipes(mixture: Row | None) -> dict[str, Any] | None:
+def _recipes(mixture: Row | None, groups: Mapping[str, PhotoGroup]) -> dict[str, Any] | None:
     if not mixture or not mixture.get("recipes"):
         return None
     rows = sorted(mixture["recipes"], key=lambda item: -item["weight"])
@@ -212,12 +242,19 @@ def _recipes(mixture: Row | None) -> dict[str, Any] | None:
     for item in rows[:_SHOWN_RECIPES]:
         recipe = item["recipe"]
         draw, camera = recipe.get("draw", recipe), recipe.get("camera", {})
-        shown.append({"weight": item["weight"], "draw": draw, "camera": _camera(camera)})
+        shown.append(
+            {
+                "weight": item["weight"],
+                "draw": draw,
+                "camera": _camera(camera),
+                "photos": _photos(groups.get(draw.get("photos", ""))),
+            }
+        )
     return {
         "rows": shown,
         "columns": [
             (key, TITLES.get(key, key))
-            for key in ("negative_prompt", "guidance_scale", "num_inference_steps", "scheduler")
+            for key in _SETTINGS
             if any(row["draw"].get(key) not in (None, "") for row in shown)
         ],
         "more": len(rows) - len(shown),
@@ -225,6 +262,20 @@ def _recipes(mixture: Row | None) -> dict[str, Any] | None:
         "effective": mixture.get("effective"),
         "json": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
     }
+
+
+def _photos(group: PhotoGroup | None) -> str | None:
+    """Say what photos a recipe is made from, with the captions that are there most often."""
+    if group is None:
+        return None
+    captions = Counter(text for text in group.captions.values() if text)
+    said = [
+        f"\N{LEFT DOUBLE QUOTATION MARK}{text if len(text) <= _LONG else text[:_LONG] + ELLIPSIS}"
+        "\N{RIGHT DOUBLE QUOTATION MARK}"
+        for text, _ in captions.most_common(_SHOWN_CAPTIONS)
+    ]
+    photos = f"{len(group)} {'photo' if len(group) == 1 else 'photos'}"
+    return f"{photos}: {', '.join(said)}" if said else photos
 
 
 def _weight(row: Row) -> dict[str, Any] | None:

@@ -111,6 +111,8 @@ def state_json(state: RunState) -> dict[str, Any]:
         "classes": {name: _class_json(state, name) for name in state.names},
         "camera": None if state.camera is None else state.camera.camera,
     }
+    if state.given is not None:
+        value["given"] = state.given.source
     if state.finished is not None:
         value["stopped_because"] = stopped_because(state)
     return value
@@ -160,7 +162,7 @@ def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
     return {
         "schema": 1,
         "embedder": config.embedder,
-        "judge": config.judge,
+        **config.judge_keys(),
         "confounds": found.pop("confounds", []),
         "equalized": False,
         "camera": None if state.camera is None else state.camera.camera,

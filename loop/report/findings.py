@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
+from gapclose.loop.report.panel import panel_sentence
 from gapclose.loop.report.shortcut_words import shortcut_warnings
 from gapclose.loop.report.text import (
     count,
@@ -56,7 +57,14 @@ def findings(gap: Row) -> list[str]:
         gap: the parsed gap.json.
     """
     rows = gap["classes"]
-    return [*warnings(gap), *_odd_verdicts(rows), *_skipped(gap), *left_out(gap)]
+    panel = panel_sentence(rows, tuned=was_tuned(rows))
+    return [
+        *warnings(gap),
+        *([panel] if panel else ()),
+        *_odd_verdicts(rows),
+        *_skipped(gap),
+        *left_out(gap),
+    ]
 
 
 def warnings(gap: Row) -> list[str]:

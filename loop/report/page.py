@@ -6,6 +6,7 @@ RUN/report.html as one file that needs no network, and imports nothing that a co
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
@@ -17,11 +18,13 @@ from typing import Any, Final
 from gapclose.analysis.distances import CAVEAT
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.storage_url import masked
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.report import text as report_text
 from gapclose.loop.report.charts import Scale, chart_data
 from gapclose.loop.report.class_sections import ClassSections
 from gapclose.loop.report.contents import MIXTURES
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
+from gapclose.loop.report.panel import panel_sentence
 from gapclose.loop.report.projections import (
     Verdicts,
     open_run,
@@ -38,6 +41,7 @@ from gapclose.loop.report.worth_text import PROBLEMS, worth_sentence
 from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.photo_groups import PhotoGroup, read_group
 
 __all__ = ["write_report"]
 
@@ -77,6 +81,18 @@ def write_report(run: Path) -> Path:
     return path
 
 
+def _photo_groups(run: RunDir, mixtures: Mapping[str, Any]) -> dict[str, PhotoGroup]:
+    """Read the photo groups that mixtures name; one that is gone is left out."""
+    found = {}
+    for mixture in mixtures.values():
+        for item in mixture.get("recipes", ()):
+            digest = item["recipe"].get("draw", {}).get("photos")
+            if digest is not None and digest not in found:
+                with contextlib.suppress(RunDamagedError, ValueError):
+                    found[digest] = read_group(run, digest)
+    return found
+
+
 def _content(run: RunDir) -> dict[str, Any]:
     verdicts = read_verdicts(run)
     gap = verdicts.gap
@@ -94,16 +110,19 @@ def _content(run: RunDir) -> dict[str, Any]:
         scale=scale,
         is_tuned=tuned,
         is_full=len(rows) <= _FEW_CLASSES,
+        groups=_photo_groups(run, verdicts.files.get(MIXTURES, {}).get("classes", {})),
     )
     state = read_state(run)
     sentence = first_sentence(
         rows, tuned=tuned, tried=_tried(gap, trials), skipped=len(gap["skipped"])
     )
+    sentence = " ".join(filter(None, (sentence, panel_sentence(rows, tuned=tuned))))
     return {
         "title": run.path.name,
         **_said_of_worth(run, verdicts, sentence),
         "tuned": tuned,
         "gap": gap,
+        "panel": gap.get("judges") or [],
         "classes": [sections.section(number, row) for number, row in enumerate(rows)],
         "has_recall": any(row.get("recall_shortfall") is not None for row in rows),
         "warnings": warnings(gap),
@@ -148,7 +167,7 @@ def _said_of_worth(run: RunDir, verdicts: Verdicts, sentence: str) -> dict[str, 
 def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Return whether a run came as far as whole recipes, or ended before its limits."""
     out = any(why in _LIMITS for why in (gap.get("stop_reasons") or {}).values())
-    return not out or any(trial.get("stage") in ("screen", "joint") for trial in trials)
+    return not out or any(trial.get("stage") in ("given", "screen", "joint") for trial in trials)
 
 
 def _without_password(config: RunConfig) -> RunConfig:

@@ -63,6 +63,7 @@ class Status:
         running: whether a process holds the run; None where the system does not say.
         seconds_used: over all sessions.
         seconds_left: of the budget, running time since the last write taken off; None without one.
+        given: the run or file whose mixtures it began with; None without one.
         accuracies: of a run that was validated as it stands, by classifier and training images.
     """
 
@@ -75,6 +76,7 @@ class Status:
     stopped_because: str | None
     classes: tuple[ClassStatus, ...]
     accuracies: Mapping[str, Mapping[str, float]]
+    given: str | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -83,7 +85,10 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain values."""
-        return {**asdict(self), "path": str(self.path)}
+        plain = {**asdict(self), "path": str(self.path)}
+        if self.given is None:
+            del plain["given"]
+        return plain
 
 
 def read_status(path: Path | str) -> Status:
@@ -119,6 +124,7 @@ def read_status(path: Path | str) -> Status:
             for name in dict.fromkeys((*facts, *counts))
         ),
         accuracies={} if worth is None or problem is not None else worth.accuracies,
+        given=state.get("given"),
     )
 
 
@@ -151,6 +157,8 @@ def render_status(status: Status) -> RenderableType:
     failed = sum(row.failed for row in status.classes)
     if failed:
         words.append(f"{failed} failed trials")
+    if status.given is not None:
+        words.append(f"begun with the mixtures of {status.given}")
     if status.stopped_because:
         words.append(f"stopped: {status.stopped_because}")
     head = Text(one_line(f"{status.path.name}: {' · '.join(words)}"))
@@ -169,12 +177,15 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from gapclose.loop.report.panel import agreement  # numpy, which `status` need not wait for
+
     rows = sorted(gap["classes"], key=lambda row: -(_float(row.get("effect")) or 0.0))
     tuned = was_tuned(rows)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     columns = ("before", "ratio", "optimism") if tuned else ("ratio",)
-    for name in (*columns, "effect", "q", "judge"):
+    judge = "judges agree" if any(map(agreement, rows)) else "judge"
+    for name in (*columns, "effect", "q", judge):
         table.add_column(name, justify="right")
     table.add_column("")
     for row in rows:
@@ -184,7 +195,7 @@ def gap_table(gap: Mapping[str, Any]) -> RenderableType:
             *([_shown(row.get("optimism"), "+z.1f")] if tuned else []),
             _shown(row.get("effect"), "z.3f"),
             _shown(row.get("q_value"), ".3g"),
-            _shown((row.get("judge") or {}).get("ratio"), "z.1f"),
+            agreement(row) or _shown((row.get("judge") or {}).get("ratio"), "z.1f"),
         ]
         table.add_row(Text(one_line(str(row["name"]))), *cells, verdict(row, tuned=tuned))
     return table

@@ -61,6 +61,16 @@ STATES: Final = {
         "the embedder gives every image the same features; nothing can be told",
     ),
 }
+# The same where a panel of judges was asked.
+_OF_A_PANEL: Final = {
+    "confirmed": "closed on images and photos the search never saw; every judge agrees",
+    "unconfirmed": "closed for this embedder, but a judge or a guard objects",
+}
+# ... and where none was.
+_WITHOUT_JUDGE: Final = {
+    "confirmed": "closed on images and photos the search never saw; no judge was asked",
+    "unconfirmed": "closed for this embedder, but a guard objects",
+}
 _BELOW: Final = (
     "open, below its floor",
     "the test sees a difference of another kind than the gap measures: in a few images that lie "
@@ -73,6 +83,8 @@ TITLES: Final = {
     "negative_prompt": "negative prompt",
     "guidance_scale": "guidance",
     "num_inference_steps": "steps",
+    "ip_adapter_scale": "IP-Adapter",
+    "photos": "photo group",
 }
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -156,7 +168,13 @@ def verdict(row: Row, *, tuned: bool) -> str:
 
 def meaning(row: Row, *, tuned: bool) -> str:
     """Say what a verdict means, in a sentence without its first capital and its full stop."""
-    return _BELOW[1] if below_floor(row) else STATES[state_of(row, tuned=tuned)][1]
+    if below_floor(row):
+        return _BELOW[1]
+    state = state_of(row, tuned=tuned)
+    said = STATES[state][1]
+    if row.get("judges"):
+        return _OF_A_PANEL.get(state, said)
+    return _WITHOUT_JUDGE.get(state, said) if row.get("judge", True) is None else said
 
 
 def was_tuned(rows: Sequence[Row]) -> bool:
@@ -206,10 +224,7 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
             return f"{seen}{few}."
         if n_unknown:
             return f"No gap was seen{few}."
-        if n == 1:
-            return "No gap: the synthetic images cannot be told from the real ones."
-        nowhere = "neither class" if n == 2 else f"none of the {n} classes"
-        return f"No gap: in {nowhere} can synthetic be told from real."
+        return _no_gap(rows)
     worst = next(row for row in rows if state_of(row, tuned=False) == "open")
     times = _times(worst)
     if n == 1:
@@ -221,6 +236,27 @@ def _audit_sentence(rows: Sequence[Row]) -> str:
     everybody = "Both classes" if n == 2 else f"All {n} classes"
     who = f"{everybody if n_open == n else f'{n_open} of {n} classes'} have a gap"
     return f"{who}; the largest is that of {worst['name']}{f' ({times})' if times else ''}{few}."
+
+
+def _no_gap(rows: Sequence[Row]) -> str:
+    """Say that an audit's embedder sees no gap in any class, and whether a judge does."""
+    n, doubted = len(rows), sum(map(_doubted, rows))
+    if n == 1 and not doubted:
+        return "No gap: the synthetic images cannot be told from the real ones."
+    if n == 1:  # how many of a panel do, its own sentence says
+        but = "" if rows[0].get("judges") else ", but the judge sees one"
+        return f"No gap for the embedder{but}."
+    nowhere = "neither class" if n == 2 else f"none of the {n} classes"
+    but = f" But a judge sees a gap in {doubted} of them." if doubted else ""
+    return f"No gap: in {nowhere} can synthetic be told from real.{but}"
+
+
+def _doubted(row: Row) -> bool:
+    """Return whether a judge sees a gap in a class."""
+    from gapclose.analysis.significance import LEVEL  # it loads numpy, which `status` does not
+
+    judges = row.get("judges") or filter(None, [row.get("judge")])
+    return any(j.get("q_value") is not None and j["q_value"] <= LEVEL for j in judges)
 
 
 def _tuned_sentence(rows: Sequence[Row]) -> str:

@@ -66,6 +66,9 @@ class ClassState:
         unseen_gap: What the confirmation that reopened it saw, a squared MMD.
         prioritized: Prompts that a person had come first.
         asked: Whether they did so last: nothing else has had others come first since.
+        proposing: Whether what a proposer said did so last.
+        proposals: How often a proposer was asked for prompts.
+        proposed_at: Trials when it was asked last.
         recall: What its images were worth when that was measured last.
         retryable: Whether a restart may forget its failures.
         opened: The fold that was opened and is not evaluated.
@@ -87,6 +90,9 @@ class ClassState:
     unseen_gap: float = 0.0
     prioritized: tuple[Mapping[str, str], ...] = ()
     asked: bool = False
+    proposing: bool = False
+    proposals: int = 0
+    proposed_at: int = 0
     recall: Recall | None = None
     retryable: bool = False
     opened: FoldOpened | None = None

@@ -23,9 +23,12 @@ __all__ = [
     "FoldEvaluated",
     "FoldOpened",
     "Job",
+    "MixturesGiven",
+    "PhotosGrouped",
     "PhotosListed",
     "Progress",
     "PromptsPrioritized",
+    "PromptsProposed",
     "Recall",
     "RecallsMeasured",
     "RoundStarted",
@@ -43,7 +46,7 @@ __all__ = [
 ]
 
 
-Stage = Literal["baseline", "screen", "settings", "joint", "mixture"]
+Stage = Literal["baseline", "given", "screen", "settings", "joint", "mixture"]
 """What a trial tries."""
 
 
@@ -99,6 +102,7 @@ class Progress(Fact):
         closed: Whether the mixture has none.
         opened: Whether the first prompts have been tried.
         pending: Whether a prioritized prompt is still to be tried.
+        given: Whether a given mixture is still to be tried, or measured further.
         winner: The settings that the class has chosen.
     """
 
@@ -112,6 +116,7 @@ class Progress(Fact):
     closed: bool = False
     opened: bool = False
     pending: bool = False
+    given: bool = False
     winner: dict[str, Any] | None = None
 
 
@@ -183,6 +188,32 @@ class PhotosListed(_Event):
     left_out: dict[str, Any] = Field(default_factory=dict)
 
 
+class PhotosGrouped(_Event):
+    """The photo groups of a class, which its recipes may name from now on.
+
+    Attributes:
+        groups: Name -> digest of the `PhotoGroup`.
+    """
+
+    kind: Literal["photos_grouped"] = "photos_grouped"
+    cls: str
+    groups: dict[str, str]
+
+
+class MixturesGiven(_Event):
+    """The mixtures that classes begin with, from another run; before any trial.
+
+    Attributes:
+        source: The run or file that they are of.
+        mixtures: By class, also of classes that the run does not have: recipes with their weights,
+            as `gapclose.loop.config.mixtures` reads them.
+    """
+
+    kind: Literal["mixtures_given"] = "mixtures_given"
+    source: Text
+    mixtures: dict[str, tuple[dict[str, Any], ...]]
+
+
 class RoundStarted(_Event):
     """A round of search and confirmation begins.
 
@@ -207,6 +238,22 @@ class PromptsPrioritized(_Event):
     cls: str
     prompts: tuple[dict[str, str], ...]
     reset: bool = False
+
+
+class PromptsProposed(_Event):
+    """What a proposer made of a class's diagnosis; its prompts come first.
+
+    Attributes:
+        prompts: None where it failed, or knew nothing new.
+        progress: Of the class, which they come first in.
+        seconds: That it took.
+    """
+
+    kind: Literal["prompts_proposed"] = "prompts_proposed"
+    cls: str
+    prompts: tuple[dict[str, str], ...]
+    progress: Progress
+    seconds: float
 
 
 class CameraChosen(_Event):
@@ -263,6 +310,7 @@ class TrialFinished(_Event):
         invalid: Images that could not be scored.
         images: Generated for it.
         seconds: That it took.
+        copied: Seeds of images that copy the photo that they are made from.
         probe: Seconds of `probe()`, where it was asked.
     """
 
@@ -276,6 +324,7 @@ class TrialFinished(_Event):
     images: int
     seconds: float
     progress: Progress
+    copied: tuple[int, ...] = ()
     probe: float | None = None
 
 
@@ -398,8 +447,11 @@ Event = Annotated[
     RunStarted
     | SessionStarted
     | PhotosListed
+    | PhotosGrouped
+    | MixturesGiven
     | RoundStarted
     | PromptsPrioritized
+    | PromptsProposed
     | CameraChosen
     | RecallsMeasured
     | TrialProposed

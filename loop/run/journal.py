@@ -22,6 +22,7 @@ from gapclose.loop.run.events import (
     Event,
     FoldEvaluated,
     FoldOpened,
+    MixturesGiven,
     RecallsMeasured,
     TrialFailed,
     TrialFinished,
@@ -126,6 +127,9 @@ def _follows(event: Event, state: RunState) -> bool:
                 one is not None and one.result.fold == event.verdicts[name].fold
                 for name, one in judged.items()
             )
+        case MixturesGiven():  # once, before any trial
+            tried = any(cls.proposed for cls in state.classes.values())
+            return state.given is None and not tried
         case RecallsMeasured():
             return all(state.of(name).has_baseline for name in event.recalls)
         case _:

@@ -50,6 +50,8 @@ class Timings:
                 baseline_seconds=self.baseline_seconds + seconds,
                 baselines=(*self.baselines, (seconds, images)) if done else self.baselines,
             )
+        if trial.stage == "given":  # in large batches, at settings of another run
+            return replace(self, begun=self.begun | {cls})
         first, trials = self.first, self.trials
         if done and cls not in self.begun:
             first = (*first, seconds)

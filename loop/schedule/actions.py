@@ -42,6 +42,13 @@ class ChooseCamera:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskProposer:
+    """Ask for prompts that would close what a class lacks."""
+
+    cls: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRecalls:
     """Measure what the mixtures of all classes are worth to a classifier."""
 
@@ -85,6 +92,7 @@ Action = (
     ProposeTrial
     | RunTrial
     | ChooseCamera
+    | AskProposer
     | MeasureRecalls
     | EvaluateFold
     | Judge

@@ -25,6 +25,8 @@ FAIR_SHARE: Final = 0.25  # of an even share of the trials, which no class falls
 FEWEST_FAIR: Final = 6  # that something comes of: the fewest settings trials, some whole recipes
 BASELINE_IMAGES: Final = 100  # enough to call a class closed or not
 MOST_BATCH: Final = TRIAL
+MOST_PROPOSALS: Final = 3  # of a class
+PROPOSALS_APART: Final = 12  # trials: what was proposed before has had its effect by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Limits:
         confirm_images: Images of a confirmation.
         classes: In the run's order.
         cameras: Whether the config has cameras to choose from.
+        proposer: Whether it names one that proposes prompts.
         objective: What the classes are searched for.
         in_flight: Trials that may be under way at once.
     """
@@ -61,6 +64,7 @@ class Limits:
     confirm_images: int
     classes: Mapping[str, ClassLimits]
     cameras: bool = False
+    proposer: bool = False
     objective: Objective = OBJECTIVE
     in_flight: int = 1
 
@@ -72,6 +76,14 @@ class Limits:
     def by_clock(self) -> bool:
         """Whether nothing but time ends the search."""
         return self.tune.trials is None and self.tune.images is None
+
+    def wants_proposals(self, cls: ClassState) -> bool:
+        """Return whether a proposer is to be asked what an open class lacks."""
+        if not self.proposer or cls.proposals >= MOST_PROPOSALS:
+            return False
+        if cls.progress.winner is None or cls.progress.pending or cls.progress.closed:
+            return False  # what it lacks is told once its settings are chosen
+        return not cls.proposals or cls.trials >= cls.proposed_at + PROPOSALS_APART
 
     def limit(self, cls: ClassState) -> StopReason | None:
         """Return which limit a class has reached: of its seeds, or of the config."""
@@ -158,10 +170,10 @@ def pick(
 ) -> str | None:
     """Pick the class whose next trial is worth most, or None when no class wants one.
 
-    First every baseline, in order; then prioritized prompts; then classes that have
-    had under a quarter of an even share of the trials. Among those, or else among all, the class
-    with the most to gain (see `Objective`), a class that has not gained for a while fading behind
-    the others.
+    First every baseline, in order; then prioritized prompts, and mixtures that were given, which
+    the choice of a camera would measure anew; then classes that have had under a quarter of an
+    even share of the trials. Among those, or else among all, the class with the most to gain (see
+    `Objective`), a class that has not gained for a while fading behind the others.
 
     Args:
         candidates: The classes that may have one, in order.
@@ -176,6 +188,9 @@ def pick(
             return name
     for name in wanting:
         if classes[name].progress.pending:
+            return name
+    for name in wanting:
+        if classes[name].progress.given:
             return name
     if not wanting:
         return None

@@ -15,6 +15,7 @@ from gapclose.loop.run.events import Stopped, StopReason
 from gapclose.loop.run.state import RunState
 from gapclose.loop.schedule.actions import (
     Action,
+    AskProposer,
     ChooseCamera,
     EvaluateFold,
     Finish,
@@ -127,6 +128,8 @@ def _search(view: View) -> Action | None:
     cls = view.state.of(name)
     if view.limits.cameras and view.state.camera is None and cls.progress.opened:
         return ChooseCamera(turn=name)
+    if view.limits.wants_proposals(cls) and not view.state.in_flight:
+        return AskProposer(cls=name)
     trial_seconds, time = view.costs.trial(), view.left - view.reserve()
     wanting = [name for name in view.state.due if view.wants_trial(name)]
     return ProposeTrial(

@@ -21,6 +21,22 @@ def _baseline(state: SearchState, proposal: Proposal, images: Images, own: float
     return own
 
 
+def _given(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    given = state.given
+    assert given is not None, "its trials are proposed of what was given"
+    outcome = state.mixture_gap.absorb(proposal.number, images, state.atoms.bank)
+    for job, (recipe, _) in enumerate(proposal.jobs):
+        given.keep(state.atoms, recipe, *images.of_job(job))
+    state.atoms.refit()
+    # What stands is generated whole: a recipe that failed here would fail there.
+    whole = len({*images.recipes}) == len(proposal.jobs)
+    given.stands = outcome != "open" and whole
+    # A replayed trial ended it if its session said so, whatever other photos say now.
+    if outcome != "more" or state.settings.winner is not None:
+        state.end_given()
+    return own
+
+
 def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     _keep_all(state, proposal, images)
     return own
@@ -62,6 +78,7 @@ def _keep_all(state: SearchState, proposal: Proposal, images: Images) -> None:
 
 ABSORB: Final[Mapping[Stage, Absorb]] = {
     "baseline": _baseline,
+    "given": _given,
     "screen": _screen,
     "settings": _settings,
     "joint": _joint,
@@ -69,9 +86,28 @@ ABSORB: Final[Mapping[Stage, Absorb]] = {
 }
 
 
+def absorb(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    """Take in a trial's images, whose own squared MMD is given; return the value of its record."""
+    if state.given is not None:
+        state.given.stands = False  # but for what another trial of it says
+    state.copies.note(proposal, images)
+    value = ABSORB[proposal.stage](state, proposal, images, own)
+    state.settings.avoid_copies()
+    if state.copies.in_mixture(state.mixture_gap.measured):
+        state.mixture_gap.refuse()
+        if state.given is not None:
+            state.given.stands = False
+    return value
+
+
 def note_failure(state: SearchState, proposal: Proposal) -> None:
     """Note that a trial brought nothing; what it tried in vain is not tried next again."""
     if proposal.stage == "joint":
         state.prompts.note_failed(proposal.params)
-    if proposal.stage == "mixture":
+    if proposal.stage in ("given", "mixture"):
         state.mixture_gap.forget(proposal.number)
+    if proposal.stage == "given" and state.given is not None:
+        state.given.failures += 1
+        if state.given.hopeless:
+            state.given.stands = False
+            state.mixture_gap.abandon()

@@ -167,7 +167,9 @@ class AtomBank:
         mine = self._images.atoms == atom
         return self._images.embeddings[mine], self._images.seeds[mine]
 
-    def fit(self, *, start: Floats | None = None) -> Floats:
+    def fit(
+        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+    ) -> Floats:
         """Fit the weights.
 
         The ridge (1 - Q_jj) / n_j is the variance that atom j's mean embedding has from its
@@ -177,7 +179,7 @@ class AtomBank:
         def solved() -> Floats:
             Q = self.Q  # noqa: N806
             noise = np.diag((1.0 - np.diag(Q)) / self.sizes)
-            return solve_weights(Q + noise, self.q, start=start)
+            return solve_weights(Q + noise, self.q, start=start, without=without)
 
         return self._numbers(len(self), solved)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.generators.recipe import Camera, Recipe
+from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.score import Score
@@ -39,9 +40,11 @@ class Atoms:
 
     Attributes:
         bank: Their images, and the real tune split.
+        copies: Of photos: an atom at whose strength there are too many gets no weight.
     """
 
     bank: Score
+    copies: Copies = field(default_factory=Copies)
     _atoms: list[_Atom] = field(default_factory=list)
     _number: dict[Recipe, int] = field(default_factory=dict)
     _weights: NDArray[np.float64] | None = None
@@ -92,7 +95,11 @@ class Atoms:
         start = self._weights
         if start is not None:
             start = np.concatenate([start, np.zeros(len(self.bank) - len(start))])
-        self._weights = self.bank.fit(start=start)
+        barred = [self.copies.at(atom.recipe.draw.strength) for atom in self._atoms]
+        if any(barred):
+            self._weights = self.bank.fit(start=start, without=np.asarray(barred))
+        else:
+            self._weights = self.bank.fit(start=start)
 
     def gap(self) -> float:
         """Squared MMD of the mixture on the images that it is fitted to: it flatters itself."""
@@ -183,7 +190,7 @@ class Atoms:
             camera: Put on all images, the baseline's too.
             images: Of `drawn`, in its order, under that camera.
         """
-        moved = Atoms(self.bank.empty())
+        moved = Atoms(self.bank.empty(), self.copies)
         for job, atom in enumerate(self._atoms):
             moved.keep(replace(atom.recipe, camera=camera), *images.of_job(job), atom.params)
         if moved._atoms:

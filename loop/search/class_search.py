@@ -1,9 +1,10 @@
 """The search of one class: what to generate next, and what a trial taught.
 
-It goes through the phases of `phases.py`: the baseline as it is; the first prompts at the
-baseline's settings, after a screen where there are many and no text encoder orders them; settings
-(guidance, steps, scheduler) on images of those prompts; then two things in turn, new recipes and
-more images of the mixture, which are scored before it is fitted to them. The session drives it; it
+It goes through the phases of `phases.py`: the baseline as it is; where the class was given a
+mixture, that one, and then neither of what follows; the first prompts at the baseline's settings,
+after a screen where there are many and no text encoder orders them; settings (guidance, steps,
+scheduler) on images of those prompts. Then come two things in turn, new recipes and more images of
+the mixture, which are scored before it is fitted to them. The session drives it; it
 proposes and absorbs, and touches neither files nor models.
 """
 
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from gapclose.analysis.class_gap import MIN_CLOSED
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.run.events import Progress
-from gapclose.loop.search.absorbing import ABSORB, note_failure
+from gapclose.loop.search.absorbing import absorb, note_failure
 from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.gains import Gains
 from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.optuna_record import Observation
@@ -70,17 +72,20 @@ class ClassSearch:
             baseline_images: Of trial 0.
             seed: Of the run.
         """
-        floor = floor_at(confirm_images)
+        floor, copies = floor_at(confirm_images), Copies()
         self.state = SearchState(
             space=space,
             seed=seed,
             images_per_trial=images_per_trial,
             baseline_images=baseline_images,
             floor=floor,
-            atoms=Atoms(bank),
+            atoms=Atoms(bank, copies),
             prompts=PromptQueue(space, prior),
             screen=Screen(space, seed, images_per_trial, needed=not prior),
-            settings=SettingsStage(space=space, reference=space.baseline_settings(), seed=seed),
+            settings=SettingsStage(
+                space=space, reference=space.baseline_settings(), seed=seed, copies=copies
+            ),
+            copies=copies,
             mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
         self._floor_at = floor_at
@@ -165,6 +170,7 @@ class ClassSearch:
             closed=state.mixture_gap.closed,
             opened=state.opened,
             pending=self.pending,
+            given=state.tries_given,
             winner=state.settings.winner,
         )
 
@@ -172,10 +178,14 @@ class ClassSearch:
         """Return what is kept of the class: the mixture as it was fitted last.
 
         Its gap is that of the mixture before, measured on images that this one is fitted to
-        besides: more images can be expected to make it smaller.
+        besides: more images can be expected to make it smaller. A given mixture stays as it is
+        until it has a gap: weights that are fitted to its few images here say less.
         """
         searched = self.reopened or self.gains.evidence > 1
         unsearched = self.closed_from_start and not searched
+        given = self.state.given
+        if given is not None and given.stands:
+            return replace(given.mixture, gap_tune=self.state.mixture_gap.gap)
         if not self.state.atoms.fitted or unsearched:
             return Mixture(recipes=(self.plain,), weights=(1.0,), gap_tune=self.baseline_gap)
         return replace(self.state.mixture(), gap_tune=self.state.mixture_gap.gap)
@@ -230,9 +240,7 @@ class ClassSearch:
             camera: From now on put on every image but the baseline's in a report.
             images: Of `drawn`, in its order, under that camera.
         """
-        self.state.atoms = self.state.atoms.under(camera, images)
-        self.state.space = replace(self.space, camera=camera)
-        self.state.mixture_gap.abandon()
+        self.state.change_camera(camera, images)
         self.imaged = True
 
     # ------------------------------------------------------------------------------- trials
@@ -267,7 +275,7 @@ class ClassSearch:
             raise ValueError("fewer than 2 valid images")
         with self.bank.noting(images.recording) as recorder:
             own = self.bank.gap_of(images.embeddings)
-            value = ABSORB[proposal.stage](self.state, proposal, images, own)
+            value = absorb(self.state, proposal, images, own)
         if proposal.stage != "settings":
             self.gains.note(self.state.expected)
         return Finding(

@@ -9,10 +9,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
 from optuna.exceptions import ExperimentalWarning
 
 from gapclose.loop.search.optuna_record import Observation
@@ -22,6 +27,9 @@ __all__ = ["MIN_TRIALS", "importances"]
 
 MIN_TRIALS: Final = 10
 """Of 10 the forest put what matters most first in 13 searches of 20; of fewer it guesses."""
+
+_NO_PLACE: Final = "\0"
+"""What stands for a slot that a template has no place for; no word of a config is this."""
 
 _TREES: Final = 32  # twice as many change no share by more than a hundredth
 _DEPTH: Final = 6  # of 400 trials unlimited depth takes five times as long, for the same shares
@@ -40,16 +48,24 @@ def importances(space: Space, history: Sequence[Observation]) -> dict[str, float
 
     Args:
         space: Of the class.
-        history: Its trials with their Frank-Wolfe scores as they stand now, lower is better.
-            Those that lack one of the space's parameters are left out.
+        history: Its trials with their Frank-Wolfe scores as they stand now, lower is better. A
+            slot that a trial's template has no place for is a choice of its own; trials that lack
+            a setting are left out.
 
     Returns:
         Parameter -> share, largest first, summing to 1; parameters are the space's slots and
         settings with more than one choice. None if there are fewer than `MIN_TRIALS` trials, if
         no parameter or no score varies, or if no single parameter explains anything.
     """
-    distributions = space.distributions
-    trials = [past for past in history if distributions.keys() <= past.params.keys()]
+    whole = [past for past in history if {*space.settings} <= past.params.keys()]
+    absent = dict.fromkeys(space.words, _NO_PLACE)
+    trials = [replace(past, params=absent | past.params) for past in whole]
+    distributions = {
+        name: _with_no_place(distribution)
+        if any(past.params.get(name) == _NO_PLACE for past in trials)
+        else distribution
+        for name, distribution in space.distributions.items()
+    }
     varying = [name for name in distributions if len({past.params[name] for past in trials}) > 1]
     if len(trials) < MIN_TRIALS or not varying or len({past.value for past in trials}) < 2:
         return None
@@ -71,6 +87,11 @@ def importances(space: Space, history: Sequence[Observation]) -> dict[str, float
         return None
     shares = {name: explained.get(name, 0.0) / total for name in distributions}
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+
+def _with_no_place(words: BaseDistribution) -> CategoricalDistribution:
+    assert isinstance(words, CategoricalDistribution), "a slot holds words"
+    return CategoricalDistribution((*words.choices, _NO_PLACE))
 
 
 def _main_effects(study: optuna.Study) -> dict[str, float]:

@@ -54,9 +54,14 @@ class Measurement:
             self.gap = bank.gap_of(rows)
 
     @property
+    def missing(self) -> int:
+        """Images that it is not whole without."""
+        return max(self.confirm_images, MIN_CLOSED) - len(self)
+
+    @property
     def whole(self) -> bool:
         """Whether there are as many images as a confirmation has, and enough to call it closed."""
-        return len(self) >= max(self.confirm_images, MIN_CLOSED)
+        return self.missing <= 0
 
     def outcome(self, n_real: int) -> Outcome:
         """Return what the images so far say of the gap."""
@@ -88,6 +93,7 @@ class MixtureGap:
     gap: float = float("nan")
     closed: bool = False
     _ended: bool = False  # whether a measurement has
+    _found_closed: Mixture | None = None
     _begun: dict[int, Measurement] = field(default_factory=dict)  # by trial, of those under way
 
     def under_way(self, mixture: Callable[[], Mixture]) -> Measurement:
@@ -102,11 +108,15 @@ class MixtureGap:
         """Note that a trial of this number generates more images for the measurement."""
         self._begun[trial] = self.under_way(mixture)
 
-    def absorb(self, trial: int, images: Images, bank: Score) -> None:
-        """Take in a trial's images, unless what they were generated for has ended meanwhile."""
+    def absorb(self, trial: int, images: Images, bank: Score) -> Outcome:
+        """Take in a trial's images, unless what they were generated for has ended meanwhile.
+
+        Returns:
+            What the measurement says with them.
+        """
         measurement = self._begun.pop(trial)
         if measurement is not self.current:
-            return
+            return "more"
         measurement.add(images, bank)
         outcome = measurement.outcome(bank.n_real)
         # A few images of the next measurement say less than all of the last one's.
@@ -114,12 +124,23 @@ class MixtureGap:
             self.gap = measurement.gap
         self._ended |= outcome != "more"
         self.closed = outcome == "closed"
+        self._found_closed = measurement.mixture if self.closed else None
         if outcome != "more":
             self.current = None
+        return outcome
 
     def forget(self, trial: int) -> None:
         """Note that a trial brought no images."""
         self._begun.pop(trial)
+
+    @property
+    def measured(self) -> Mixture | None:
+        """The mixture under measurement, or the one that the last found closed."""
+        return self._found_closed if self.current is None else self.current.mixture
+
+    def refuse(self) -> None:
+        """Leave that mixture: it is none that the class may end with."""
+        self.current, self.closed, self._found_closed = None, False, None
 
     def abandon(self) -> None:
         """Leave the measurement under way: its images are not what they were."""

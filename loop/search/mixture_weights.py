@@ -36,6 +36,7 @@ def solve_weights(
     q: Floats,
     *,
     start: Floats | None = None,
+    without: NDArray[np.bool_] | None = None,
     tolerance: float = 1e-7,
     max_iterations: int = 4000,
 ) -> Floats:
@@ -50,6 +51,7 @@ def solve_weights(
         Q: (n, n) symmetric mean kernel values between atoms.
         q: (n,) mean kernel values between atoms and the real images.
         start: (n,) feasible warm start; the uniform weights if not given.
+        without: (n,) atoms that get no weight; never all.
         tolerance: Stop when the Frank-Wolfe gap, an upper bound on what is left to gain for
             convex problems, is below this.
         max_iterations: Gradient steps at most, on each set of atoms.
@@ -58,6 +60,16 @@ def solve_weights(
         (n,) weights, non-negative, summing to 1.
     """
     n = len(q)
+    if without is not None:
+        kept, weights = np.flatnonzero(~without), np.zeros(n)
+        weights[kept] = solve_weights(
+            Q[np.ix_(kept, kept)],
+            q[kept],
+            start=None if start is None else start[kept],
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
+        return weights
     w = np.full(n, 1.0 / n) if start is None else project_to_simplex(start)
     if n <= _WHOLE:
         return _descend(Q, q, w, tolerance=tolerance, max_iterations=max_iterations)

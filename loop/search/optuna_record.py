@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL, make_url
@@ -100,6 +100,22 @@ def propose(
     return dict(study.ask(dict(distributions)).params)
 
 
+def chosen_of(params: Params, distributions: Mapping[str, BaseDistribution]) -> Params:
+    """Return the parameters that may be chosen: a prompt that somebody proposed may not."""
+
+    def holds(distribution: BaseDistribution, value: Any) -> bool:
+        if isinstance(distribution, CategoricalDistribution):
+            return value in distribution.choices
+        low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+        return isinstance(value, int | float) and low <= value <= high
+
+    return {
+        name: value
+        for name, value in params.items()
+        if name in distributions and holds(distributions[name], value)
+    }
+
+
 class _History(optuna.storages.InMemoryStorage):
     """A storage that begins with finished trials.
 
@@ -117,8 +133,8 @@ class _History(optuna.storages.InMemoryStorage):
                 trial_id=i - len(past),
                 state=TrialState.COMPLETE,
                 value=trial.value,
-                params={k: v for k, v in trial.params.items() if k in distributions},
-                distributions={k: distributions[k] for k in trial.params if k in distributions},
+                params=(chosen := chosen_of(trial.params, distributions)),
+                distributions={k: distributions[k] for k in chosen},
                 user_attrs={},
                 system_attrs={},
                 intermediate_values={},
@@ -174,7 +190,7 @@ class OptunaRecord:
     def tell(self, row: Mapping[str, Any]) -> None:
         """Add a finished trial."""
         distributions = self._space.distributions
-        params = {k: v for k, v in (row.get("params") or {}).items() if k in distributions}
+        params = chosen_of(row.get("params") or {}, distributions)
         value = row.get("value")
         if row["state"] != "complete" or (value is not None and not math.isfinite(value)):
             value = None

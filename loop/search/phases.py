@@ -20,9 +20,10 @@ from gapclose.loop.search.screen import SCREENED
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.seeds import TRIAL
 from gapclose.loop.search.space import Params
-from gapclose.loop.search.trial import Proposal
+from gapclose.loop.search.trial import Mixture, Proposal
 
 BATCH: Final = 5  # trials' images that a batch of the mixture has
+MANY: Final = 2  # times the images of a prompt: the captions of all photos are many prompts
 REDRAWS: Final = 8  # of a whole recipe, while its prompt has had its chances
 
 
@@ -77,11 +78,13 @@ def begin(state: SearchState, proposal: Proposal) -> None:
         state.prompts.begin(proposal.params)
     if proposal.stage == "mixture":
         state.mixture_gap.begin(proposal.number, state.mixture)
+    if proposal.stage == "given":
+        state.mixture_gap.begin(proposal.number, state.given_mixture)
 
 
 def _end_phases_before(state: SearchState, proposal: Proposal) -> None:
     joint = proposal.stage == "joint"
-    if not state.has_baseline or proposal.stage == "screen":
+    if not state.has_baseline or proposal.stage in ("given", "screen"):
         return
     if joint and state.prompts.is_prioritized(proposal.params):
         return
@@ -97,6 +100,17 @@ def _baseline(state: SearchState, ask: Ask) -> Proposal | None:
     if state.has_baseline:
         return None
     return _trial(state, "baseline", {}, [(state.space.baseline, state.baseline_seeds())])
+
+
+def _given(state: SearchState, ask: Ask) -> Proposal | None:
+    """Propose images of the mixture that was given, as many as its measurement lacks.
+
+    They measure it as it is, and they are what the bank begins with.
+    """
+    if not state.tries_given:
+        return None
+    measurement = state.mixture_gap.under_way(state.given_mixture)
+    return _batch(state, "given", measurement.mixture, _usual(state, ask), measurement.missing)
 
 
 def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
@@ -163,21 +177,32 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
     for again in range(REDRAWS):
         seed = derive_seed(state.seed, state.space.cls, state.number, *([again] if again else []))
         params = propose(state.space.distributions, past, seed=seed, fixed=fixed)
-        if state.prompts.has_chances(params):
+        if state.prompts.has_chances(params) and not state.copies.at(params.get("strength")):
             break
-    return _joint(state, params)
+    if state.copies.at(params.get("strength")):
+        params |= shared
+    return _joint(state, state.space.used(params))
 
 
 def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
-    usual = min(BATCH * state.images_per_trial, TRIAL)
-    images = usual if ask.batch is None else max(2, min(ask.batch, usual))
     mixture = state.mixture_gap.under_way(state.mixture).mixture
-    jobs = [(recipe, tuple(its)) for recipe, its in mixture.jobs(state.fresh_seeds(images))]
-    return _trial(state, "mixture", {}, jobs)
+    return _batch(state, "mixture", mixture, _usual(state, ask))
+
+
+def _usual(state: SearchState, ask: Ask) -> int:
+    usual = min(BATCH * state.images_per_trial, TRIAL)
+    return usual if ask.batch is None else min(ask.batch, usual)
+
+
+def _batch(state: SearchState, stage: Stage, mixture: Mixture, *most: int) -> Proposal:
+    seeds = state.fresh_seeds(max(2, min(most)))
+    jobs = [(recipe, tuple(its)) for recipe, its in mixture.jobs(seeds)]
+    return _trial(state, stage, {}, jobs)
 
 
 def _joint(state: SearchState, params: Params) -> Proposal:
-    seeds = state.fresh_seeds(state.images_per_trial)
+    times = MANY if state.space.is_of_all_captions(params) else 1
+    seeds = state.fresh_seeds(min(times * state.images_per_trial, TRIAL))
     return _trial(state, "joint", params, [(state.space.recipe(params), seeds)])
 
 
@@ -192,6 +217,7 @@ def _trial(
 
 PHASES: Final = (
     Phase("baseline", "trial 0 is scored", _baseline),
+    Phase("the given mixture", "its measurement has ended, or it failed twice", _given),
     Phase("prioritized prompts", "each has been tried", _prioritized),
     Phase("screen", "it has had its share of the trials", _screen),
     Phase("first prompts", "each has been tried, or settings are chosen", _opening),

@@ -69,7 +69,7 @@ class PromptQueue:
         What failed comes after all others, once: three failures in a row stop the class.
         """
         failed = [(self._failed[text], words) for words in prompts
-                  if (text := self.space.prompt(words)) not in self._tried
+                  if (text := self.space.name_of(words)) not in self._tried
                   and self._under_way[text] <= 0]  # fmt: skip
         for times in range(CHANCES):
             for failures, words in failed:
@@ -81,7 +81,7 @@ class PromptQueue:
         """Return whether one of some prompts is still to be tried, or is being tried."""
         return any(
             text not in self._tried and self._failed[text] < CHANCES
-            for text in map(self.space.prompt, prompts)
+            for text in map(self.space.name_of, prompts)
         )
 
     @property
@@ -114,25 +114,29 @@ class PromptQueue:
 
     def is_prioritized(self, params: Params) -> bool:
         """Return whether parameters make one of the prioritized prompts."""
-        return self.space.prompt(params) in map(self.space.prompt, self.prioritized)
+        return self.space.name_of(params) in map(self.space.name_of, self.prioritized)
 
     def has_chances(self, params: Params) -> bool:
         """Return whether the prompt of some parameters has not failed too often."""
-        return self._failed[self.space.prompt(params)] < CHANCES
+        return self._failed[self.space.name_of(params)] < CHANCES
 
     def begin(self, params: Params) -> None:
         """Note that a trial of a prompt is under way."""
-        self._under_way[self.space.prompt(params)] += 1
+        self._under_way[self.space.name_of(params)] += 1
 
     def note_tried(self, params: Params) -> None:
         """Count a prompt whose trial was under way as tried."""
-        self._under_way[self.space.prompt(params)] -= 1
-        self._tried.add(self.space.prompt(params))
+        self._under_way[self.space.name_of(params)] -= 1
+        self._tried.add(self.space.name_of(params))
+
+    def note_known(self, names: Iterable[str]) -> None:
+        """Count prompts as tried that no trial here has proposed, by their `Space.name_of`."""
+        self._tried.update(names)
 
     def note_failed(self, params: Params) -> None:
         """Count a failure of a prompt whose trial was under way."""
-        self._under_way[self.space.prompt(params)] -= 1
-        self._failed[self.space.prompt(params)] += 1
+        self._under_way[self.space.name_of(params)] -= 1
+        self._failed[self.space.name_of(params)] += 1
 
     def forget_failures(self) -> None:
         """Give every prompt all its chances again."""

@@ -53,8 +53,15 @@ class Score(Protocol):
     def rows_of(self, atom: int) -> tuple[Rows, NDArray[np.int64]]:
         """Return an atom's images and their seeds, in the order that they came."""
 
-    def fit(self, *, start: Floats | None = None) -> Floats:
-        """Return (n,) weights, >= 0 with sum 1, of the mixture with the least score."""
+    def fit(
+        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+    ) -> Floats:
+        """Return (n,) weights, >= 0 with sum 1, of the mixture with the least score.
+
+        Args:
+            start: (n,) where to begin.
+            without: (n,) atoms that get none, where images are made from pictures; never all.
+        """
 
     def gap(self, weights: Floats) -> float:
         """Return what a mixture of the atoms scores; optimistic for fitted weights."""

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from gapclose.generators.recipe import Recipe
+from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.balance import Balance
+from gapclose.loop.search.copies import Copies
+from gapclose.loop.search.given import Given, GivenRow
 from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.settings import SettingsStage
 from gapclose.loop.search.space import Space
-from gapclose.loop.search.trial import Mixture
+from gapclose.loop.search.trial import Images, Mixture
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +37,9 @@ class SearchState:
         prompts: In the order that they are tried.
         screen: Of the prompts, where nothing orders them.
         settings: That the prompts share.
+        copies: Of photos, among its images.
         mixture_gap: What fresh images of the mixture say of its gap.
+        given: The mixture of another run that it begins with, if there is one.
         balance: Between new recipes and more images of the mixture.
         number: Of the next trial; those before it have been proposed.
         baseline_gap: Of trial 0; NaN before.
@@ -50,6 +55,8 @@ class SearchState:
     screen: Screen
     settings: SettingsStage
     mixture_gap: MixtureGap
+    copies: Copies
+    given: Given | None = None
     balance: Balance = field(default_factory=Balance)
     number: int = 0
     baseline_gap: float = math.nan
@@ -62,7 +69,14 @@ class SearchState:
     @property
     def opened(self) -> bool:
         """Whether its first prompts have been tried: what it lacks is then not words alone."""
-        return self.has_baseline and self.screen.over and self.prompts.opening is None
+        tried = self.settings.winner is not None or self.prompts.opening is None
+        return self.has_baseline and self.screen.over and tried
+
+    @property
+    def tries_given(self) -> bool:
+        """Whether the mixture that it was given is still to be tried, or measured further."""
+        waits = self.given is not None and not self.given.hopeless
+        return waits and self.settings.winner is None
 
     @property
     def gap(self) -> float:
@@ -89,10 +103,53 @@ class SearchState:
         """Return a prompt's recipe at the settings that all share."""
         return self.space.recipe({**self.settings.shared, **words})
 
+    def give(self, rows: Sequence[GivenRow], camera: Camera | None = None) -> None:
+        """Begin with the mixture of another run; before any trial.
+
+        Args:
+            rows: Of the class; none where it was given nothing.
+            camera: That the choice of the run's camera begins with; the space's if not given.
+        """
+        if camera is not None:
+            self.space = replace(self.space, camera=camera)
+        self.given = Given.of(rows, self.space)
+
+    def change_camera(self, camera: Camera, images: Images) -> None:
+        """Put a camera on everything; see `ClassSearch.change_camera`."""
+        self.atoms = self.atoms.under(camera, images)
+        self.space = replace(self.space, camera=camera)
+        self.mixture_gap.abandon()
+        if self.given is not None:
+            self.given = self.given.under(camera)
+
+    def given_mixture(self) -> Mixture:
+        """Return the mixture that was given; there is one."""
+        assert self.given is not None, "only a given mixture is measured by its trials"
+        return self.given.mixture
+
     def mixture(self) -> Mixture:
         """Return the mixture as it is fitted now, at the settings that won."""
         return self.atoms.mixture(
             self.space, lost=self.settings.reference, won=self.settings.shared
+        )
+
+    def end_given(self) -> None:
+        """Go on from the mixture that was given: its settings are chosen, its prompts are tried.
+
+        A replayed trial may have recalled the settings already.
+        """
+        assert self.given is not None, "only what was given can end"
+        self.mixture_gap.abandon()
+        if self.settings.winner is None:
+            self.settings.winner = self.given.settings
+        if not self.screen.over:
+            self.prompts.order(self.screen.prior(self.given.weight_by_prompt()))
+            self.screen.over = True
+        banked = {recipe.draw for recipe, _ in self.atoms.drawn()}
+        self.prompts.note_known(
+            self.space.name_of_draw(recipe.draw)
+            for recipe in self.given.mixture.recipes
+            if recipe.draw in banked
         )
 
     def end_screen(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -17,7 +18,9 @@ from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
+    MixturesGiven,
     PromptsPrioritized,
+    PromptsProposed,
     RecallsMeasured,
     RoundStarted,
     TrialFailed,
@@ -25,6 +28,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
 )
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.given import starting_camera
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images, Proposal
 
@@ -72,17 +76,18 @@ class Searches(Mapping[str, ClassSearch]):
         match event:
             case TrialProposed():
                 self[event.cls].begin(proposal_of(event))
+            case MixturesGiven():
+                self._give(event)
             case RoundStarted():
-                for name in event.reset:
-                    self[name].reset_failures()
-                for name in event.reopened:
-                    self[name].reopen()
+                self._start_round(event)
             case PromptsPrioritized():
                 search = self[event.cls]
                 if event.reset:
                     search.reset_failures()
                 search.prioritize(event.prompts)
                 search.reopen()
+            case PromptsProposed():
+                self[event.cls].prioritize(event.prompts)
             case CameraChosen():
                 self._change_camera(event)
             case RecallsMeasured():
@@ -90,6 +95,19 @@ class Searches(Mapping[str, ClassSearch]):
                     self[name].prioritize(prompts)
             case _:
                 pass
+
+    def _give(self, event: MixturesGiven) -> None:
+        rows = [row for its in event.mixtures.values() for row in its]
+        for name, search in self.items():
+            # Of a class that was given none too: until the run chooses, all have the same camera.
+            camera = starting_camera(rows, search.space)
+            search.state.give(event.mixtures.get(name, ()), camera)
+
+    def _start_round(self, event: RoundStarted) -> None:
+        for name in event.reset:
+            self[name].reset_failures()
+        for name in event.reopened:
+            self[name].reopen()
 
     def _change_camera(self, event: CameraChosen) -> None:
         camera = Camera.from_json(event.camera)
@@ -115,6 +133,8 @@ class Searches(Mapping[str, ClassSearch]):
                     proposal = proposed.pop((event.cls, event.number))
                     self[event.cls].recall(event.progress.winner)
                     images = self._trial_images(event.cls, event.number)
+                    if event.copied:
+                        images = replace(images, copied=frozenset(event.copied))
                     finding = self[event.cls].absorb(proposal, images)
                     recording = finding.recording
                     self._keep_recording(event.cls, event.number, images, recording)

@@ -20,9 +20,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.space import Params, Space, nearest
 from gapclose.loop.search.trial import Images
 
 Rows = NDArray[np.float32]
@@ -39,6 +40,7 @@ class SettingsStage:
         space: Of the class.
         reference: The settings that the bank's prompts were generated at.
         seed: Of the run.
+        copies: Of the class's images: settings that copy photos are not chosen.
         winner: The settings that were chosen; None before.
         done: Trials, failed ones too.
     """
@@ -46,6 +48,7 @@ class SettingsStage:
     space: Space
     reference: Params
     seed: int
+    copies: Copies = field(default_factory=Copies)
     winner: Params | None = None
     done: int = 0
     _asked: list[Params] = field(default_factory=list)
@@ -157,13 +160,13 @@ class SettingsStage:
         points, values = self.scores(bank, weights)
         tried = [self.reference, *self._asked]
         for hint in hints:
-            if hint not in tried:
+            if hint not in tried and not self.copies.at(hint.get("strength")):
                 return hint
         past = [Observation(params=p, value=float(v)) for p, v in zip(points, values, strict=True)]
         for again in range(REDRAWS):
             seed = derive_seed(self.seed, self.space.cls, "settings", self.done, again)
             params = propose(self.space.settings, past, seed=seed, startup=STARTUP)
-            if params not in tried:
+            if params not in tried and not self.copies.at(params.get("strength")):
                 return params
         return None
 
@@ -204,8 +207,15 @@ class SettingsStage:
         """
         points, values = self.scores(bank, weights)
         smoothed = smooth(np.asarray([self.space.coordinates(p) for p in points]), values)
-        best = int(np.argmin(smoothed))
+        own = [i for i, point in enumerate(points) if not self.copies.at(point.get("strength"))]
+        best = min(own, key=smoothed.__getitem__) if own else 0
         return points[best], float(smoothed[0] - smoothed[best])
+
+    def avoid_copies(self) -> None:
+        """Replace more of the pictures where the chosen settings turn out to copy them."""
+        if self.winner is not None and self.copies.at(self.winner.get("strength")):
+            least = nearest(self.space.settings["strength"], self.copies.least())
+            self.winner = {**self.winner, "strength": least}
 
     def pick(self, atoms: Atoms, *, least: float) -> None:
         """Choose the settings that promise most; those at hand, where none gains the least."""

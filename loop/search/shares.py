@@ -15,7 +15,8 @@ from typing import Any, Final
 from optuna.distributions import CategoricalDistribution
 
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.search.space import Space
+from gapclose.loop.config.values import template_slots
+from gapclose.loop.search.space import PHOTOS, Space, setting
 
 __all__ = ["marginal_shares", "readings", "shares_of"]
 
@@ -46,7 +47,8 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     """Sum the weight of each word and each setting over all recipes that have it.
 
     Words are read back from the prompts. Several ways to read a prompt share its weight evenly.
-    A template that lacks a slot says of it what its empty word says, if it has one.
+    A template that lacks a slot says of it what its empty word says, if it has one; what a
+    caption says is not read.
 
     Args:
         recipes: Of the mixture; at least one.
@@ -73,12 +75,14 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     shared = [(recipe.draw, w / total) for recipe, w in zip(recipes, weights, strict=True)]
     slots = {slot: words for slot, words in space.words.items() if len(words) > 1}
     read = {draw.prompt: readings(space, draw.prompt) for draw, _ in shared}
+    names = {digest: name for name, digest in space.groups.items()}
     words: dict[str, dict[str, float]] = {}
     unread: dict[str, float] = {}
     for slot, choices in slots.items():
         named, lost = [], []
         for draw, weight in shared:
-            ways = read[draw.prompt] or [{}]
+            photos = {PHOTOS: names[draw.photos]} if draw.photos in names else {}
+            ways = [way | photos for way in read[draw.prompt]] or [photos]
             for word in (_word(way, slot, choices) for way in ways):
                 if word is None:
                     lost.append(weight / len(ways))
@@ -90,7 +94,7 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     choices_of: dict[str, dict[str, float]] = {}
     numbers: dict[str, dict[str, float]] = {}
     for name, distribution in space.settings.items():
-        values = [(draw.to_json()[name], weight) for draw, weight in shared]
+        values = [(setting(draw, name), weight) for draw, weight in shared]
         if isinstance(distribution, CategoricalDistribution):
             order = [_text(choice) for choice in distribution.choices]
             choices_of[name] = _summed(order, ((_text(v), share) for v, share in values))
@@ -114,9 +118,12 @@ def readings(space: Space, prompt: str) -> list[dict[str, str]]:
         space cannot make it. At most 4,096.
     """
     found = []
+    captions = {f"{{captions of {name}}}": name for name in space.groups}
     for template in space.words["prompt"]:
-        for words in _matches(_pieces(template), prompt, space.words):
+        for words in _matches(_pieces(template), prompt, {**space.words, "caption": [*captions]}):
             way = {"prompt": template, **words}
+            if (caption := way.pop("caption", None)) is not None:
+                way[PHOTOS] = captions[caption]
             # Articles were matched loosely: which of them agree is normalize_prompt's to say.
             if space.prompt(way) == prompt:
                 found.append(way)
@@ -125,7 +132,7 @@ def readings(space: Space, prompt: str) -> list[dict[str, str]]:
 
 def _word(way: Mapping[str, str], slot: str, choices: Sequence[str]) -> str | None:
     """Return what a reading says of a slot; None if nothing."""
-    if slot in way or not way:
+    if slot in way or not way or "caption" in template_slots(way.get("prompt", "{caption}")):
         return way.get(slot)
     return next((word for word in choices if not word.strip()), None)
 

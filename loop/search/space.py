@@ -13,7 +13,7 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import optuna
@@ -27,8 +27,13 @@ from optuna.distributions import (
 from gapclose.generators.recipe import Camera, Draw, Recipe, normalize_prompt
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.values import template_slots
+from gapclose.loop.run.photo_groups import ALL_PHOTOS
+
+PHOTOS: Final = "photos"
+"""The slot that names a photo group."""
 
 _APART: Final = 0.7  # two indicators that differ are then 1 apart
+_WITHOUT_PHOTO: Final = {"strength": 1.0, "ip_adapter_scale": 0.0}
 
 Params = dict[str, Any]
 """Optuna's parameters of a trial: word slots by their names, settings by theirs."""
@@ -43,12 +48,14 @@ class Space:
 
     Attributes:
         cls: The class.
-        words: Slot -> its choices. The class's `noun` and the `prompt` template are slots too.
+        words: Slot -> its choices. The class's `noun`, the `prompt` template and the group of
+            `photos` that captions and source pictures are taken from are slots too.
         settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt.
         fixed: Settings that have one value.
         baseline: The untouched recipe, trial 0.
         cameras: Parameter of the camera -> distribution; the run chooses one for all classes.
         camera: What is put on the images: the baseline's, as near as may be chosen, until then.
+        groups: Name of a photo group -> its digest; without any there are words alone.
     """
 
     cls: str
@@ -58,20 +65,31 @@ class Space:
     baseline: Recipe
     cameras: Distributions
     camera: Camera
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: RunConfig, name: str) -> Space:
-        """Return the space of the class `name` under a config."""
+    def of(cls, config: RunConfig, name: str, *, groups: Mapping[str, str] | None = None) -> Space:
+        """Return the space of a class under a config.
+
+        Args:
+            config: Of the run.
+            name: The class.
+            groups: Its photo groups; without them what needs a photo is left out.
+        """
         spec = config.space
         nouns = spec.nouns.get(name, (name.replace("_", " "),))
-        used = {slot for template in spec.prompt for slot in template_slots(template)}
+        templates = _templates(config, captions=bool(groups))
+        used = {slot for template in templates for slot in template_slots(template)}
         words = {slot: choices for slot, choices in spec.slots.items() if slot in used}
         camera = spec.camera
+        sources = (spec.strength, spec.ip_adapter_scale) if groups else ((), ())
         searched: dict[str, BaseDistribution | None] = {
             "negative_prompt": _choices(spec.negative_prompt),
             "guidance_scale": _guidance(spec.guidance_scale),
             "num_inference_steps": _ints(spec.num_inference_steps),
             "scheduler": _choices(spec.scheduler),
+            "strength": _floats(sources[0]),
+            "ip_adapter_scale": _floats(sources[1]),
         }
         of_camera: dict[str, BaseDistribution | None] = {
             "resize": None if camera.resize is None else _choices((camera.resize,)),
@@ -87,12 +105,18 @@ class Space:
         start = baseline.camera.to_json()
         return cls(
             cls=name,
-            words={**words, "noun": nouns, "prompt": spec.prompt},
+            words={
+                **words,
+                **({PHOTOS: tuple(groups)} if groups else {}),
+                "noun": nouns,
+                "prompt": templates,
+            },
             settings={k: d for k, d in given.items() if not d.single()},
             fixed={k: _only(d) for k, d in given.items() if d.single()},
             baseline=baseline,
             cameras={k: d for k, d in imaging.items() if not d.single()},
             camera=Camera(**(start | {k: nearest(d, start[k]) for k, d in imaging.items()})),
+            groups=groups or {},
         )
 
     @property
@@ -101,23 +125,77 @@ class Space:
         words = {k: CategoricalDistribution(v) for k, v in self.words.items() if len(v) > 1}
         return {**words, **self.settings}
 
+    @property
+    def word_slots(self) -> tuple[str, ...]:
+        """The slots that hold words to choose from, the class's nouns apart."""
+        return tuple(slot for slot in self.words if slot not in ("noun", "prompt", PHOTOS))
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether captions of the photos are prompts."""
+        return any("caption" in template_slots(template) for template in self.words["prompt"])
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether images are made from pictures of the photos, not from prompts alone."""
+        return bool({"strength", "ip_adapter_scale"} & {*self.settings, *self.fixed})
+
+    def slots_of(self, template: str) -> tuple[str, ...]:
+        """Name the slots of `words` that a template's recipes depend on."""
+        held = {"caption": PHOTOS, "class": "noun"}
+        used = {held.get(slot, slot) for slot in template_slots(template)} | {"prompt"}
+        if self.has_sources:
+            used.add(PHOTOS)
+        return tuple(slot for slot in self.words if slot in used)
+
     def prompt(self, words: Mapping[str, str]) -> str:
-        """Fill a template; slots that are not given take their first choice."""
+        """Fill a template; slots that are not given take their first choice.
+
+        In the place of a caption stands, in braces, which photos' captions are taken.
+        """
         chosen = {k: words.get(k, v[0]) for k, v in self.words.items()}
         template = chosen.pop("prompt")
-        return normalize_prompt(template.format_map({**chosen, "class": chosen["noun"]}))
+        named = f"{{captions of {chosen.get(PHOTOS)}}}"
+        values = {**chosen, "class": chosen["noun"], "caption": named}
+        return normalize_prompt(template.format_map(values))
+
+    def name_of(self, words: Mapping[str, str]) -> str:
+        """Name what words ask for: their prompt, and the photos that it does not name itself."""
+        prompt = self.prompt(words)
+        photos = words.get(PHOTOS, self.words[PHOTOS][0]) if self.has_sources else None
+        return prompt if photos is None else f"{prompt} from {photos}"
+
+    def name_of_draw(self, draw: Draw) -> str:
+        """Name what a draw asks for, as `name_of` names the words that make it."""
+        named = [name for name, digest in self.groups.items() if digest == draw.photos]
+        return f"{draw.prompt} from {named[0]}" if named and self.has_sources else draw.prompt
 
     def recipe(self, params: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a trial's parameters."""
         words = {k: v for k, v in params.items() if k in self.words}
         values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
         base = self.baseline.draw.to_json() | {"prompt": self.prompt(words)}
+        if PHOTOS in self.slots_of(words.get("prompt", self.words["prompt"][0])):
+            base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
         return Recipe(draw=Draw.from_json(base | values), camera=self.camera)
+
+    def is_of_all_captions(self, params: Mapping[str, Any]) -> bool:
+        """Return whether parameters ask for the captions of all photos, one after the other."""
+        template = params.get("prompt", self.words["prompt"][0])
+        whole = params.get(PHOTOS, ALL_PHOTOS) == ALL_PHOTOS
+        return bool(self.groups) and whole and "caption" in template_slots(template)
+
+    def used(self, params: Mapping[str, Any]) -> Params:
+        """Return parameters without the words that their template has no place for."""
+        slots = self.slots_of(params.get("prompt", self.words["prompt"][0]))
+        return {k: v for k, v in params.items() if k not in self.words or k in slots}
 
     def baseline_settings(self) -> Params:
         """Return the baseline's own settings, or the nearest to them that may be chosen."""
-        draw = self.baseline.draw.to_json()
-        return {name: nearest(d, draw.get(name)) for name, d in self.settings.items()}
+        return {
+            name: nearest(distribution, setting(self.baseline.draw, name))
+            for name, distribution in self.settings.items()
+        }
 
     def coordinates(self, params: Mapping[str, Any]) -> list[float]:
         """Return where settings lie; see `coordinates`."""
@@ -142,23 +220,22 @@ class Space:
             All in the order of the config, or else the likeliest first.
         """
         words = {**self.words, **{slot: (word,) for slot, word in (held or {}).items()}}
-        total = math.prod(map(len, words.values()))
-        if total <= limit:
-            return [dict(zip(words, c, strict=True)) for c in itertools.product(*words.values())]
+        products = [
+            {slot: words[slot] for slot in self.slots_of(template)} | {"prompt": (template,)}
+            for template in words["prompt"]
+        ]
+        totals = [math.prod(map(len, product.values())) for product in products]
+        if sum(totals) <= limit:
+            return [
+                dict(zip(product, chosen, strict=True))
+                for product in products
+                for chosen in itertools.product(*product.values())
+            ]
         if not prior:
-            numbers = sorted(random.Random(0).sample(range(total), limit))
-            return [_combination(words, number) for number in numbers]
-        # The likeliest of a product extend the likeliest of its first slots.
-        best: list[tuple[float, dict[str, str]]] = [(1.0, {})]
-        for slot, choices in words.items():
-            shares = prior.get(slot, dict.fromkeys(choices, 1.0))
-            grown = (
-                (share * shares.get(word, 0.0), {**chosen, slot: word})
-                for share, chosen in best
-                for word in choices
-            )
-            best = heapq.nlargest(limit, grown, key=lambda pair: pair[0])
-        return [chosen for _, chosen in best]
+            numbers = sorted(random.Random(0).sample(range(sum(totals)), limit))
+            return [_combination(products, totals, number) for number in numbers]
+        best = [pair for product in products for pair in _likeliest(product, prior, limit)]
+        return [chosen for _, chosen in heapq.nlargest(limit, best, key=lambda pair: pair[0])]
 
     def digest(self) -> str:
         """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
@@ -170,18 +247,58 @@ class Space:
                 for k, v in self.settings.items()
             },
             "baseline": self.baseline.fingerprint(),
+            **({"groups": dict(self.groups)} if self.groups else {}),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _combination(words: Mapping[str, Sequence[str]], number: int) -> dict[str, str]:
-    """Return the combination that counting through the product comes to at `number`."""
-    chosen = {}
+def _templates(config: RunConfig, *, captions: bool) -> tuple[str, ...]:
+    """Return the prompt templates; a caption stands alone where no template has a place for it."""
+    templates = config.space.prompt
+    captioned = {template for template in templates if "caption" in template_slots(template)}
+    if not captions:
+        return tuple(t for t in templates if t not in captioned) or (config.baseline.prompt,)
+    return templates if captioned or config.space.captions is None else (*templates, "{caption}")
+
+
+def _combination(
+    products: Sequence[Mapping[str, Sequence[str]]], totals: Sequence[int], number: int
+) -> dict[str, str]:
+    """Return the combination that counting through some products comes to at `number`."""
+    at = 0
+    while number >= totals[at]:
+        number, at = number - totals[at], at + 1
+    words, chosen = products[at], {}
     for slot in reversed(list(words)):
-        number, at = divmod(number, len(words[slot]))
-        chosen[slot] = words[slot][at]
+        number, place = divmod(number, len(words[slot]))
+        chosen[slot] = words[slot][place]
     return {slot: chosen[slot] for slot in words}
+
+
+def _likeliest(
+    words: Mapping[str, Sequence[str]], prior: Mapping[str, Mapping[str, float]], limit: int
+) -> list[tuple[float, dict[str, str]]]:
+    """Return the likeliest combinations of a product, each with its share.
+
+    They extend the likeliest of the first slots.
+    """
+    best: list[tuple[float, dict[str, str]]] = [(1.0, {})]
+    for slot, choices in words.items():
+        shares = prior.get(slot, dict.fromkeys(choices, 1.0))
+        grown = (
+            (share * shares.get(word, 0.0), {**chosen, slot: word})
+            for share, chosen in best
+            for word in choices
+        )
+        best = heapq.nlargest(limit, grown, key=lambda pair: pair[0])
+    return best
+
+
+def setting(draw: Draw, name: str) -> Any:
+    """Return a setting of a draw; that of one made without a photo is what changes nothing."""
+    value = getattr(draw, name)
+    return _WITHOUT_PHOTO[name] if value is None and name in _WITHOUT_PHOTO else value
 
 
 def _choices(values: Sequence[Any]) -> BaseDistribution | None:
@@ -223,9 +340,15 @@ def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list
 
 
 def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return the value if it may be chosen, else the nearest bound or the first choice."""
+    """Return the value if it may be chosen, else what is nearest; of words the first choice."""
     if isinstance(distribution, CategoricalDistribution):
-        return value if value in distribution.choices else distribution.choices[0]
+        choices = distribution.choices
+        if value in choices:
+            return value
+        numbers = [choice for choice in choices if isinstance(choice, int | float)]
+        if not isinstance(value, int | float) or len(numbers) < len(choices):
+            return choices[0]
+        return min(numbers, key=lambda number: abs(number - value))
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
     # None is no JPEG at all, which the best quality is nearest to.
     return high if value is None else type(low)(min(max(value, low), high))

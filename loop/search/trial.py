@@ -39,12 +39,14 @@ class Images:
         embeddings: (n, d) unit rows.
         recipes: (n,) numbers of their jobs.
         seeds: (n,).
+        copied: Seeds of those that copy the photo that they are made from.
         recording: What a search computed when it absorbed them, if one has.
     """
 
     embeddings: NDArray[np.float32]
     recipes: tuple[int, ...]
     seeds: tuple[int, ...]
+    copied: frozenset[int] = frozenset()
     recording: Recording | None = None
 
     def of_job(self, job: int) -> tuple[NDArray[np.float32], list[int]]:

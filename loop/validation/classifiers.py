@@ -20,7 +20,7 @@ from gapclose.loop.validation.test_photos import TestPhotos
 __all__ = ["LINEAR", "make_classifiers"]
 
 LINEAR: Final = "linear"
-"""The classifier that sees images through the judge, or the embedder where there is none."""
+"""The classifier that sees images through the first judge, or the embedder where there is none."""
 _SHOWN: Final = 20  # images of a set that say how large its images are; one of each class at least
 
 
@@ -48,7 +48,7 @@ def make_classifiers(
         the weights that they see through.
     """
     side = choose_side(_shown(pools, test, per_class))
-    through = config.judge or config.embedder
+    through = next(iter(config.judge), config.embedder)
     made = [
         make_classifier(name, embedder=loaded.get(through), side=side, device=config.device)
         for name in names

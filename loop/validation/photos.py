@@ -79,7 +79,7 @@ class Photos:
                 images,
                 classes,
                 name="real",
-                config=config.model_copy(update={"judge": None}),  # it has no say here
+                config=config.model_copy(update={"judge": ()}),  # it has no say here
                 reporter=reporter,
                 loaded=loaded,
                 repeats=repeats,

@@ -15,7 +15,6 @@ from gapclose.analysis.cache import embed_files
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.image_folder import ImageSet, scan, scan_sides
 from gapclose.analysis.spectrum import SPECTRUM
-from gapclose.generators.registry import make_generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, PondReal
 from gapclose.loop.run.folder import RunDir
@@ -27,6 +26,7 @@ from gapclose.loop.validation.arms import REAL
 from gapclose.loop.validation.mixtures import mixtures_of
 from gapclose.loop.validation.photos import Photos
 from gapclose.loop.validation.pools import PhotoPool, Pool, generated_pools
+from gapclose.loop.work.photo_source import open_generator
 from gapclose.loop.work.real_data import own_photos
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -97,7 +97,7 @@ class Subject:
         if self.synthetic is not None:
             return {"synthetic": self._synthetic(reporter), REAL: real}
         synthesis = Synthesis(
-            generator=make_generator(self.config.generator.as_spec()),
+            generator=open_generator(self.config, self.rundir),
             embedder=embedder,
             rundir=self.rundir,
         )

@@ -36,7 +36,7 @@ def word_groups(space: Space, attributes: Mapping[str, Sequence[str]]) -> WordGr
         Colours and backgrounds where there is neither.
     """
     noun = space.words["noun"][0]
-    found = {slot: _filled(space, slot) for slot in space.words if slot not in ("noun", "prompt")}
+    found = {slot: _filled(space, slot) for slot in space.word_slots}
     found |= {group: _worded(group, words, noun) for group, words in attributes.items()}
     found = {group: sentences for group, sentences in found.items() if len(sentences) > 1}
     return found or {group: _worded(group, DEFAULT_WORDS[group], noun) for group in _USUAL}

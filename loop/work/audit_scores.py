@@ -121,7 +121,7 @@ class AuditScores:
             {
                 "schema": 1,
                 "embedder": self.config.embedder,
-                "judge": self.config.judge,
+                **self.config.judge_keys(),
                 "classes": [gap.to_json() | recalls.get(gap.name, {}) for gap in self.gaps],
                 "clusters": list(self.clusters),
                 "shortcuts": find_shortcuts(stages, rundir)["baseline"],

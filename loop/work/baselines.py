@@ -58,7 +58,7 @@ class Baselines:
         real: Mapping[str, ClassReference],
         spaces: Mapping[str, Space],
         seeds: Sequence[int],
-        judge: Embedder | None,
+        judges: Mapping[str, Embedder],
         state: AuditState,
         reporter: Reporter,
     ) -> Baselines:
@@ -85,7 +85,7 @@ class Baselines:
                     stage="baseline",
                     fold=0,
                     seeds=seeds,
-                    judge=judge,
+                    judges=judges,
                 )
             except GenerationError as error:
                 log.error("%s could not be audited: %s", name, error)
@@ -101,12 +101,13 @@ class Baselines:
             synthesis=synthesis, spaces=spaces, holdouts=tuple(holdouts), skipped=tuple(skipped)
         )
 
-    def material(self, side: Side, *, embedder: str) -> AuditMaterial:
+    def material(self, side: Side, *, embedder: str, notes: Sequence[str] = ()) -> AuditMaterial:
         """Return what is to be scored.
 
         Args:
             side: The real side, whose files that are left out are named.
             embedder: The tuning embedder's name.
+            notes: To be kept in gap.json.
         """
         rundir = self.synthesis.rundir
         nouns = {name: space.words["noun"][0] for name, space in self.spaces.items()}
@@ -131,6 +132,7 @@ class Baselines:
                 "equalized": False,
                 "skipped": list(self.skipped),
                 **left_out([side], relative=rundir.relative),
+                "notes": list(notes),
             },
             rows=rows,
             embeddings=embeddings,
@@ -140,10 +142,14 @@ class Baselines:
 def _against_all(holdout: Holdout, noun: str, rundir: RunDir) -> EvaluationInput:
     """Hold fresh images against every real one."""
     everything = [holdout.real.tune, *holdout.real.folds]
+    on_fold = holdout.input(noun, rundir)
     return replace(
-        holdout.input(noun, rundir),
+        on_fold,
         real=np.concatenate([p.rows for p in everything]),
-        judge_real=_joined([p.judge_rows for p in everything]),
+        judges={
+            judge: replace(its, real=np.concatenate([p.judge_rows[judge] for p in everything]))
+            for judge, its in on_fold.judges.items()
+        },
         real_spectra=_joined([p.spectra for p in everything]),
         real_paths=tuple(rundir.relative(path) for part in everything for path in part.paths),
     )

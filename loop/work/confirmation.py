@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from gapclose.analysis.class_gap import ClassGap
-from gapclose.analysis.coverage import duplicates
+from gapclose.analysis.coverage import copied
+from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
@@ -35,7 +37,11 @@ from gapclose.loop.work.evaluation import label_agreement_of, measure
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.holdout import Holdout, evaluate_holdout
 from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import Synthesis
+
+SHOWN_COPIES: Final = 6
+"""Near-copies that are kept with the photos that they copy, for a person to look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,8 @@ class Confirmation:
         synthesis: Generates and embeds.
         evidence: Where embeddings are kept.
         real: By class.
-        judge: A second embedder, if any.
+        judges: The other embedders, by name.
+        copies: Compares images with the photos that they are made from.
         nouns: By class.
         groups: Attribute groups and their words.
         floors: By class, `floor_p95` of the squared MMD at the size of a confirmation.
@@ -57,7 +64,8 @@ class Confirmation:
     synthesis: Synthesis
     evidence: Evidence
     real: Mapping[str, ClassReference]
-    judge: Embedder | None
+    judges: Mapping[str, Embedder]
+    copies: SourceCopies
     nouns: Mapping[str, str]
     groups: Mapping[str, Any]
     floors: Mapping[str, float]
@@ -99,7 +107,11 @@ class Confirmation:
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=said)
         for holdout in (before, after):
             self.evidence.keep_fold(
-                opened.cls, opened.fold, holdout.stage, holdout.images, holdout.judge_rows
+                opened.cls,
+                opened.fold,
+                holdout.stage,
+                holdout.images,
+                [*holdout.judge_rows.values()],
             )
         return FoldEvaluated(
             cls=opened.cls,
@@ -131,7 +143,7 @@ class Confirmation:
         shared: dict[str, Any] = {
             "real": self.real[name],
             "fold": opened.fold,
-            "judge": self.judge,
+            "judges": self.judges,
         }
         baseline = Mixture(
             recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
@@ -192,6 +204,41 @@ class Confirmation:
         )
         if not copies:
             return row
-        everything = np.concatenate([real.tune.rows, *(fold.rows for fold in real.folds)])
-        found = duplicates(real=everything, synthetic=holdout.images.embeddings)
-        return replace(row, duplicates=found)
+        found = self._near_copies(holdout)
+        relative = self.synthesis.rundir.relative
+        pairs = [
+            {"synthetic": relative(image), "real": relative(photo)}
+            for image, photo in [*found.items()][:SHOWN_COPIES]
+        ]
+        return replace(row, duplicates=len(found), copies=tuple(pairs) or None)
+
+    def _near_copies(self, holdout: Holdout) -> dict[Path, Path]:
+        """Find the images that are near-copies of real ones, and of which.
+
+        Of any by their embeddings; of the photo that an image is made from by its looks.
+        """
+        parts = (holdout.real.tune, *holdout.real.folds)
+        paths = [path for part in parts for path in part.paths]
+        of_any = copied(
+            real=np.concatenate([part.rows for part in parts]),
+            synthetic=holdout.images.embeddings,
+        )
+        tune = dict(zip(holdout.real.tune.photos, holdout.real.tune.paths, strict=True))
+        of_source = self._source_copies(holdout)
+        found = {}
+        shown = holdout.paths(self.synthesis.rundir)
+        for image, seed, near in zip(shown, holdout.images.seeds, of_any.tolist(), strict=True):
+            if seed in of_source:
+                found[image] = tune[of_source[seed]]
+            elif near >= 0:
+                found[image] = paths[near]
+        return found
+
+    def _source_copies(self, holdout: Holdout) -> Mapping[int, str]:
+        """Find the images that copy the photo that they are made from."""
+        recipes, own = holdout.mixture.recipes, holdout.images
+        if not any(recipe.draw.takes_source for recipe in recipes):
+            return {}
+        made = [(recipes[i], seed) for i, seed in zip(own.recipes, own.seeds, strict=True)]
+        shown = [read_rgb(path) for path in holdout.paths(self.synthesis.rundir)]
+        return self.copies.of(holdout.real.name, shown, made)

@@ -24,6 +24,7 @@ from gapclose.loop.work.embedding_map import write_map
 from gapclose.loop.work.evaluation import EvaluationInput, witness_scores
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
+from gapclose.loop.work.judge_notes import judge_notes, tune_rows
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.shortcuts import find_shortcuts
 from gapclose.loop.work.shortfalls import find_shortfalls
@@ -54,6 +55,10 @@ class Diagnostics:
     searches: Searches
     nouns: Mapping[str, str]
     groups: Mapping[str, Sequence[str]]
+
+    def judge_notes(self) -> list[str]:
+        """Say what speaks against the judges of the run."""
+        return judge_notes(self.config, tune_rows(self.config, self.real))
 
     def run(self, state: RunState) -> dict[str, Any]:
         """Find what stands apart, and write the map.
@@ -105,6 +110,7 @@ class Diagnostics:
             "clusters": clusters,
             "shortcuts": shortcuts["tuned"],
             "shortcuts_before": shortcuts["baseline"],
+            **({"notes": notes} if (notes := self.judge_notes()) else {}),
         }
 
     def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -32,10 +32,26 @@ FEWEST_ALIKE: Final = 3  # classes that say something together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationInput:
-    """One class's images as embeddings; the judge's are None without a judge.
+class JudgeInput:
+    """One class's images as one judge sees them.
 
     Attributes:
+        real: (n, d).
+        synthetic: (m, d).
+        kernel: Frozen from real images.
+    """
+
+    real: Rows
+    synthetic: Rows
+    kernel: Kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationInput:
+    """One class's images as embeddings.
+
+    Attributes:
+        judges: By judge, in the config's order, the same images in its embedding.
         real_paths: Of the rows of `real`, as samples.jsonl has them.
         synthetic_paths: Of the rows of `synthetic`.
         repeats: By side, images that are left out because they repeat another one.
@@ -46,9 +62,7 @@ class EvaluationInput:
     real: Rows
     synthetic: Rows
     kernel: Kernel
-    judge_real: Rows | None = None
-    judge_synthetic: Rows | None = None
-    judge_kernel: Kernel | None = None
+    judges: Mapping[str, JudgeInput] = field(default_factory=dict)
     invalid: int = 0
     invalid_real: int = 0
     repeats: Mapping[str, int] | None = None
@@ -99,17 +113,20 @@ def measure(
             "synthetic": spectra.synthetic,
         }
         gap = replace(gap, spectrum_gap=spectra.gap, spectrum=curves)
-    if e.judge_real is not None and e.judge_synthetic is not None:
-        judged = audit_embeddings(
-            real=e.judge_real,
-            synthetic=e.judge_synthetic,
+    seen = {
+        judge: audit_embeddings(
+            real=its.real,
+            synthetic=its.synthetic,
             name=e.cls,
-            kernel=e.judge_kernel,
-            permutations=permutations,
+            kernel=its.kernel,
+            # Their p-values are corrected over the judges of a class, too.
+            permutations=permutations_for(classes * len(e.judges)),
             seed=seed,
             guards=False,
         )
-        gap = replace(gap, judge=judged.as_judge())
+        for judge, its in e.judges.items()
+    }
+    gap = gap.judged_by(seen)
     return replace(gap, witness=_most_unlike(e)) if gap.closed is False else gap
 
 

@@ -7,8 +7,9 @@ A session that resumes a run rebuilds from it what the journal alone does not ho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,6 @@ from gapclose.loop.search.trial import Images
 
 Rows = NDArray[np.float32]
 
-_JUDGE: Final = "judge"
 _RECORDING: Final = "recording-"  # and the basis that they were computed with
 
 
@@ -74,18 +74,25 @@ class Evidence:
         """Write a class's images under the run's camera."""
         self._save(f"{cls}-camera", images)
 
-    def judge_rows(self, cls: str, fold: int, stage: str) -> Rows | None:
-        """Read the judge's embeddings of what was evaluated on a fold; None if there are none."""
+    def judge_rows(self, cls: str, fold: int, stage: str) -> tuple[Rows, ...]:
+        """Read the embeddings of what was evaluated on a fold, of each judge that it has."""
         try:
-            return load_file(self.rundir.embeddings_path(_fold(cls, fold, stage))).get(_JUDGE)
+            arrays = load_file(self.rundir.embeddings_path(_fold(cls, fold, stage)))
         except (OSError, SafetensorError):
-            return None
+            return ()
+        names = takewhile(arrays.__contains__, map(_judge, count()))
+        return tuple(arrays[name] for name in names)
 
     def keep_fold(
-        self, cls: str, fold: int, stage: str, images: Images, judge_rows: Rows | None = None
+        self,
+        cls: str,
+        fold: int,
+        stage: str,
+        images: Images,
+        judge_rows: Sequence[Rows] = (),
     ) -> None:
-        """Write what was evaluated on a fold, and the judge's embeddings of it."""
-        judged = {} if judge_rows is None else {_JUDGE: judge_rows}
+        """Write what was evaluated on a fold, and each judge's embeddings of it."""
+        judged = {_judge(number): rows for number, rows in enumerate(judge_rows)}
         self._save(_fold(cls, fold, stage), images, judged)
 
     def _load(self, name: str) -> Images:
@@ -127,6 +134,11 @@ def _same(one: Recording | None, other: Recording) -> bool:
         and one.basis == other.basis
         and one.numbers.tobytes() == other.numbers.tobytes()
     )
+
+
+def _judge(number: int) -> str:
+    """Name the embeddings of a judge; the first is called as in the runs that had but one."""
+    return f"judge-{number}" if number else "judge"
 
 
 def _fold(cls: str, fold: int, stage: str) -> str:

@@ -25,7 +25,7 @@ from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.work.audit_scores import AuditMaterial
-from gapclose.loop.work.evaluation import EvaluationInput
+from gapclose.loop.work.evaluation import EvaluationInput, JudgeInput
 from gapclose.loop.work.holdout import sample_row
 from gapclose.loop.work.sides import Side, left_out, read_side
 from gapclose.loop.work.stored_formats import (
@@ -165,13 +165,28 @@ class ReadPair:
     classes: tuple[str, ...]
     few: tuple[dict[str, str], ...]
 
-    def material(self, rundir: RunDir, config: RunConfig, embedder: Embedder) -> AuditMaterial:
+    def real_rows(self, embedder: str) -> dict[str, dict[str, Rows]]:
+        """Return the embeddings of the real images, by encoder and class.
+
+        Args:
+            embedder: The tuning embedder's name.
+        """
+        real = self.sides["real"]
+        return {
+            encoder: {name: _stacked(rows, real.paths[name]) for name in self.classes}
+            for encoder, rows in {embedder: real.rows, **real.judge_rows}.items()
+        }
+
+    def material(
+        self, rundir: RunDir, config: RunConfig, embedder: Embedder, *, notes: Sequence[str] = ()
+    ) -> AuditMaterial:
         """Return what is to be scored.
 
         Args:
             rundir: Names the files.
             config: Its nouns are used.
             embedder: The tuning embedder.
+            notes: To be kept in gap.json.
         """
         nouns = {
             c: config.space.nouns.get(c, (c.replace("_", " "),))[0] for c in self.pair.classes
@@ -185,7 +200,7 @@ class ReadPair:
                 "confounds": describe_confounds(*(self.pair.stored[side] for side in SIDES)),
                 "equalized": True,
                 "skipped": [*self.pair.one_sided(), *self.few],
-                "notes": self.pair.notes(),
+                "notes": [*self.pair.notes(), *notes],
                 **left_out(list(self.sides.values()), relative=rundir.relative),
             },
             rows=[row for row, _ in shown],
@@ -222,22 +237,21 @@ class ReadPair:
     def _input(self, rundir: RunDir, cls: str, noun: str) -> EvaluationInput:
         real, synthetic = self.sides["real"], self.sides["synthetic"]
         own = _stacked(real.rows, real.paths[cls])
-        judged = None
-        if real.judge_rows is not None:
-            judged = _stacked(real.judge_rows, real.paths[cls])
+        judges = {}
+        for judge, rows in real.judge_rows.items():
+            seen = _stacked(rows, real.paths[cls])
+            judges[judge] = JudgeInput(
+                real=seen,
+                synthetic=_stacked(synthetic.judge_rows[judge], synthetic.paths[cls]),
+                kernel=Kernel.fit(seen),
+            )
         return EvaluationInput(
             cls=cls,
             noun=noun,
             real=own,
             synthetic=_stacked(synthetic.rows, synthetic.paths[cls]),
             kernel=Kernel.fit(own),
-            judge_real=judged,
-            judge_synthetic=(
-                None
-                if synthetic.judge_rows is None
-                else _stacked(synthetic.judge_rows, synthetic.paths[cls])
-            ),
-            judge_kernel=None if judged is None else Kernel.fit(judged),
+            judges=judges,
             invalid=synthetic.n_invalid(cls),
             invalid_real=real.n_invalid(cls),
             repeats={name: side.n_repeats(cls) for name, side in self.sides.items()},

@@ -6,8 +6,8 @@ headline; it decides nothing about what to try next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
 from gapclose.loop.search.trial import Images, Mixture
-from gapclose.loop.work.evaluation import EvaluationInput
+from gapclose.loop.work.evaluation import EvaluationInput, JudgeInput
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, one_size
 from gapclose.loop.work.synthesis import Synthesis
@@ -41,7 +41,7 @@ class Holdout:
         mixture: That they are of; its gap is that of these very images to the tune split.
         images: Their embeddings; `recipes` number those of the mixture.
         invalid: Images that could not be scored.
-        judge_rows: The judge's embeddings; None without a judge, and of what is read back.
+        judge_rows: By judge, in the config's order, its embeddings; none of what is read back.
         spectra: Power spectra; None where sizes differ, and of what is read back.
     """
 
@@ -51,7 +51,7 @@ class Holdout:
     mixture: Mixture
     images: Images
     invalid: int = 0
-    judge_rows: NDArray[np.float32] | None = None
+    judge_rows: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     spectra: NDArray[np.float32] | None = None
 
     def gap(self) -> float:
@@ -85,9 +85,14 @@ class Holdout:
             real=fold.rows,
             synthetic=self.images.embeddings,
             kernel=self.real.kernel,
-            judge_real=fold.judge_rows if self.judge_rows is not None else None,
-            judge_synthetic=self.judge_rows,
-            judge_kernel=self.real.judge_kernel,
+            judges={
+                judge: JudgeInput(
+                    real=fold.judge_rows[judge],
+                    synthetic=rows,
+                    kernel=self.real.judge_kernels[judge],
+                )
+                for judge, rows in self.judge_rows.items()
+            },
             invalid=self.invalid,
             real_spectra=fold.spectra,
             synthetic_spectra=self.spectra,
@@ -104,7 +109,7 @@ def evaluate_holdout(
     stage: HoldoutStage,
     fold: int,
     seeds: Sequence[int],
-    judge: Embedder | None,
+    judges: Mapping[str, Embedder],
 ) -> Holdout:
     """Generate a mixture's images and keep them as a person will see them.
 
@@ -116,18 +121,20 @@ def evaluate_holdout(
         fold: Number of the fold.
         seeds: Fresh ones for a mixture that was fitted. The baseline was chosen by nobody, so
             the images of trial 0 serve it, and cost nothing more.
-        judge: Embeds them a second time.
+        judges: By name, each embeds them once more.
 
     Raises:
         GenerationError: The generator failed, or fewer images are valid than a gap needs.
     """
     jobs = mixture.jobs(seeds)
     batch = synthesis.generate(real.name, jobs)
-    judge_rows = None
-    if judge is not None:
-        judge_rows = synthesis.embed(batch.images, by=judge)
-        finite = finite_rows(judge_rows)
-        batch, judge_rows = batch.only(finite), judge_rows[finite]
+    judge_rows: dict[str, NDArray[np.float32]] = {}
+    for name, judge in judges.items():
+        rows = synthesis.embed(batch.images, by=judge)
+        finite = finite_rows(rows)
+        batch = batch.only(finite)
+        judge_rows = {earlier: its[finite] for earlier, its in judge_rows.items()}
+        judge_rows[name] = rows[finite]
     if len(batch.seeds) < MIN_IMAGES:
         raise GenerationError(
             f"{real.name}: {len(batch.seeds)} of {len(seeds)} images are valid{batch.why()}; "

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapclose.analysis.class_gap import MIN_CLOSED
-from gapclose.analysis.embedding import is_code
+from gapclose.analysis.embedding import Embedder, is_code
 from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.image_folder import ImageSet, scan, split
@@ -57,14 +57,14 @@ class Fold:
         paths: Their files.
         photos: Their content, as `photo_id`.
         rows: (n, d) of the tuning embedder.
-        judge_rows: The judge's; None without one.
+        judge_rows: By judge, in the config's order, the same of it.
         spectra: Power spectra.
     """
 
     paths: tuple[Path, ...]
     photos: tuple[str, ...]
     rows: Rows
-    judge_rows: Rows | None
+    judge_rows: Mapping[str, Rows] = field(default_factory=dict)
     spectra: Rows | None = None
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Fold:
             paths=tuple(self.paths[i] for i in rows),
             photos=tuple(self.photos[i] for i in rows),
             rows=self.rows[rows],
-            judge_rows=None if self.judge_rows is None else self.judge_rows[rows],
+            judge_rows={name: its[rows] for name, its in self.judge_rows.items()},
             spectra=None if self.spectra is None else self.spectra[rows],
         )
 
@@ -91,14 +91,14 @@ class ClassReference:
         tune: What the search sees.
         folds: The confirm split, cut beforehand; each evaluation opens one that none has opened.
         kernel: Frozen from the tune split.
-        judge_kernel: The same in the judge's embedding.
+        judge_kernels: By judge, the same in its embedding.
     """
 
     name: str
     tune: Fold
     folds: tuple[Fold, ...]
     kernel: Kernel
-    judge_kernel: Kernel | None
+    judge_kernels: Mapping[str, Kernel] = field(default_factory=dict)
 
 
 def one_size(images: Sequence[Pixels], photos: Sequence[Path]) -> bool:
@@ -224,7 +224,13 @@ def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
         )
     named = {*config.space.scheduler, config.baseline.scheduler} - {None}
     draw = Space.of(config, classes[0]).baseline.draw if classes else None
-    check_generator(config.generator.as_spec(), schedulers=sorted(map(str, named)), draw=draw)
+    check_generator(
+        config.generator.as_spec(),
+        schedulers=sorted(map(str, named)),
+        draw=draw,
+        strength=bool(config.space.strength),
+        ip_adapter=bool(config.space.ip_adapter_scale),
+    )
 
 
 def check_device(config: RunConfig) -> None:
@@ -233,11 +239,16 @@ def check_device(config: RunConfig) -> None:
     Raises:
         EmbedderError: It is not there.
     """
-    names = [name for name in (config.embedder, config.judge) if name is not None]
-    if not all(name.startswith("onnx:") or is_code(name) for name in names):
+    if not all(name.startswith("onnx:") or is_code(name) for name in config.encoders):
         from gapclose.analysis.inference import pick_device  # torch takes seconds to import
 
         pick_device(config.device)
+
+
+def real_folder(rundir: RunDir) -> Path:
+    """Return the folder that holds a run's real photos."""
+    real = rundir.config().real
+    return rundir.real_path if isinstance(real, PondReal) else Path(real.path).expanduser()
 
 
 def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> ImageSet:
@@ -273,6 +284,7 @@ def open_real_data(
     *,
     config: RunConfig,
     reporter: Reporter,
+    loaded: dict[str, Embedder],
     pinned: Mapping[str, Sequence[Sequence[str]]] | None = None,
     cuts: Mapping[str, int] | None = None,
     tuned: Mapping[str, Sequence[str]] | None = None,
@@ -284,6 +296,7 @@ def open_real_data(
         classes: The run's.
         config: Of the run.
         reporter: Receives the progress.
+        loaded: Embedders by name that need not be loaded again; what is loaded joins them.
         pinned: By class, the photos of the folds that are not cut anew, from fold 0 on.
         cuts: By class, which of its cuts is not the first: photos that come later must not move
             those that are there to the other side.
@@ -307,7 +320,7 @@ def open_real_data(
         name="real",
         config=config,
         reporter=reporter,
-        loaded={},
+        loaded=loaded,
         repeats=not rendered,
         seen=seen,
     )
@@ -343,7 +356,7 @@ def _class_reference(
         tune=searched,
         folds=_folds(_fold(confirm, side), pinned, name),
         kernel=Kernel.fit(searched.rows),
-        judge_kernel=None if searched.judge_rows is None else Kernel.fit(searched.judge_rows),
+        judge_kernels={name: Kernel.fit(rows) for name, rows in searched.judge_rows.items()},
     )
 
 
@@ -415,11 +428,12 @@ def _check_test(left: Sequence[Path], test: Sequence[Path], name: str, config: R
 
 
 def _fold(paths: Sequence[Path], side: Side) -> Fold:
-    judged = side.judge_rows
     return Fold(
         paths=tuple(paths),
         photos=tuple(photo_id(side.digests[path]) for path in paths),
         rows=np.stack([side.rows[p] for p in paths]),
-        judge_rows=None if judged is None else np.stack([judged[p] for p in paths]),
+        judge_rows={
+            name: np.stack([rows[p] for p in paths]) for name, rows in side.judge_rows.items()
+        },
         spectra=np.stack([side.spectra[p] for p in paths]),
     )

@@ -2,8 +2,8 @@
 
 The executor of `MeasureRecalls` and `Judge`. While a run searches, a small CNN is trained on some
 images of the mixtures, and tells photos of the tune split. Its mixtures are judged by another kind
-of classifier, nearest neighbours in the judge's embeddings, on photos that no search saw: what was
-searched for to please the one need not please the other. Nothing is generated anew.
+of classifier, nearest neighbours in the first judge's embeddings, on photos that no search saw:
+what was searched for to please the one need not please the other. Nothing is generated anew.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class Recalls:
             recall = Recall(real=float(theirs.mean()), synthetic=float(ours.mean()), n=len(ours))
             recalls[name] = recall
             cls = state.of(name)
-            if cls.asked and cls.progress.pending:
-                continue  # what a person asked for is not pushed aside
+            if (cls.asked or cls.proposing) and cls.progress.pending:
+                continue  # what a person asked for, or a proposer, is not pushed aside
             first: tuple[Words, ...] = ()
             if costs(recall) and not _confirmed(state, name):
                 first = self._prompts(name, ours, made[name])
@@ -215,7 +215,7 @@ class Recalls:
         return verdicts_of(state, criteria=criteria, recalls=recalls)
 
     def _of_folds(self, state: RunState) -> dict[str, NeighborRecall]:
-        """Return the recall of each evaluated class's fold, in the judge's embeddings."""
+        """Return the recall of each evaluated class's fold, in the first judge's embeddings."""
         evaluations = {
             name: its for name in state.names if (its := state.of(name).evaluation) is not None
         }
@@ -223,9 +223,9 @@ class Recalls:
         synthetic: dict[str, Rows] = {}
         for name, its in evaluations.items():
             photos = self.real[name].folds[its.opened.fold]
-            rows = self.evidence.judge_rows(name, its.opened.fold, "tuned")
-            if photos.judge_rows is not None and rows is not None:
-                real[name], synthetic[name] = photos.judge_rows, rows
+            seen = self.evidence.judge_rows(name, its.opened.fold, "tuned")
+            if photos.judge_rows and seen:
+                real[name], synthetic[name] = next(iter(photos.judge_rows.values())), seen[0]
         if not real:  # there is no judge
             for name, its in evaluations.items():
                 real[name] = self.real[name].folds[its.opened.fold].rows

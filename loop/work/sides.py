@@ -42,7 +42,7 @@ class Side:
         images: What was scanned.
         paths: By class what is scored: read by every encoder, one of each repeat.
         rows: Of the tuning embedder, by file.
-        judge_rows: The judge's; None without one.
+        judge_rows: By judge, in the config's order, the same of it.
         spectra: Power spectra.
         digests: sha256 of each file.
         unreadable: As in gap.json: `path`, `class`, `side` and `why` of damaged files.
@@ -54,7 +54,7 @@ class Side:
     images: ImageSet
     paths: Mapping[str, tuple[Path, ...]]
     rows: Mapping[Path, Rows]
-    judge_rows: Mapping[Path, Rows] | None
+    judge_rows: Mapping[str, Mapping[Path, Rows]]
     spectra: Mapping[Path, Rows]
     digests: Mapping[Path, bytes]
     unreadable: tuple[dict[str, str], ...]
@@ -142,7 +142,7 @@ def read_side(
     Raises:
         EmbedderError: An embedder's name is wrong, or it gives numbers that are not finite.
     """
-    encoders = [config.embedder, *([config.judge] if config.judge else []), SPECTRUM]
+    encoders = [*config.encoders, SPECTRUM]
     found = [
         _Passes.of(images, classes, encoder, name, forms or {}, config, reporter, loaded)
         for encoder in encoders
@@ -160,7 +160,7 @@ def read_side(
             for cls, mine in read.items()
         },
         rows=found[0].rows,
-        judge_rows=found[1].rows if config.judge else None,
+        judge_rows={name: its.rows for name, its in zip(config.judge, found[1:-1], strict=True)},
         spectra=found[-1].rows,
         digests=found[0].digests,
         unreadable=_faults(found, "unreadable", name),

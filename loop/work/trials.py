@@ -42,7 +42,9 @@ from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images
 from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.photo_groups import Groups
 from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import Synthesis
 
 PROBED: Final = 8  # trials: so often it is measured how busy the machine is
@@ -62,6 +64,7 @@ class Trials:
         synthesis: Generates and embeds.
         evidence: Where embeddings are kept.
         searches: Propose trials, and absorb what they bring.
+        copies: Compares images with the photos that they are made from.
         real: By class.
         seed: Of the run.
         by_clock: Whether nothing but time ends the search.
@@ -70,6 +73,7 @@ class Trials:
     synthesis: Synthesis
     evidence: Evidence
     searches: Searches
+    copies: SourceCopies
     real: Mapping[str, ClassReference]
     seed: int
     by_clock: bool
@@ -118,6 +122,9 @@ class Trials:
             invalid, generated = batch.invalid, generated + batch.generated
             if len(batch.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
+            jobs = zip(batch.recipes, batch.seeds, strict=True)
+            made = [(proposal.jobs[job][0], seed) for job, seed in jobs]
+            copied = frozenset(self.copies.of(name, batch.images, made))
         except Exception as error:
             if is_machines_fault(error):
                 raise  # a full disk says nothing of a recipe: the trial is done again
@@ -127,7 +134,12 @@ class Trials:
             search.absorb_failure(proposal)
             result["error"] = f"{type(error).__name__}: {error}"
         else:
-            images = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
+            images = Images(
+                embeddings=batch.embeddings,
+                recipes=batch.recipes,
+                seeds=batch.seeds,
+                copied=copied,
+            )
             # Outside of the try: what fails here would leave half a trial in the bank.
             finding = search.absorb(proposal, images)
             images = replace(images, recording=finding.recording)
@@ -137,6 +149,7 @@ class Trials:
                 "gap": _finite(finding.gap),
                 "value": _finite(finding.value),
                 "mixture_gap": _finite(finding.mixture_gap),
+                "copied": tuple(sorted(copied)),
             }
         result |= {"invalid": invalid, "images": generated}
         result |= {"seconds": time.perf_counter() - start, "progress": search.progress()}
@@ -206,6 +219,7 @@ def make_searches(
     evidence: Evidence,
     *,
     scored_by: ScoredBy,
+    groups: Groups | None = None,
 ) -> Searches:
     """Make a search for each class of a run, at its beginning.
 
@@ -215,15 +229,22 @@ def make_searches(
         embedder: Its text side orders the prompts.
         evidence: What trials have brought.
         scored_by: What trials are scored by.
+        groups: Photo groups by class, where recipes may name some.
     """
 
     def search(name: str) -> ClassSearch:
-        space, reference = Space.of(config, name), real[name]
+        mine, reference = (groups or {}).get(name, ()), real[name]
+        space = Space.of(config, name, groups={group.name: group.digest for group in mine})
         score, floor_at = scored_by(reference, config.tune.seed)
         return ClassSearch(
             space=space,
             bank=score,
-            prior=word_prior(space, reference.tune.rows, embedder),
+            prior=word_prior(
+                space,
+                reference.tune.rows,
+                embedder,
+                photos={group.name: len(group) for group in mine},
+            ),
             floor_at=floor_at,
             images_per_trial=config.tune.images_per_trial,
             confirm_images=config.confirm.images,

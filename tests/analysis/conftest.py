@@ -104,3 +104,15 @@ def resnet56() -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is absent; set GAPCLOSE_SHARED")
     return path
+
+
+@pytest.fixture(scope="session")
+def captioner_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Random image-to-text models by kind: two classic ones, and one that chats."""
+    import tiny_captioners
+
+    folder = tmp_path_factory.mktemp("captioners")
+    tiny_captioners.save_blip(folder / "blip")
+    tiny_captioners.save_encoder_decoder(folder / "encoder-decoder")
+    tiny_captioners.save_chat(folder / "chat")
+    return {path.name: path for path in folder.iterdir()}

@@ -124,6 +124,39 @@ def test_gaps_judges_and_words_are_each_a_family_of_their_own() -> None:
         assert all(getattr(before, name) == getattr(after, name) for name in fixed)
 
 
+def panel_of(**p_values: float) -> dict[str, ClassGap]:
+    return {name: row(p_value=p, ratio=p) for name, p in p_values.items()}
+
+
+def test_of_several_judges_the_first_stands_where_a_single_one_does() -> None:
+    alone = row("a", p_value=0.5).judged_by(panel_of(one=0.3, two=0.02, three=0.04))
+    assert alone.judges is not None
+    assert [judge["name"] for judge in alone.judges] == ["one", "two", "three"]
+    assert [judge["adjusted"] for judge in alone.judges] == pytest.approx([0.3, 0.06, 0.08])
+    assert [judge["q_value"] for judge in alone.judges] == pytest.approx([0.3, 0.06, 0.08])
+    assert alone.judge == alone.judges[0]
+    other = row("b", p_value=0.5).judged_by(panel_of(one=0.001, two=0.9, three=0.9))
+    told = jointly([alone, other])
+    found = [[judge["q_value"] for judge in r.judges or ()] for r in told]
+    assert found == [pytest.approx([0.3, 0.12, 0.16]), pytest.approx([0.006, 1.0, 1.0])]
+    assert [r.judge["name"] for r in told if r.judge] == ["one", "one"]
+
+
+def test_several_judges_are_a_key_of_their_own_and_one_is_as_before() -> None:
+    one = row("a").judged_by(panel_of(only=0.02))
+    assert "judges" not in one.to_json()
+    assert one == row("a", judge=judge_of(0.02) | {"ratio": 0.02, "q_value": None})
+    assert row("a").judged_by({}) == row("a")
+    several = row("a").judged_by(panel_of(one=0.3, two=0.02))
+    out = several.to_json()
+    keys = ["name", "gap", "floor_p95", "ratio", "effect", "p_value", "q_value", "adjusted"]
+    assert [list(judge) for judge in out["judges"]] == [keys, keys]
+    assert list(out)[-1] == "judges"
+    again = ClassGap.from_json(json.loads(json.dumps(out)))
+    assert again == several
+    assert jointly([again]) == jointly([several])
+
+
 def test_only_of_a_class_that_is_open_the_most_unlike_images_are_named() -> None:
     seen = {"real": ("a.png",), "synthetic": ("b.png",)}
     rows = [

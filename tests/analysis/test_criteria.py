@@ -36,6 +36,10 @@ def judge(q_value: float | None) -> dict[str, float | None]:
     return {"gap": 0.1, "p_value": 0.01, "q_value": q_value}
 
 
+def named(name: str, q_value: float | None) -> dict[str, Any]:
+    return {"name": name, **judge(q_value)}
+
+
 def guards(**shares: float) -> dict[str, float]:
     return {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0} | shares
 
@@ -56,6 +60,15 @@ CASES: list[tuple[Criterion, dict[str, Any], tuple[str, ...] | None]] = [
         JudgeAgrees(),
         {"judge": judge(0.05)},
         ("the judge still sees a gap (q\N{NO-BREAK SPACE}0.050)",),
+    ),
+    (JudgeAgrees(), {"judge": judge(0.06), "judges": (named("a", 0.06), named("b", None))}, ()),
+    (
+        JudgeAgrees(),
+        {"judge": judge(0.01), "judges": (named("a", 0.01), named("b", 0.2), named("c", 0.05))},
+        (
+            "the judge a still sees a gap (q\N{NO-BREAK SPACE}0.010)",
+            "the judge c still sees a gap (q\N{NO-BREAK SPACE}0.050)",
+        ),
     ),
     (GuardsPass(), {"guards": guards(precision=0.8, recall=0.8, coverage=0.8, density=0.0)}, ()),
     (

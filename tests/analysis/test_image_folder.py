@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from gapclose.analysis.errors import RealDataError
-from gapclose.analysis.image_folder import CIFAKE_CLASSES, digest, scan, scan_sides, split
+from gapclose.analysis.image_folder import (
+    CIFAKE_CLASSES,
+    caption_of,
+    digest,
+    scan,
+    scan_sides,
+    split,
+)
 
 
 def save(
@@ -220,11 +227,31 @@ def test_metadata_names_class_and_group(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
     assert scan(tmp_path).classes == ("0", "1", "all")
     half = r'{"file_name": "a.png", "class": "\ud83d"}'
-    broken_lines = ("{", '["a.png"]', '{"file_name": 3}', '{"group": [1]}', "[" * 9000, half)
-    for broken in broken_lines:
+    names = ('{"file_name": 3}', '{"group": [1]}')
+    for broken in ("{", '["a.png"]', *names, "[" * 9000, half):
         (tmp_path / "metadata.jsonl").write_text(text + broken)
         with pytest.raises(RealDataError, match=r"metadata\.jsonl, line 4: expected a JSON"):
             scan(tmp_path)
+
+
+def test_captions_beside_the_photos(tmp_path: Path) -> None:
+    told = {
+        "a": " a  cat\non\ta mat ",
+        "b": " ",
+        "c": None,
+        "d": "x" * 1999 + " long",
+        "e": "\u2028é",
+    }
+    for name in (*told, "f"):
+        save(tmp_path / "cat" / f"{name}.png")
+    rows = [{"file_name": f"{name}.png", "text": text} for name, text in told.items()]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    bom = "\ufeff"  # as Windows begins a file
+    (tmp_path / "cat" / "metadata.jsonl").write_text(bom + "\r\n".join(lines), newline="")
+    found = scan(tmp_path)
+    cut = {"a": "a cat on a mat", "d": "x" * 1999, "e": "é"}
+    assert found.texts() == {tmp_path / "cat" / f"{name}.png": text for name, text in cut.items()}
+    assert found.classes == ("cat",)
 
 
 def test_one_class_name_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
@@ -276,3 +303,16 @@ def test_duplicates_never_straddle(tmp_path: Path) -> None:
 def test_a_share_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         split([], confirm_share=1.5, seed=0)
+
+
+@pytest.mark.parametrize("said", ["3", '["a cat", "a dog"]', '{"en": "a cat"}', r'"\ud83d"'])
+def test_a_text_that_is_written_for_something_else_is_no_caption(
+    tmp_path: Path, said: str
+) -> None:
+    save(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "text": {said}}}')
+    assert scan(tmp_path).texts() == {}
+
+
+def test_control_characters_are_no_part_of_a_caption() -> None:
+    assert caption_of("a \x1b]0;cat\x07 on\u202ea mat") == "a ]0;cat on a mat"

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sphere import unit
 
-from gapclose.analysis.neighbor_recall import neighbor_recalls
+from gapclose.analysis.neighbor_recall import neighbor_accuracy, neighbor_recalls
 
 
 def around(centre: int, n: int, *, seed: int, spread: float = 0.1) -> np.ndarray:
@@ -99,3 +100,19 @@ def test_the_order_of_the_classes_is_nothing(seed: int) -> None:
     for name in "abc":
         assert one[name].real == pytest.approx(other[name].real, abs=0.051)
         assert 0.0 <= one[name].p_value <= 1.0
+
+
+def test_the_accuracy_of_an_encoder_by_hand() -> None:
+    """Each photo is told by the nearest others, never by itself, and classes count alike."""
+    east, north = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    apart = {"a": np.repeat(east, 12, axis=0), "b": np.repeat(north, 40, axis=0)}
+    apart = {name: rows.astype(np.float32) for name, rows in apart.items()}
+    assert neighbor_accuracy(apart) == 1.0
+    # One of a's lies among b's: it is told wrong, and of b's 12 that take part none is.
+    apart["a"][3] = north
+    assert neighbor_accuracy(apart) == pytest.approx(23 / 24)
+
+
+def test_an_encoder_that_sees_nothing_is_at_chance() -> None:
+    rows = {str(i): unit(100, seed=i) for i in range(4)}
+    assert neighbor_accuracy(rows) == pytest.approx(0.25, abs=0.07)

@@ -54,6 +54,7 @@ from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference, Fold
+from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import SampleBatch, Synthesis
 from gapclose.loop.work.trials import Trials, by_gap, make_searches
 
@@ -177,10 +178,8 @@ def real_of(cls: str) -> ClassReference:
     """Return the photos of a class."""
     rows = photos_of(cls, PHOTOS, seed=1)
     names = tuple(f"{cls}-{i}" for i in range(PHOTOS))
-    part = Fold(paths=tuple(map(Path, names)), photos=names, rows=rows, judge_rows=None)
-    return ClassReference(
-        name=cls, tune=part, folds=(part,), kernel=Kernel.fit(rows), judge_kernel=None
-    )
+    part = Fold(paths=tuple(map(Path, names)), photos=names, rows=rows)
+    return ClassReference(name=cls, tune=part, folds=(part,), kernel=Kernel.fit(rows))
 
 
 @dataclass(slots=True)
@@ -209,6 +208,7 @@ def open_session(config: RunConfig, rundir: RunDir, real: dict[str, ClassReferen
         synthesis=synthesis,
         evidence=evidence,
         searches=searches,
+        copies=SourceCopies(generator=synthesis.generator, real=real),
         real=real,
         seed=config.tune.seed,
         by_clock=limits.by_clock,
@@ -225,6 +225,8 @@ def open_session(config: RunConfig, rundir: RunDir, real: dict[str, ClassReferen
         synthesis=synthesis,
         trials=trials,
         confirmation=absent,
+        recalls=absent,
+        proposals=absent,
         diagnostics=absent,
         projections=Projections(rundir),
         _drawable=True,

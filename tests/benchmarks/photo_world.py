@@ -36,16 +36,19 @@ from gapclose.analysis.embedding import make_embedder
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig, TuneConfig
 from gapclose.loop.run.class_state import ClassState
+from gapclose.loop.run.photo_groups import PhotoGroup
 from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.mixture_weights import drop_small
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 
@@ -93,13 +96,15 @@ class Bench:
         config = world()
         self.cls, self.seed, self.drawn = cls, seed, 0
         self.space = Space.of(config, cls)
-        self.generator = PhotoGenerator(PHOTOS / "more")
+        self.words = PhotoGenerator(PHOTOS / "more")
+        self.generator: Generator = self.words
         self.embedder = make_embedder(config.embedder)
         photos = photos_of("train", cls)
         order = np.random.default_rng([seed, 23]).permutation(len(photos))
         rows = self.embedder.embed(photos)[order]
         half = len(rows) // 2
         self.tune, self.held = rows[:half], rows[half:]
+        self.tuned = [photos[number] for number in order[:half]]
         self.test = self.embedder.embed(photos_of("test", cls))
         counts = Counter(colour(photo) for photo in photos)
         self.shares = {word: counts[word] / len(photos) for word in COLOURS if counts[word]}
@@ -113,7 +118,7 @@ class Bench:
         key = recipe.fingerprint()
         missing = [seed for seed in seeds if (key, seed) not in self._known]
         if missing:
-            batch = self.generator.generate(recipe.draw, missing)
+            (batch,) = generate_all(self.generator, [(recipe.draw, missing)])
             images = [
                 apply_camera(recipe.camera, image, seed=seed)
                 for image, seed in zip(batch.images, batch.seeds, strict=True)
@@ -157,7 +162,7 @@ class Bench:
             word = next(
                 (w for w in COLOURS if w in recipe.draw.prompt.replace(",", "").split()), None
             )
-            for name, share in self.generator.colours(self.cls, word).items():
+            for name, share in self.words.colours(self.cls, word).items():
                 found[name] += weight * share
         return 0.5 * sum(abs(found[word] - self.shares.get(word, 0.0)) for word in COLOURS)
 
@@ -175,13 +180,14 @@ class Bench:
 Course = Iterator[tuple[int, Mixture]]
 
 
-def new_search(bench: Bench) -> ClassSearch:
+def new_search(bench: Bench, groups: Sequence[PhotoGroup] = ()) -> ClassSearch:
     """The search of the bench's class, at its start; its encoder reads no words."""
     fitted = bench.floor
+    photos = {group.name: len(group) for group in groups}
     return ClassSearch(
         space=bench.space,
         bank=AtomBank(kernel=bench.kernel, real=bench.tune),
-        prior={},
+        prior=word_prior(bench.space, bench.tune, bench.embedder, photos=photos),
         floor_at=lambda n: fitted.floor_p95(n_real=len(bench.tune), n_synthetic=n),
         images_per_trial=TRIAL,
         confirm_images=LOOK,
@@ -190,9 +196,11 @@ def new_search(bench: Bench) -> ClassSearch:
     )
 
 
-def searched(bench: Bench, images: int, *, on: bool = False) -> Course:
+def searched(
+    bench: Bench, images: int, *, on: bool = False, groups: Sequence[PhotoGroup] = ()
+) -> Course:
     """The search that ships, as the loop runs it under an image budget."""
-    search = new_search(bench)
+    search = new_search(bench, groups)
     limits = Limits(
         tune=TuneConfig(budget=None, images=images),
         confirm_images=LOOK,

@@ -165,7 +165,7 @@ def main() -> None:
     photos = {name: images_in(work / "photos" / name) for name in CLASSES if name != RARE}
     test = [image for name in CLASSES for image in images_in(work / "test" / name)]
     truth = np.repeat(np.arange(len(CLASSES)), arguments.test)
-    judge = make_embedder(config.judge or config.embedder)
+    judge = make_embedder(next(iter(config.judge), config.embedder))
     few_frogs = images_in(work / "few" / RARE)
     for classifier in (
         make_classifier("linear", embedder=judge),

@@ -48,6 +48,7 @@ from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.photo_groups import PhotoGroup
 from gapclose.loop.schedule.budget import ClassLimits, Limits, settings_trials
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
@@ -96,7 +97,7 @@ class Bench:
         self.clip, self.judge = make_embedder("pond"), make_embedder("pond-judge")
         first = FRESH + 10_000 * self.seed
         taken = range(first, first + photos + PARTS * SIDE)
-        real = [p for _, p in pond.real_photos(self.cls, taken)]
+        real = self.photos(taken)
         self.tune = self.clip.embed(real[:photos])
         self.kernel = Kernel.fit(self.tune)
         unseen = real[photos:]
@@ -109,6 +110,10 @@ class Bench:
             Floor.fit(rows, kernel=kernel).floor_p95(n_real=SIDE, n_synthetic=SIDE)
             for rows, kernel in self.unseen
         ]
+
+    def photos(self, numbers: range) -> list[NDArray[np.uint8]]:
+        """Real photos of the class."""
+        return [photo for _, photo in pond.real_photos(self.cls, numbers)]
 
     def generate(self, recipe: Recipe, seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Generate what is missing, and apply the camera."""
@@ -176,13 +181,14 @@ def ours(bench: Bench, images: int, *, on: bool = False) -> Course:
         yield bench.drawn, search.mixture()
 
 
-def new_search(bench: Bench) -> ClassSearch:
+def new_search(bench: Bench, groups: Sequence[PhotoGroup] = ()) -> ClassSearch:
     """The search of the bench's class, at its start."""
     floor = Floor.fit(bench.tune, kernel=bench.kernel)
+    photos = {group.name: len(group) for group in groups}
     return ClassSearch(
         space=bench.space,
         bank=AtomBank(kernel=bench.kernel, real=bench.tune),
-        prior=word_prior(bench.space, bench.tune, bench.clip),
+        prior=word_prior(bench.space, bench.tune, bench.clip, photos=photos),
         floor_at=lambda n: floor.floor_p95(n_real=len(bench.tune), n_synthetic=n),
         images_per_trial=TRIAL,
         confirm_images=SIDE,

@@ -11,19 +11,31 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import ImageProjection
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
 )
 
 from gapclose.generators.pond.captions import build_tokenizer
@@ -40,17 +52,15 @@ def _unet(**options: Any) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        cross_attention_dim=_WIDTH,
         attention_head_dim=2,
         norm_num_groups=8,
-        **options,
+        **{"cross_attention_dim": _WIDTH, **options},
     )
 
 
-def _parts() -> dict[str, Any]:
-    """Everything but denoiser and scheduler; images of 16x16 from 8x8 latents."""
+def _text() -> tuple[Any, CLIPTextConfig]:
     tokenizer = build_tokenizer()
-    text = CLIPTextConfig(
+    config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_WIDTH,
         intermediate_size=32,
@@ -62,16 +72,26 @@ def _parts() -> dict[str, Any]:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    vae = AutoencoderKL(
+    return tokenizer, config
+
+
+def _vae(**options: Any) -> AutoencoderKL:
+    return AutoencoderKL(
         latent_channels=4,
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
         sample_size=16,
+        **options,
     )
+
+
+def _parts() -> dict[str, Any]:
+    """Everything but denoiser and scheduler; images of 16x16 from 8x8 latents."""
+    tokenizer, text = _text()
     return {
-        "vae": vae,
+        "vae": _vae(),
         "tokenizer": tokenizer,
         "text_encoder": CLIPTextModel(text),
         "safety_checker": None,
@@ -178,6 +198,115 @@ def tiny_lcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **_parts(), unet=_unet(time_cond_proj_dim=32), scheduler=LCMScheduler()
         )
         return _save(pipeline, tmp_path_factory.mktemp("lcm"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A StableDiffusionXLPipeline: two text encoders, an autoencoder that is upcast."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tokenizer, text = _text()
+        unet = _unet(
+            cross_attention_dim=2 * _WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + _WIDTH,
+        )
+        pipeline = StableDiffusionXLPipeline(
+            vae=_vae(),
+            text_encoder=CLIPTextModel(text),
+            text_encoder_2=CLIPTextModelWithProjection(text),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=unet,
+            scheduler=_ddim(),
+        )
+        return _save(pipeline, tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A StableDiffusion3Pipeline: flow matching, a transformer, three text encoders."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tokenizer, text = _text()
+        letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -1.0)]
+        letters += [(letter, -2.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz"]
+        transformer = SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=2 * _WIDTH,
+            caption_projection_dim=16,
+            pooled_projection_dim=2 * _WIDTH,
+        )
+        pipeline = StableDiffusion3Pipeline(
+            vae=_vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06),
+            text_encoder=CLIPTextModelWithProjection(text),
+            text_encoder_2=CLIPTextModelWithProjection(text),
+            text_encoder_3=T5EncoderModel(
+                T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+            ),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            tokenizer_3=T5TokenizerFast(vocab=letters, extra_ids=0),
+            transformer=transformer,
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+        )
+        return _save(pipeline, tmp_path_factory.mktemp("sd3"))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An IP-Adapter for `tiny` in models/, its image encoder in models/image_encoder."""
+    folder = tmp_path_factory.mktemp("adapter")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel.from_pretrained(tiny, subfolder="unet")
+        weights = {}
+        # Keys count all attention layers; those across to the text, every second one, look at
+        # pictures as well.
+        for number, name in enumerate(unet.attn_processors):
+            if name.endswith("attn2.processor"):
+                hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.in_features
+                own = IPAdapterAttnProcessor2_0(hidden, _WIDTH).state_dict()
+                for part in ("to_k_ip", "to_v_ip"):
+                    weights[f"ip_adapter.{number}.{part}.weight"] = own[f"{part}.0.weight"]
+        projection = ImageProjection(
+            image_embed_dim=_WIDTH, cross_attention_dim=_WIDTH, num_image_text_embeds=4
+        )
+        for name, tensor in projection.state_dict().items():
+            weights[f"image_proj.{name.replace('image_embeds', 'proj')}"] = tensor
+        (folder / "models").mkdir()
+        save_file(weights, folder / "models" / "adapter.safetensors")
+        vision = CLIPVisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=8,
+            projection_dim=_WIDTH,
+        )
+        encoder = CLIPVisionModelWithProjection(vision)
+        encoder.save_pretrained(folder / "models" / "image_encoder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sources() -> list[np.ndarray]:
+    """Six pictures of several sizes, smooth, with colours of their own."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for size in [(16, 16), (40, 24), (24, 40), (16, 16), (9, 7), (64, 64)]:
+        coarse = rng.integers(0, 256, (3, 3, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        pictures.append(np.asarray(image))
+    return pictures
 
 
 @pytest.fixture(scope="session")

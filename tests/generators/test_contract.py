@@ -13,8 +13,10 @@ from gapclose.generators.base import Generator
 from gapclose.generators.checkpoint import POND
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.folder import FolderGenerator
+from gapclose.generators.images import Pixels
+from gapclose.generators.pond.renderer import real_photos
 from gapclose.generators.recipe import Draw
-from gapclose.generators.testing import GeneratorContract, Make
+from gapclose.generators.testing import GeneratorContract, Make, SourcedGeneratorContract
 
 FROG = Draw(prompt="a photo of a frog", num_inference_steps=3, guidance_scale=3.0)
 BROWN = replace(FROG, prompt="a photo of a brown frog on snow")
@@ -87,14 +89,70 @@ class TestLatentConsistency(DiffusersContract):
         return [replace(FROG, negative_prompt="green"), replace(FROG, scheduler="flow_euler")]
 
 
-@pytest.mark.skipif(
+needs_pond = pytest.mark.skipif(
     not (POND / "model_index.json").is_file(),
     reason="pond's weights are not here; make pond trains them",
 )
+
+
+@needs_pond
 class TestPond(DiffusersContract):
     @pytest.fixture
     def folder(self) -> Path:
         return POND
+
+
+class SourcedContract(SourcedGeneratorContract):
+    @pytest.fixture
+    def make(self, folder: Path) -> Make:
+        return lambda: DiffusersGenerator(str(folder), batch_size=8, device="cpu")
+
+
+@needs_pond
+class TestPondFromPictures(SourcedContract):
+    @pytest.fixture
+    def folder(self) -> Path:
+        return POND
+
+    @pytest.fixture
+    def sources(self) -> Sequence[Pixels]:
+        """Photos of its own world: its autoencoder has seen no other."""
+        photos = [photo for _, photo in real_photos("frog", range(5))]
+        wide = np.pad(photos[2], ((0, 0), (8, 8), (0, 0)), mode="edge")
+        large = photos[3].repeat(2, axis=0).repeat(2, axis=1)
+        return [*photos[:2], wide, large, photos[4]]
+
+
+class Untrained(SourcedContract):
+    """Families of pipelines; what one decodes is no picture yet."""
+
+    @pytest.fixture
+    def near(self) -> None:
+        return None
+
+
+class TestTinyFromPictures(Untrained):
+    @pytest.fixture
+    def folder(self, tiny: Path) -> Path:
+        return tiny
+
+
+class TestAncestralFromPictures(TestTinyFromPictures):
+    @pytest.fixture
+    def draw(self) -> Draw:
+        return replace(FROG, scheduler="euler_a", strength=0.7)
+
+
+class TestXLFromPictures(Untrained):
+    @pytest.fixture
+    def folder(self, tiny_sdxl: Path) -> Path:
+        return tiny_sdxl
+
+
+class TestFlowFromPictures(Untrained):
+    @pytest.fixture
+    def folder(self, tiny_sd3: Path) -> Path:
+        return tiny_sd3
 
 
 class TestFolder(Contract):

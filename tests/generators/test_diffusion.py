@@ -217,8 +217,8 @@ def test_half_precision_decodes_in_float32(tiny: Path, dtype: str) -> None:
     assert _make(tiny, dtype=dtype).generate(DRAW, [1, 2]).invalid == (None, None)
     checkpoint = Checkpoint(model=str(tiny))
     loaded = Pipeline.load(checkpoint, device="cpu", dtype=dtype, safety_checker=True)
-    assert loaded._pipeline.vae.dtype == torch.float32
-    assert loaded._pipeline.unet.dtype == getattr(torch, dtype)
+    assert loaded._text.pipeline.vae.dtype == torch.float32
+    assert loaded._text.pipeline.unet.dtype == getattr(torch, dtype)
 
 
 @pytest.mark.parametrize(

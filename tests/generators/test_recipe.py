@@ -20,6 +20,9 @@ draws = st.builds(
     num_inference_steps=st.integers(1, 100),
     scheduler=st.none() | st.sampled_from(["ddim", "euler"]),
     size=st.none() | st.integers(8, 64) | st.tuples(st.integers(8, 64), st.integers(8, 64)),
+    photos=st.none() | st.sampled_from(["sha256:1", "sha256:2"]),
+    strength=st.none() | st.floats(0, 1, exclude_min=True),
+    ip_adapter_scale=st.none() | st.floats(0, 1),
 )
 cameras = st.builds(
     Camera,
@@ -86,6 +89,9 @@ def test_every_field_changes_the_fingerprint() -> None:
         "num_inference_steps": 3,
         "scheduler": "ddim",
         "size": 8,
+        "photos": "sha256:1",
+        "strength": 0.5,
+        "ip_adapter_scale": 0.5,
     }
     draw = Draw(prompt="a")
     assert set(others) == {field.name for field in dataclasses.fields(Draw)}
@@ -99,6 +105,16 @@ def test_fingerprints_stay_as_they_were() -> None:
     assert draw.fingerprint() == (
         "ad55db55228740e5550f9231972e50347fecf06450028008eec71c7bf8cdfd36"
     )
+    given = dataclasses.replace(draw, photos=None, strength=None, ip_adapter_scale=None)
+    assert given.fingerprint() == draw.fingerprint()
+    assert set(draw.to_json()) == {
+        "prompt",
+        "negative_prompt",
+        "guidance_scale",
+        "num_inference_steps",
+        "scheduler",
+        "size",
+    }
     camera = Camera(resize=32, jpeg_quality=90, noise=0.018)
     assert camera.fingerprint() == (
         "59e55d80ace2277442597116743cf65aeddd89c4371c23561ec476796212627f"
@@ -122,6 +138,14 @@ def test_fingerprints_stay_as_they_were() -> None:
         ("size", (32, 32, 3)),
         ("size", (32, "x", 32)),
         ("size", "32"),
+        ("photos", ""),
+        ("photos", 3),
+        ("strength", 0.0),
+        ("strength", 1.01),
+        ("strength", float("nan")),
+        ("strength", "1"),
+        ("ip_adapter_scale", -0.1),
+        ("ip_adapter_scale", 1.5),
     ],
 )
 def test_a_bad_draw_is_refused_by_name(key: str, value: Any) -> None:
@@ -152,6 +176,12 @@ def test_unknown_and_missing_keys_are_refused() -> None:
         Draw.from_json({})
     with pytest.raises(ValueError, match="'draw' is missing"):
         Recipe.from_json({"camera": {}})
+
+
+def test_what_takes_a_source() -> None:
+    assert not Draw(prompt="x", photos="sha256:1").takes_source
+    assert Draw(prompt="x", strength=1.0).takes_source
+    assert Draw(prompt="x", ip_adapter_scale=0.0).takes_source
 
 
 def test_identity() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from random_encoder import write_random_encoder
 
 from gapclose.analysis.errors import EmbedderError, RealDataError
 from gapclose.analysis.low_level import GROUPS
@@ -93,6 +94,39 @@ def test_what_the_classes_are_told_by_is_said_of_all_together(audited: Run) -> N
     assert {name for name, probe in told.items() if probe["objection"]} <= {"color"}
     assert "shortcuts_before" not in audited.gap
     assert "recall shortfall" in audited.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_several_judges_are_each_asked_and_named(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    real, synthetic = sides
+    judges = ["pond-judge", write_random_encoder(tmp_path / "encoder", width=8)]
+    run = audit(real=real, synthetic=synthetic, embedder="pond", judge=judges, out=tmp_path / "r")
+    gap = run.gap
+    assert (gap["judge"], gap["judges"]) == ("pond-judge", judges)
+    assert run.config.judge == tuple(judges)
+    for row in gap["classes"]:
+        assert [judge["name"] for judge in row["judges"]] == judges
+        assert row["judge"] in row["judges"]
+        assert all(its["p_value"] <= its["adjusted"] <= its["q_value"] for its in row["judges"])
+    frog = next(row for row in gap["classes"] if row["name"] == "frog")
+    assert frog["judge"]["q_value"] == min(its["q_value"] for its in frog["judges"]) <= 0.05
+    page = run.report.read_text(encoding="utf-8")
+    assert f"judged with {', '.join(judges)}." in page
+    assert page.count("sees no gap</td>") + page.count("objects</td>") == 2 * len(gap["classes"])
+    assert "none of the 2 judges sees a gap." in page
+
+
+def test_judges_are_named_once_and_are_not_the_embedder(
+    sides: tuple[Path, Path], tmp_path: Path
+) -> None:
+    real, synthetic = sides
+    folders = {"real": real, "synthetic": synthetic, "embedder": "pond", "out": tmp_path / "r"}
+    for judge in ("pond", ["pond-judge", "pond"]):
+        with pytest.raises(ConfigError, match='audit: judge: "pond" is the embedder'):
+            audit_folders(**folders, judge=judge)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match='audit: judge: "pond-judge" is named twice'):
+        audit_folders(**folders, judge=["pond-judge"] * 2)  # type: ignore[arg-type]
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.slow

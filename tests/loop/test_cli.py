@@ -129,12 +129,15 @@ def test_help_takes_less_than_half_a_second_of_one_core() -> None:
         ["tune", "none.yaml"],
         ["tune", "pond", "--set", "space.guidence_scale=3"],
         ["tune", "pond", "--budget", "soon"],
+        ["tune", "pond", "--like", "none"],
         ["audit"],
         ["audit", "--real", "a"],
         ["audit", "pond", "--real", "a", "--synthetic", "b"],
         ["status", "none"],
         ["report", "none"],
         ["export", "none", "out", "--per-class", "3"],
+        ["export", "none", "out.yaml"],
+        ["export", "none", "out.yaml", "--per-class", "3"],
         ["init", "none"],
         ["validate"],
         ["validate", "none", "--test", "x"],
@@ -272,7 +275,7 @@ def test_paths_are_read_as_a_shell_reads_them(
     assert config.generator.model == str(tmp_path / "sd")
     assert (config.embedder, config.judge) == (
         f"onnx:{tmp_path}/e.onnx",
-        f"transformers:{tmp_path}/j",
+        (f"transformers:{tmp_path}/j",),
     )
     assert config.storage == f"sqlite:///{tmp_path}/s.db"
 

@@ -12,12 +12,32 @@ from gapclose.loop.doctor import Check, diagnose, find_mongod
 def test_every_line_has_a_verdict_and_what_is_missing_a_remedy(tmp_path: Path) -> None:
     checks = list(diagnose(runs=tmp_path / "not" / "yet"))
     names = [check.name for check in checks]
-    assert {"GPU", "mongod", "disk", "cache", "packages", "map", "weights pond/sd"} <= set(names)
+    assert {
+        "GPU",
+        "mongod",
+        "disk",
+        "cache",
+        "packages",
+        "map",
+        "weights pond/sd",
+        "encoders",
+    } <= set(names)
     for check in checks:
         assert check.line().startswith("ok " if check.ok else "missing ")
         assert "\n" not in check.line()
         assert check.ok or check.remedy
     assert not (tmp_path / "not").exists()
+
+
+def test_it_recommends_encoders_with_their_licences_and_warns_of_one() -> None:
+    from gapclose.loop import doctor
+
+    assert doctor._encoders().line() == (
+        "ok       encoders: to tune open_clip:ViT-B-16-SigLIP2/webli (Apache 2.0) or "
+        "open_clip:PE-Core-B-16/meta (Apache 2.0), to judge transformers:facebook/dinov2-large "
+        "(Apache 2.0); never one family for both; DINOv3: DINOv3 License, which restricts uses; "
+        "access is gated"
+    )
 
 
 def test_a_line() -> None:

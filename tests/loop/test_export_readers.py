@@ -52,7 +52,7 @@ SETS = {
     ],
 }
 EVERY = list(dict.fromkeys(name for names in SETS.values() for name in names))
-COLUMNS = ["image", "label", "seed", "recipe", "recipe_fingerprint", "draw_fingerprint"]
+COLUMNS = ["image", "label", "text", "seed", "recipe", "recipe_fingerprint", "draw_fingerprint"]
 COLUMNS += ["camera_fingerprint", "generator", "generator_revision", "digital_source_type"]
 COLUMNS += ["confirmed"]
 PER_CLASS = 2

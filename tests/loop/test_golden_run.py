@@ -15,6 +15,7 @@ import pytest
 from apart import MONGOD, run_apart
 from rig import here
 
+from gapclose.loop.exporting.mixtures import read_given
 from gapclose.loop.report.status import read_status
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -73,6 +74,16 @@ def test_its_mixture_is_exported_with_its_verdict(golden: Path, tmp_path: Path) 
     frog = json.loads((golden / "mixtures.json").read_text())["classes"]["frog"]
     kept = {recipe["fingerprint"] for recipe in frog["recipes"]}
     assert {row["recipe_fingerprint"] for row in rows} <= kept
+
+
+def test_its_mixture_may_be_given_to_another_run(golden: Path) -> None:
+    rows = read_given(golden).mixtures["frog"]
+    said = json.loads((golden / "mixtures.json").read_text())["classes"]["frog"]["recipes"]
+    assert sum(row["weight"] for row in rows) == pytest.approx(1.0)
+    for row, its in zip(rows, said, strict=True):
+        draw = its["recipe"]["draw"]
+        assert row["weight"] == pytest.approx(its["weight"], abs=1e-3)
+        assert (row["prompt"], row["guidance_scale"]) == (draw["prompt"], draw["guidance_scale"])
 
 
 def test_tuning_one_without_a_journal_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ def test_what_it_writes_loads_and_fits_the_photos(tmp_path: Path) -> None:
     assert config.space.camera.resize == 48
     assert config.space.camera.jpeg_quality == (70, 100)
     assert config.select_classes(["ship", "tree_frog"]) == ("ship", "tree_frog")
+    assert config.encoders == (
+        "open_clip:ViT-B-16-SigLIP2/webli",
+        "transformers:facebook/dinov2-large",
+    )
     assert sum("#" in line for line in file.read_text().splitlines()) >= 20
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from workshop import Workshop, open_workshop
 
+from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.schema import TuneConfig
 from gapclose.loop.report.projections import Projections, mixtures_json
 from gapclose.loop.run.events import (
+    PhotosGrouped,
     PhotosListed,
     SessionStarted,
     TrialFailed,
@@ -25,6 +27,7 @@ from gapclose.loop.schedule.actions import Finish, RunTrial
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.diagnostics import Diagnostics
+from gapclose.loop.work.proposals import Proposals
 
 CLASSES = ("frog", "toad")
 
@@ -53,6 +56,13 @@ def session_of(shop: Workshop, *, in_flight: int) -> Session:
         trials=shop.trials,
         confirmation=shop.confirmation,
         recalls=shop.recalls,
+        proposals=Proposals(
+            proposer=None,
+            synthesis=shop.synthesis,
+            searches=shop.searches,
+            real=shop.real,
+            groups=shop.confirmation.groups,
+        ),
         diagnostics=Diagnostics(
             synthesis=shop.synthesis,
             evidence=shop.evidence,
@@ -63,6 +73,7 @@ def session_of(shop: Workshop, *, in_flight: int) -> Session:
             searches=shop.searches,
         ),
         projections=Projections(shop.rundir),
+        grouped=shop.grouped,
     )
     listed = PhotosListed(tune={name: real.tune.photos for name, real in shop.real.items()})
     session.begin(listed, None)
@@ -131,6 +142,65 @@ def test_a_run_with_trials_in_flight_equals_itself_resumed_at_any_action(
         go_on(session_of(again, in_flight=in_flight), actions=actions)
         again.reopen()
     last = go_on(session_of(again, in_flight=in_flight))
+    assert timeless(again) == timeless(whole)
+    assert mixtures_json(last) == mixtures_json(state)
+
+
+def test_a_run_with_captions_equals_itself_resumed_at_any_action(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "images_per_trial": 8,
+        "guidance_scale": [1.0, 9.0],
+        "captions": "words",
+    }
+    whole = open_workshop(tmp_path / "whole", **options)
+    state = go_on(session_of(whole, in_flight=1))
+    events = [*read_journal(whole.rundir.journal_path)]
+    (grouped,) = [event for event in events if isinstance(event, PhotosGrouped)]
+    made = [event for event in events if isinstance(event, TrialProposed)]
+    drawn = [Recipe.from_json(job.recipe).draw for event in made for job in event.jobs]
+    assert {draw.photos for draw in drawn} >= {None, grouped.groups["all photos"]}
+    (whole_job,) = made[1].jobs
+    assert whole_job.recipe["draw"]["prompt"] == "{captions of all photos}"
+    assert len(whole_job.seeds) == 2 * len(made[2].jobs[0].seeds)
+    assert "{" not in "".join(draw.prompt for draw, _ in whole.generator.asked)
+
+    again = open_workshop(tmp_path / "again", **options)
+    for actions in (1, 3, 5, 8):
+        go_on(session_of(again, in_flight=1), actions=actions)
+        again.reopen()
+    last = go_on(session_of(again, in_flight=1))
+    assert timeless(again) == timeless(whole)
+    assert mixtures_json(last) == mixtures_json(state)
+
+
+def test_a_run_with_pictures_leaves_copies_and_equals_itself_resumed_at_any_action(
+    tmp_path: Path,
+) -> None:
+    options: dict[str, Any] = {
+        "images_per_trial": 8,
+        "guidance_scale": [1.0, 9.0],
+        "strength": [0.1, 1.0],
+    }
+    whole = open_workshop(tmp_path / "whole", **options)
+    state = go_on(session_of(whole, in_flight=1))
+    events = [*read_journal(whole.rundir.journal_path)]
+    made = {event.number: event for event in events if isinstance(event, TrialProposed)}
+    copied = [event for event in events if isinstance(event, TrialFinished) and event.copied]
+    assert copied, "a strength below one half was tried"
+    for event in copied:
+        for job in made[event.number].jobs:
+            strength = job.recipe["draw"].get("strength")
+            assert ({*job.seeds} <= {*event.copied}) == (strength is not None and strength < 0.5)
+    for evaluation in (state.of("frog").evaluation, state.of("frog").judged):
+        assert evaluation is not None
+        kept = [recipe["recipe"]["draw"] for recipe in evaluation.opened.mixture["recipes"]]
+        assert all(draw.get("strength", 1.0) >= 0.5 for draw in kept)
+
+    again = open_workshop(tmp_path / "again", **options)
+    for actions in (1, 3, 5, 8):
+        go_on(session_of(again, in_flight=1), actions=actions)
+        again.reopen()
+    last = go_on(session_of(again, in_flight=1))
     assert timeless(again) == timeless(whole)
     assert mixtures_json(last) == mixtures_json(state)
 

@@ -16,9 +16,12 @@ from gapclose.loop.run.events import (
     FoldEvaluated,
     FoldOpened,
     Job,
+    MixturesGiven,
+    PhotosGrouped,
     PhotosListed,
     Progress,
     PromptsPrioritized,
+    PromptsProposed,
     Recall,
     RecallsMeasured,
     RoundStarted,
@@ -231,6 +234,7 @@ def every_kind() -> list[Event]:
         closed=True,
         opened=True,
         pending=True,
+        given=True,
         winner={"guidance_scale": h, "scheduler": "two", "steps": 4},
     )
     recipe = {"draw": {"prompt": 'ein Frosch \N{FROG FACE}\n\u2028"x"', "guidance_scale": g}}
@@ -256,12 +260,29 @@ def every_kind() -> list[Event]:
             cuts={"frog": 2},
             left_out={"unreadable": [{"path": "x/\N{FROG FACE}.png", "why": None}], "n": 1},
         ),
+        PhotosGrouped(cls="frog", groups={}),
+        PhotosGrouped(cls="frog", groups={"all photos": "0f" * 8, "group 1": "ff" * 8}),
+        MixturesGiven(source="", mixtures={}),
+        MixturesGiven(
+            source="runs/\N{FROG FACE}",
+            mixtures={
+                "frog": (
+                    {"weight": a, "prompt": "a frog", "scheduler": None, "camera": {"noise": b}},
+                    {"weight": f, "prompt": '"a" frog', "guidance_scale": g},
+                ),
+                "ship": (),
+            },
+        ),
         RoundStarted(due=()),
         RoundStarted(
             due=("frog", "ship"), reopened={"ship": a, "frog": f}, reset=("frog",), halfway=b
         ),
         PromptsPrioritized(cls="frog", prompts=()),
         PromptsPrioritized(cls="frog", prompts=({"color": "gray"}, {"color": ""}), reset=True),
+        PromptsProposed(cls="frog", prompts=(), progress=Progress(), seconds=a),
+        PromptsProposed(
+            cls="frog", prompts=({"prompt": "a {{x}} frog"},), progress=full, seconds=b
+        ),
         CameraChosen(camera={}, turn="frog", progress={}),
         CameraChosen(camera=CAMERA, turn="ship", progress={"frog": full, "ship": Progress()}),
         RecallsMeasured(recalls={}),

@@ -7,25 +7,34 @@ how far its pixels stray from the two greys, which a camera's noise does, is its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from modes import WIDTH, WORDS, Reader, Rows, mixed, placed
 
+from gapclose.analysis.image_folder import ImageSet, digest
 from gapclose.analysis.kernel import Kernel
+from gapclose.generators.base import Generator
+from gapclose.generators.conditioning import FromPhotos
 from gapclose.generators.images import NAN, ImageBatch, Pixels, write_pngs
 from gapclose.generators.recipe import Draw
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.run.events import PhotosGrouped
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
+from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.photo_groups import open_groups
+from gapclose.loop.work.photo_source import PhotoSource
 from gapclose.loop.work.real_data import ClassReference, Fold
 from gapclose.loop.work.recalls import Recalls
+from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.trials import ScoredBy, Trials, by_gap, make_searches
 
@@ -75,6 +84,21 @@ class Speller:
         )
 
 
+class Copier(Speller):
+    """One that takes pictures: below a strength of one half it gives them back as they are."""
+
+    def generate_from(
+        self, jobs: Sequence[tuple[Draw, Sequence[int], Sequence[Pixels]]]
+    ) -> list[ImageBatch]:
+        found = []
+        for draw, seeds, sources in jobs:
+            batch = self.generate(draw, seeds)
+            copies = draw.strength is not None and draw.strength < 0.5
+            images = tuple(sources) if copies else batch.images
+            found.append(replace(batch, images=images))
+        return found
+
+
 class SpellingReader(Reader):
     """Reads what `Speller` spelt."""
 
@@ -111,6 +135,7 @@ class Workshop:
     evidence: Evidence = field(init=False)
     trials: Trials = field(init=False)
     confirmation: Confirmation = field(init=False)
+    grouped: Sequence[PhotosGrouped] = field(init=False)
     by_clock: bool = False
     scored_by: ScoredBy = by_gap
 
@@ -120,17 +145,41 @@ class Workshop:
     def reopen(self) -> None:
         """As another process opens it: its searches know nothing, and no image is remembered."""
         eye = SpellingReader()
-        self.synthesis = Synthesis(generator=self.generator, embedder=eye, rundir=self.rundir)
+        groups, self.grouped = open_groups(
+            self.config,
+            self.rundir,
+            fold_journal(self.rundir.journal_path).groups,
+            images=ImageSet(root=self.rundir.path, files=(), others=()),
+            real=self.real,
+            embedder=eye,
+            reporter=SilentReporter(),
+        )
+        generator: Generator = self.generator
+        if groups:
+            lying = {
+                photo: path
+                for reference in self.real.values()
+                for photo, path in zip(reference.tune.photos, reference.tune.paths, strict=True)
+            }
+            generator = FromPhotos(self.generator, PhotoSource(self.rundir, lambda: lying))
+        self.synthesis = Synthesis(generator=generator, embedder=eye, rundir=self.rundir)
         self.evidence = Evidence(self.rundir)
         shared: dict[str, Any] = {
             "synthesis": self.synthesis,
             "evidence": self.evidence,
             "real": self.real,
         }
+        copies = SourceCopies(generator=generator, real=self.real)
         self.trials = Trials(
             **shared,
+            copies=copies,
             searches=make_searches(
-                self.config, self.real, eye, self.evidence, scored_by=self.scored_by
+                self.config,
+                self.real,
+                eye,
+                self.evidence,
+                scored_by=self.scored_by,
+                groups=groups,
             ),
             seed=self.config.tune.seed,
             by_clock=self.by_clock,
@@ -139,7 +188,8 @@ class Workshop:
         self.confirmation = Confirmation(
             **shared,
             config=self.config,
-            judge=None,
+            judges={},
+            copies=copies,
             nouns=nouns,
             groups={"color": ["brown", "gray", "red"]},
             floors={name: search.floor for name, search in self.searches.items()},
@@ -188,11 +238,12 @@ def open_workshop(
         space: What may be varied besides the words.
     """
     words = {"prompt": "a {color} {class}", "slots": {"color": list(WORDS)}}
+    speller = Copier if "strength" in space else Speller
     config = parse_config(
         {
             "real": {"path": str(path / "photos")},
             "classes": list(classes),
-            "generator": {"kind": "workshop:Speller"},
+            "generator": {"kind": f"workshop:{speller.__name__}"},
             "embedder": "pond",
             "space": words | space,
             "baseline": {"prompt": "a plain {class}", "guidance_scale": 5.0},
@@ -212,18 +263,19 @@ def open_workshop(
             )
             rows = mixed(truth or TRUTH, photos, rng)
             photo_ids = tuple(f"{name}-{file.stem}" for file in files)
-            parts.append(Fold(paths=tuple(files), photos=photo_ids, rows=rows, judge_rows=None))
+            if config.space.needs_photos:  # then a photo is looked up by its content
+                photo_ids = tuple(digest(file)[:16] for file in files)
+            parts.append(Fold(paths=tuple(files), photos=photo_ids, rows=rows))
         real[name] = ClassReference(
             name=name,
             tune=parts[0],
             folds=tuple(parts[1:]),
             kernel=Kernel.fit(parts[0].rows),
-            judge_kernel=None,
         )
     return Workshop(
         config=config,
         rundir=create_run(path / "run", config),
-        generator=Speller(),
+        generator=speller(),
         real=real,
         by_clock=by_clock,
     )

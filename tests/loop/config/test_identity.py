@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from pond_config import pond_config
 
 from gapclose.loop.config.identity import FREE_KEYS, changed_keys, fingerprint, flat
+from gapclose.loop.config.reading import parse_config
 
 
 def test_a_resumed_run_may_change_limits_and_machine_only() -> None:
@@ -39,6 +41,34 @@ def test_a_resumed_run_may_change_limits_and_machine_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "judges", "kept"),
+    [
+        (None, (), None),
+        ([], (), None),
+        ("pond-judge", ("pond-judge",), "pond-judge"),
+        (["pond-judge"], ("pond-judge",), "pond-judge"),
+        (["pond-judge", "onnx:/e.onnx"], ("pond-judge", "onnx:/e.onnx"), None),
+    ],
+)
+def test_one_judge_is_kept_as_it_was_before_there_were_several(
+    written: Any, judges: tuple[str, ...], kept: str | None
+) -> None:
+    config = pond_config(judge=written)
+    assert config.judge == judges
+    assert config.to_dict()["judge"] == (list(judges) if len(judges) > 1 else kept)
+    again = parse_config(yaml.safe_load(config.to_yaml()))
+    assert again == config
+    assert changed_keys(config, again) == ()
+    assert changed_keys(config, pond_config(judge="another")) == ("judge",)
+    assert config.encoders == ("pond", *judges)
+
+
+def test_the_code_of_every_judge_is_named() -> None:
+    config = pond_config(judge=["pond-judge", "mine.eyes:One", "/eyes/two.py:Two"])
+    assert config.names_code() == ("mine.eyes:One", "/eyes/two.py:Two")
+
+
+@pytest.mark.parametrize(
     ("real", "own"), [({"kind": "pond"}, {}), ({"path": "/photos"}, {"real.test_share": 0.0})]
 )
 def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
@@ -47,7 +77,27 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
     """Runs of before there was one go on."""
     config = pond_config(real=real)
     kept = {k: v for k, v in flat(config.to_dict()).items() if k not in FREE_KEYS}
-    later = {"code_folder": None, "tune.objective": "gap", **own}
+    later = {
+        "code_folder": None,
+        "tune.objective": "gap",
+        "generator.ip_adapter": None,
+        "space.captions": None,
+        "space.strength": [],
+        "space.ip_adapter_scale": [],
+        "space.proposer": None,
+        **own,
+    }
     assert {key: kept.pop(key) for key in later} == later
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert fingerprint(config) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_adapter_is_part_of_the_generator() -> None:
+    def config(**generator: Any) -> Any:
+        return pond_config(generator={"kind": "diffusers", "model": "pond", **generator})
+
+    adapter = {"model": "h94/IP-Adapter", "weight_name": "a.safetensors"}
+    with_one = config(ip_adapter=adapter)
+    other = config(ip_adapter={**adapter, "weight_name": "b.safetensors"})
+    assert changed_keys(with_one, other) == ("generator.ip_adapter.weight_name",)
+    assert len({fingerprint(one) for one in (config(), with_one, other)}) == 3

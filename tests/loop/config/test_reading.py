@@ -97,7 +97,7 @@ def test_overrides_are_yaml_and_the_last_wins(tmp_path: Path) -> None:
     assert config.classes == ("frog", "ship")
     assert config.tune.budget == 5400
     assert config.space.slots == {"color": ("", "red")}
-    assert config.judge is None
+    assert config.judge == ()
     assert load_config(file, ["tune.seed=08"]).tune.seed == 8  # no octal
     for bad in ("tune.seed", "=3", "embedder.x=1", "tune..seed=1", f"tune.seed={'9' * 5000}"):
         with pytest.raises(ConfigError, match="--set"):

@@ -40,6 +40,49 @@ def test_config_and_registry_name_the_same_kinds() -> None:
     assert set(GENERATOR_KINDS) == set(registry.KINDS)
 
 
+def test_an_adapter_is_strict_and_its_folder_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adapter(**keys: object) -> object:
+        given = {"model": "h94/IP-Adapter", "weight_name": "a.safetensors", **keys}
+        config = pond_config(generator={"kind": "diffusers", "model": "pond", "ip_adapter": given})
+        return config.generator.as_spec()["ip_adapter"]
+
+    assert pond_config().generator.as_spec()["ip_adapter"] is None
+    assert adapter(image_encoder=None) == {
+        "model": "h94/IP-Adapter",
+        "subfolder": "",
+        "weight_name": "a.safetensors",
+        "image_encoder": None,
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert adapter(model="mine") == adapter(model=str(tmp_path / "mine"))
+    for keys, says in (
+        ({"weight_name": "a.bin"}, r'generator\.ip_adapter\.weight_name: got "a\.bin", which may'),
+        ({"sub_folder": "x"}, r"generator\.ip_adapter\.sub_folder is no key.*mean subfolder"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            adapter(**keys)
+
+
+def test_a_proposer_of_the_users_own_is_code_and_a_model_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama").mkdir()
+    for given, kept, is_code in (
+        ("attributes", "attributes", False),
+        ("transformers:llama", f"transformers:{tmp_path / 'llama'}", False),
+        ("transformers:some/llama@main", "transformers:some/llama@main", False),
+        ("own.prompts:propose", "own.prompts:propose", True),
+        ("./own.py:propose", f"{tmp_path / 'own.py'}:propose", True),
+    ):
+        config = pond_config(space={"proposer": given})
+        assert config.space.proposer == kept
+        assert config.names_code() == ((kept,) if is_code else ())
+
+
 def test_code_is_named() -> None:
     assert pond_config().names_code() == ()
     custom = pond_config(generator={"kind": "my.mod:Gen", "path": "x"}, embedder="my.mod:Emb")

@@ -47,7 +47,7 @@ def side_of(**photos: list[str]) -> Side:
         images=ImageSet(root=Path(), files=()),
         paths=paths,
         rows=dict(zip(sentences, rows, strict=True)),
-        judge_rows=None,
+        judge_rows={},
         spectra={},
         digests={},
         unreadable=(),

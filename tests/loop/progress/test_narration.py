@@ -21,6 +21,7 @@ from gapclose.loop.progress.narration import narrate, task_words
 from gapclose.loop.progress.under_way import Reported
 from gapclose.loop.run.events import (
     CameraChosen,
+    MixturesGiven,
     PhotosListed,
     PromptsPrioritized,
     RoundStarted,
@@ -40,7 +41,7 @@ from gapclose.loop.run.notices import (
     WarningRaised,
 )
 
-STATE = run_state({}, used=1000.0, budget=8 * 3600.0)
+STATE = run_state({}, names=("frog", *"abcdefg"), used=1000.0, budget=8 * 3600.0)
 EMBEDDING = TaskStarted(task=Task.EMBEDDING, side="real")
 TESTING = TaskStarted(task=Task.TESTING)
 TRAINING = TaskStarted(task=Task.TRAINING, classifier="cnn")
@@ -52,6 +53,15 @@ LINES: list[tuple[Reported, list[str]]] = [
         PhotosListed(tune={"frog": ("a",) * 1200, "ship": ("b",)}),
         ["1,201 photos to search with, the others confirm"],
     ),
+    (
+        MixturesGiven(source="pond", mixtures={"frog": (), "newt": ()}),
+        ["frog begins with the mixture of pond"],
+    ),
+    (
+        MixturesGiven(source="pond", mixtures=dict.fromkeys("abcdefg", ())),
+        ["a, b, c, d, e and 2 more begin with the mixtures of pond"],
+    ),
+    (MixturesGiven(source="pond", mixtures={}), []),
     (RoundStarted(due=tuple("abcdefg")), ["searching for a, b, c, d, e and 2 more"]),
     (
         RoundStarted(due=("frog",), reopened={"frog": 0.01234}),

@@ -35,6 +35,7 @@ from gapclose.loop.report.text import (
     spread,
 )
 from gapclose.loop.run.events import StopReason
+from gapclose.loop.run.photo_groups import PhotoGroup, keep_group
 from gapclose.loop.search.class_search import Mixture
 
 NASTY = '<b>frog & "co" \'蛙'
@@ -118,6 +119,21 @@ def test_an_audit_of_copies_says_so_at_once() -> None:
     assert said.endswith(" But 40 of 600 synthetic images of frog are near-copies of real ones.")
     few = first_sentence([copies | {"duplicates": 6}], tuned=False)
     assert few == first_sentence([copies | {"duplicates": None}], tuned=False)
+
+
+def test_an_audit_that_a_judge_doubts_says_so_at_once() -> None:
+    doubted = FROG | {"closed": True, "duplicates": 0, "judge": {"q_value": 0.01}}
+    assert first_sentence([doubted], tuned=False) == (
+        "No gap for the embedder, but the judge sees one."
+    )
+    agreeing = FROG | {"name": "cat", "closed": True, "judge": {"q_value": 0.5}}
+    assert first_sentence([doubted, agreeing], tuned=False) == (
+        "No gap: in neither class can synthetic be told from real. But a judge sees a gap in 1 of "
+        "them."
+    )
+    judges = [{"q_value": 0.01}, {"q_value": 0.02}, {"q_value": 0.5}]
+    panel = doubted | {"judges": judges}
+    assert first_sentence([panel], tuned=False) == "No gap for the embedder."  # its own goes on
 
 
 def test_what_objects_is_said() -> None:
@@ -340,6 +356,46 @@ def test_it_says_where_the_weight_lies(tmp_path: Path) -> None:
     run.write_json("gap.json", gap)
     write_report(run.path)
     assert "Where the weight lies" not in page(tmp_path, "run").text
+
+
+def test_what_captions_a_recipe_takes_and_what_pictures_are_copied(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=4)
+    group = PhotoGroup(
+        cls="frog",
+        name="group 1",
+        captions={
+            "a" * 16: "a photo of a <b>brown</b> frog on a leaf that is green",
+            "b" * 16: "a frog",
+            "c" * 16: "a frog",
+            "d" * 16: None,
+        },
+    )
+    keep_group(run, group)
+    mixtures = run.read_json("mixtures.json")
+    first, second, *_ = mixtures["classes"]["frog"]["recipes"]
+    draw = {"prompt": "{captions of group 1}", "photos": group.digest, "strength": 0.75}
+    first["recipe"]["draw"] |= draw
+    second["recipe"]["draw"] |= {"photos": "0" * 16}  # which somebody removed
+    run.write_json("mixtures.json", mixtures)
+    gap = run.read_json("gap.json")
+    shown = [row["path"] for row in run.samples()]
+    gap["classes"][0] |= {
+        "duplicates": 3,
+        "copies": [
+            {"synthetic": shown[0], "real": shown[1]},
+            {"synthetic": "images/frog/gone.png", "real": shown[1]},
+        ],
+    }
+    run.write_json("gap.json", gap)
+    write_report(run.path)
+    found = page(tmp_path, "run")
+    text = found.text.replace("\N{THIN SPACE}", " ")
+    assert "{captions of group 1} 4 photos: \N{LEFT DOUBLE QUOTATION MARK}a frog" in text
+    assert "<b>brown</b> frog on a leaf" in text
+    assert "strength" in text
+    assert "0.75" in text
+    assert "Near-copies 1 of 3, each beside the real image that it copies" in text
+    assert "b" not in found.tags
 
 
 def test_a_run_of_before_they_were_measured_still_opens(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gapclose.loop.run.events import (
     Event,
     FoldEvaluated,
     FoldOpened,
+    MixturesGiven,
     RunStarted,
     TrialFailed,
     TrialFinished,
@@ -192,6 +193,7 @@ def test_a_result_is_of_the_trial_that_was_proposed(path: Path) -> None:
         ConfirmationFailed(cls="frog", fold=0, error="E: no"),
         VerdictsReached(verdicts={"frog": verdict(fold=1)}),
         VerdictsReached(verdicts={"ship": verdict()}),
+        MixturesGiven(source="other", mixtures={}),
     ],
     ids=lambda event: f"{event.kind} {getattr(event, 'number', getattr(event, 'fold', ''))}",
 )
@@ -199,6 +201,16 @@ def test_a_line_that_does_not_follow_is_told(path: Path, last: Event) -> None:
     """Of frog trial 0 has ended and fold 0 has judged it; ship is new."""
     written(path, proposed(number=0), tried(number=0), opened(), evaluated(), last)
     with pytest.raises(RunDamagedError, match=r"line 5: does not follow from the lines before"):
+        fold_journal(path)
+
+
+def test_mixtures_are_given_once_and_before_any_trial(path: Path) -> None:
+    given = MixturesGiven(source="other", mixtures={"frog": ({"weight": 1.0, "prompt": "a"},)})
+    written(path, RunStarted(run="a"), given, proposed(number=0))
+    assert fold_journal(path).given is not None
+    path.unlink()
+    written(path, RunStarted(run="a"), given, given)
+    with pytest.raises(RunDamagedError, match="line 3: does not follow"):
         fold_journal(path)
 
 

@@ -30,9 +30,12 @@ from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
     Event,
+    MixturesGiven,
+    PhotosGrouped,
     PhotosListed,
     Progress,
     PromptsPrioritized,
+    PromptsProposed,
     Recall,
     RecallsMeasured,
     RoundStarted,
@@ -49,6 +52,7 @@ from gapclose.loop.run.timings import Timings
 BASELINE = progress(gap=2.0, expected=2.0, evidence=1)
 RECALL = Recall(real=0.9, synthetic=0.7, n=100)
 GRAY = ({"color": "gray"},)
+GIVEN = MixturesGiven(source="pond", mixtures={"frog": ({"weight": 1.0, "prompt": "a frog"},)})
 
 
 def changes(after: Any, before: Any) -> dict[str, Any]:
@@ -542,6 +546,14 @@ def test_a_class_s_first_trial_tells_of_small_batches_unless_it_failed() -> None
     )
 
 
+def test_a_given_mixture_tells_nothing_of_small_batches() -> None:
+    timings = timed(
+        (proposed(number=1, stage="given", images=40), tried(number=1, seconds=80.0)),
+        (proposed(number=2, stage="mixture", images=40), tried(number=2, seconds=40.0)),
+    )
+    assert timings == Timings(begun=frozenset({"frog"}))
+
+
 def test_only_the_latest_are_kept() -> None:
     trials = [(proposed(number=n), tried(number=n, seconds=float(n))) for n in range(60)]
     assert timed(*trials).trials == {"frog": tuple(map(float, range(10, 60)))}
@@ -581,6 +593,14 @@ def test_recalls_are_kept_by_class_and_when_they_were_measured() -> None:
     assert (state.of("frog").recall, state.of("ship").recall) == (RECALL, later)
 
 
+def test_what_was_given_is_kept_as_it_was() -> None:
+    assert RunState().given is None
+    state = fold([RunStarted(run="abcd"), as_read(GIVEN)])
+    assert state.given == GIVEN
+    assert state.classes == {}
+    assert fold([proposed(number=0), tried(number=0)], state).given == GIVEN
+
+
 # --------------------------------------------------------------------------------- purity
 
 
@@ -591,6 +611,8 @@ def history() -> list[Event]:
         RunStarted(run="abcd", at=5.0),
         SessionStarted(classes=(frog, ship), budget=900.0, probe=0.05),
         PhotosListed(tune={frog: ("a",), ship: ("b",)}),
+        GIVEN,
+        PhotosGrouped(cls=frog, groups={"all photos": "0f" * 8}),
         RoundStarted(due=(frog, ship), halfway=400.0),
         proposed(number=0, stage="baseline", images=100),
         tried(number=0, progress=BASELINE, images=100, used=50.0),
@@ -606,6 +628,7 @@ def history() -> list[Event]:
         ),
         proposed(ship, 2),
         tried(ship, 2, progress=progress(winner={"steps": 8}), probe=0.06),
+        PromptsProposed(cls=ship, prompts=(), progress=progress(), seconds=2.0),
         opened(ship, early=True),
         evaluated(ship, probe=0.04),
         VerdictsReached(verdicts={frog: verdict(), ship: verdict(confirmed=True)}),

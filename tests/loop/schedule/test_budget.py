@@ -51,6 +51,24 @@ def test_time_adds_up_over_sessions() -> None:
     assert limits("a", trials=3).left(watch.used) == float("inf")
 
 
+def test_given_mixtures_come_after_baselines_and_prioritized_prompts_and_before_all_else() -> None:
+    classes = {
+        "open": open_class(9.0),
+        "given": open_class(0.1, given=True),
+        "more": open_class(0.2, given=True),
+        "asked": open_class(0.1, pending=True),
+        "new": new_class(),
+    }
+    order = []
+    while classes:
+        name = picked(classes)
+        assert name is not None
+        order.append(name)
+        del classes[name]
+    assert order == ["new", "asked", "given", "more", "open"]
+    assert picked({"closed": open_class(0.1, given=True, closed_from_start=True)}) is None
+
+
 def test_only_time_makes_the_clock_decide() -> None:
     assert limits("a", budget="1m").by_clock
     assert not limits("a", budget="1m", trials=3).by_clock

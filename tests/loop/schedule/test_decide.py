@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     CameraChosen,
+    PromptsProposed,
     RoundStarted,
     SessionStarted,
     Stopped,
@@ -33,6 +34,7 @@ from gapclose.loop.run.events import (
 from gapclose.loop.run.state import Round, apply
 from gapclose.loop.run.timings import Timings
 from gapclose.loop.schedule.actions import (
+    AskProposer,
     ChooseCamera,
     EvaluateFold,
     Finish,
@@ -62,6 +64,7 @@ def standing_still(
     used: float = 0.0,
     folds: int | Mapping[str, int] = 3,
     cameras: bool = False,
+    proposer: bool = False,
     floors: Mapping[str, float] | None = None,
     timings: Timings = CONFIRMED,
     **facts: Any,
@@ -69,6 +72,7 @@ def standing_still(
     """A run between two steps, by default with all time there is; `facts` are limits or state."""
     tune = {key: facts.pop(key) for key in ("budget", "trials", "images") if key in facts}
     allowed = limits(classes, folds=folds, cameras=cameras, floors=floors, **tune)
+    allowed = replace(allowed, proposer=proposer)
     facts.setdefault("round", Round(due=frozenset(due), halfway=halfway))
     return View(run_state(classes, timings=timings, **facts), allowed, used)
 
@@ -849,3 +853,47 @@ def test_a_decision_changes_nothing_and_is_the_same_when_it_is_asked_again(
     kept, allowed = copy.deepcopy(view.state), copy.deepcopy(view.limits)
     assert decided(view) == decided(view) == decide(kept, limits=allowed, now=used)
     assert (view.state, view.limits) == (kept, allowed)
+
+
+# ------------------------------------------------------------------------- asking a proposer
+
+
+def asking(cls: ClassState, **facts: Any) -> Any:
+    return decided(standing_still({"frog": cls}, due=["frog"], **{"proposer": True} | facts))
+
+
+WON = {"guidance_scale": 2.0}
+
+
+def test_a_proposer_is_asked_once_the_settings_of_an_open_class_are_chosen() -> None:
+    assert asking(class_state(winner=WON)) == AskProposer(cls="frog")
+    assert isinstance(asking(class_state(winner=None)), ProposeTrial)
+    assert isinstance(asking(class_state(winner=WON, pending=True)), ProposeTrial)
+    assert isinstance(asking(class_state(winner=WON), proposer=False), ProposeTrial)
+
+
+def test_a_class_that_is_closed_lacks_nothing() -> None:
+    assert not isinstance(asking(class_state(winner=WON, **CLOSED)), AskProposer)
+
+
+def test_it_is_asked_again_when_what_it_said_has_had_its_effect() -> None:
+    asked = {"winner": WON, "proposals": 1, "proposed_at": 9}
+    assert isinstance(asking(class_state(trials=20, **asked)), ProposeTrial)
+    assert asking(class_state(trials=21, **asked)) == AskProposer(cls="frog")
+    thrice = {**asked, "proposals": 3}
+    assert isinstance(asking(class_state(trials=60, **thrice)), ProposeTrial)
+
+
+def test_it_is_not_asked_while_trials_are_in_flight() -> None:
+    flying = asking(class_state(winner=WON, proposed=10), in_flight=(proposed(),))
+    assert isinstance(flying, RunTrial)
+
+
+def test_asking_is_told_by_the_state() -> None:
+    view = standing_still({"frog": class_state(winner=WON)}, due=["frog"], proposer=True)
+    event = PromptsProposed(
+        cls="frog", prompts=(), progress=view.state.of("frog").progress, seconds=2.0
+    )
+    state = apply(view.state, event)
+    assert (state.of("frog").proposals, state.of("frog").proposed_at) == (1, 9)
+    assert isinstance(decide(state, limits=view.limits, now=0.0), ProposeTrial)

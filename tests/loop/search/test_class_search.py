@@ -206,6 +206,101 @@ def test_without_a_prior_a_screen_orders_many_prompts() -> None:
     assert stages(run(few, 7)) == "bjjjjjm"
 
 
+# -------------------------------------------------------------------------- a given mixture
+
+
+def given(search: ClassSearch, shares: dict[str, float], **said: Any) -> ClassSearch:
+    """The search, which is given the mixture of another run."""
+    at = {"guidance_scale": 5.0} | said
+    rows = [{"weight": w, "prompt": f"a {word} frog", **at} for word, w in shares.items()]
+    search.state.give(rows)
+    return search
+
+
+def test_a_given_mixture_that_closes_the_class_is_measured_and_kept_as_it_is() -> None:
+    closed = 0
+    for seed in range(8):
+        real = modes.sampled(TRUTH, 300, np.random.default_rng([seed, 11]))
+        search = modes.make_search(real, space=places(), images_per_trial=8, seed=seed)
+        done = run(given(search, TRUTH), 6)
+        kept = search.mixture()
+        assert search.state.given is not None
+        if modes.stopped(search) != StopReason.CLOSED_ON_TUNE_SPLIT:
+            continue
+        closed += 1
+        assert stages(done) == "bggg"
+        # As many fresh images as a measurement needs, and no more; all are in the bank.
+        assert [sum(len(s) for _, s in p.jobs) for p in done[1:]] == [40, 40, MIN_CLOSED - 80]
+        assert sum(len(seeds) for _, seeds in search.drawn()) == MIN_CLOSED + 100
+        assert replace(kept, gap_tune=math.nan).weights == search.state.given.mixture.weights
+        assert kept.recipes == search.state.given.mixture.recipes
+        assert kept.gap_tune == search.state.gap <= 0.5 * search.floor
+        # It failed its confirmation: the search goes on from the bank.
+        search.reopen()
+        assert search.mixture() == kept
+        (proposal,) = run(search, search.number + 1)
+        assert proposal.stage == "mixture"
+        assert search.mixture().weights != kept.weights
+    assert closed >= 6
+
+
+def test_from_a_given_mixture_with_a_gap_the_search_goes_on_without_first_prompts() -> None:
+    real = modes.mixed({"brown": 0.7, "gray": 0.3}, 300, np.random.default_rng(12))
+    for blind in (False, True):
+        search = modes.make_search(real, space=places(), images_per_trial=8, blind=blind)
+        done = run(given(search, {"plain": 0.6, "brown": 0.3, "red": 0.1}), 14)
+        assert stages(done)[:4] == "bgmj", "a gap that cannot be missed takes one trial to see"
+        assert {p.stage for p in done[2:]} == {"joint", "mixture"}
+        assert search.state.settings.winner == {"guidance_scale": 5.0}
+        assert search.progress().opened
+        assert not search.progress().given
+        tried = [prompt_of(p) for p in done if p.stage == "joint" and p.number % 2]
+        assert not {"a plain frog", "a brown frog"} & {*tried}
+        found = modes.weights_by_word(search.mixture().recipes, search.mixture().weights)
+        assert found["brown"] > 0.4, found
+    # Nothing else orders its prompts: the words of the given ones come first.
+    assert max(search.prior["color"], key=search.prior["color"].__getitem__) == "plain"
+
+
+def test_a_given_mixture_that_fails_twice_is_left_and_its_class_starts_cold() -> None:
+    real = modes.mixed(TRUTH, 100, np.random.default_rng(13))
+    search = given(modes.make_search(real, images_per_trial=8), {"brown": 0.5, "blue": 0.5})
+    run(search, 1)
+    assert search.progress().given
+    for trial in range(2):
+        proposal = modes.propose(search, settings_trials=4)
+        assert proposal.stage == "given"
+        search.absorb_failure(proposal)
+        assert search.progress().given == (trial == 0)
+    done = run(search, 9)
+    assert stages(done) == "jjjjjm"
+    cold = modes.make_search(real, images_per_trial=8)
+    colder = run(cold, 7)
+    assert [p.jobs[0][0] for p in done[:5]] == [p.jobs[0][0] for p in colder[1:6]]
+
+
+def test_where_the_baseline_is_real_a_given_mixture_is_not_tried() -> None:
+    real = modes.mixed({"plain": 1.0}, 150, np.random.default_rng(14))
+    search = given(modes.make_search(real), {"brown": 1.0})
+    assert stages(run(search, 5)) == "b"
+    assert modes.stopped(search) == StopReason.CLOSED_FROM_START
+    assert search.mixture().recipes == (search.space.baseline,)
+
+
+def test_there_is_no_time_for_a_whole_measurement_but_the_given_mixture_is_the_class_s() -> None:
+    real = modes.sampled(TRUTH, 300, np.random.default_rng(15))
+    search = given(modes.make_search(real, images_per_trial=8), TRUTH)
+    run(search, 1)
+    assert search.mixture().recipes == (search.space.baseline,), "nothing has tried it yet"
+    proposal = search.propose(settings_trials=4, batch=10)
+    assert (proposal.stage, sum(len(s) for _, s in proposal.jobs)) == ("given", 10)
+    search.begin(proposal)
+    search.absorb(proposal, modes.generate(proposal))
+    assert search.state.given is not None
+    assert search.mixture().recipes == search.state.given.mixture.recipes
+    assert search.progress().winner is None
+
+
 # ------------------------------------------------------------------------------------ replay
 
 Event = tuple[str, Any]

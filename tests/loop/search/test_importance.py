@@ -97,3 +97,31 @@ def test_where_nothing_varies_nothing_is_said() -> None:
     assert importances(s, [Observation(params=same, value=i / 20) for i in range(20)]) is None
     none = space(prompt="a frog", slots={}, guidance_scale=[], num_inference_steps=[])
     assert importances(none, [Observation(params={}, value=i / 20) for i in range(20)]) is None
+
+
+def test_a_slot_that_a_template_has_no_place_for_is_a_choice_of_its_own() -> None:
+    """Captions, of which one group decides, beside words that decide nothing."""
+    data = {
+        "real": {"path": "somewhere"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+        "space": {
+            "prompt": ["a {color} frog", "{caption}"],
+            "slots": {"color": list(COLORS)},
+            "captions": "words",
+            "guidance_scale": [1.0, 10.0],
+        },
+    }
+    groups = {f"group {number}": f"{number:016x}" for number in range(4)}
+    s = Space.of(parse_config(data), "frog", groups=groups)
+    past = [
+        Observation(params=s.used(trial.params), value=trial.value)
+        for trial in history(
+            60, lambda p: float(p["prompt"] == "{caption}" and p["photos"] == "group 2"), s
+        )
+    ]
+    assert not any({"color", "photos"} <= trial.params.keys() for trial in past)
+    found = importances(s, past)
+    assert found is not None
+    assert next(iter(found)) == "photos"
+    assert found["guidance_scale"] < 0.1

@@ -236,3 +236,16 @@ def test_drop_small_keeps_a_mixture(raw: list[float]) -> None:
 def test_effective_number() -> None:
     assert effective_number(np.array([1.0, 0.0])) == pytest.approx(1.0)
     assert effective_number(np.full(5, 0.2)) == pytest.approx(5.0)
+
+
+def test_atoms_that_are_left_out_get_no_weight_and_the_rest_is_as_without_them() -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(6, 4))
+    Q, q = rows @ rows.T + np.eye(6), rows @ rng.normal(size=4)  # noqa: N806
+    without = np.array([True, False, False, True, False, False])
+    kept = ~without
+    found = solve_weights(Q, q, without=without)
+    assert found[without].tolist() == [0.0, 0.0]
+    assert found[kept] == pytest.approx(solve_weights(Q[np.ix_(kept, kept)], q[kept]))
+    start = np.full(6, 1 / 6)
+    assert solve_weights(Q, q, start=start, without=without) == pytest.approx(found, abs=1e-3)

@@ -17,6 +17,7 @@ from gapclose.loop.errors import UnwritableError
 from gapclose.loop.search.optuna_record import (
     Observation,
     OptunaRecord,
+    chosen_of,
     derive_seed,
     open_storage,
     open_study_file,
@@ -149,6 +150,22 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 def stored(path: Path, space: Space) -> list[optuna.trial.FrozenTrial]:
     name = f"frog-{space.digest()}-r"
     return optuna.load_study(storage=f"sqlite:///{path}", study_name=name).trials
+
+
+def test_what_is_none_of_the_choices_is_left_out_of_the_history() -> None:
+    """A prompt that somebody proposed, settings of a space that was wider."""
+    odd = [
+        Observation(params={"color": "mauve", "guidance_scale": 1.5}, value=-9.0),
+        Observation(params={"color": "green", "guidance_scale": 90.0}, value=-9.0),
+        Observation(params={"color": "green", "unknown": 3, "guidance_scale": "2"}, value=-9.0),
+    ]
+    for seed in range(5):
+        proposed = propose(DISTRIBUTIONS, [*past(20), *odd], seed=seed)
+        assert proposed["color"] in ("", "green", "brown")
+        assert 1.0 <= proposed["guidance_scale"] <= 9.0
+    assert chosen_of(odd[0].params, DISTRIBUTIONS) == {"guidance_scale": 1.5}
+    assert chosen_of(odd[1].params, DISTRIBUTIONS) == {"color": "green"}
+    assert chosen_of(odd[2].params, DISTRIBUTIONS) == {"color": "green"}
 
 
 def test_a_record_is_repaired_exactly_once(tmp_path: Path, space: Space) -> None:

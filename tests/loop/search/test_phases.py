@@ -24,12 +24,13 @@ def places() -> Any:
     return modes.make_space(prompt="a {color} frog{place}", slots=slots)
 
 
-def searched(trials: int, **options: Any) -> ClassSearch:
+def searched(trials: int, *, rows: Any = (), **options: Any) -> ClassSearch:
     """One that never closes, after so many trials."""
     real = modes.mixed(TRUTH, 100, np.random.default_rng(0))
     real[:, -2] += 0.5
     real /= np.linalg.norm(real, axis=1, keepdims=True)
     search = modes.make_search(real, images_per_trial=8, **{"space": SPACE} | options)
+    search.state.give(rows)
     for _ in range(trials):
         proposal = modes.propose(search, settings_trials=4)
         search.absorb(proposal, modes.generate(proposal))
@@ -44,8 +45,8 @@ def phase_of(state: SearchState, ask: Ask = ASK) -> str:
 
 def test_their_order() -> None:
     assert [phase.name for phase in PHASES] == [
-        "baseline", "prioritized prompts", "screen", "first prompts", "settings", "new recipes",
-        "the mixture",
+        "baseline", "the given mixture", "prioritized prompts", "screen", "first prompts",
+        "settings", "new recipes", "the mixture",
     ]  # fmt: skip
     assert all(phase.left_when for phase in PHASES)
 
@@ -100,6 +101,20 @@ def test_the_screen_has_half_of_what_settings_get() -> None:
     assert search.state.screen.over
 
 
+def test_a_given_mixture_comes_before_all_but_the_baseline() -> None:
+    rows = [{"weight": 1.0, "prompt": "a brown frog"}]
+    search, seen = searched(0), []
+    search.state.give(rows)
+    search.prioritize([{"color": "red"}])
+    for _ in range(8):
+        seen.append(phase_of(search.state))
+        proposal = modes.propose(search, settings_trials=4)
+        search.absorb(proposal, modes.generate(proposal))
+    assert [*dict.fromkeys(seen)] == [
+        "baseline", "the given mixture", "prioritized prompts", "the mixture", "new recipes"
+    ]  # fmt: skip
+
+
 def test_settings_are_chosen_where_none_may_be_tried() -> None:
     search = searched(6)
     assert search.state.settings.winner is None
@@ -117,7 +132,8 @@ def test_a_batch_is_no_larger_than_usual_and_scores_something() -> None:
 
 @pytest.mark.parametrize("trials", range(1, 14))
 def test_a_replayed_trial_leaves_the_state_that_proposing_it_left(trials: int) -> None:
-    for options in ({}, {"space": places(), "blind": True}):
+    rows = [{"weight": 1.0, "prompt": f"a {word} frog"} for word in ("brown", "red")]
+    for options in ({}, {"space": places(), "blind": True}, {"rows": rows}):
         before = searched(trials, **options).state
         proposed, replayed = deepcopy(before), deepcopy(before)
         trial = next_trial(proposed, ASK)

@@ -59,3 +59,32 @@ def test_the_ponds_clip_sees_the_colours_of_real_frogs() -> None:
     for color in ("brown", "green", "gray"):
         truth = sum(scene.color == color for scene in scenes) / len(scenes)
         assert shares["color"][color] == pytest.approx(truth, abs=0.12), shares["color"]
+
+
+def test_captions_of_all_photos_come_first_then_groups_by_their_photos() -> None:
+    config = parse_config(
+        {
+            "real": {"path": "somewhere"},
+            "generator": {"kind": "modes:Modes"},
+            "embedder": "pond",
+            "space": {
+                "prompt": "a {color} frog",
+                "slots": {"color": list(modes.WORDS)},
+                "captions": "words",
+            },
+        }
+    )
+    photos = {"all photos": 40, "group 1": 30, "group 2": 10}
+    space = Space.of(config, "frog", groups=dict.fromkeys(photos, "a" * 16))
+    real = modes.mixed({"brown": 0.7, "gray": 0.3}, 100, np.random.default_rng(0))
+    for embedder in (modes.Reader(), modes.Blind()):
+        shares = word_prior(space, real, embedder, photos=photos)
+        assert shares["photos"] == {"all photos": 0.5, "group 1": 0.375, "group 2": 0.125}
+        assert shares["prompt"] == pytest.approx({"a {color} frog": 0.3, "{caption}": 0.7})
+        for slot in shares.values():
+            assert sum(slot.values()) == pytest.approx(1.0)
+    read = word_prior(space, real, modes.Reader(), photos=photos)["color"]
+    assert read["brown"] > read["gray"] > read["red"]
+    assert {*shares["color"].values()} == {1 / len(modes.WORDS)}  # nobody reads them
+    alone = word_prior(space, real, modes.Blind(), photos={"all photos": 40})
+    assert alone["photos"] == {"all photos": 1.0}

@@ -18,6 +18,7 @@ from gapclose.loop.run.events import (
     CameraChosen,
     Event,
     Job,
+    MixturesGiven,
     PromptsPrioritized,
     RoundStarted,
     SessionStarted,
@@ -165,6 +166,7 @@ def told_of(search: ClassSearch) -> dict[str, Any]:
         name: getattr(search, name) for name in ("number", "reopened", "imaged", "prior", "gains")
     }
     state = search.state
+    known["given"] = repr(state.given)
     known |= {"prioritized": state.prompts.prioritized, "winner": state.settings.winner}
     known |= {"baseline_images": state.baseline_images, "balance": deepcopy(state.balance)}
     known |= {"progress": search.progress(), "stopped": modes.stopped(search)}
@@ -183,8 +185,21 @@ def assert_same(one: Searches, other: Searches) -> None:
         assert told_of(one[name]) == told_of(other[name]), name
 
 
+GIVEN = MixturesGiven(
+    source="another run",
+    mixtures={
+        "frog": (
+            {"weight": 0.5, "prompt": "a brown frog", "guidance_scale": 5.0},
+            {"weight": 0.3, "prompt": "a gray frog", "guidance_scale": 5.5},
+            {"weight": 0.02, "prompt": "a red frog in the rain", "guidance_scale": 5.0},
+        ),
+        "newt": ({"weight": 1.0, "prompt": "a newt"},),
+    },
+)
+
+
 def space_of(kind: str) -> Space:
-    if kind == "settings":
+    if kind != "words":
         return modes.make_space(guidance_scale=[1.0, 9.0])
     return modes.make_space()
 
@@ -216,10 +231,12 @@ def happen(told: Told, rng: np.random.Generator) -> str:
     return "failed" if isinstance(told.events[-1], TrialFailed) else "finished"
 
 
-@pytest.mark.parametrize("kind", ["words", "settings"])
+@pytest.mark.parametrize("kind", ["words", "settings", "given"])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_journal_brings_searches_where_those_are_that_ran(kind: str, seed: int) -> None:
     told, rng = Told(space_of(kind), seed), np.random.default_rng([seed, 1])
+    if kind == "given":
+        told.append(GIVEN)
     wanted, seen = {"finished", "failed", "prioritized", "camera", "reset"}, set[str]()
     while len(told.events) < 90 or not wanted <= seen:
         seen.add(happen(told, rng))
@@ -356,6 +373,55 @@ def test_several_trials_of_a_class_may_be_proposed_before_one_is_finished(kind: 
     assert len({*fresh}) == len(fresh)
     prompts = [repr(e.params) for e in made[1 : 1 + len(modes.WORDS)] if e.stage == "joint"]
     assert len({*prompts}) == len(prompts), "what is under way is not proposed again"
+
+
+@pytest.mark.parametrize("kind", ["words", "settings"])
+def test_resumed_after_any_line_it_goes_on_from_a_given_mixture_as_it_would_have(
+    kind: str,
+) -> None:
+    told = Told(space_of(kind))
+    told.append(GIVEN)
+    assert_same(told.resumed(), told.live)
+    while told.live["frog"].number < 12:
+        told.trial("frog", invalid=0.1)
+        assert_same(told.resumed(), told.live)
+        if modes.stopped(told.live["frog"]) is not None:
+            told.append(RoundStarted(due=("frog",), reopened={"frog": 0.25}))
+    stages = [event.stage for event in told.events if isinstance(event, TrialProposed)]
+    tried = stages.count("given")
+    assert stages[: tried + 2] == ["baseline", *["given"] * tried, "mixture"]
+    assert 1 <= tried <= 4
+    assert "settings" not in stages
+
+
+def test_a_given_mixture_is_that_of_its_class_and_teaches_no_other() -> None:
+    told = Told(modes.make_space())
+    fresh = told_of(told.live["toad"])
+    told.append(GIVEN)
+    assert told_of(told.live["toad"]) == fresh
+    given = told.live["frog"].state.given
+    assert given is not None
+    assert given.mixture.weights == pytest.approx((0.5 / 0.82, 0.3 / 0.82, 0.02 / 0.82))
+
+
+def test_until_the_run_chooses_all_classes_have_the_camera_that_was_given() -> None:
+    space = modes.make_space(camera={"noise": [0.0, 0.1]})
+    told = Told(space)
+    frog, red = GIVEN.mixtures["frog"][:2]
+    camera = {"noise": 0.07}
+    rows = tuple(row | {"camera": camera} for row in (frog, red))
+    told.append(GIVEN.model_copy(update={"mixtures": {"frog": rows}}))
+    assert {search.space.camera for search in told.live.values()} == {Camera(noise=0.07)}
+    told.trial("frog")
+    assert told.live["frog"].drawn()[0][0] == space.baseline, "the baseline is as it ever was"
+    told.trial("frog")
+    (*_, (recipe, _)) = told.live["frog"].drawn()
+    assert recipe.camera == Camera(noise=0.07)
+    told.choose_camera()
+    given = told.live["frog"].state.given
+    assert given is not None
+    assert {recipe.camera for recipe in given.mixture.recipes} == {CAMERA}
+    assert_same(told.resumed(), told.live)
 
 
 def test_a_camera_is_applied_once_and_its_images_read_only_by_whoever_resumes() -> None:

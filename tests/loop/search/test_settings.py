@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import modes
@@ -12,11 +13,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.settings import SettingsStage, smooth
-from gapclose.loop.search.space import Params
-from gapclose.loop.search.trial import Images
+from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.trial import Images, Proposal
 
 SPACE = modes.make_space(guidance_scale=[1.0, 9.0])
 WORDS = ("brown", "gray", "plain")
@@ -317,3 +320,77 @@ def test_where_nothing_was_tried_the_settings_at_hand_win() -> None:
     found = stage()
     found.pick(atoms_of(made(0)), least=0.0)
     assert found.winner == found.reference
+
+
+# ------------------------------------------------------------------------- copies of photos
+
+
+def sourced() -> tuple[SettingsStage, AtomBank]:
+    """A stage whose images are made from the pictures of its photos."""
+    config = parse_config(
+        {
+            "real": {"path": "somewhere"},
+            "generator": {"kind": "modes:Modes"},
+            "embedder": "pond",
+            "space": {
+                "prompt": "a {color} frog",
+                "slots": {"color": list(WORDS)},
+                "strength": [0.1, 1.0],
+            },
+        }
+    )
+    space = Space.of(config, "frog", groups={"all photos": "a" * 16})
+    bank = made(0, real_by=0.4)
+    found = SettingsStage(space=space, reference=space.baseline_settings(), seed=0)
+    found.pair_with(bank, [({"color": word}, i) for i, word in enumerate(WORDS)], [1.0] * 3, 8)
+    return found, bank
+
+
+def tried(found: SettingsStage, bank: AtomBank, strength: float, copies: int) -> None:
+    """A trial whose first images are photos themselves."""
+    images = generate(found, bank, {"strength": strength}, 0.0)
+    rows = images.embeddings.copy()
+    rows[:copies] = bank.real[:copies]
+    images = replace(images, embeddings=rows, copied=frozenset(images.seeds[:copies]))
+    jobs = tuple(
+        (found.space.recipe({**words, "strength": strength}), seeds)
+        for words, seeds in found.jobs()
+    )
+    proposal = Proposal(number=1, stage="settings", params={"strength": strength}, jobs=jobs)
+    found.note({"strength": strength})
+    found.copies.note(proposal, images)
+    found.absorb({"strength": strength}, images)
+
+
+def test_settings_that_copy_photos_are_not_chosen() -> None:
+    found, bank = sourced()
+    weights = np.full(3, 1 / 3)
+    for strength, copies in ((0.2, 8), (0.5, 3), (0.8, 0)):
+        tried(found, bank, strength, copies)
+    best, _ = found.best(bank, weights)
+    assert best["strength"] >= 0.8
+    found.copies = Copies()  # nobody looks
+    raw, _ = found.best(bank, weights)
+    assert raw["strength"] < 0.8  # photos themselves are what is nearest to photos
+
+
+def test_settings_that_turn_out_to_copy_are_left() -> None:
+    found, bank = sourced()
+    found.avoid_copies()
+    assert found.winner is None  # none are chosen
+    found.winner = {"strength": 0.5}
+    tried(found, bank, 0.5, 0)
+    found.avoid_copies()
+    assert found.winner == {"strength": 0.5}
+    tried(found, bank, 0.9, 0)
+    tried(found, bank, 0.5, 2)
+    found.avoid_copies()
+    assert found.winner == {"strength": 0.9}
+
+
+def test_settings_known_to_copy_are_not_tried_again() -> None:
+    found, bank = sourced()
+    tried(found, bank, 0.8, 8)
+    for _ in range(6):
+        params = found.propose(bank, np.full(3, 1 / 3), [{"strength": 0.3}])
+        assert params is None or params["strength"] > 0.8

@@ -203,3 +203,43 @@ def test_shares_of_each_slot_sum_to_one(data: Any, color: list[str], place: list
     assert all(math.fsum(c.values()) == pytest.approx(1.0) for c in found["choices"].values())
     strange = "something else" in prompts
     assert all(bool(readings(s, prompt)) or strange for prompt in prompts)
+
+
+def test_captions_are_shared_out_by_the_photos_that_they_are_of() -> None:
+    data = {
+        "real": {"path": "somewhere"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+        "space": {
+            "prompt": ["a {color} {class}", "{caption}"],
+            "slots": {"color": ["", "brown"]},
+            "captions": "words",
+        },
+    }
+    groups = {"all photos": "a" * 16, "group 1": "b" * 16}
+    s = Space.of(parse_config(data), "frog", groups=groups)
+    recipes = [
+        s.recipe({"prompt": "{caption}", "photos": "all photos"}),
+        s.recipe({"prompt": "{caption}", "photos": "group 1"}),
+        s.recipe({"prompt": "a {color} {class}", "color": "brown"}),
+    ]
+    found = marginal_shares(recipes, [0.5, 0.3, 0.2], s)
+    assert found["words"]["photos"] == {"all photos": 0.5, "group 1": 0.3}
+    assert found["words"]["prompt"] == {"{caption}": 0.8, "a {color} {class}": 0.2}
+    # What captions say of colours is not read, and not taken for the empty word.
+    assert found["words"]["color"] == {"brown": 0.2}
+    assert found["unread"]["color"] == pytest.approx(0.8)
+    assert readings(s, "{captions of group 2}") == []
+
+
+def test_how_much_of_a_picture_is_replaced() -> None:
+    data = {
+        "real": {"path": "somewhere"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+        "space": {"prompt": "a {class}", "strength": [0.2, 1.0]},
+    }
+    s = Space.of(parse_config(data), "frog", groups={"all photos": "a" * 16})
+    recipes = [s.recipe({"strength": 0.4}), s.baseline]
+    found = marginal_shares(recipes, [0.5, 0.5], s)
+    assert found["numbers"]["strength"] == {"mean": 0.7, "sd": pytest.approx(0.3)}

@@ -155,8 +155,8 @@ def test_recipes_hold_what_was_chosen_and_survive_json() -> None:
 
 def test_every_prompt_once_in_the_order_of_the_config() -> None:
     prompts = space().prompts()
-    assert len(prompts) == 3 * 2 * 2 * 2
-    assert len({tuple(p.items()) for p in prompts}) == len(prompts)
+    assert len(prompts) == 3 * 2 * 2 + 2  # the second template has a place for the noun alone
+    assert len({space().prompt(p) for p in prompts}) == len(prompts)
     assert prompts[0] == {
         "color": "",
         "place": "",
@@ -284,3 +284,107 @@ def test_of_too_many_prompts_the_likeliest_come_first() -> None:
         shares[:50]
     )
     assert {p["s3"] for p in made.prompts(prior, held={"s3": "3h"}, limit=50)} == {"3h"}
+
+
+GROUPS = {"all photos": "a" * 16, "group 1": "b" * 16}
+
+
+def of_photos(**space_config: Any) -> Space:
+    return Space.of(config(space=space_config), "automobile", groups=GROUPS)
+
+
+def test_a_caption_stands_alone_where_no_template_has_a_place_for_it() -> None:
+    alone = of_photos(captions="words")
+    assert alone.words["prompt"][-1] == "{caption}"
+    assert len(alone.prompts()) == len(space().prompts()) + 2  # one for each group
+    placed = of_photos(captions="words", prompt=["a {class}: {caption}"])
+    assert placed.words["prompt"] == ("a {class}: {caption}",)
+    assert len(placed.prompts()) == 2 * 2  # groups and nouns
+
+
+def test_a_recipe_of_captions_names_the_group_that_they_are_of() -> None:
+    s = of_photos(captions="words")
+    recipe = s.recipe({"prompt": "{caption}", "photos": "group 1", "guidance_scale": 2.0})
+    assert recipe.draw.prompt == "{captions of group 1}"
+    assert (recipe.draw.photos, recipe.draw.strength) == ("b" * 16, None)
+    # Words alone owe nothing to a photo, whatever group was proposed beside them.
+    worded = s.recipe({"color": "green", "photos": "group 1"})
+    assert worded.draw.photos is None
+    assert "photos" not in worded.draw.to_json()
+    assert s.baseline.draw.photos is None
+
+
+def test_what_needs_a_photo_is_left_out_where_there_are_no_groups() -> None:
+    worded = space(space={"captions": "words", "strength": [0.3, 1.0]})
+    assert worded.words == space().words
+    assert worded.settings == space().settings
+    captions = space(space={"captions": "words", "prompt": ["{caption}"]})
+    assert captions.words["prompt"] == ("a photo of a {class}",)  # the baseline's
+
+
+def test_the_captions_of_all_photos_are_many_prompts() -> None:
+    s = of_photos(captions="words")
+    whole = {"prompt": "{caption}", "photos": "all photos"}
+    assert s.is_of_all_captions(whole)
+    assert s.is_of_all_captions({"prompt": "{caption}"})  # the first group is meant
+    assert not s.is_of_all_captions({**whole, "photos": "group 1"})
+    assert not s.is_of_all_captions({"color": "green"})
+    assert not space().is_of_all_captions({"color": "green"})
+
+
+def test_where_pictures_are_changed_every_recipe_has_photos() -> None:
+    s = of_photos(strength=[0.3, 1.0], ip_adapter_scale=[0.0, 0.8])
+    words = {"color": "green", "photos": "group 1"}
+    recipe = s.recipe({**words, "strength": 0.5, "ip_adapter_scale": 0.2})
+    assert (recipe.draw.photos, recipe.draw.strength) == ("b" * 16, 0.5)
+    assert recipe.draw.ip_adapter_scale == 0.2
+    assert s.name_of(words) != s.name_of({**words, "photos": "all photos"})
+    assert len(s.prompts()) == 2 * len(space().prompts())
+    # What changes nothing of the baseline: all of the picture replaced, no adapter.
+    assert s.baseline_settings()["strength"] == 1.0
+    assert s.baseline_settings()["ip_adapter_scale"] == 0.0
+
+
+def test_words_that_a_template_has_no_place_for_are_dropped() -> None:
+    s = of_photos(captions="words")
+    params = {"prompt": "{caption}", "photos": "group 1", "color": "green", "scheduler": "ddim"}
+    kept = {"prompt": "{caption}", "photos": "group 1", "scheduler": "ddim"}
+    assert s.used(params) == kept
+    assert s.recipe(params) == s.recipe(kept)
+
+
+def test_the_likeliest_prompts_are_the_same_whether_all_are_looked_at_or_not() -> None:
+    s = of_photos(captions="words")
+    prior = {
+        "color": {"": 0.1, "green": 0.7, "olive": 0.2},
+        "place": {"": 0.4, " on a  leaf": 0.6},
+        "noun": {"automobile": 0.9, "car": 0.1},
+        "photos": {"all photos": 0.7, "group 1": 0.3},
+        "prompt": {s.words["prompt"][0]: 0.5, "a {class}": 0.1, "{caption}": 0.4},
+    }
+    every = s.prompts(prior)
+    shares = shares_product(prior, every)
+    ranked = [every[i] for i in np.argsort(-np.asarray(shares), kind="stable")]
+    assert [s.prompt(words) for words in s.prompts(prior, limit=5)] == [
+        s.prompt(words) for words in ranked[:5]
+    ]
+    assert s.prompt(ranked[0]) == "{captions of all photos}"
+    few = s.prompts(limit=5)  # without a prior some at random, of all templates together
+    assert len({s.prompt(words) for words in few}) == 5
+
+
+def test_other_photos_are_another_space() -> None:
+    own = of_photos(captions="words").digest()
+    other = Space.of(
+        config(space={"captions": "words"}), "automobile", groups={"all photos": "c" * 16}
+    )
+    assert other.digest() != own != space().digest()
+
+
+def test_of_numbers_to_choose_from_the_nearest() -> None:
+    s = of_photos(strength=[0.3, 0.5, 0.7])
+    assert s.baseline_settings()["strength"] == 0.7  # nothing of a picture is left at 1
+    choices = CategoricalDistribution((0.3, 0.5, 0.7))
+    assert [nearest(choices, value) for value in (0.0, 0.55, 0.5, 1.0)] == [0.3, 0.5, 0.5, 0.7]
+    assert nearest(CategoricalDistribution(("ddim", "euler")), "lms") == "ddim"
+    assert nearest(choices, None) == 0.3

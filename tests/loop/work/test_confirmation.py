@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from histories import as_read
 from modes import Blind, Reader
+from painter import Painter
 from workshop import Workshop, open_workshop
 
 from gapclose.analysis.class_gap import ClassGap, jointly
@@ -41,6 +42,7 @@ from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evaluation import label_agreement_of
 from gapclose.loop.work.holdout import Holdout
 from gapclose.loop.work.real_data import ClassReference, Fold
+from gapclose.loop.work.source_copies import SourceCopies
 
 TRUTH = {"brown": 0.6, "gray": 0.4}
 NOUNS = {"frog": "brown", "toad": "gray"}  # nouns that Reader knows
@@ -50,27 +52,28 @@ CONFIG = parse_config(
 )
 
 
-def fold_of(rows: Any, judge_rows: Any = None) -> Fold:
+def fold_of(rows: Any, judge_rows: Any = ()) -> Fold:
     names = [f"{i}.png" for i in range(len(rows))]
     return Fold(
-        paths=tuple(map(Path, names)), photos=tuple(names), rows=rows, judge_rows=judge_rows
+        paths=tuple(map(Path, names)),
+        photos=tuple(names),
+        rows=rows,
+        judge_rows=dict(judge_rows),
     )
 
 
-def holdout(
-    shares: dict[str, float], *, judge: dict[str, float] | None = None, invalid: int = 0
-) -> Holdout:
+def holdout(shares: dict[str, float], *, invalid: int = 0, **judges: dict[str, float]) -> Holdout:
     rng, n = np.random.default_rng(0), 150
     rows = modes.mixed(TRUTH, n, rng)
     synthetic = modes.mixed(shares, n, rng)
-    judge_real = None if judge is None else modes.mixed(TRUTH, n, rng)
+    judge_real = {name: modes.mixed(TRUTH, n, rng) for name in judges}
     fold = fold_of(rows, judge_real)
     real = ClassReference(
         name="frog",
         tune=fold,
         folds=(fold,),
         kernel=Kernel.fit(rows),
-        judge_kernel=None if judge_real is None else Kernel.fit(judge_real),
+        judge_kernels={name: Kernel.fit(its) for name, its in judge_real.items()},
     )
     return Holdout(
         real=real,
@@ -79,7 +82,7 @@ def holdout(
         mixture=Mixture(recipes=(modes.make_space().baseline,), weights=(1.0,), gap_tune=0.0),
         images=Images(embeddings=synthetic, recipes=(0,) * n, seeds=tuple(range(n))),
         invalid=invalid,
-        judge_rows=None if judge is None else modes.mixed(judge, n, rng),
+        judge_rows={name: modes.mixed(its, n, rng) for name, its in judges.items()},
     )
 
 
@@ -94,7 +97,8 @@ def confirmation(
         synthesis=synthesis,
         evidence=SimpleNamespace(),  # type: ignore[arg-type]
         real={"frog": real},
-        judge=None,
+        judges={},
+        copies=SourceCopies(generator=Painter(), real={"frog": real}),
         nouns=nouns or {"frog": "frog"},
         groups=GROUPS,
         floors={},
@@ -115,6 +119,21 @@ def verdict(seen: Holdout) -> tuple[bool | None, bool | None]:
 def test_confirmed_is_closed_and_the_judge_agrees() -> None:
     assert verdict(holdout(TRUTH)) == (True, True)
     assert verdict(holdout(TRUTH, judge=TRUTH)) == (True, True)
+
+
+def test_every_judge_of_several_has_to_agree() -> None:
+    assert verdict(holdout(TRUTH, one=TRUTH, two=TRUTH, three=TRUTH)) == (True, True)
+    seen = holdout(TRUTH, one=TRUTH, two={"red": 1.0}, three={"gray": 1.0})
+    assert verdict(seen) == (True, False)
+    row = judged(seen)
+    assert [told.split(" still")[0] for told in row.objections] == [
+        "the judge two",
+        "the judge three",
+    ]
+    assert row.judges is not None
+    assert [judge["name"] for judge in row.judges] == ["one", "two", "three"]
+    assert row.judge is not None
+    assert row.judge["name"] == "one"
 
 
 def test_the_judge_can_refuse() -> None:
@@ -155,7 +174,15 @@ def test_copies_of_photos_that_the_search_saw_are_refused() -> None:
     real = replace(seen.real, tune=fold_of(tune), folds=(fold_of(part),), kernel=Kernel.fit(tune))
     for made, expected in ((fresh, True), (tune, False), (part, False)):
         images = replace(seen.images, embeddings=made)
-        assert verdict(replace(seen, real=real, images=images)) == (True, expected)
+        found = replace(seen, real=real, images=images)
+        assert verdict(found) == (True, expected)
+        row = judged(found)
+        assert (row.copies is None) is expected
+        if row.copies is not None:  # each beside the photo that it copies
+            assert [Path(pair["real"]).name for pair in row.copies] == [
+                f"{i}.png" for i in range(6)
+            ]
+            assert [Path(pair["synthetic"]).stem for pair in row.copies] == list("012345")
 
 
 def test_images_that_are_read_as_another_class_are_refused() -> None:

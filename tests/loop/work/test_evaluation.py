@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from modes import Blind, Reader
 
+from gapclose.analysis.class_gap import jointly
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.work.evaluation import (
     EvaluationInput,
+    JudgeInput,
     evaluate,
     label_agreement_of,
+    measure,
 )
 
 TRUTH = {"brown": 0.6, "gray": 0.4}
@@ -38,6 +41,26 @@ def test_classes_are_scored_in_their_order_and_named() -> None:
     red = next(w for w in gaps[1].attributes if w.word == "red")
     assert red.synthetic > 0.9 > 0.1 > red.real
     assert all(g.judge is None for g in gaps)
+
+
+def test_one_judge_of_three_can_object_to_one_class_of_many() -> None:
+    """However many tests there are, there are permutations enough."""
+    rng, n = np.random.default_rng(3), 40
+    seen = {}
+    for name, shares in (("one", TRUTH), ("two", {"red": 1.0}), ("three", TRUTH)):
+        real = modes.mixed(TRUTH, n, rng)
+        seen[name] = JudgeInput(
+            real=real, synthetic=modes.mixed(shares, n, rng), kernel=Kernel.fit(real)
+        )
+    e = replace(given(TRUTH, n=n), judges=seen)
+    classes = 60
+    row = measure(e, embedder=Blind(), groups=GROUPS, nouns=NOUNS, classes=classes)
+    assert row.judges is not None
+    assert [judge["name"] for judge in row.judges] == [*seen]
+    quiet = replace(row, judges=tuple(judge | {"p_value": 1.0} for judge in row.judges))
+    (told, *others) = jointly([row, *[quiet] * (classes - 1)])
+    assert [judge["q_value"] <= 0.05 for judge in told.judges or ()] == [False, True, False]
+    assert all(judge["q_value"] == 1.0 for it in others for judge in it.judges or ())
 
 
 def test_without_a_text_side_there_are_no_words() -> None:

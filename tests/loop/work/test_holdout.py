@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from workshop import SpellingReader, Workshop, open_workshop, spelt
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.gap import mmd2
+from gapclose.analysis.kernel import Kernel
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, write_png
@@ -38,7 +40,7 @@ def mixture_of(shop: Workshop, **camera: Any) -> Mixture:
 
 
 def evaluate(shop: Workshop, mixture: Mixture, *, n: int = 40, **options: Any) -> Holdout:
-    shown: dict[str, Any] = {"stage": "tuned", "fold": 1, "judge": None}
+    shown: dict[str, Any] = {"stage": "tuned", "fold": 1, "judges": {}}
     return evaluate_holdout(
         shop.synthesis,
         real=shop.real["frog"],
@@ -91,7 +93,7 @@ def test_it_is_held_against_its_fold_and_no_other(shop: Workshop) -> None:
         np.testing.assert_array_equal(e.synthetic, holdout.images.embeddings)
         assert e.synthetic_paths == tuple(row["path"] for row in holdout.rows(shop.rundir))
         assert all(f"confirm-{number}/tuned" in path for path in e.synthetic_paths)
-        assert e.judge_real is e.judge_synthetic is None
+        assert e.judges == {}
 
 
 def test_what_was_evaluated_is_read_back_without_drawing(shop: Workshop) -> None:
@@ -111,7 +113,7 @@ def test_what_was_evaluated_is_read_back_without_drawing(shop: Workshop) -> None
     assert again.rows(shop.rundir) == holdout.rows(shop.rundir)
     assert again.gap() == holdout.gap()
     assert again.spectra is None
-    assert again.judge_rows is None
+    assert again.judge_rows == {}
 
 
 class Doubting(SpellingReader):
@@ -126,18 +128,54 @@ class Doubting(SpellingReader):
 
 
 def test_what_the_judge_cannot_see_counts_as_invalid_on_both_sides(shop: Workshop) -> None:
-    holdout = evaluate(shop, mixture_of(shop), judge=Doubting())
+    holdout = evaluate(shop, mixture_of(shop), judges={"doubting": Doubting()})
     assert holdout.invalid == 3
     assert len(holdout.images.seeds) == len(holdout.images.embeddings) == 37
-    assert holdout.judge_rows is not None
-    assert np.isfinite(holdout.judge_rows).all()
+    rows = holdout.judge_rows["doubting"]
+    assert np.isfinite(rows).all()
     # Row by row the two encoders have seen the same images: here they are the same encoder.
-    np.testing.assert_array_equal(holdout.judge_rows, holdout.images.embeddings)
+    np.testing.assert_array_equal(rows, holdout.images.embeddings)
     assert holdout.spectra is not None
     assert len(holdout.spectra) == 37
     assert len(list(holdout.paths(shop.rundir)[0].parent.iterdir())) == 37
     with pytest.raises(GenerationError, match=r"19 of 22 images are valid \(3 without finite"):
-        evaluate(shop, mixture_of(shop), n=22, judge=Doubting())
+        evaluate(shop, mixture_of(shop), n=22, judges={"doubting": Doubting()})
+
+
+def test_each_judge_of_several_sees_the_images_that_all_can_see(shop: Workshop) -> None:
+    real = shop.real["frog"]
+    rows = {"eye": real.folds[1].rows, "doubting": real.folds[1].rows[:, ::-1].copy()}
+    folds = tuple(replace(fold, judge_rows=rows) for fold in real.folds)
+    kernels = {"eye": real.kernel, "doubting": Kernel.fit(rows["doubting"])}
+    shop.real["frog"] = replace(real, folds=folds, judge_kernels=kernels)
+    judges = {"eye": SpellingReader(), "doubting": Doubting()}
+    holdout = evaluate(shop, mixture_of(shop), judges=judges)
+    assert holdout.invalid == 3
+    assert [*holdout.judge_rows] == ["eye", "doubting"]
+    for seen in holdout.judge_rows.values():
+        np.testing.assert_array_equal(seen, holdout.images.embeddings)
+    e = holdout.input("brown", shop.rundir)
+    assert [*e.judges] == ["eye", "doubting"]
+    for name, its in e.judges.items():
+        assert its.real is rows[name]
+        assert its.synthetic is holdout.judge_rows[name]
+        assert its.kernel is kernels[name]
+
+
+def test_the_embeddings_of_each_judge_are_kept_in_order(shop: Workshop) -> None:
+    images = evaluate(shop, mixture_of(shop)).images
+    n = len(images.seeds)
+    rows = [np.full((n, 2), number, dtype=np.float32) for number in range(3)]
+    for kept in ([], rows[:1], rows):
+        shop.evidence.keep_fold("frog", 1, "tuned", images, kept)
+        found = shop.evidence.judge_rows("frog", 1, "tuned")
+        assert len(found) == len(kept)
+        assert all((a == b).all() for a, b in zip(found, kept, strict=True))
+    # The first is called as the only one was.
+    shop.evidence.keep_fold("frog", 1, "tuned", images, rows[:1])
+    arrays = load_file(shop.rundir.embeddings_path("frog-confirm-1-tuned"))
+    assert {*arrays} == {"embeddings", "recipes", "seeds", "judge"}
+    assert shop.evidence.judge_rows("frog", 2, "tuned") == ()
 
 
 def test_frequencies_are_compared_between_images_of_one_size_alone(shop: Workshop) -> None:

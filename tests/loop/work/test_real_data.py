@@ -67,6 +67,7 @@ def opened(
         classes,
         config=config(folder, **changes),
         reporter=SilentReporter(),
+        loaded={},
         pinned=pinned,
         cuts=cuts,
         tuned=tuned,
@@ -89,7 +90,7 @@ def test_folds_are_disjoint_and_large_enough(photos: Path) -> None:
     assert len(ship.tune) + len(ship.folds[0]) == 60
     # Rows are those of their images, the judge's too.
     part = frog.folds[1]
-    for name, rows in (("pond", part.rows), ("pond-judge", part.judge_rows)):
+    for name, rows in (("pond", part.rows), ("pond-judge", part.judge_rows["pond-judge"])):
         fresh = make_embedder(name).embed([read_rgb(p) for p in part.paths[:3]])
         np.testing.assert_allclose(rows[:3], fresh, atol=1e-4)
 
@@ -141,8 +142,7 @@ def test_the_kernel_is_frozen_from_the_tune_split(photos: Path) -> None:
 
     frog = opened(photos, ("frog",))[0]["frog"]
     assert frog.kernel == Kernel.fit(frog.tune.rows)
-    assert frog.judge_kernel is None
-    assert frog.tune.judge_rows is None
+    assert frog.judge_kernels == frog.tune.judge_rows == {}
 
 
 def test_the_split_follows_the_seed(photos: Path) -> None:

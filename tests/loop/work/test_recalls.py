@@ -310,9 +310,9 @@ def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> No
     for name in NAMES:  # a judge that tells the classes apart by their images
         rows = np.zeros((120, 2), dtype=np.float32)
         rows[:, NAMES.index(name)] = 1.0
-        folds = tuple(replace(part, judge_rows=rows) for part in shop.real[name].folds)
+        folds = tuple(replace(part, judge_rows={"one": rows}) for part in shop.real[name].folds)
         shop.real[name] = replace(shop.real[name], folds=folds)
         images = shop.evidence.fold(name, 0, "tuned")
-        shop.evidence.keep_fold(name, 0, "tuned", images, rows[: len(images.seeds)])
+        shop.evidence.keep_fold(name, 0, "tuned", images, [rows[: len(images.seeds)]])
     told = shop.recalls.judge(state, CRITERIA)
     assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]

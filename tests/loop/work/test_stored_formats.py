@@ -30,10 +30,8 @@ def stored_holdout(run: RunDir, size: int, jpeg: int | None) -> Holdout:
         pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path, quality=80)
     rows = modes.mixed({"brown": 1.0}, 40, rng)
-    fold = Fold(paths=photos, photos=tuple(map(str, photos)), rows=rows, judge_rows=None)
-    real = ClassReference(
-        name="frog", tune=fold, folds=(fold,), kernel=Kernel.fit(rows), judge_kernel=None
-    )
+    fold = Fold(paths=photos, photos=tuple(map(str, photos)), rows=rows)
+    real = ClassReference(name="frog", tune=fold, folds=(fold,), kernel=Kernel.fit(rows))
     recipe = replace(modes.make_space().baseline, camera=Camera(jpeg_quality=jpeg))
     holdout = Holdout(
         real=real,

@@ -36,10 +36,10 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def real() -> dict[str, ClassReference]:
-    fold = Fold(paths=(), photos=(), rows=np.full((3, 1), -1.0, dtype=np.float32), judge_rows=None)
+    fold = Fold(paths=(), photos=(), rows=np.full((3, 1), -1.0, dtype=np.float32))
     kernel = Kernel.fit(np.eye(3, dtype=np.float32))
     return {
-        name: ClassReference(name=name, tune=fold, folds=(fold,), kernel=kernel, judge_kernel=None)
+        name: ClassReference(name=name, tune=fold, folds=(fold,), kernel=kernel)
         for name in ("frog", "ship")
     }
 

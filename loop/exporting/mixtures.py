@@ -1,0 +1,146 @@
+"""Mixtures between runs: what `export RUN OUT.yaml` writes, and what `tune --like` begins with.
+
+A run folder and the YAML of its mixtures say the same. It reads the run folder only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gapclose.loop.config.mixtures import ClassMixture, MixturesFile
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.errors import ConfigError, unwritable
+from gapclose.loop.report.contents import GAP
+from gapclose.loop.report.projections import open_run, read_verdicts
+from gapclose.loop.run.events import MixturesGiven
+from gapclose.loop.run.files import write_text
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import fold_journal
+
+__all__ = ["check_given", "mixtures_of", "read_given", "searched_photos", "write_mixtures"]
+
+
+def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
+    """Return what the classes of a run ended with.
+
+    Args:
+        path: The run folder.
+        only_confirmed: Leave out the classes that are not confirmed.
+
+    Raises:
+        ConfigError: There is no run, it was not tuned, or it has no mixtures yet.
+        RunDamagedError: It cannot be read.
+    """
+    run = open_run(path, verdicts=False)
+    if not run.holds_tuning:
+        said = "was audited, not tuned: it has no mixtures; name a run that `gapclose tune` made"
+        raise ConfigError(said, where=run.path)
+    verdicts = read_verdicts(run)
+    found = verdicts.mixtures["classes"]
+    rows = {row["name"]: row for row in verdicts.files.get(GAP, {}).get("classes", ())}
+    groups = fold_journal(run.journal_path).groups
+    photos = {cls: {digest: name for name, digest in its.items()} for cls, its in groups.items()}
+    classes = {
+        name: ClassMixture.of(mixture, rows.get(name, {}), photos=photos.get(name))
+        for name, mixture in found.items()
+        if not only_confirmed or rows.get(name, {}).get("confirmed") is True
+    }
+    if not classes:
+        raise ConfigError("no class is confirmed; export without --only-confirmed", where=run.path)
+    config = run.config()
+    return MixturesFile(
+        schema=1,
+        run=run.path.name,
+        generator=_generator_name(config),
+        embedder=_without_folders(config.embedder),
+        classes=classes,
+    )
+
+
+def write_mixtures(path: Path, out: Path, *, only_confirmed: bool = False) -> None:
+    """Write the mixtures of a run into a new YAML file, whole or not at all.
+
+    Raises:
+        ConfigError: As `mixtures_of`, or the file exists, or cannot be written.
+    """
+    if out.exists():
+        raise ConfigError("exists; name a new file", where=out)
+    text = mixtures_of(path, only_confirmed=only_confirmed).to_yaml()
+    try:
+        write_text(out, text)
+    except OSError as error:
+        raise unwritable(out, error, "name another file") from None
+
+
+def read_given(path: Path) -> MixturesGiven:
+    """Read what a run is to begin with.
+
+    Args:
+        path: A run folder that was tuned, or a YAML file of mixtures.
+
+    Raises:
+        ConfigError: It is neither.
+        RunDamagedError: The run cannot be read.
+    """
+    if path.is_dir():
+        file = mixtures_of(path)
+    elif path.is_file():
+        file = MixturesFile.read(path)
+    else:
+        raise ConfigError(
+            "no such run folder, nor YAML file of mixtures; `gapclose export RUN OUT.yaml` "
+            "writes one",
+            where=path,
+        )
+    return MixturesGiven(source=file.run or path.name, mixtures=file.rows())
+
+
+def searched_photos(path: Path) -> dict[str, frozenset[str]]:
+    """Return the photos that a given run has searched or been judged with, by class and content.
+
+    A YAML file says nothing of photos.
+    """
+    if path.is_file():
+        return {}
+    state = fold_journal(RunDir(path).journal_path)
+    found = {name: {*photos} for name, photos in state.photos.items()}
+    for name, cls in state.classes.items():
+        folds = [*cls.spent_folds]
+        if cls.evaluation is not None:
+            folds.append(cls.evaluation.opened.photos)
+        found.setdefault(name, set()).update(photo for fold in folds for photo in fold)
+    return {name: frozenset(photos) for name, photos in found.items()}
+
+
+def check_given(run: RunDir, given: MixturesGiven) -> None:
+    """Refuse to give a run that goes on what it has not begun with.
+
+    Raises:
+        ConfigError: It has begun with other mixtures, or without any.
+    """
+    state = fold_journal(run.journal_path)
+    if state.given is not None:
+        if state.given.mixtures != given.mixtures:
+            raise ConfigError(
+                f"--like: the run has begun with other mixtures, those of {state.given.source}; "
+                "leave --like out to go on, or start a new run with --out",
+                where=run.path,
+            )
+    elif any(cls.proposed for cls in state.classes.values()):
+        raise ConfigError(
+            "--like: the run has begun without mixtures of another; leave --like out to go on, "
+            "or start a new run with --out",
+            where=run.path,
+        )
+
+
+def _generator_name(config: RunConfig) -> str:
+    spec = config.generator.as_spec()
+    model = spec.get("model")
+    return _without_folders(f"{spec['kind']}:{model}" if model else str(spec["kind"]))
+
+
+def _without_folders(name: str) -> str:
+    """Name what lies on a machine by its last part alone: its place is omitted for privacy."""
+    parts = name.split(":")
+    return ":".join(Path(part).name if Path(part).is_absolute() else part for part in parts)

@@ -1,0 +1,160 @@
+"""The source of captions and pictures that single real photos give to generated images.
+
+`open_generator` puts it before a run's generator. It reads the photo groups of the run folder and
+the photos where they lie; every photo that it gives is one of a group, hence of a tune split.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.errors import RealDataError, UnreadableImageError
+from gapclose.analysis.image_folder import digest, scan
+from gapclose.generators.base import Generator
+from gapclose.generators.conditioning import FromPhotos
+from gapclose.generators.errors import GenerationError
+from gapclose.generators.images import Pixels
+from gapclose.generators.recipe import Draw
+from gapclose.generators.registry import make_generator
+from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.photo_groups import PhotoGroup, read_group
+from gapclose.loop.work.real_data import own_photos, real_folder
+from gapclose.loop.work.sides import photo_id
+
+__all__ = ["PhotoSource", "made_from", "open_generator"]
+
+
+def open_generator(
+    config: RunConfig, rundir: RunDir, *, photos: Mapping[str, Path] | None = None
+) -> Generator:
+    """Make the generator of a run, which may be given the captions and pictures of its photos.
+
+    Args:
+        config: Of the run.
+        rundir: Its folder.
+        photos: Where each photo of its tune splits lies, by `photo_id`; found in the real folder
+            by default.
+
+    Raises:
+        GeneratorConfigError: The generator cannot be made here.
+    """
+    generator = make_generator(config.generator.as_spec())
+    if not config.space.needs_photos:
+        return generator
+    return FromPhotos(generator, PhotoSource(rundir, lambda: photos or find_photos(rundir)))
+
+
+def find_photos(rundir: RunDir) -> dict[str, Path]:
+    """Return where the photos of a run lie, by `photo_id`; every one is read for it.
+
+    Raises:
+        RealDataError: The folder is gone, or holds no image.
+    """
+    images = own_photos(scan(real_folder(rundir)))
+    return {photo_id(bytes.fromhex(digest(file.path))): file.path for file in images.files}
+
+
+def made_from(generator: Generator, draw: Draw, seed: int) -> dict[str, str]:
+    """Return what a row of metadata.jsonl says of what the generator was given for a seed.
+
+    Returns:
+        "text": the prompt, the caption of a photo filled in. Of a draw that names a photo group
+        also "photo", the photo's name as `photo_id` gives it, and "photo_path", where it lies in
+        the folder of real photos ("" if it is gone).
+    """
+    if not isinstance(generator, FromPhotos):
+        return {"text": draw.prompt}
+    given, photo = generator.resolve(draw, seed)
+    if photo is None:
+        return {"text": given.prompt}
+    source = generator.photos
+    assert isinstance(source, PhotoSource), "open_generator made it"
+    return {"text": given.prompt, "photo": photo, "photo_path": source.path(photo)}
+
+
+MOST: Final = 1 << 20
+"""Pixels of a source: hundreds of photos are in memory at once, and none is generated larger."""
+
+
+def within(image: Pixels, most: int) -> Pixels:
+    """Return an (h, w, 3) image, made smaller if it has more pixels than `most`."""
+    height, width = image.shape[:2]
+    if height * width <= most:
+        return image
+    scale = (most / (height * width)) ** 0.5
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+class PhotoSource:
+    """What a recipe's photo group stands for: see `FromPhotos`."""
+
+    def __init__(self, rundir: RunDir, photos: Callable[[], Mapping[str, Path]]) -> None:
+        """Read nothing yet.
+
+        Args:
+            rundir: Where the groups are kept.
+            photos: Where each photo lies, by `photo_id`; asked for once a picture is.
+        """
+        self._rundir, self._photos = rundir, cache(photos)
+        self._groups: dict[str, PhotoGroup] = {}
+
+    def pick(self, group: str, seed: int) -> str:
+        """Return the photo of a group that a seed is given.
+
+        Raises:
+            GenerationError: The group is gone from the run folder.
+        """
+        return self._group(group).pick(seed)
+
+    def caption(self, group: str, photo: str) -> str | None:
+        """Return the caption of a photo; None of one without.
+
+        Raises:
+            GenerationError: The group is gone from the run folder.
+        """
+        return self._group(group).captions[photo]
+
+    def pixels(self, group: str, photo: str) -> Pixels:
+        """Read a photo.
+
+        Raises:
+            GenerationError: It is gone, or is another one now.
+        """
+        path = self._photos().get(photo)
+        try:
+            if path is not None and photo_id(bytes.fromhex(digest(path))) == photo:
+                return within(read_rgb(path), MOST)
+        except (OSError, UnreadableImageError):
+            pass
+        raise GenerationError(
+            f"photo {photo} of the tune split, which images are made from, is gone"
+            + (f" or changed: {path}" if path else "; put it back")
+        )
+
+    def path(self, photo: str) -> str:
+        """Name a photo's file, relative to the folder of real photos; "" of one that is gone."""
+        try:
+            path = self._photos().get(photo)
+        except RealDataError:  # the folder is gone: captions do not need it
+            return ""
+        root = real_folder(self._rundir)
+        return "" if path is None else Path(os.path.relpath(path, root)).as_posix()
+
+    def _group(self, digest: str) -> PhotoGroup:
+        if digest not in self._groups:
+            try:
+                self._groups[digest] = read_group(self._rundir, digest)
+            except RunDamagedError as error:
+                raise GenerationError(str(error)) from error
+        return self._groups[digest]

@@ -1,0 +1,162 @@
+"""Proposals: the prompts that a proposer makes of what a class lacks.
+
+The executor of `AskProposer`. It puts the diagnosis together from images that exist, and nothing
+is generated for it. A proposer is a user's code or a language model: whatever goes wrong in it is
+logged, and the search goes on without.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapclose.analysis.attributes import AttributeGap, compare_words
+from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.embedding import TextEmbedder
+from gapclose.analysis.errors import UnreadableImageError
+from gapclose.analysis.proposer import Diagnosis, Proposer
+from gapclose.analysis.significance import LEVEL
+from gapclose.generators.conditioning import takes_caption
+from gapclose.generators.images import Pixels
+from gapclose.generators.recipe import normalize_prompt
+from gapclose.loop.errors import is_machines_fault
+from gapclose.loop.run.events import PromptsProposed
+from gapclose.loop.schedule.actions import AskProposer
+from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.prompt_queue import Words
+from gapclose.loop.search.searches import Searches
+from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.synthesis import Synthesis
+
+Rows = NDArray[np.float32]
+
+IMAGES: Final = 200  # of the mixture that are compared
+SHOWN: Final = 12  # images of a side that a proposer sees
+MOST: Final = 8  # prompts that are tried of what it says
+LONGEST: Final = 2000  # characters of a prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposals:
+    """The executor of proposals.
+
+    Attributes:
+        proposer: Who is asked; None where the config names nobody.
+        synthesis: Reads images back; the text side of its embedder finds words.
+        searches: By class.
+        real: By class.
+        groups: Words that attributes are told by.
+    """
+
+    proposer: Proposer | None
+    synthesis: Synthesis
+    searches: Searches
+    real: Mapping[str, ClassReference]
+    groups: Mapping[str, Sequence[str]]
+
+    def ask(self, action: AskProposer) -> PromptsProposed:
+        """Ask what would close a class's gap; the class then tries that first.
+
+        Raises:
+            UnwritableError: The disk is full, or the like.
+        """
+        name, start = action.cls, time.perf_counter()
+        search = self.searches[name]
+        prompts: tuple[Words, ...] = ()
+        try:
+            assert self.proposer is not None, "only a run with a proposer is to ask it"
+            prompts = untried(search, self.proposer(self.diagnosis(name)))
+        except Exception as error:
+            if is_machines_fault(error):
+                raise
+            self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
+        if prompts:  # only once nothing can fail: the journal must know of it
+            search.prioritize(prompts)
+        seconds = time.perf_counter() - start
+        return PromptsProposed(
+            cls=name, prompts=prompts, progress=search.progress(), seconds=seconds
+        )
+
+    def diagnosis(self, name: str) -> Diagnosis:
+        """Put together what is known of a class."""
+        search, reference = self.searches[name], self.real[name]
+        jobs = search.sample(IMAGES)
+        batch = self.synthesis.generate(name, jobs, partly=True)
+        noun = search.space.words["noun"][0]
+        weights = search.state.atoms.weight_by_prompt()
+        tried = sorted(weights.items(), key=lambda item: -item[1])
+        missed, odd = _furthest(reference, batch.embeddings)
+        return Diagnosis(
+            cls=name,
+            noun=noun,
+            gap=search.state.gap / search.floor,
+            attributes=self._attributes(reference.tune.rows, batch.embeddings, noun),
+            prompts=tuple(tried),
+            real=_read([reference.tune.paths[i] for i in missed]),
+            synthetic=tuple(batch.images[i] for i in odd),
+        )
+
+    def _attributes(self, real: Rows, synthetic: Rows, noun: str) -> tuple[AttributeGap, ...]:
+        text = self.synthesis.embedder
+        if not isinstance(text, TextEmbedder):
+            return ()
+        found = compare_words(
+            real=real, synthetic=synthetic, text=text, noun=noun, groups=self.groups
+        )
+        return tuple(gap for gap in found if gap.q_value <= LEVEL)
+
+
+def untried(search: ClassSearch, said: Sequence[str]) -> tuple[Words, ...]:
+    """Return the prompts among what a proposer says that no trial has tried, as templates.
+
+    Raises:
+        TypeError: It is no sequence of texts.
+    """
+    if isinstance(said, str) or not all(isinstance(prompt, str) for prompt in said):
+        raise TypeError(f"a proposer returns a list of prompts, not {said!r}")
+    found: list[Words] = []
+    for text in dict.fromkeys(normalize_prompt(_printable(prompt)) for prompt in said):
+        if takes_caption(text):  # it echoes what stands for captions in a diagnosis
+            continue
+        # Braces are text here: what a model says fills no slot.
+        words = {"prompt": text.replace("{", "{{").replace("}", "}}")}
+        if text and len(text) <= LONGEST and search.holds_untried([words]):
+            found.append(words)
+    return tuple(found[:MOST])
+
+
+def _printable(text: str) -> str:
+    """Leave out what no prompt has: control characters, and halves of surrogate pairs."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _furthest(reference: ClassReference, synthetic: Rows) -> tuple[list[int], list[int]]:
+    """Find the photos that are furthest from synthetic images, and the reverse: the witness.
+
+    Returns:
+        Numbers of photos and of images, the furthest first.
+    """
+    kernel, real = reference.kernel, reference.tune.rows
+    of_real = kernel.mean_rows(real, synthetic) - kernel.mean_rows(real, real)
+    of_synthetic = kernel.mean_rows(synthetic, real) - kernel.mean_rows(synthetic, synthetic)
+    return (
+        np.argsort(of_real, kind="stable")[:SHOWN].tolist(),
+        np.argsort(of_synthetic, kind="stable")[:SHOWN].tolist(),
+    )
+
+
+def _read(paths: Sequence[Path]) -> tuple[Pixels, ...]:
+    """Read photos, those that are still there."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read_rgb(path))
+        except UnreadableImageError:
+            continue
+    return tuple(found)
