@@ -25,6 +25,7 @@ from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
 from gapclose.generators.loading import find_device, read_pipeline
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import build_scheduler
+from gapclose.generators.truncation import warn_once_of_truncation
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class _Task:
 
     @classmethod
     def of(cls, pipeline: Any) -> _Task:
+        warn_once_of_truncation(pipeline)
         accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
         return cls(pipeline, type(pipeline).__name__, accepts)
 

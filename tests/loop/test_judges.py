@@ -116,7 +116,7 @@ def test_a_run_asks_all_its_judges_and_goes_on_with_them(
     judges = ["pond-judge", SPECTRAL]
     config = load_config(written(photos.parent / "panel.yaml", photos, judge=judges))
     with quick(), caplog.at_level("INFO", logger="gapclose.analysis.embedding"):
-        run = tune(config, out=photos.parent / "run", trust=True)
+        run = tune(config, out=photos.parent / "panel-run", trust=True)
     loads = [record.getMessage() for record in caplog.records if "encoder" in record.getMessage()]
     assert sorted(loads) == sorted(f"loading the encoder {name}" for name in ["pond", *judges])
     gap = run.gap

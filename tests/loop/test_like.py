@@ -111,7 +111,7 @@ def test_its_first_trials_are_of_the_mixture_that_was_given(
 def test_killed_it_goes_on_as_it_would_have_with_and_without_being_told_again(
     first: RunDir, config: Path, mixtures: Path, second: tuple[RunDir, list[str]]
 ) -> None:
-    out = config.parent / "killed"
+    out = config.parent / "like-killed"
     for death, words in (
         ("gapclose.loop.run.journal:Journal.append:before:4", ["--like", mixtures]),
         ("gapclose.loop.run.journal:Journal.append:after:9", ["--like", first.path]),
