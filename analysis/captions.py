@@ -10,16 +10,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
-
-import numpy as np
-from PIL import Image
 
 from gapclose.analysis.cache import cache_folder, digest_files
 from gapclose.analysis.caption_cache import CaptionCache
@@ -30,7 +26,7 @@ from gapclose.analysis.captioner import (
     captioner_identity,
     make_captioner,
 )
-from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.decode import read_within
 from gapclose.analysis.errors import RealDataError, UnreadableImageError
 from gapclose.analysis.image_folder import caption_of, read_rows
 
@@ -225,18 +221,7 @@ def _read(batch: Sequence[tuple[bytes, Path]]) -> dict[bytes, Pixels]:
     images: dict[bytes, Pixels] = {}
     for digest, photo in batch:
         try:
-            images[digest] = _pixels(photo)
+            images[digest] = read_within(photo, _LARGEST)
         except UnreadableImageError as error:
             log.warning("%s; it gets no caption", error)
     return images
-
-
-def _pixels(photo: Path) -> Pixels:
-    """Read a photo as (h, w, 3), made smaller where it is large."""
-    pixels = read_rgb(photo)
-    height, width = pixels.shape[:2]
-    scale = math.sqrt(_LARGEST / (height * width))
-    if scale >= 1:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

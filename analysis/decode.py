@@ -35,6 +35,7 @@ __all__ = [
     "open_image",
     "orientation_of",
     "read_rgb",
+    "read_within",
     "sniff",
 ]
 
@@ -150,6 +151,21 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if _is_blank(pixels):
         raise InvalidImageError(path, "one colour")
     return pixels
+
+
+def read_within(path: Path, most: int) -> NDArray[np.uint8]:
+    """Read an image as `read_rgb` does, made smaller where it has more pixels than `most`.
+
+    Raises:
+        UnreadableImageError: As `read_rgb`.
+    """
+    pixels = read_rgb(path)
+    height, width = pixels.shape[:2]
+    scale = math.sqrt(most / (height * width))
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -12,10 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from PIL import Image
-
-from gapclose.analysis.decode import read_rgb
+from gapclose.analysis.decode import read_within
 from gapclose.analysis.errors import RealDataError, UnreadableImageError
 from gapclose.analysis.image_folder import digest, scan
 from gapclose.generators.base import Generator
@@ -86,16 +83,6 @@ MOST: Final = 1 << 20
 """Pixels of a source: hundreds of photos are in memory at once, and none is generated larger."""
 
 
-def within(image: Pixels, most: int) -> Pixels:
-    """Return an (h, w, 3) image, made smaller if it has more pixels than `most`."""
-    height, width = image.shape[:2]
-    if height * width <= most:
-        return image
-    scale = (most / (height * width)) ** 0.5
-    size = (max(1, int(width * scale)), max(1, int(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
 class PhotoSource:
     """What a recipe's photo group stands for: see `FromPhotos`."""
 
@@ -134,7 +121,7 @@ class PhotoSource:
         path = self._photos().get(photo)
         try:
             if path is not None and photo_id(bytes.fromhex(digest(path))) == photo:
-                return within(read_rgb(path), MOST)
+                return read_within(path, MOST)
         except (OSError, UnreadableImageError):
             pass
         raise GenerationError(
