@@ -188,8 +188,7 @@ def captions_of(
     if progress:
         progress(n_known, len(photos))
     if todo:
-        captioner = make_captioner(name, device=device)
-        for done, made in _caption(todo, captioner):
+        for done, made in _caption(todo, lambda: make_captioner(name, device=device)):
             cache.append(made)
             known.update(made)
             if progress:
@@ -199,19 +198,21 @@ def captions_of(
 
 
 def _caption(
-    todo: Mapping[bytes, Path], captioner: Captioner
+    todo: Mapping[bytes, Path], make: Callable[[], Captioner]
 ) -> Iterator[tuple[int, dict[bytes, str]]]:
     """Caption photos, reading the next batch meanwhile; yield how many are done, and the last."""
     items = list(todo.items())
     batches = [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
-    done = 0
+    done, captioner = 0, None
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(_read, batches[0])
         for number, batch in enumerate(batches, start=1):
             images = ahead.result()
             if number < len(batches):
                 ahead = pool.submit(_read, batches[number])
-            texts = captioner.caption(list(images.values())) if images else []
+            if images and captioner is None:  # not for photos that cannot be read
+                captioner = make()
+            texts = captioner.caption([*images.values()]) if captioner and images else []
             done += len(batch)
             yield done, dict(zip(images, texts, strict=True))
 

@@ -62,7 +62,7 @@ class Checkpoint:
         """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
         folder = self.folder
         if folder is not None:
-            return digest_folder(folder) if folder.is_dir() else None
+            return digest_files(folder, files_in(folder)) if folder.is_dir() else None
         index = self._file(_INDEX)
         return self.revision if index is None else index.parent.name
 
@@ -219,15 +219,24 @@ def read_license(card: Path) -> str | None:
     return name.strip("\"'") if name else None
 
 
-def digest_folder(folder: Path) -> str:
-    """Digest a pipeline's folder, so that other weights differ: "sha256:" and 16 digits.
+def files_in(folder: Path) -> list[Path]:
+    """Return what a model's folder holds, at any depth, but for its card."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CARD)
+
+
+def digest_files(folder: Path, files: Sequence[Path]) -> str:
+    """Digest files of a model, so that other weights differ: "sha256:" and 16 digits.
 
     Names, sizes, and the first and last MiB of every file: whole weights of a large model would
     take longer to read than to generate with.
+
+    Args:
+        folder: What their names are relative to.
+        files: Below it.
     """
     mebibyte = 2**20
     content = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CARD):
+    for path in files:
         size = path.stat().st_size
         content.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
         with path.open("rb") as stream:

@@ -39,6 +39,7 @@ def ask_hub(
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -55,6 +56,8 @@ def ask_hub(
             f"the hub's {model} has no revision {revision!r}",
             key="generator.revision",
         ) from None
+    except RemoteEntryNotFoundError:
+        raise GeneratorConfigError(f"the hub's {model} has no file {name}", key=key) from None
     except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
         raise _unreachable(model, name, key, error) from None
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from gapclose.generators.checkpoint import digest_folder, local_folder
+from gapclose.generators.checkpoint import digest_files, files_in, local_folder
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.images import Pixels
@@ -58,10 +58,14 @@ class IPAdapter:
 
     @property
     def version(self) -> str | None:
-        """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
+        """A digest of local files; of a hub id the commit, None before it is in the cache."""
         folder = local_folder(self.model)
         if folder is not None:
-            return digest_folder(folder) if folder.is_dir() else None
+            # Not of the whole folder, which holds the adapters of other pipelines, too.
+            read = [folder / self._weights]
+            if self.image_encoder is not None:
+                read += files_in(folder / self._encoder)
+            return digest_files(folder, read) if read[0].is_file() else None
         found = cached_file(self.model, self._weights)
         return None if found is None else found.parents[self._weights.count("/")].name
 

@@ -8,7 +8,7 @@ tune split: never on a fold, and never on test photos.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,10 @@ from gapclose.analysis.downstream.classifier import Classifier
 from gapclose.analysis.downstream.worth import Arm as ScoredArm
 from gapclose.analysis.downstream.worth import Worth
 from gapclose.analysis.embedding import Embedder, make_embedder
+from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.image_folder import split
 from gapclose.generators.base import Generator
+from gapclose.generators.conditioning import FromPhotos
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.exporting.even_prompts import (
@@ -54,6 +56,7 @@ from gapclose.loop.validation.pools import MixturePool, generated_pools, make_re
 from gapclose.loop.validation.test_photos import TestPhotos
 from gapclose.loop.validation.trainings import Training, Trainings
 from gapclose.loop.validation.word_groups import WordGroups
+from gapclose.loop.work.real_data import FEWEST_TO_TEST
 from gapclose.loop.work.sides import Side, photo_id
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -163,10 +166,10 @@ class _Choice:
     def made(self) -> Tempering:
         """Find the prompts that lose their class, then train on every blend of the others."""
         spaces = {plan.name: Space.of(self.config, plan.name) for plan in self.plans}
-        test = self._test_photos()
         lost = self._lost_prompts(spaces)
         tuned = {plan.name: plan.mixture for plan in self.plans}
         pools = self._pools({_TUNED: tuned, _EVEN: self._even(spaces, lost)})
+        test = self._test_photos(pools)
         wanted = [(name, self.images) for name in pools]
         make_ready(pools, wanted, test.classes, draw=0, reporter=self.reporter)
         (classifier,), versions = make_classifiers(
@@ -225,9 +228,34 @@ class _Choice:
         seeds = SeedBlocks(seed=self.config.tune.seed)
         return generated_pools(mixtures, synthesis=self.synthesis, seeds=seeds)
 
-    def _test_photos(self) -> TestPhotos:
+    def _test_photos(self, pools: Mapping[str, MixturePool]) -> TestPhotos:
+        """Take those photos that no image is made from: a network would tell them better.
+
+        Raises:
+            RealDataError: Too few of a class are left.
+        """
+        unused = {}
+        for name, paths in self.tune.items():
+            used = {photo for pool in pools.values() for photo in self._sources(name, pool)}
+            unused[name] = [p for p in paths if photo_id(self.side.digests[p]) not in used]
+            if used and len(unused[name]) < FEWEST_TO_TEST:
+                raise RealDataError(
+                    f"class {name}: images owe captions or pictures to all but "
+                    f"{len(unused[name])} photos of the tune split, and --for scratch tests on "
+                    f"{FEWEST_TO_TEST} others: add photos, or export with --for probe",
+                    path=self.side.images.root,
+                )
         none: dict[str, WordGroups] = {name: {} for name in self.tune}
-        return TestPhotos.of(self.tune, self.side, embedder=self.embedder, groups=none)
+        return TestPhotos.of(unused, self.side, embedder=self.embedder, groups=none)
+
+    def _sources(self, name: str, pool: MixturePool) -> Iterator[str]:
+        """Return the photos that a pool's images of a class owe captions or pictures to."""
+        generator = self.synthesis.generator
+        if isinstance(generator, FromPhotos):
+            for recipe, seeds in pool.jobs(name, draw=0, n=self.images):
+                if recipe.draw.photos is not None:
+                    for seed in seeds:
+                        yield generator.photos.pick(recipe.draw.photos, seed)
 
     def _lost_prompts(self, spaces: Mapping[str, Space]) -> dict[str, tuple[str, ...]]:
         """Generate images of every class's prompts, and find those that lose the class."""

@@ -15,7 +15,7 @@ Absorb = Callable[[SearchState, Proposal, Images, float], float]
 
 
 def _baseline(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    state.atoms.keep(proposal.jobs[0][0], *images.of_job(0))
+    state.atoms.keep(proposal.jobs[0][0], images.of_job(0))
     state.atoms.refit()
     state.baseline_gap = own
     return own
@@ -26,7 +26,7 @@ def _given(state: SearchState, proposal: Proposal, images: Images, own: float) -
     assert given is not None, "its trials are proposed of what was given"
     outcome = state.mixture_gap.absorb(proposal.number, images, state.atoms.bank)
     for job, (recipe, _) in enumerate(proposal.jobs):
-        given.keep(state.atoms, recipe, *images.of_job(job))
+        given.keep(state.atoms, recipe, images.of_job(job))
     state.atoms.refit()
     # What stands is generated whole: a recipe that failed here would fail there.
     whole = len({*images.recipes}) == len(proposal.jobs)
@@ -49,15 +49,16 @@ def _settings(state: SearchState, proposal: Proposal, images: Images, own: float
 
 
 def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    rows, seeds = images.of_job(0)
     if state.settings.winner is not None:
         promise = None
-        if len(seeds) >= FEWEST_PROMISED:
+        if len(images) >= FEWEST_PROMISED:
             # How far its fresh images pull the mixture that was fitted without them.
-            promise = state.atoms.bank.promise(state.atoms.weights, rows, seeds)
-        state.balance.note_recipe(len(seeds), promise)
+            promise = state.atoms.bank.promise(
+                state.atoms.weights, images.embeddings, images.seeds, sources=images.sources
+            )
+        state.balance.note_recipe(len(images), promise)
     state.prompts.note_tried(proposal.params)
-    number = state.atoms.keep(proposal.jobs[0][0], rows, seeds, proposal.params)
+    number = state.atoms.keep(proposal.jobs[0][0], images, proposal.params)
     state.atoms.refit()
     assert number is not None, "two images and more make an atom"
     return state.atoms.score(number)
@@ -65,14 +66,14 @@ def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -
 
 def _mixture(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     state.mixture_gap.absorb(proposal.number, images, state.atoms.bank)
-    state.balance.note_mixture(len(images.seeds))
+    state.balance.note_mixture(len(images))
     _keep_all(state, proposal, images)
     return own
 
 
 def _keep_all(state: SearchState, proposal: Proposal, images: Images) -> None:
     for job, (recipe, _) in enumerate(proposal.jobs):
-        state.atoms.keep(recipe, *images.of_job(job))
+        state.atoms.keep(recipe, images.of_job(job))
     state.atoms.refit()
 
 

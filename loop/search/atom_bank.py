@@ -22,7 +22,7 @@ from gapclose.loop.search.recording import Recorder, Recording
 
 Floats = NDArray[np.float64]
 
-VERSION: Final = 1  # of recorded numbers: another order, sum or solver is another version
+VERSION: Final = 2  # of recorded numbers: another order, sum or solver is another version
 
 
 class Square:
@@ -93,7 +93,12 @@ class AtomBank:
         return AtomBank(kernel=self.kernel, real=self.real)
 
     def add(
-        self, embeddings: NDArray[np.float32], seeds: Sequence[int], *, atom: int | None = None
+        self,
+        embeddings: NDArray[np.float32],
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+        atom: int | None = None,
     ) -> int:
         """Add an atom, or images to one; only their rows of the kernel are computed.
 
@@ -101,6 +106,7 @@ class AtomBank:
             embeddings: (n, d) unit rows; n >= 2 for a new atom.
             seeds: Of its images, all different. Images of one seed under two recipes are
                 dependent, so pairs of one seed enter no mean.
+            sources: As `near_real` has them.
             atom: Whose images they are; a new atom's if not given.
 
         Returns:
@@ -121,31 +127,20 @@ class AtomBank:
             self._real_sums = np.append(self._real_sums, 0.0)
             self._sizes = np.append(self._sizes, 0)
         size = len(self)
-        # Pairs with an older image of the atom count in both orders, as do those among them.
-        pairs = n * self._sizes.astype(np.float64)
-        pairs[number] += n * self._sizes[number] + n * n
-        for seed in seeds:
-            for row in self._images.of_seed(seed):
-                pairs[self._images.atoms[row]] -= 1.0
-        sums = self._numbers(size + 1, lambda: self._sums_with(embeddings, seeds, number, before))
-        self._sums.add(number, sums[:size])
-        self._pairs.add(number, pairs)
-        self._real_sums[number] += sums[size]
+
+        def sums() -> Floats:
+            near = self._near(embeddings, sources)
+            return np.append(self._images.sums(self.kernel, since=before, atoms=size), near.sum())
+
+        found = self._numbers(size + 1, sums)
+        self._sums.add(number, found[:size])
+        self._pairs.add(number, self._images.pairs(since=before, atoms=size))
+        self._real_sums[number] += found[size]
         self._sizes[number] += n
         return number
 
-    def _sums_with(
-        self, embeddings: NDArray[np.float32], seeds: Sequence[int], number: int, before: int
-    ) -> Floats:
-        """Kernel sums of an atom's last images with those of all atoms, then with the real."""
-        gram = self.kernel.gram(embeddings, self._images.embeddings)
-        for at, seed in enumerate(seeds):
-            gram[at, self._images.of_seed(seed)] = 0.0
-        atoms = self._images.atoms
-        column = np.bincount(atoms, weights=gram.sum(0), minlength=len(self))
-        column[number] += float(gram[:, :before][:, atoms[:before] == number].sum())
-        real = float(self.kernel.mean_rows(embeddings, self.real).sum())
-        return np.append(column, real)
+    def _near(self, embeddings: NDArray[np.float32], sources: Sequence[int]) -> Floats:
+        return near_real(self.kernel, embeddings, self.real, sources)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -187,15 +182,16 @@ class AtomBank:
         """Squared MMD of a mixture to the real tune split; optimistic for fitted weights."""
         return objective(weights, self.Q, self.q) + self.real_real
 
-    def gap_of(self, embeddings: NDArray[np.float32]) -> float:
+    def gap_of(self, embeddings: NDArray[np.float32], *, sources: Sequence[int] = ()) -> float:
         """Squared MMD of images to the real tune split.
 
         Args:
             embeddings: (m, d) unit rows, in the bank or not; m >= 2.
+            sources: As `near_real` has them.
         """
 
         def measured() -> float:
-            near = self.kernel.mean(embeddings, self.real)
+            near = float(self._near(embeddings, sources).mean())
             return self.kernel.mean_distinct(embeddings) - 2.0 * near + self.real_real
 
         return self._number(measured)
@@ -209,7 +205,12 @@ class AtomBank:
         return self._number(lambda: float(self.scores(weights)[atom]))
 
     def slopes(
-        self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
+        self,
+        weights: Floats,
+        embeddings: NDArray[np.float32],
+        seeds: Sequence[int],
+        *,
+        near: Floats | None = None,
     ) -> Floats:
         """Return how much nearer each image is to the mixture than to the real images.
 
@@ -219,13 +220,11 @@ class AtomBank:
             weights: (n,) of the mixture.
             embeddings: (m, d) unit rows, in the bank or not.
             seeds: (m,) Images of the bank with an image's seed are left out for it.
+            near: (m,) as `near_real` computes it; where not given, of images without a source.
         """
         shares = (weights / self.sizes)[self._images.atoms]
-        used = np.flatnonzero(shares)
-        apart = np.asarray(seeds)[:, None] != self._images.seeds[used][None, :]
-        gram = self.kernel.gram(embeddings, self._images.embeddings[used]) * apart
-        own = (gram @ shares[used]) / (apart @ shares[used])
-        return np.asarray(own - self.kernel.mean_rows(embeddings, self.real))
+        own = self._images.mean_with(self.kernel, embeddings, seeds, shares=shares)
+        return own - (self._near(embeddings, ()) if near is None else near)
 
     def change(
         self,
@@ -233,6 +232,8 @@ class AtomBank:
         before: NDArray[np.float32],
         after: NDArray[np.float32],
         seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
     ) -> float:
         """Estimate what happens to a mixture's squared MMD when its images change as pairs do.
 
@@ -245,17 +246,24 @@ class AtomBank:
             before: (m, d) unit rows, m >= 2.
             after: (m, d) the same images, changed.
             seeds: (m,) theirs.
+            sources: Theirs, as `near_real` has them.
         """
-        m = len(seeds)
-        slopes = self.slopes(weights, np.concatenate([after, before]), [*seeds, *seeds])
-        gram = self.kernel.gram(np.concatenate([after, before]))
+        m, both = len(seeds), np.concatenate([after, before])
+        near = self._near(both, [*sources, *sources])
+        slopes = self.slopes(weights, both, [*seeds, *seeds], near=near)
+        gram = self.kernel.gram(both)
         square = gram[:m, :m] - gram[:m, m:] - gram[m:, :m] + gram[m:, m:]
         # Distinct pairs alone: an image's own change would add its scatter.
         length = (square.sum() - np.trace(square)) / (m * (m - 1))
         return float(2.0 * (slopes[:m].mean() - slopes[m:].mean()) + length)
 
     def promise(
-        self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
+        self,
+        weights: Floats,
+        embeddings: NDArray[np.float32],
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
     ) -> float:
         """Estimate the gain of a step from a mixture towards fresh images of one recipe.
 
@@ -267,24 +275,18 @@ class AtomBank:
             weights: (n,) of the mixture, fitted without these images.
             embeddings: (m, d) unit rows, m >= 4.
             seeds: (m,).
+            sources: As `near_real` has them.
         """
-        return self._number(lambda: self._promise(weights, embeddings, seeds))
 
-    def _promise(
-        self, weights: Floats, embeddings: NDArray[np.float32], seeds: Sequence[int]
-    ) -> float:
-        Q = self.Q  # noqa: N806
-        own = weights @ Q @ weights
-        slopes = self.slopes(weights, embeddings, seeds)
-        towards = slopes + self.kernel.mean_rows(embeddings, self.real)
-        curvature = self.kernel.mean_distinct(embeddings) - 2.0 * towards.mean() + own
-        gaps = float(own - weights @ self.q) - slopes
-        halves = gaps[::2].mean(), gaps[1::2].mean()
-        gains = []
-        for found, paid in (halves, halves[::-1]):
-            step = min(max(found, 0.0) / max(curvature, 1e-12), 1.0)
-            gains.append(2.0 * step * paid - step**2 * curvature)
-        return float(np.mean(gains))
+        def estimated() -> float:
+            own = weights @ self.Q @ weights
+            near = self._near(embeddings, sources)
+            slopes = self.slopes(weights, embeddings, seeds, near=near)
+            towards = slopes + near
+            curvature = self.kernel.mean_distinct(embeddings) - 2.0 * towards.mean() + own
+            return step_gain(float(own - weights @ self.q) - slopes, curvature)
+
+        return self._number(estimated)
 
     @contextmanager
     def noting(self, known: Recording | None = None) -> Iterator[Recorder]:
@@ -300,6 +302,52 @@ class AtomBank:
 
     def _number(self, compute: Callable[[], float]) -> float:
         return float(self._numbers(1, lambda: np.array([compute()]))[0])
+
+
+def near_real(
+    kernel: Kernel,
+    embeddings: NDArray[np.float32],
+    real: NDArray[np.float32],
+    sources: Sequence[int] = (),
+) -> Floats:
+    """Return the mean kernel value of each image to the real ones, but for its own source.
+
+    An image that owes its caption or picture to a real one is nearer to that one than to unseen
+    photos, among which it has no source. Without it the mean is what unseen photos would show.
+
+    Args:
+        kernel: To compare with.
+        embeddings: (m, d) unit rows.
+        real: (n, d) unit rows, n >= 2.
+        sources: (m,) the row in `real` that each image was made from, -1 of none; empty where
+            none was made from any.
+
+    Returns:
+        (m,) in (0, 1].
+    """
+    near = kernel.mean_rows(embeddings, real)
+    made = np.flatnonzero(np.asarray(sources, dtype=np.int64) >= 0)
+    if len(made):
+        own = np.asarray(sources, dtype=np.int64)[made]
+        apart = embeddings[made] - real[own]
+        alike = kernel.of_squared(np.einsum("ij,ij->i", apart, apart))
+        near[made] = (len(real) * near[made] - alike) / (len(real) - 1)
+    return near
+
+
+def step_gain(gaps: Floats, curvature: float) -> float:
+    """Estimate what a step towards an atom gains, found on half of its images, paid by the other.
+
+    Args:
+        gaps: (m,) Frank-Wolfe gap of each of its images, m >= 2.
+        curvature: Of the squared MMD along the way to it.
+    """
+    halves = gaps[::2].mean(), gaps[1::2].mean()
+    gains = []
+    for found, paid in (halves, halves[::-1]):
+        step = min(max(found, 0.0) / max(curvature, 1e-12), 1.0)
+        gains.append(2.0 * step * paid - step**2 * curvature)
+    return float(np.mean(gains))
 
 
 def basis_of(kernel: Kernel, real: NDArray[np.float32]) -> str:

@@ -7,7 +7,6 @@ numbers alone; here they have recipes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,25 +62,23 @@ class Atoms:
     def keep(
         self,
         recipe: Recipe,
-        rows: NDArray[np.float32],
-        seeds: Sequence[int],
+        images: Images,
         params: Params | None = None,
     ) -> int | None:
         """Put images into the bank, with those of their recipe; one of a new recipe is lost.
 
         Args:
             recipe: Of the images.
-            rows: (n, d) unit rows.
-            seeds: (n,).
+            images: All of them its own.
             params: Of the trial, if it tried this recipe.
 
         Returns:
             The atom's number; None if there is none.
         """
         known = self._number.get(recipe)
-        if len(seeds) < (2 if known is None else 1):
+        if len(images) < (2 if known is None else 1):
             return known
-        number = self.bank.add(rows, seeds, atom=known)
+        number = self.bank.add(images.embeddings, images.seeds, sources=images.sources, atom=known)
         if known is None:
             self._number[recipe] = number
             self._atoms.append(_Atom(recipe))
@@ -192,7 +189,7 @@ class Atoms:
         """
         moved = Atoms(self.bank.empty(), self.copies)
         for job, atom in enumerate(self._atoms):
-            moved.keep(replace(atom.recipe, camera=camera), *images.of_job(job), atom.params)
+            moved.keep(replace(atom.recipe, camera=camera), images.of_job(job), atom.params)
         if moved._atoms:
             moved.refit()
         return moved

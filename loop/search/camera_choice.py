@@ -37,6 +37,7 @@ class EncoderView:
         bank: That the mixture's images lie in.
         weights: Of its atoms.
         rows: (n, d) embeddings of the class's images under the camera so far.
+        sources: (n,) theirs, as `Images` has them.
         floor: `floor_p95`, the unit of changes.
     """
 
@@ -45,6 +46,7 @@ class EncoderView:
     weights: NDArray[np.float64]
     rows: NDArray[np.float32]
     floor: float
+    sources: Sequence[int] = ()
 
     def change(self, images: Sequence[Pixels], seeds: Sequence[int]) -> float:
         """Return the gap's change with these images; where a class lacks more, chance makes more.
@@ -54,7 +56,9 @@ class EncoderView:
             seeds: (n,) theirs.
         """
         unit = self.floor + max(self.bank.gap(self.weights), 0.0)
-        return self.bank.change(self.weights, self.rows, self.embed(images), seeds) / unit
+        rows = self.embed(images)
+        change = self.bank.change(self.weights, self.rows, rows, seeds, sources=self.sources)
+        return change / unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

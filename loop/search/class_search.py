@@ -33,6 +33,7 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.settings import SettingsStage
+from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Finding, Images, Mixture, Proposal
 
@@ -46,6 +47,7 @@ class ClassSearch:
         gains: How its gap has fallen.
         imaged: Whether it has taken the run's camera over.
         reopened: Whether it goes on after a confirmation.
+        sources: The photos that its recipes may name.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ClassSearch:
         confirm_images: int,
         baseline_images: int,
         seed: int,
+        sources: Sources | None = None,
     ) -> None:
         """Begin, with the baseline to try.
 
@@ -71,6 +74,7 @@ class ClassSearch:
             confirm_images: Images of a confirmation.
             baseline_images: Of trial 0.
             seed: Of the run.
+            sources: None by default.
         """
         floor, copies = floor_at(confirm_images), Copies()
         self.state = SearchState(
@@ -88,7 +92,7 @@ class ClassSearch:
             copies=copies,
             mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
-        self._floor_at = floor_at
+        self._floor_at, self.sources = floor_at, sources or Sources()
         self.size_baseline(baseline_images)
         self.gains = Gains(floor)
         self.imaged = self.reopened = False
@@ -134,11 +138,6 @@ class ClassSearch:
     def baseline_gap(self) -> float:
         """Of trial 0; NaN before."""
         return self.state.baseline_gap
-
-    @property
-    def baseline_seeds(self) -> tuple[int, ...]:
-        """Of trial 0."""
-        return self.state.baseline_seeds()
 
     @property
     def closed_from_start(self) -> bool:
@@ -240,7 +239,7 @@ class ClassSearch:
             camera: From now on put on every image but the baseline's in a report.
             images: Of `drawn`, in its order, under that camera.
         """
-        self.state.change_camera(camera, images)
+        self.state.change_camera(camera, self.sources.named(images, self.drawn()))
         self.imaged = True
 
     # ------------------------------------------------------------------------------- trials
@@ -271,10 +270,11 @@ class ClassSearch:
         Raises:
             ValueError: Fewer than two images, which score nothing.
         """
-        if len(images.seeds) < 2:
+        if len(images) < 2:
             raise ValueError("fewer than 2 valid images")
+        images = self.sources.named(images, proposal.jobs)
         with self.bank.noting(images.recording) as recorder:
-            own = self.bank.gap_of(images.embeddings)
+            own = self.bank.gap_of(images.embeddings, sources=images.sources)
             value = absorb(self.state, proposal, images, own)
         if proposal.stage != "settings":
             self.gains.note(self.state.expected)

@@ -27,7 +27,7 @@ class Copies:
         """Take in what a trial brought."""
         for job, (recipe, _) in enumerate(proposal.jobs):
             strength = recipe.draw.strength
-            _, mine = images.of_job(job)
+            mine = images.of_job(job).seeds
             if strength is None or not mine:
                 continue
             n, copied = self._seen.get(strength, (0, 0))

@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gapclose.generators.conditioning import fill_caption, takes_caption
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.prompt_queue import CHANCES
 from gapclose.loop.search.space import Params, Space, nearest, setting
-from gapclose.loop.search.trial import Mixture
+from gapclose.loop.search.trial import Images, Mixture
 
 GivenRow = Mapping[str, Any]
 """A recipe as it was given: its weight, its prompt, and what else it says of draw and camera."""
@@ -43,7 +40,7 @@ class Given:
     settings: Params
     stands: bool = False
     failures: int = 0
-    _waiting: dict[Recipe, tuple[NDArray[np.float32], list[int]]] = field(default_factory=dict)
+    _waiting: dict[Recipe, Images] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Sequence[GivenRow], space: Space) -> Given | None:
@@ -81,18 +78,15 @@ class Given:
         """Whether it has failed as often as a prompt may: its class starts without it."""
         return self.failures >= CHANCES
 
-    def keep(
-        self, atoms: Atoms, recipe: Recipe, rows: NDArray[np.float32], seeds: list[int]
-    ) -> None:
+    def keep(self, atoms: Atoms, recipe: Recipe, images: Images) -> None:
         """Put images of one of its recipes into the bank, once there are enough for an atom.
 
         Of a small weight a trial may draw a single image: it waits for the next.
         """
         if recipe in self._waiting:
-            before, known = self._waiting.pop(recipe)
-            rows, seeds = np.concatenate([before, rows]), [*known, *seeds]
-        if atoms.keep(recipe, rows, seeds) is None and seeds:
-            self._waiting[recipe] = rows, seeds
+            images = self._waiting.pop(recipe).with_more(images)
+        if atoms.keep(recipe, images) is None and len(images):
+            self._waiting[recipe] = images
 
     def weight_by_prompt(self) -> dict[str, float]:
         """Return the weight that each prompt carries."""

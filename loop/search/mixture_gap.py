@@ -41,6 +41,7 @@ class Measurement:
     confirm_images: int
     gap: float = float("nan")  # squared MMD of the images so far
     _rows: list[NDArray[np.float32]] = field(default_factory=list)
+    _sources: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of images so far."""
@@ -49,9 +50,10 @@ class Measurement:
     def add(self, images: Images, bank: Score) -> None:
         """Take a trial's images in, and score all so far."""
         self._rows.append(images.embeddings)
+        self._sources += images.sources or [-1] * len(images)
         rows = np.concatenate(self._rows)
         if len(rows) >= 2:
-            self.gap = bank.gap_of(rows)
+            self.gap = bank.gap_of(rows, sources=self._sources)
 
     @property
     def missing(self) -> int:

@@ -41,12 +41,20 @@ class Score(Protocol):
     def empty(self) -> Score:
         """Return another one without images, against the same real ones."""
 
-    def add(self, embeddings: Rows, seeds: Sequence[int], *, atom: int | None = None) -> int:
+    def add(
+        self,
+        embeddings: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+        atom: int | None = None,
+    ) -> int:
         """Add an atom, or images to one; return its number.
 
         Args:
             embeddings: (m, d) unit rows; m >= 2 for a new atom.
             seeds: (m,) all different.
+            sources: As in `Images`: an image is not to be compared with its own.
             atom: Whose images they are; a new atom's if not given.
         """
 
@@ -66,7 +74,7 @@ class Score(Protocol):
     def gap(self, weights: Floats) -> float:
         """Return what a mixture of the atoms scores; optimistic for fitted weights."""
 
-    def gap_of(self, embeddings: Rows) -> float:
+    def gap_of(self, embeddings: Rows, *, sources: Sequence[int] = ()) -> float:
         """Return what (m, d) images score, held by an atom or not; m >= 2."""
 
     def scores(self, weights: Floats) -> Floats:
@@ -75,10 +83,25 @@ class Score(Protocol):
     def score(self, weights: Floats, atom: int) -> float:
         """Return the Frank-Wolfe score of one atom."""
 
-    def promise(self, weights: Floats, embeddings: Rows, seeds: Sequence[int]) -> float:
+    def promise(
+        self,
+        weights: Floats,
+        embeddings: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+    ) -> float:
         """Estimate what a mixture gains by (m, d) fresh images of one recipe; m >= 4."""
 
-    def change(self, weights: Floats, before: Rows, after: Rows, seeds: Sequence[int]) -> float:
+    def change(
+        self,
+        weights: Floats,
+        before: Rows,
+        after: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+    ) -> float:
         """Estimate what happens to a mixture's score when its images change as (m, d) pairs do."""
 
     def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:

@@ -54,7 +54,7 @@ class SettingsStage:
     _asked: list[Params] = field(default_factory=list)
     _pairs: list[tuple[dict[str, str], int]] = field(default_factory=list)  # words, seed
     _known: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # seed -> reference row
-    _tried: list[tuple[Params, Rows, list[int]]] = field(default_factory=list)
+    _tried: list[tuple[Params, Images]] = field(default_factory=list)
 
     @property
     def shared(self) -> Params:
@@ -178,7 +178,7 @@ class SettingsStage:
     def absorb(self, params: Params, images: Images) -> None:
         """Keep a trial's images, those whose reference is known."""
         keep = [i for i, seed in enumerate(images.seeds) if seed in self._known]
-        self._tried.append((params, images.embeddings[keep], [images.seeds[i] for i in keep]))
+        self._tried.append((params, images.at(keep)))
 
     def scores(
         self, bank: Score, weights: NDArray[np.float64]
@@ -193,11 +193,15 @@ class SettingsStage:
             The settings, the reference first, and the change for each.
         """
         points, values = [self.reference], [0.0]
-        for params, rows, seeds in self._tried:
-            if len(seeds) >= 2:
-                before = np.stack([self._known[seed] for seed in seeds])
+        for params, images in self._tried:
+            if len(images) >= 2:
+                before = np.stack([self._known[seed] for seed in images.seeds])
                 points.append(params)
-                values.append(bank.change(weights, before, rows, seeds))
+                # Settings leave a seed its photo: before and after have one source.
+                changed = bank.change(
+                    weights, before, images.embeddings, images.seeds, sources=images.sources
+                )
+                values.append(changed)
         return points, np.asarray(values)
 
     def best(self, bank: Score, weights: NDArray[np.float64]) -> tuple[Params, float]:

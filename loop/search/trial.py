@@ -40,6 +40,8 @@ class Images:
         recipes: (n,) numbers of their jobs.
         seeds: (n,).
         copied: Seeds of those that copy the photo that they are made from.
+        sources: (n,) the photo of the tune split that each owes its caption or picture to, by its
+            row among the real images, -1 of none; empty where none does.
         recording: What a search computed when it absorbed them, if one has.
     """
 
@@ -47,12 +49,36 @@ class Images:
     recipes: tuple[int, ...]
     seeds: tuple[int, ...]
     copied: frozenset[int] = frozenset()
+    sources: tuple[int, ...] = ()
     recording: Recording | None = None
 
-    def of_job(self, job: int) -> tuple[NDArray[np.float32], list[int]]:
-        """Return one job's rows and seeds."""
-        mine = [i for i, r in enumerate(self.recipes) if r == job]
-        return self.embeddings[mine], [self.seeds[i] for i in mine]
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self.seeds)
+
+    def of_job(self, job: int) -> Images:
+        """Return those of one job."""
+        return self.at([i for i, r in enumerate(self.recipes) if r == job])
+
+    def with_more(self, others: Images) -> Images:
+        """Return these and others of the same recipes."""
+        return Images(
+            embeddings=np.concatenate([self.embeddings, others.embeddings]),
+            recipes=self.recipes + others.recipes,
+            seeds=self.seeds + others.seeds,
+            copied=self.copied | others.copied,
+            sources=self.sources + others.sources,
+        )
+
+    def at(self, places: Sequence[int]) -> Images:
+        """Return some of them, without what was computed of all."""
+        return Images(
+            embeddings=self.embeddings[[*places]],
+            recipes=tuple(self.recipes[i] for i in places),
+            seeds=tuple(self.seeds[i] for i in places),
+            copied=self.copied,
+            sources=tuple(self.sources[i] for i in places) if self.sources else (),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

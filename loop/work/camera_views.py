@@ -17,6 +17,7 @@ from gapclose.generators.recipe import Camera
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.camera_choice import EncoderView, View
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.trial import Images
 from gapclose.loop.work.real_data import ClassReference, Rows, one_size
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -53,39 +54,46 @@ def view_of(
     rows = synthesis.embed(taken)
     if not finite_rows(rows).all():
         return None
+    made = Images(embeddings=rows, recipes=raw.recipes, seeds=raw.seeds)
+    sources = search.sources.named(made, jobs).sources
     tuned = EncoderView(
         embed=synthesis.embed,
         bank=search.bank,
         weights=search.weights,
         rows=rows,
+        sources=sources,
         floor=search.floor,
     )
     photos = real.tune.spectra
     if photos is None or not one_size(taken, real.tune.paths):
         encoders = [tuned]
     else:
-        encoders = [tuned, _spectral(photos, taken, seeds=raw.seeds)]
+        encoders = [tuned, _spectral(photos, taken, seeds=raw.seeds, sources=sources)]
     return View(images=raw.images, seeds=raw.seeds, encoders=encoders)
 
 
-def _spectral(photos: Rows, taken: Sequence[Pixels], *, seeds: Sequence[int]) -> EncoderView:
+def _spectral(
+    photos: Rows, taken: Sequence[Pixels], *, seeds: Sequence[int], sources: Sequence[int]
+) -> EncoderView:
     """View a class by its power spectra.
 
     Args:
         photos: (n_real, bins) spectra of its photos.
         taken: Its images after the class's camera.
         seeds: Of each image.
+        sources: Of each, as `Images` has them.
     """
     spectra = Spectrum()
     kernel = Kernel.fit(photos)
     rows = spectra.embed(taken)
     bank = AtomBank(kernel=kernel, real=photos)
-    bank.add(rows, seeds)
+    bank.add(rows, seeds, sources=sources)
     floor = Floor.fit(photos, kernel=kernel).floor_p95(n_real=len(photos), n_synthetic=len(rows))
     return EncoderView(
         embed=spectra.embed,
         bank=bank,
         weights=np.ones(1),
         rows=rows,
+        sources=sources,
         floor=max(floor, 1e-9),
     )

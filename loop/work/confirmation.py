@@ -148,7 +148,7 @@ class Confirmation:
         baseline = Mixture(
             recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap
         )
-        own = search.baseline_seeds
+        own = search.state.baseline_seeds()
         before = evaluate_holdout(
             self.synthesis, mixture=baseline, stage="baseline", seeds=own, **shared
         )

@@ -32,7 +32,7 @@ from gapclose.loop.search.feedback import Selection, feedback_prompts
 from gapclose.loop.search.prompt_queue import Words
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.evidence import Evidence
-from gapclose.loop.work.real_data import ClassReference
+from gapclose.loop.work.real_data import FEWEST_TO_TEST, ClassReference
 from gapclose.loop.work.synthesis import Synthesis
 
 IMAGES: Final = 60  # of a class that the CNN is trained on: of a pond's it sees every fault
@@ -49,11 +49,13 @@ class _Photos:
     Attributes:
         trained: (n, 32, 32, 3).
         asked: (m, 32, 32, 3).
-        rows: (m, d) embeddings of the latter.
+        places: (m,) of the latter in the tune split.
+        rows: (m, d) their embeddings.
     """
 
     trained: NDArray[Any]
     asked: NDArray[Any]
+    places: NDArray[np.int64]
     rows: Rows
 
     @classmethod
@@ -61,12 +63,11 @@ class _Photos:
         """Read some, by content: files are often sorted by what they show."""
         tune = reference.tune
         order = sorted(range(len(tune)), key=lambda i: tune.photos[i])[: IMAGES + PHOTOS]
-        read = [
-            (image, tune.rows[i]) for i in order if (image := _read(tune.paths[i])) is not None
-        ]
+        read = [(image, i) for i in order if (image := _read(tune.paths[i])) is not None]
         n = min(IMAGES, len(read) // 2)
         pixels = classifier.prepare([image for image, _ in read])
-        return cls(pixels[:n], pixels[n:], np.stack([row for _, row in read[n:]]))
+        places = np.array([i for _, i in read[n:]])
+        return cls(pixels[:n], pixels[n:], places, tune.rows[places])
 
 
 def _read(path: Path) -> Pixels | None:
@@ -149,14 +150,21 @@ class Recalls:
         recalls: dict[str, Recall] = {}
         prompts: dict[str, tuple[Words, ...]] = {}
         for name, ours, theirs in zip(made, told, self._among_real[key], strict=True):
-            recall = Recall(real=float(theirs.mean()), synthetic=float(ours.mean()), n=len(ours))
+            unused = self._unused(name)
+            if unused.sum() < min(FEWEST_TO_TEST, len(unused)):
+                continue
+            recall = Recall(
+                real=float(theirs[unused].mean()),
+                synthetic=float(ours[unused].mean()),
+                n=int(unused.sum()),
+            )
             recalls[name] = recall
             cls = state.of(name)
             if (cls.asked or cls.proposing) and cls.progress.pending:
                 continue  # what a person asked for, or a proposer, is not pushed aside
             first: tuple[Words, ...] = ()
             if costs(recall) and not _confirmed(state, name):
-                first = self._prompts(name, ours, made[name])
+                first = self._prompts(name, ours | ~unused, made[name])
             if first or cls.progress.pending:
                 prompts[name] = first
         return recalls, prompts
@@ -172,6 +180,15 @@ class Recalls:
             images += (its * -(-count // len(its)))[:count] if its else []
         order = np.random.default_rng(self.seed).permutation(len(images))
         return [images[i] for i in order]
+
+    def _unused(self, name: str) -> NDArray[np.bool_]:
+        """Return which of the photos that are told no image of the mixture was made from.
+
+        What is trained on a photo's caption or picture tells that photo better than others.
+        """
+        search = self.searches[name]
+        used = search.sources.of(search.sample(IMAGES))
+        return ~np.isin(self._photos[name].places, [*used])
 
     def _told(
         self, images: Mapping[str, NDArray[Any]], classifier: Classifier

@@ -38,6 +38,7 @@ from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of
+from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images
 from gapclose.loop.work.camera_views import view_of
@@ -250,6 +251,10 @@ def make_searches(
             confirm_images=config.confirm.images,
             baseline_images=BASELINE_IMAGES,
             seed=config.tune.seed,
+            sources=Sources(
+                groups={group.digest: group for group in mine},
+                rows={photo: row for row, photo in enumerate(reference.tune.photos)},
+            ),
         )
 
     return Searches(

@@ -41,7 +41,8 @@ def parts_of(bench: Bench, images: int) -> list[Part]:
         if proposal.stage == "settings":
             continue
         for job, (recipe, _) in enumerate(proposal.jobs):
-            rows, seeds = taken.of_job(job)
+            mine = taken.of_job(job)
+            rows, seeds = mine.embeddings, mine.seeds
             if len(seeds) >= (1 if recipe in known else 2):
                 known.add(recipe)
                 found.append((recipe, rows, tuple(seeds), bench.drawn))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from gapclose.generators.checkpoint import digest_folder, local_folder, read_license
+from gapclose.generators.checkpoint import digest_files, files_in, local_folder, read_license
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.hub import ask_hub
 from gapclose.generators.registry import check_generator
 
 
@@ -32,6 +35,18 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
 def test_an_unreachable_hub_names_the_way_round() -> None:
     with pytest.raises(GeneratorConfigError, match=r"set generator\.model to the local folder"):
         check_generator({"kind": "diffusers", "model": "CompVis/stable-diffusion-v1-4"})
+
+
+def test_a_file_that_the_hub_has_not_is_not_taken_for_a_hub_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: Any, **__: Any) -> Any:
+        raise RemoteEntryNotFoundError("404 Client Error", response=MagicMock())
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", answer)
+    with pytest.raises(GeneratorConfigError, match=r"hub's owner/name has no file a/b\.safetens"):
+        ask_hub("owner/name", "a/b.safetensors")
 
 
 @pytest.mark.usefixtures("offline")
@@ -76,12 +91,18 @@ def test_the_licence_is_in_the_front_matter(
 
 def test_the_digest_follows_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    first = digest_folder(tmp_path)
-    assert digest_folder(tmp_path) == first
+
+    def digest() -> str:
+        return digest_files(tmp_path, files_in(tmp_path))
+
+    first = digest()
+    assert digest() == first
+    (tmp_path / "README.md").write_text("a card")
+    assert digest() == first
     (tmp_path / "a").write_bytes(b"2")
-    second = digest_folder(tmp_path)
+    second = digest()
     (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, digest_folder(tmp_path)}) == 3
+    assert len({first, second, digest()}) == 3
 
 
 def test_a_pipeline_that_starts_from_an_image_is_refused_before_it_loads(

@@ -84,14 +84,14 @@ class TestItIsAGenerator(GeneratorContract):
 
     @pytest.fixture
     def make(self, tiny: Path, album: Album) -> Make:
-        own = album
+        own = Album(album.pictures[:5])  # of which each has a caption
         return lambda: FromPhotos(DiffusersGenerator(str(tiny), device="cpu", batch_size=8), own)
 
     @pytest.fixture
     def draws(self) -> Sequence[Draw]:
         started = replace(STARTED, prompt="{captions of group 3}", scheduler="euler")
         shared = replace(STARTED, prompt="a photo of a cat")
-        return [TEXT, shared, replace(started, prompt="a photo"), STARTED]
+        return [TEXT, shared, CAPTIONED, replace(started, prompt="a photo"), STARTED]
 
     @pytest.fixture
     def refused(self) -> Sequence[Draw]:

@@ -102,12 +102,6 @@ def test_real_photos_are_confirmed_against_others(panel: Panel, real: Fold) -> N
     assert confirmed >= 4
 
 
-def test_the_encoder_of_ones_own_is_named_by_its_file() -> None:
-    path, _, name = SPECTRAL.rpartition(":")
-    assert Path(path).is_file()
-    assert name == "Spectral"
-
-
 @pytest.mark.slow
 def test_a_run_asks_all_its_judges_and_goes_on_with_them(
     photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from gapclose.loop.schedule.objective import OBJECTIVE
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.score import Score
+from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 
@@ -103,6 +104,7 @@ def make_search(
     blind: bool = False,
     seed: int = 0,
     bank: Score | None = None,
+    sources: Sources | None = None,
 ) -> ClassSearch:
     """A search that knows nothing yet; a blind one has no text side to tell words by."""
     space = space or make_space()
@@ -118,6 +120,7 @@ def make_search(
         confirm_images=confirm_images,
         baseline_images=baseline_images,
         seed=seed,
+        sources=sources,
     )
 
 
@@ -156,6 +159,13 @@ def generate(proposal: Proposal, *, baseline: Mapping[str, float] | None = None)
         recipes += [number] * len(wanted)
         seeds += list(wanted)
     return Images(embeddings=np.concatenate(rows), recipes=tuple(recipes), seeds=tuple(seeds))
+
+
+def taken(rows: Rows, seeds: Sequence[int], *, sources: Sequence[int] = ()) -> Images:
+    """Images of one recipe."""
+    return Images(
+        embeddings=rows, recipes=(0,) * len(seeds), seeds=tuple(seeds), sources=tuple(sources)
+    )
 
 
 def drawn_anew(mixture: Mixture, n: int, *, first: int) -> Rows:

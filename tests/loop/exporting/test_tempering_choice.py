@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import make_embedder
-from gapclose.analysis.image_folder import split
+from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.image_folder import digest, split
+from gapclose.generators.conditioning import FromPhotos
 from gapclose.generators.images import SAFETY, ImageBatch
-from gapclose.generators.recipe import Draw
+from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.errors import ConfigError, RunBusyError
 from gapclose.loop.exporting import tempering_choice
 from gapclose.loop.exporting.plan import class_plans
@@ -30,6 +32,7 @@ from gapclose.loop.run.lock import lock
 from gapclose.loop.run.notices import Notice, Task, TaskStarted
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.validation import classifiers
+from gapclose.loop.work.sides import photo_id
 
 CLASSES = ("frog", "truck")
 IMAGES = 20  # of a class that networks are trained on
@@ -157,6 +160,55 @@ def test_photos_are_those_of_the_tune_split(
     assert 0 < chosen.photos <= len(tune)
     assert len(network.tested) == chosen.photos
     assert network.tested <= {int(row) for row in network.prepare([*map(read_rgb, tune)])}
+
+
+class Photos:
+    """A group of the first photos of a class, by name; each seed is given one of them."""
+
+    def __init__(self, run: RunDir, n: int) -> None:
+        paths = sorted((run.path.parent / "run-real" / "frog").glob("*.png"))
+        tune = split(paths, confirm_share=0.5, seed=0)[0]
+        self.names = [photo_id(bytes.fromhex(digest(path))) for path in tune[:n]]
+        self.used = tune[:n]
+
+    def pick(self, group: str, seed: int) -> str:
+        return self.names[seed % len(self.names)]
+
+    def caption(self, group: str, photo: str) -> str:
+        return "brown"
+
+    def pixels(self, group: str, photo: str) -> NDArray[np.uint8]:
+        raise AssertionError("captions need no picture")
+
+
+@pytest.mark.parametrize("n", [8, 25])
+def test_photos_that_images_owe_their_captions_to_are_not_tested_on(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    run = made_run(tmp_path / "run", "green")
+    photos = Photos(run, n)
+    plans = class_plans(run, only_confirmed=False)
+    captioned = Draw(prompt="a {caption} frog", photos="abcdef")
+    recipes = (Recipe(draw=captioned, camera=Camera()),)
+    plans = [
+        replace(plan, recipes=recipes, weights=(1.0,)) if plan.name == "frog" else plan
+        for plan in plans
+    ]
+    monkeypatch.setattr(classifiers, "make_classifier", lambda *_, **__: network)
+
+    def choose() -> Tempering:
+        generator = FromPhotos(Renderer(), photos)
+        return choose_tempering(run, plans, generator, per_class=IMAGES, reporter=SilentReporter())
+
+    if n == 25:  # most of them are used, and too few others are left
+        monkeypatch.setattr(tempering_choice, "FEWEST_TO_TEST", 30)
+        with pytest.raises(RealDataError, match="export with --for probe"):
+            choose()
+        return
+    chosen = choose()
+    used = {int(row) for row in network.prepare([*map(read_rgb, photos.used)])}
+    assert not network.tested & used
+    assert len(network.tested) == chosen.photos == 2 * 45 - 8
 
 
 def test_prompts_that_show_another_class_are_left_out(chosen: Tempering) -> None:

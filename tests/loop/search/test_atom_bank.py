@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.loop.search.atom_bank import AtomBank, Square
+from gapclose.loop.search.atom_bank import AtomBank, Square, near_real
 from gapclose.loop.search.mixture_weights import solve_weights
 from gapclose.loop.search.recording import Recording
 
@@ -58,6 +58,77 @@ def test_bank_against_a_double_loop() -> None:
             ]
             assert bank.Q[i, j] == pytest.approx(np.mean(values), abs=1e-5), (i, j)
     np.testing.assert_allclose(bank.Q, bank.Q.T)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(-1, 6), min_size=1, max_size=9), st.integers(0, 10_000))
+def test_an_image_is_not_compared_with_its_own_source(sources: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    real, rows = unit(rng, 7), unit(rng, len(sources), towards=1)
+    kernel = Kernel.fit(real)
+    found = near_real(kernel, rows, real, sources)
+    for row, source, near in zip(rows, sources, found, strict=True):
+        others = real if source < 0 else np.delete(real, source, axis=0)
+        assert near == pytest.approx(kernel.mean(row[None], others), abs=1e-6)
+    np.testing.assert_array_equal(
+        near_real(kernel, rows, real), near_real(kernel, rows, real, [-1] * len(rows))
+    )
+
+
+def test_copies_of_the_tune_split_are_as_far_from_it_as_from_unseen_photos() -> None:
+    rng = np.random.default_rng(3)
+    kernel = Kernel.fit(unit(rng, 400))
+    unseen, told, flattered = [], [], []
+    for _ in range(200):
+        real, fold = unit(rng, 30), unit(rng, 30)
+        sources = rng.integers(0, 30, size=24).tolist()
+        rows, bank = real[sources], AtomBank(kernel=kernel, real=real)
+        unseen.append(mmd2(real=fold, synthetic=rows, kernel=kernel))
+        told.append(bank.gap_of(rows, sources=sources))
+        flattered.append(bank.gap_of(rows))
+        bank.add(rows, range(24), sources=sources)
+        assert bank.gap(np.ones(1)) == pytest.approx(told[-1], abs=1e-6)
+    error = np.std(np.subtract(told, unseen)) / np.sqrt(len(told))
+    assert np.mean(unseen) > 5 * error
+    assert np.mean(told) == pytest.approx(np.mean(unseen), abs=3 * error)
+    assert np.mean(flattered) < -5 * error
+
+
+def test_what_is_asked_of_images_with_sources_leaves_those_out() -> None:
+    rng = np.random.default_rng(4)
+    real = unit(rng, 12)
+    kernel = Kernel.fit(real)
+    sources, seeds = [0, 3, 3, 7, -1, 11], range(6)
+    made = np.concatenate([real[sources[:4]], unit(rng, 2, towards=2)])
+    changed = unit(rng, 6, towards=1)
+
+    def bank(sources: Sequence[int]) -> AtomBank:
+        found = AtomBank(kernel=kernel, real=real)
+        found.add(made[:3], seeds[:3], sources=sources[:3])
+        found.add(made[3:], seeds[3:], sources=sources[3:])
+        found.add(made[:2], [8, 9], sources=sources[:2], atom=1)
+        return found
+
+    apart = bank(sources)
+    wanted = [near_real(kernel, made[i], real, np.take(sources, i).tolist()).mean() for i in
+              ([0, 1, 2], [3, 4, 5, 0, 1])]  # fmt: skip
+    np.testing.assert_allclose(apart.q, wanted, atol=1e-6)
+    np.testing.assert_allclose(apart.Q, bank([]).Q)  # seeds that share a photo are as they come
+    weights = np.array([0.5, 0.5])
+    near = near_real(kernel, made, real, sources)
+    plain = near_real(kernel, made, real)
+    fresh = range(90, 96)
+    slopes = apart.slopes(weights, made, fresh, near=near)
+    np.testing.assert_allclose(slopes, apart.slopes(weights, made, fresh) + plain - near)
+    moved = apart.change(weights, made, changed, fresh, sources=sources)
+    far = near_real(kernel, changed, real, sources) - near_real(kernel, changed, real)
+    assert moved == pytest.approx(
+        apart.change(weights, made, changed, fresh) - 2 * (far - (near - plain)).mean(), abs=1e-6
+    )
+    far_off = AtomBank(kernel=kernel, real=real)
+    far_off.add(unit(rng, 30, towards=3), range(100, 130))
+    flattered = far_off.promise(np.ones(1), made, fresh)
+    assert 0 < far_off.promise(np.ones(1), made, fresh, sources=sources) < flattered
 
 
 def test_gaps_are_the_squared_mmd() -> None:

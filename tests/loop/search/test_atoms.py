@@ -26,13 +26,13 @@ def empty() -> Atoms:
 def keep(atoms: Atoms, word: str, n: int, *, first: int, guidance: float = 3.0) -> int | None:
     params = {"color": word, "guidance_scale": guidance}
     rows = modes.rows_of(word, n, np.random.default_rng(first))
-    return atoms.keep(SPACE.recipe(params), rows, range(first, first + n), params)
+    return atoms.keep(SPACE.recipe(params), modes.taken(rows, range(first, first + n)), params)
 
 
 def filled() -> Atoms:
     atoms = empty()
     rows = modes.rows_of("plain", 6, np.random.default_rng(9))
-    atoms.keep(SPACE.baseline, rows, range(6))
+    atoms.keep(SPACE.baseline, modes.taken(rows, range(6)))
     for number, word in enumerate(("brown", "gray")):
         keep(atoms, word, 20, first=100 * (number + 1))
     atoms.refit()
@@ -63,10 +63,10 @@ def test_a_recipe_is_tried_by_the_first_trial_that_names_it() -> None:
     atoms = empty()
     params = {"color": "brown", "guidance_scale": 3.0}
     recipe, rows = SPACE.recipe(params), modes.rows_of("brown", 4, np.random.default_rng(0))
-    atoms.keep(recipe, rows[:2], [1, 2])
+    atoms.keep(recipe, modes.taken(rows[:2], [1, 2]))
     assert atoms.tried() == []
-    atoms.keep(recipe, rows[2:3], [3], params)
-    atoms.keep(recipe, rows[3:], [4], {"color": "brown"})
+    atoms.keep(recipe, modes.taken(rows[2:3], [3]), params)
+    atoms.keep(recipe, modes.taken(rows[3:], [4]), {"color": "brown"})
     assert atoms.tried() == [(params, 0)]
 
 

@@ -20,7 +20,7 @@ def atoms() -> Atoms:
     found, space = Atoms(AtomBank(kernel=Kernel.fit(real), real=real)), modes.make_space()
     for number, word in enumerate(("brown", "gray")):
         seeds = range(100 * number, 100 * number + 30)
-        found.keep(space.recipe({"color": word}), modes.rows_of(word, 30, rng), seeds)
+        found.keep(space.recipe({"color": word}), modes.taken(modes.rows_of(word, 30, rng), seeds))
     found.refit()
     return found
 

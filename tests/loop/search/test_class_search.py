@@ -17,10 +17,10 @@ from gapclose.analysis.gap import mmd2
 from gapclose.generators.recipe import Camera
 from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import Job, StopReason, TrialProposed
-from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.balance import Balance
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.gains import GAIN
+from gapclose.loop.search.image_rows import ImageRows
 from gapclose.loop.search.prompt_queue import FIRST_PROMPTS
 from gapclose.loop.search.searches import proposal_of
 from gapclose.loop.search.space import Space
@@ -854,8 +854,10 @@ def test_a_recording_brings_a_search_where_it_was_without_a_kernel_sum(
         done.append((proposal, replace(images, recording=finding.recording), finding))
     assert {p.stage for p, _, _ in done} == {"baseline", "joint", "settings", "mixture"}
     computed: list[int] = []
-    add = AtomBank._sums_with
-    monkeypatch.setattr(AtomBank, "_sums_with", lambda *given: computed.append(1) or add(*given))
+    sums = ImageRows.sums
+    monkeypatch.setattr(
+        ImageRows, "sums", lambda *own, **given: computed.append(1) or sums(*own, **given)
+    )
     for proposal, images, finding in done:
         fresh.reopen()
         fresh.begin(proposal)

@@ -105,21 +105,23 @@ def test_a_single_image_waits_for_the_next_of_its_recipe() -> None:
     real = modes.rows_of("gray", 20, np.random.default_rng(0))
     atoms = Atoms(modes.make_search(real).bank)
     images = modes.rows_of("gray", 4, np.random.default_rng(1))
-    found.keep(atoms, gray, images[:1], [7])
+    found.keep(atoms, gray, modes.taken(images[:1], [7]))
     assert atoms.drawn() == []
-    found.keep(atoms, brown, images[:0], [])
-    found.keep(atoms, gray, images[1:2], [8])
-    found.keep(atoms, gray, images[2:3], [9])
+    found.keep(atoms, brown, modes.taken(images[:0], []))
+    found.keep(atoms, gray, modes.taken(images[1:2], [8]))
+    found.keep(atoms, gray, modes.taken(images[2:3], [9]))
     assert atoms.drawn() == [(gray, (7, 8, 9))]
     rows, seeds = atoms.bank.rows_of(0)
     assert np.array_equal(rows, images[:3])
     assert seeds.tolist() == [7, 8, 9]
     # Under another camera what waits is of no use.
-    found.keep(atoms, brown, images[3:], [10])
+    found.keep(atoms, brown, modes.taken(images[3:], [10]))
     moved = found.under(Camera(noise=0.5))
     assert {recipe.camera for recipe in moved.mixture.recipes} == {Camera(noise=0.5)}
     assert moved.mixture.weights == found.mixture.weights
-    moved.keep(atoms, Recipe(draw=brown.draw, camera=Camera(noise=0.5)), images[3:], [11])
+    moved.keep(
+        atoms, Recipe(draw=brown.draw, camera=Camera(noise=0.5)), modes.taken(images[3:], [11])
+    )
     assert len(atoms.drawn()) == 1
 
 

@@ -48,7 +48,14 @@ class MeanDistance:
     def empty(self) -> MeanDistance:
         return MeanDistance(self.real)
 
-    def add(self, embeddings: Rows, seeds: Sequence[int], *, atom: int | None = None) -> int:
+    def add(
+        self,
+        embeddings: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+        atom: int | None = None,
+    ) -> int:
         if atom is None:
             self.images.append([])
         number = len(self.images) - 1 if atom is None else atom
@@ -59,7 +66,9 @@ class MeanDistance:
         rows, seeds = zip(*self.images[atom], strict=True)
         return np.stack(rows), np.array(seeds)
 
-    def fit(self, *, start: Floats | None = None) -> Floats:
+    def fit(
+        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+    ) -> Floats:
         ones = 100.0 * np.ones(len(self))  # they sum to 1
         found, _ = nnls(np.vstack([self.means.T, ones]), np.append(self.target, 100.0))
         return np.asarray(found / found.sum())
@@ -67,7 +76,7 @@ class MeanDistance:
     def gap(self, weights: Floats) -> float:
         return float(((weights @ self.means - self.target) ** 2).sum())
 
-    def gap_of(self, embeddings: Rows) -> float:
+    def gap_of(self, embeddings: Rows, *, sources: Sequence[int] = ()) -> float:
         return float(((embeddings.mean(0) - self.target) ** 2).sum())
 
     def scores(self, weights: Floats) -> Floats:
@@ -76,10 +85,25 @@ class MeanDistance:
     def score(self, weights: Floats, atom: int) -> float:
         return float(self.scores(weights)[atom])
 
-    def promise(self, weights: Floats, embeddings: Rows, seeds: Sequence[int]) -> float:
+    def promise(
+        self,
+        weights: Floats,
+        embeddings: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+    ) -> float:
         return 0.0
 
-    def change(self, weights: Floats, before: Rows, after: Rows, seeds: Sequence[int]) -> float:
+    def change(
+        self,
+        weights: Floats,
+        before: Rows,
+        after: Rows,
+        seeds: Sequence[int],
+        *,
+        sources: Sequence[int] = (),
+    ) -> float:
         moved = weights @ self.means - self.target + (after - before).mean(0)
         return float((moved**2).sum()) - self.gap(weights)
 

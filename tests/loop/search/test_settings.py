@@ -269,7 +269,7 @@ def atoms_of(bank: AtomBank) -> Atoms:
         params = {"color": word, **SPACE.baseline_settings()}
         first = 1000 * number
         rows = modes.rows_of(word, 30, rng)
-        found.keep(SPACE.recipe(params), rows, range(first, first + 30), params)
+        found.keep(SPACE.recipe(params), modes.taken(rows, range(first, first + 30)), params)
     found.refit()
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import modes
 import numpy as np
@@ -22,12 +23,27 @@ RECIPES = tuple(SPACE.recipe({"color": word}) for word in modes.WORDS)
 @given(st.lists(st.integers(0, 3), max_size=20))
 def test_images_are_shared_out_by_job(jobs: list[int]) -> None:
     rows = np.arange(len(jobs), dtype=np.float32)[:, None]
-    images = Images(embeddings=rows, recipes=tuple(jobs), seeds=tuple(range(100, 100 + len(jobs))))
+    numbers = range(len(jobs))
+    images = Images(
+        embeddings=rows,
+        recipes=tuple(jobs),
+        seeds=tuple(100 + i for i in numbers),
+        copied=frozenset({101}),
+        sources=tuple(200 + i for i in numbers),
+    )
     found = [images.of_job(job) for job in range(5)]
-    assert found[4][1] == []
-    for job, (mine, seeds) in enumerate(found):
-        assert [seed - 100 for seed in seeds] == [i for i, j in enumerate(jobs) if j == job]
-        assert mine[:, 0].tolist() == [seed - 100 for seed in seeds]
+    assert len(found[4]) == 0
+    for job, mine in enumerate(found):
+        assert mine.recipes == (job,) * len(mine)
+        assert [seed - 100 for seed in mine.seeds] == [i for i in numbers if jobs[i] == job]
+        assert mine.embeddings[:, 0].tolist() == [seed - 100 for seed in mine.seeds]
+        assert mine.sources == tuple(100 + seed for seed in mine.seeds)
+        assert mine.copied == images.copied
+    assert replace(images, sources=()).of_job(0).sources == ()
+    both = found[0].with_more(found[1])
+    assert both.seeds == found[0].seeds + found[1].seeds
+    assert both.sources == found[0].sources + found[1].sources
+    assert len(both.embeddings) == len(both)
 
 
 @pytest.mark.parametrize("gap", [0.25, -0.01, math.nan])

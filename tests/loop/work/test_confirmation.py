@@ -424,7 +424,9 @@ def test_the_baseline_is_kept_under_the_runs_camera_unless_that_costs_it_a_floor
     assert recipes(done.mixture) == [search.plain if kept else search.space.baseline]
     assert Evaluation(opened=event, result=done).kept_baseline
     assert set(asked(shop)) == {"a red frog"}  # under another camera they are the same images
-    own = shop.synthesis.generate("frog", [(search.plain, search.baseline_seeds)]).embeddings
+    own = shop.synthesis.generate(
+        "frog", [(search.plain, search.state.baseline_seeds())]
+    ).embeddings
     part = shop.real["frog"].folds[0].rows
     plain = mmd2(real=part, synthetic=own, kernel=shop.real["frog"].kernel)
     assert floors[0] < (plain - done.before["gap"]) / search.floor < floors[1]

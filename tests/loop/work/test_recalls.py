@@ -18,12 +18,14 @@ from workshop import Speller, SpellingReader, Workshop, open_workshop
 from gapclose.analysis.criteria import CRITERIA
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import ImageBatch, write_pngs
-from gapclose.generators.recipe import Draw
+from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.run.events import Event, RecallsMeasured, RunStarted, SessionStarted
+from gapclose.loop.run.photo_groups import PhotoGroup
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import EvaluateFold, ProposeTrial
+from gapclose.loop.search.sources import Sources
 from gapclose.loop.work.real_data import ClassReference
-from gapclose.loop.work.recalls import PROMPTS, Recalls
+from gapclose.loop.work.recalls import IMAGES, PROMPTS, Recalls
 
 KINDS = {"frog": {"brown": 72, "gray": 48}, "ship": {"red": 72, "blue": 48}}  # photos of a part
 NAMES = tuple(KINDS)
@@ -316,3 +318,31 @@ def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> No
         shop.evidence.keep_fold(name, 0, "tuned", images, [rows[: len(images.seeds)]])
     told = shop.recalls.judge(state, CRITERIA)
     assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("spared", [15, 30, 60])
+def test_photos_that_images_were_made_from_are_not_told(shop: Workshop, spared: int) -> None:
+    """All but `spared` of the frogs that are told are sources, and those alone are told right."""
+    state, search = begun(shop, trials=1), shop.searches["frog"]
+    photos = shop.real["frog"].tune.photos
+    places = sorted(range(len(photos)), key=photos.__getitem__)[IMAGES:]
+    assert len(places) == 60
+    used = frozenset(photos[place] for place in places[spared:])
+    everything = PhotoGroup(cls="frog", name="all", captions=dict.fromkeys(used or photos[:1], ""))
+    search.sources = Sources(
+        groups={everything.digest: everything},
+        rows={photo: row for row, photo in enumerate(photos)},
+    )
+    ours = np.array([photos[place] in used for place in places])
+    draw = Draw(prompt="a brown frog", guidance_scale=5.0, photos=everything.digest)
+    jobs = [(Recipe(draw=draw, camera=Camera()), tuple(range(1000)))]
+    with (
+        patch.object(type(search), "sample", return_value=jobs if used else []),
+        patch.object(Recalls, "_told", side_effect=[RIGHT, [ours, RIGHT[0]]]),
+    ):
+        event = shop.recalls.measure(state)
+    assert "ship" in event.recalls
+    assert ("frog" in event.recalls) == (spared >= 20)
+    if spared >= 20:
+        assert (event.recalls["frog"].synthetic, event.recalls["frog"].n) == (0.0, spared)
+        assert event.prompts["frog"]

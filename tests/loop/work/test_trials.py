@@ -108,7 +108,7 @@ def test_a_baseline_has_the_images_that_it_is_given(shop: Workshop) -> None:
     assert isinstance(event, TrialFinished)
     assert event.images == 24
     assert shop.searches["frog"].state.baseline_images == 24
-    assert len(shop.searches["frog"].baseline_seeds) == 24
+    assert len(shop.searches["frog"].state.baseline_seeds()) == 24
 
 
 def test_of_other_classes_settings_the_first_that_are_not_the_baselines_are_hints(
