@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,13 +233,14 @@ def digest_files(folder: Path, files: Sequence[Path]) -> str:
 
     Args:
         folder: What their names are relative to.
-        files: Below it.
+        files: Mostly below it.
     """
     mebibyte = 2**20
     content = hashlib.sha256()
     for path in files:
         size = path.stat().st_size
-        content.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        name = Path(os.path.relpath(path, folder)).as_posix()
+        content.update(f"{name}\0{size}\0".encode())
         with path.open("rb") as stream:
             content.update(stream.read(mebibyte))
             stream.seek(max(0, size - mebibyte))

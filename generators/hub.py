@@ -57,7 +57,10 @@ def ask_hub(
             key="generator.revision",
         ) from None
     except RemoteEntryNotFoundError:
-        raise GeneratorConfigError(f"the hub's {model} has no file {name}", key=key) from None
+        raise GeneratorConfigError(
+            f"the hub's {model} has no file {name}; its page on the hub lists those that it has",
+            key=key,
+        ) from None
     except (RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
         raise _unreachable(model, name, key, error) from None
     except Exception as error:

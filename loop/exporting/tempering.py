@@ -32,7 +32,7 @@ __all__ = [
 TEMPERING: Final = "tempering.json"
 QUARTERS: Final = 4
 """Steps of the share."""
-_VERSION: Final = 2  # of how prompts and shares are chosen: what another one chose is not read
+_VERSION: Final = 3  # of how prompts and shares are chosen: what another one chose is not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

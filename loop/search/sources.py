@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.photo_groups import PhotoGroup
@@ -36,9 +37,9 @@ class Sources:
             images: Of the class.
             jobs: That they number.
         """
-        groups = [recipe.draw.photos for recipe, _ in jobs]
-        if not any(group in self.groups for group in groups):
+        if not self.groups:
             return images
+        groups = [recipe.draw.photos for recipe, _ in jobs]
         pairs = zip(images.recipes, images.seeds, strict=True)
         return replace(images, sources=tuple(self._row(groups[job], seed) for job, seed in pairs))
 
@@ -50,3 +51,6 @@ class Sources:
     def _row(self, digest: str | None, seed: int) -> int:
         group = None if digest is None else self.groups.get(digest)
         return -1 if group is None else self.rows.get(group.pick(seed), -1)
+
+
+NO_SOURCES: Final = Sources()

@@ -41,7 +41,7 @@ class Images:
         seeds: (n,).
         copied: Seeds of those that copy the photo that they are made from.
         sources: (n,) the photo of the tune split that each owes its caption or picture to, by its
-            row among the real images, -1 of none; empty where none does.
+            row among the real images, -1 of none; empty in a class where none may.
         recording: What a search computed when it absorbed them, if one has.
     """
 

@@ -144,6 +144,7 @@ class Confirmation:
             "real": self.real[name],
             "fold": opened.fold,
             "judges": self.judges,
+            "sources": search.sources,
         }
         baseline = Mixture(
             recipes=(search.space.baseline,), weights=(1.0,), gap_tune=search.baseline_gap

@@ -21,6 +21,8 @@ from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
+from gapclose.loop.search.atom_bank import near_real
+from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.trial import Images, Mixture
 from gapclose.loop.work.evaluation import EvaluationInput, JudgeInput
 from gapclose.loop.work.evidence import Evidence
@@ -110,6 +112,7 @@ def evaluate_holdout(
     fold: int,
     seeds: Sequence[int],
     judges: Mapping[str, Embedder],
+    sources: Sources = NO_SOURCES,
 ) -> Holdout:
     """Generate a mixture's images and keep them as a person will see them.
 
@@ -122,6 +125,7 @@ def evaluate_holdout(
         seeds: Fresh ones for a mixture that was fitted. The baseline was chosen by nobody, so
             the images of trial 0 serve it, and cost nothing more.
         judges: By name, each embeds them once more.
+        sources: The photos that its recipes may name; the gap to the tune split leaves them out.
 
     Raises:
         GenerationError: The generator failed, or fewer images are valid than a gap needs.
@@ -141,19 +145,20 @@ def evaluate_holdout(
             f"a gap needs {MIN_IMAGES}"
         )
     numbers = [mixture.recipes.index(recipe) for recipe, _ in jobs]
-    seen = mmd2(real=real.tune.rows, synthetic=batch.embeddings, kernel=real.kernel)
+    images = Images(
+        embeddings=batch.embeddings,
+        recipes=tuple(numbers[job] for job in batch.recipes),
+        seeds=batch.seeds,
+    )
+    images = sources.named(images, [(recipe, ()) for recipe in mixture.recipes])
     # Frequencies are per pixel: of other sizes they would compare sizes.
     same_size = one_size(batch.images, real.folds[fold].paths)
     holdout = Holdout(
         real=real,
         fold=fold,
         stage=stage,
-        mixture=replace(mixture, gap_tune=seen),
-        images=Images(
-            embeddings=batch.embeddings,
-            recipes=tuple(numbers[job] for job in batch.recipes),
-            seeds=batch.seeds,
-        ),
+        mixture=replace(mixture, gap_tune=_gap_to_tune(real, images)),
+        images=images,
         invalid=batch.invalid,
         judge_rows=judge_rows,
         spectra=Spectrum().embed(batch.images) if same_size else None,
@@ -161,6 +166,16 @@ def evaluate_holdout(
     files = dict(zip(holdout.paths(synthesis.rundir), batch.images, strict=True))
     write_images(synthesis.rundir, files, source_type=synthesis.generator.source_type)
     return holdout
+
+
+def _gap_to_tune(real: ClassReference, images: Images) -> float:
+    """Return the squared MMD to the tune split, no image compared with its own source."""
+    kernel, photos = real.kernel, real.tune.rows
+    gap = mmd2(real=photos, synthetic=images.embeddings, kernel=kernel)
+    if images.sources:
+        near = near_real(kernel, images.embeddings, photos)
+        gap += 2.0 * (near - near_real(kernel, images.embeddings, photos, images.sources)).mean()
+    return float(gap)
 
 
 def read_holdout(

@@ -4,11 +4,12 @@
 
 Adversaries (tests/support/adversaries.py) make 100 images of frogs that the pond's CLIP takes for
 real: half by its gradient, from noise or from green frogs; half by herding 100 of 1,008 images of
-plain prompts, four fifths of 1,260. All are confirmed on a fold of unseen photos as a run confirms
-them, by three judges: the pond's, the ResNet-56 of $GAPCLOSE_SHARED, and the power spectrum. Each
-has to pass the embedder and must not be confirmed. Beside it stands what each judge alone would
-have said, and what the panel says of honest images of the same generator: prompts in the photos'
-own shares.
+plain prompts, four fifths of 1,260, under the camera of the photos: without its noise even honest
+images are refused for nothing but that. All are confirmed on a fold of unseen photos as a run
+confirms them, by three judges: the pond's, the ResNet-56 of $GAPCLOSE_SHARED, and the power
+spectrum. Each has to pass the embedder and must not be confirmed. Beside it stands what each judge
+alone would have said, and what the panel says of honest images of the same generator: prompts in
+the photos' own shares.
 
 Then 200 photos against 200 others, dealt anew each time, where nothing ought to object. Alone, a
 class is confirmed as often as two tests at 5 % each allow, 90.25 %; in runs of ten classes, whose
@@ -73,6 +74,8 @@ CONFIRMED: Final = 0.9
 class Pool:
     """The generator's images of plain prompts: every word, at the baseline's settings.
 
+    They are under the camera of the photos but for those that a gradient starts from.
+
     Attributes:
         images: All of them.
         plain: Those of prompts without a colour, which make green frogs alone.
@@ -99,9 +102,13 @@ class Pool:
             draw = replace(space.baseline.draw, prompt=prompt)
             first = number * PER_PROMPT
             made = generator.generate(draw, range(first, first + PER_PROMPT)).images
-            images += made
             plain += made if not color else []
-            by_words[color, place] = made
+            taken = [
+                apply_camera(Camera(noise=SENSOR_NOISE), image, seed=seed)
+                for seed, image in enumerate(made, start=first)
+            ]
+            images += taken
+            by_words[color, place] = taken
         return cls(images=images, plain=plain, by_words=by_words)
 
 
@@ -125,15 +132,14 @@ def attacks(count: int, panel: Panel, pool: Pool) -> Iterator[tuple[str, Sequenc
         yield name, optimized(start, targets, steps=STEPS, rate=RATE)
 
 
-def honest(pool: Pool, *, noise: float) -> list[Pixels]:
-    """Images of the pool in the shares of the real frogs' colours and places, under a camera."""
+def honest(pool: Pool) -> list[Pixels]:
+    """Images of the pool in the shares of the real frogs' colours and places."""
     habitat, rng = REAL[CLS], np.random.default_rng(11)
     found = []
-    for number in range(IMAGES):
+    for _ in range(IMAGES):
         scene = habitat.sample(CLS, rng)
         mine = pool.by_words[scene.color, f" on {scene.background}"]
-        image = mine[int(rng.integers(len(mine)))]
-        found.append(apply_camera(Camera(noise=noise), image, seed=number))
+        found.append(mine[int(rng.integers(len(mine)))])
     return found
 
 
@@ -158,12 +164,11 @@ def refused(count: int, panel: Panel, real: Fold) -> bool:
         print(f"| {name:<27} | {row.p_value:9.3f} {row.ratio:9.1f} | {cells} | {said:<13} |",
               flush=True)  # fmt: skip
     tune, fold = parted(real, sizes=(200, 200), seed=count)
-    for noise in (0.0, SENSOR_NOISE):
-        row = panel.decide(tune=tune, fold=fold, synthetic=panel.see(honest(pool, noise=noise)))
-        cells = " | ".join(f"{its['ratio']:13.1f}" for its in row.judges or ())
-        said = "confirmed" if row.confirmed else "not confirmed" if row.closed else "open"
-        name = f"honest, noise {noise:g}"
-        print(f"| {name:<27} | {row.p_value:9.3f} {row.ratio:9.1f} | {cells} | {said:<13} |")
+    row = panel.decide(tune=tune, fold=fold, synthetic=panel.see(honest(pool)))
+    cells = " | ".join(f"{its['ratio']:13.1f}" for its in row.judges or ())
+    said = "confirmed" if row.confirmed else "not confirmed" if row.closed else "open"
+    print(f"| {'honest: the right shares':<27} | {row.p_value:9.3f} {row.ratio:9.1f} | {cells} "
+          f"| {said:<13} |")  # fmt: skip
     print(f"\npass the embedder and are refused by judges: {passed} of {count}")
     for name in JUDGES:
         alone = sum(row.closed is True and not _alone(row, name) for row in seen)

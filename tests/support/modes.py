@@ -21,7 +21,7 @@ from gapclose.loop.schedule.objective import OBJECTIVE
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.sources import Sources
+from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 
@@ -104,7 +104,7 @@ def make_search(
     blind: bool = False,
     seed: int = 0,
     bank: Score | None = None,
-    sources: Sources | None = None,
+    sources: Sources = NO_SOURCES,
 ) -> ClassSearch:
     """A search that knows nothing yet; a blind one has no text side to tell words by."""
     space = space or make_space()

@@ -19,6 +19,9 @@ from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, write_png
 from gapclose.generators.recipe import Camera
 from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.photo_groups import PhotoGroup
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.holdout import Holdout, evaluate_holdout, read_holdout, sample_row
 
@@ -48,6 +51,28 @@ def evaluate(shop: Workshop, mixture: Mixture, *, n: int = 40, **options: Any) -
         seeds=range(15_100_000, 15_100_000 + n),
         **shown | options,
     )
+
+
+def test_the_gap_to_the_tune_split_leaves_out_what_an_image_was_made_from(shop: Workshop) -> None:
+    mixture, real = mixture_of(shop), shop.real["frog"]
+    everything = PhotoGroup(
+        cls="frog", name="all", captions=dict.fromkeys(real.tune.photos, "brown")
+    )
+    draw = replace(mixture.recipes[0].draw, photos=everything.digest)
+    mixture = replace(
+        mixture, recipes=(replace(mixture.recipes[0], draw=draw), mixture.recipes[1])
+    )
+    sources = Sources(
+        groups={everything.digest: everything},
+        rows={photo: row for row, photo in enumerate(real.tune.photos)},
+    )
+    holdout = evaluate(shop, mixture, sources=sources)
+    images = holdout.images
+    assert {source < 0 for source in images.sources} == {True, False}
+    bank = AtomBank(kernel=real.kernel, real=real.tune.rows)
+    wanted = bank.gap_of(images.embeddings, sources=images.sources)
+    assert holdout.mixture.gap_tune == pytest.approx(wanted, abs=1e-6)
+    assert wanted != pytest.approx(bank.gap_of(images.embeddings), abs=1e-6)
 
 
 def test_each_image_is_known_by_its_recipe_and_kept_as_a_person_sees_it(shop: Workshop) -> None:

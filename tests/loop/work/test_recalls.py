@@ -342,7 +342,9 @@ def test_photos_that_images_were_made_from_are_not_told(shop: Workshop, spared: 
     ):
         event = shop.recalls.measure(state)
     assert "ship" in event.recalls
-    assert ("frog" in event.recalls) == (spared >= 20)
-    if spared >= 20:
-        assert (event.recalls["frog"].synthetic, event.recalls["frog"].n) == (0.0, spared)
+    recall = event.recalls["frog"]
+    if spared < 20:  # too few: all are told
+        assert (recall.synthetic, recall.n) == (0.75, 60)
+    else:
+        assert (recall.synthetic, recall.n) == (0.0, spared)
         assert event.prompts["frog"]
