@@ -72,7 +72,7 @@ class Proposals:
         try:
             assert self.proposer is not None, "only a run with a proposer is to ask it"
             prompts = untried(search, self.proposer(self.diagnosis(name)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # it may be a script that ends itself
             if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
@@ -118,7 +118,11 @@ def untried(search: ClassSearch, said: Sequence[str]) -> tuple[Words, ...]:
     Raises:
         TypeError: It is no sequence of texts.
     """
-    if isinstance(said, str) or not all(isinstance(prompt, str) for prompt in said):
+    if (
+        isinstance(said, str)
+        or not isinstance(said, Sequence)
+        or not all(isinstance(prompt, str) for prompt in said)
+    ):
         raise TypeError(f"a proposer returns a list of prompts, not {said!r}")
     found: list[Words] = []
     for text in dict.fromkeys(normalize_prompt(_printable(prompt)) for prompt in said):
