@@ -118,9 +118,9 @@ def test_a_language_model_whose_weights_do_not_fit_is_logged(tmp_path: Path) -> 
     assert f"proposer 'transformers:{folder}': cannot be loaded: " in log
 
 
-@pytest.mark.parametrize("fault", [ZeroDivisionError("no"), SystemError("no")])
+@pytest.mark.parametrize("fault", [ZeroDivisionError("no"), SystemError("no"), SystemExit(3)])
 def test_a_proposer_that_fails_costs_nothing_but_its_time(
-    tmp_path: Path, fault: Exception
+    tmp_path: Path, fault: BaseException
 ) -> None:
     shop = searched(tmp_path)
 
@@ -151,7 +151,7 @@ def test_only_new_texts_are_tried_and_braces_are_text() -> None:
     assert len(untried(search, [f"a frog, number {i}" for i in range(50)])) == 8
 
 
-@pytest.mark.parametrize("said", ["a brown frog", [1, 2], None])
+@pytest.mark.parametrize("said", ["a brown frog", [1, 2], None, iter(["a brown frog"])])
 def test_what_is_no_list_of_prompts_is_refused(said: Any) -> None:
     search = modes.make_search(modes.mixed({"brown": 1.0}, 60, modes.np.random.default_rng(0)))
     with pytest.raises(TypeError):
