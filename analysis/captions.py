@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
+_SHOWN: Final = 80  # characters of a name
 _COLUMNS: Final = ("file_name", "text")
 # A model that chats reads a photo of 12 million pixels as 15,000 tokens, and writes no better.
 _LARGEST: Final = 1 << 20  # pixels
@@ -65,7 +66,7 @@ def read_captions(path: Path, photos: Sequence[Path], root: Path) -> dict[Path, 
         place = _place(top, name)
         if place is None:
             raise RealDataError(
-                f"{name!r} leads out of {root}; give file_name relative to that folder",
+                f"{_short(name)} leads out of {root}; give file_name relative to that folder",
                 path=path,
                 line=number,
             )
@@ -147,9 +148,14 @@ def _names_none(first: str | None, photos: Sequence[Path], top: str) -> str:
         return "names no photo; give each line a file_name and a text"
     example = f", where a photo is {os.path.relpath(photos[0], top)!r}" if photos else ""
     return (
-        f"names none of the {len(photos)} photos (its first: {first!r}{example}); give file_name "
-        f"relative to {top}"
+        f"names none of the {len(photos)} photos (its first: {_short(first)}{example}); give "
+        f"file_name relative to {top}"
     )
+
+
+def _short(name: str) -> str:
+    """Quote a name that may be anything on a line of its own."""
+    return repr(name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}...")
 
 
 def captions_of(

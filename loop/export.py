@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.base import Generator
+from gapclose.generators.recipe import Draw
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.errors import ConfigError, unwritable
@@ -36,7 +37,7 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
-from gapclose.loop.work.photo_source import open_generator
+from gapclose.loop.work.photo_source import gone_photos, open_generator
 from gapclose.loop.work.real_data import real_folder
 
 __all__ = ["drop_outdated", "export"]
@@ -129,10 +130,28 @@ def export(
         logger.warning("%s", said)
     generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
+    gone = gone_photos(generator, _made_anew(planned))
+    if gone:
+        logger.warning(
+            "%d of the photos that images are made from are gone; none is made from these",
+            len(gone),
+        )
     with _appearing(out) as building:
-        _fill(folder, building, plans, planned, generator, request, reporter=reporter)
+        _fill(
+            folder, building, plans, planned, generator, request, gone=len(gone), reporter=reporter
+        )
     reporter.tell(DataExported(path=str(out)))
     return out
+
+
+def _made_anew(planned: ExportOrders) -> set[Draw]:
+    """Return the draws of which images are generated for the export."""
+    return {
+        order.recipe.draw
+        for orders in planned.orders.values()
+        for order in orders
+        if order.images > sum(path is not None for _, path in order.shown)
+    }
 
 
 def _unconfirmed(row: Mapping[str, Any]) -> str:
@@ -150,9 +169,10 @@ def _fill(
     generator: Generator,
     request: ExportRequest,
     *,
+    gone: int,
     reporter: Reporter,
 ) -> None:
-    """Write the images, the metadata and the card."""
+    """Write the images, the metadata and the card, which says how many source photos are gone."""
     names = [plan.name for plan in plans]
     folders = class_folders(names)
     beside = request.with_real != "none"
@@ -173,6 +193,7 @@ def _fill(
         config=run.config(),
         beside=beside,
         tempering=planned.tempering,
+        gone=gone,
     )
     (out / "README.md").write_text(card, encoding="utf-8")
 

@@ -19,10 +19,17 @@ from gapclose.analysis.image_folder import ImageSet
 from gapclose.loop.config.identity import fingerprint
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
-from gapclose.loop.exporting.mixtures import check_given, read_given, searched_photos
+from gapclose.loop.exporting.mixtures import (
+    check_given,
+    check_usable,
+    read_given,
+    schedulers_of,
+    searched_photos,
+)
 from gapclose.loop.photos import Photos
 from gapclose.loop.report.findings import left_out as left_out_text
 from gapclose.loop.report.run_view import Run
+from gapclose.loop.report.text import named
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import MixturesGiven, PhotosListed
 from gapclose.loop.run.folder import RunDir
@@ -127,15 +134,16 @@ def _checked(
     """Check what a config names, and whether a run that is there can go on with it."""
     check_trust(before, config, trust=trust)
     check_version(before)
-    photos = Photos.check(config, before, reporter)
+    names = () if given is None else schedulers_of(given)
+    photos = Photos.check(config, before, reporter, schedulers=names)
     if before.config_path.is_file():
         check_config(before, config)
         _check_classes(before, photos.classes)
         if given is not None:
             check_given(before, given)
-    if given is not None and (strange := sorted({*given.mixtures} - {*photos.classes})):
+    if given is not None and (strange := check_usable(given, config, photos.classes)):
         said = f"{given.source} has mixtures of classes that this run does not have: "
-        reporter.tell(WarningRaised(message=said + ", ".join(strange)))
+        reporter.tell(WarningRaised(message=said + named(strange)))
     return photos
 
 

@@ -25,13 +25,15 @@ from gapclose.loop.config.hints import shown
 from gapclose.loop.config.plain_yaml import dump_yaml, parse_yaml
 from gapclose.loop.config.space import FixedCamera
 from gapclose.loop.config.validation_errors import first_error
-from gapclose.loop.config.values import Section
+from gapclose.loop.config.values import Guidance, Section, Steps, Text
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["ClassMixture", "GivenRecipe", "MixturesFile", "is_mixtures_file"]
 
 SUFFIXES: Final = (".yaml", ".yml")
 DIGITS: Final = 4  # of a weight: smaller differences are chance
+
+_LONGEST_NAME: Final = 255  # characters: of a file
 
 _HEAD: Final = """\
 # Mixtures of a gapclose run. Weights are shares, and are scaled to sum to 1. To begin with these:
@@ -49,11 +51,11 @@ class GivenRecipe(Section):
     """
 
     # No default is ever taken: what is unset is the baseline's.
-    weight: float = Field(ge=0.0)
-    prompt: str
-    negative_prompt: str = ""
-    guidance_scale: float = Field(default=0.0, ge=0.0)
-    num_inference_steps: int = Field(default=1, ge=1)
+    weight: float = Field(ge=0.0, le=1e9)
+    prompt: Text
+    negative_prompt: Text = ""
+    guidance_scale: Guidance = 0.0
+    num_inference_steps: Steps = 1
     scheduler: str | None = None
     photos: str | None = None
     strength: float | None = Field(default=None, gt=0.0, le=1.0)
@@ -172,9 +174,16 @@ class MixturesFile(Section):
 
     version: Literal[1] = Field(alias="schema")
     run: str | None = None
-    generator: str | None = None
-    embedder: str | None = None
+    generator: Text | None = None
+    embedder: Text | None = None
     classes: dict[str, ClassMixture] = Field(min_length=1)
+
+    @field_validator("run")
+    @classmethod
+    def _is_a_name(cls, run: str | None) -> str | None:
+        if run is not None and len(run) > _LONGEST_NAME:
+            raise ValueError(f"got {shown(run)}, expected the name of a run folder")
+        return run
 
     @classmethod
     def read(cls, path: Path) -> MixturesFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -15,9 +14,15 @@ from gapclose.loop.config.paths import (
     local_embedder,
 )
 from gapclose.loop.config.values import (
+    MOST_GUIDANCE,
+    MOST_STEPS,
     Counts,
+    Guidance,
     Numbers,
+    Pixels,
     Section,
+    Steps,
+    Text,
     Words,
     as_range,
     config_folder,
@@ -25,6 +30,8 @@ from gapclose.loop.config.values import (
 )
 
 __all__ = ["CAPTION_SOURCES", "BaselineConfig", "CameraSpace", "FixedCamera", "SpaceConfig"]
+
+MOST_SATURATION: Final = 100.0
 
 _KERNELS: Final = (*KERNELS, *KERNEL_ALIASES)
 
@@ -41,7 +48,7 @@ def _check_kernel(name: str) -> str:
 class CameraSpace(Section):
     """What the camera may do. Of numbers, one is fixed, two are a range, more are choices."""
 
-    resize: int | None = Field(default=None, ge=1)
+    resize: Pixels | None = None
     kernel: Words = ("area",)
     jpeg_quality: Counts = ()  # empty: no JPEG
     noise: Numbers = (0.0,)
@@ -63,27 +70,22 @@ class CameraSpace(Section):
 
     @field_validator("noise", "saturation")
     @classmethod
-    def _at_least_0(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or any(not (math.isfinite(value) and value >= 0) for value in values):
-            raise ValueError(f"got {list(values)}, expected numbers of at least 0")
+    def _in_range(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        most = 1.0 if info.field_name == "noise" else MOST_SATURATION
+        if not values or any(not 0 <= value <= most for value in values):
+            of = " (shares of the full range)" if info.field_name == "noise" else ""
+            raise ValueError(f"got {list(values)}, expected numbers from 0 to {most:g}{of}")
         return as_range(values)
-
-    @field_validator("noise")
-    @classmethod
-    def _shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if max(values) > 1:
-            raise ValueError(f"got {list(values)}, expected shares of the full range, at most 1")
-        return values
 
 
 class FixedCamera(Section):
     """One setting of the camera, for the baseline."""
 
-    resize: int | None = Field(default=None, ge=1)
+    resize: Pixels | None = None
     kernel: str = "area"
     jpeg_quality: int | None = Field(default=None, ge=1, le=100)
     noise: float = Field(default=0.0, ge=0.0, le=1.0)
-    saturation: float = Field(default=1.0, ge=0.0)
+    saturation: float = Field(default=1.0, ge=0.0, le=MOST_SATURATION)
 
     @field_validator("kernel")
     @classmethod
@@ -174,15 +176,15 @@ class SpaceConfig(Section):
     @field_validator("guidance_scale")
     @classmethod
     def _guidance(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not (math.isfinite(value) and value >= 0) for value in values):
-            raise ValueError(f"got {list(values)}, expected numbers of at least 0")
+        if any(not 0 <= value <= MOST_GUIDANCE for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers from 0 to {MOST_GUIDANCE:g}")
         return as_range(values)
 
     @field_validator("num_inference_steps")
     @classmethod
     def _steps(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if any(value < 1 for value in values):
-            raise ValueError(f"got {list(values)}, expected numbers of at least 1")
+        if any(not 1 <= value <= MOST_STEPS for value in values):
+            raise ValueError(f"got {list(values)}, expected numbers from 1 to {MOST_STEPS}")
         return as_range(values)
 
     @model_validator(mode="after")
@@ -218,10 +220,10 @@ class SpaceConfig(Section):
 class BaselineConfig(Section):
     """Trial 0 of every class: one recipe, `{class}` in its prompt standing for the noun."""
 
-    prompt: str = "a photo of a {class}"
-    negative_prompt: str = ""
-    guidance_scale: float = Field(default=7.5, ge=0.0)
-    num_inference_steps: int = Field(default=30, ge=1)
+    prompt: Text = "a photo of a {class}"
+    negative_prompt: Text = ""
+    guidance_scale: Guidance = 7.5
+    num_inference_steps: Steps = 30
     scheduler: str | None = None
     camera: FixedCamera | None = None  # None: only space.camera.resize
 

@@ -67,6 +67,7 @@ def data_card(
     config: RunConfig,
     beside: bool = False,
     tempering: Tempering | None = None,
+    gone: int = 0,
 ) -> str:
     """Return the card's text.
 
@@ -77,6 +78,7 @@ def data_card(
         config: The run's.
         beside: Whether the real photos that are counted lie beside.
         tempering: How the share of even prompts was chosen, where it was.
+        gone: Photos that images would have been made from, and which were not there any more.
     """
     licence = generator.license or "unknown: look it up before you share these images"
     renamed = any(row.folder != row.name for row in classes)
@@ -92,7 +94,7 @@ def data_card(
         "made it, so that it can be made again.",
         "",
         *_real_lines(beside=beside),
-        *_photo_lines(examples),
+        *_photo_lines(examples, gone),
         f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
         f"* The generator's licence: {_cell(licence)}",
         f"* Tuned with: {_cell(config.embedder)}",
@@ -138,17 +140,20 @@ def _real_lines(*, beside: bool) -> list[str]:
     ]
 
 
-def _photo_lines(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+def _photo_lines(examples: Sequence[Mapping[str, Any]], gone: int) -> list[str]:
     """Say what images owe to single real photos, whose licence may reach them."""
     owed = [row for row in examples if "photo" in row]
     if not owed:
         return []
     pictures = any(_from_picture(row["recipe"]["draw"]) for row in owed)
     what = "pictures of real photos" if pictures else "captions of real photos"
+    left = (
+        f" {gone} photos were gone when this was made: no new image is from these." if gone else ""
+    )
     return [
         f"Some are made from {what}, one photo each: `photo` is the start of the sha256 of its "
         "file, `photo_path` its place among the real photos. Their licence is not known here: "
-        "look it up before you share these images.",
+        f"look it up before you share these images.{left}",
         "",
     ]
 

@@ -178,15 +178,17 @@ def _usable(
     generator: Generator, recipe: Recipe, seeds: Iterator[int], n: int
 ) -> Iterator[tuple[int, Pixels]]:
     """Yield usable images of a recipe after its camera; another seed replaces an invalid one."""
-    wanted, spent = n, 0
+    wanted, spent, why = n, 0, ""
     while wanted:
         if spent >= _TRIES * n + _CHUNK:
             raise GenerationError(
                 f"{spent - (n - wanted)} of {spent} images of {recipe.draw.prompt!r} cannot be "
-                "used; look at the generator"
+                f"used{why}; look at the generator"
             )
         asked = [next(seeds) for _ in range(min(wanted, _CHUNK))]
-        batch = generate_all(generator, [(recipe.draw, asked)])[0].valid()
+        drawn = generate_all(generator, [(recipe.draw, asked)])[0]
+        why = next((f" ({said})" for said in drawn.invalid if said), why)
+        batch = drawn.valid()
         spent += len(asked)
         for seed, image in zip(batch.seeds, batch.images, strict=True):
             yield seed, apply_camera(recipe.camera, image, seed=seed)

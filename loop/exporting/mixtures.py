@@ -5,19 +5,30 @@ A run folder and the YAML of its mixtures say the same. It reads the run folder 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gapclose.loop.config.mixtures import ClassMixture, MixturesFile
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.sources import DiffusersSpec
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.report.contents import GAP
 from gapclose.loop.report.projections import open_run, read_verdicts
+from gapclose.loop.report.text import named
 from gapclose.loop.run.events import MixturesGiven
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_journal
 
-__all__ = ["check_given", "mixtures_of", "read_given", "searched_photos", "write_mixtures"]
+__all__ = [
+    "check_given",
+    "check_usable",
+    "mixtures_of",
+    "read_given",
+    "schedulers_of",
+    "searched_photos",
+    "write_mixtures",
+]
 
 
 def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
@@ -132,6 +143,45 @@ def check_given(run: RunDir, given: MixturesGiven) -> None:
             "or start a new run with --out",
             where=run.path,
         )
+
+
+def check_usable(
+    given: MixturesGiven, config: RunConfig, classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Refuse mixtures that a run could do nothing with: once they are tried it is bound to them.
+
+    Args:
+        given: What it is to begin with.
+        config: Of the run.
+        classes: Of the run.
+
+    Returns:
+        The classes that have a mixture and are none of the run's.
+
+    Raises:
+        ConfigError: They are of other classes alone, or name a scheduler that there is not.
+    """
+    strange = tuple(sorted({*given.mixtures} - {*classes}))
+    if len(strange) == len(given.mixtures):
+        raise ConfigError(
+            f"--like: {given.source} has mixtures of {named(strange)}, and none of "
+            f"{named(classes)}, the classes of this run"
+        )
+    if isinstance(config.generator, DiffusersSpec):  # others have names of their own
+        from gapclose.generators.schedulers import check_scheduler
+
+        for name in schedulers_of(given):
+            try:
+                check_scheduler(name)
+            except ValueError as error:
+                raise ConfigError(f"--like: {given.source}: {error}") from None
+    return strange
+
+
+def schedulers_of(given: MixturesGiven) -> tuple[str, ...]:
+    """Return the schedulers that mixtures name."""
+    rows = (row for its in given.mixtures.values() for row in its)
+    return tuple(sorted({row["scheduler"] for row in rows if row.get("scheduler")}))
 
 
 def _generator_name(config: RunConfig) -> str:

@@ -6,7 +6,7 @@ with four decimals, ratios in floors with one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.progress.under_way import Reported
 from gapclose.loop.report.spoken_time import countdown
-from gapclose.loop.report.text import in_short, one_line, stopped_text, verdict
+from gapclose.loop.report.text import in_short, named, one_line, stopped_text, verdict
 from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
@@ -52,7 +52,8 @@ from gapclose.loop.run.state import RunState
 
 __all__ = ["narrate", "task_words"]
 
-NAMED: Final = 5  # classes that a line names
+
+WORST: Final = 5  # classes whose recall a line tells
 
 _TASKS: Final = {
     Task.LOADING_PACKAGES: "loading packages",
@@ -156,13 +157,13 @@ def _(event: MixturesGiven, state: RunState | None) -> Iterator[str]:
     if len(names) == 1:
         yield f"{names[0]} begins with the mixture of {event.source}"
     elif names:
-        yield f"{_named(names)} begin with the mixtures of {event.source}"
+        yield f"{named(names)} begin with the mixtures of {event.source}"
 
 
 @_lines.register
 def _(event: RoundStarted, state: RunState | None) -> Iterator[str]:
     if event.due:
-        yield f"searching for {_named(event.due)}"
+        yield f"searching for {named(event.due)}"
     for name, gap in event.reopened.items():
         yield f"{name}: its last confirmation failed, gap {gap:.4f}; the search goes on"
 
@@ -175,6 +176,9 @@ def _(event: PromptsPrioritized, state: RunState | None) -> Iterator[str]:
 
 @_lines.register
 def _(event: PromptsProposed, state: RunState | None) -> Iterator[str]:
+    if event.error is not None:
+        yield f"{event.cls}: the proposer failed, {event.error}; errors.log says where"
+        return
     if not event.prompts:
         yield f"{event.cls}: nothing new was proposed"
         return
@@ -198,10 +202,10 @@ def _(event: RecallsMeasured, state: RunState | None) -> Iterator[str]:
         yield "what the images are worth to a classifier could not be measured"
         return
     worst = sorted(event.recalls.items(), key=lambda item: -item[1].shortfall)
-    named = [f"{name} {its.synthetic:.0%} ({its.real:.0%})" for name, its in worst[:NAMED]]
+    told = [f"{name} {its.synthetic:.0%} ({its.real:.0%})" for name, its in worst[:WORST]]
     yield (
         "photos that a CNN tells right, trained on the images so far (on real photos): "
-        f"{', '.join(named)}"
+        f"{', '.join(told)}"
     )
     for name, first in event.prompts.items():
         if first:
@@ -296,10 +300,9 @@ def _(notice: WarningRaised, state: RunState | None) -> Iterator[str]:
 
 @_lines.register
 def _(notice: PhotosTooFew, state: RunState | None) -> Iterator[str]:
-    names = ", ".join(notice.classes[:NAMED]) + (" ..." if len(notice.classes) > NAMED else "")
     yield (
-        f"warning: {names}: too few held-out images to declare a gap closed (under "
-        f"{notice.least}); give about {notice.wanted} photos a class"
+        f"warning: {named(notice.classes)}: too few held-out images to declare a gap closed "
+        f"(under {notice.least}); give about {notice.wanted} photos a class"
     )
 
 
@@ -363,11 +366,6 @@ def _sized(gap: Any, ratio: Any) -> str:
 def _counted(task: Task, done: int, total: int) -> str:
     unit = f" {_COUNTED[task]}" if task in _COUNTED else ""
     return f"{done:,} of {total:,}{unit}"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _many(n: int, one: str, many: str) -> str:

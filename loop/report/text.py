@@ -87,10 +87,10 @@ TITLES: Final = {
     "photos": "photo group",
 }
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 COPIES: Final = 0.01  # of the synthetic images; more are reported, as after tuning they object
-NAMED: Final = 5  # classes that a reason for stopping names
+NAMED: Final = 5  # classes that a line names
 _STOPPED: Final = {
     StopReason.CONFIRMED: "confirmed",
     StopReason.CLOSED_FROM_START: "closed from the start",
@@ -121,6 +121,12 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
+def named(names: Sequence[str]) -> str:
+    """Name classes, a few of many."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def in_short(reasons: Mapping[str, str]) -> str:
     """Say why several classes get no more trials, each reason once.
 
@@ -130,11 +136,7 @@ def in_short(reasons: Mapping[str, str]) -> str:
     classes: dict[str, list[str]] = {}
     for name, why in reasons.items():
         classes.setdefault(why, []).append(name)
-    return "; ".join(
-        f"{', '.join(names[:NAMED])}"
-        f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}: {why}"
-        for why, names in classes.items()
-    )
+    return "; ".join(f"{named(names)}: {why}" for why, names in classes.items())
 
 
 def state_of(row: Row, *, tuned: bool) -> str:

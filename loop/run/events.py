@@ -247,6 +247,7 @@ class PromptsProposed(_Event):
         prompts: None where it failed, or knew nothing new.
         progress: Of the class, which they come first in.
         seconds: That it took.
+        error: What it failed with; None where it did not.
     """
 
     kind: Literal["prompts_proposed"] = "prompts_proposed"
@@ -254,6 +255,7 @@ class PromptsProposed(_Event):
     prompts: tuple[dict[str, str], ...]
     progress: Progress
     seconds: float
+    error: str | None = None
 
 
 class CameraChosen(_Event):

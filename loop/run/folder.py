@@ -94,6 +94,8 @@ class RunDir:
         """
         path = self._inside(name)
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise ValueError("it is no file")
             return json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:  # too many digits, nested too deeply
             why = f"is damaged ({error}); remove it and resume"

@@ -53,24 +53,31 @@ def check_captions(config: RunConfig, images: ImageSet | None, classes: Sequence
         CaptionerError: The model that is to write them is not there.
     """
     source = config.space.captions if classes else None
+    if source is None:
+        return
     if source == "words":
         for name in classes:
             _check_words(Space.of(config, name))
-    elif source == "tune":
-        texts = {} if images is None else images.texts()
-        for name in classes:
-            if images is None or not any(path in texts for path in images.of(name)):
-                raise RealDataError(
-                    "none of its photos has a caption: give them as `text` in a metadata.jsonl "
-                    "beside the photos, or set space.captions to words or transformers:MODEL",
-                    cls=name,
-                )
-    elif source is not None and source.startswith("transformers:"):
+    elif source.startswith("transformers:"):
         from gapclose.analysis.captioner import check_captioner
 
         check_captioner(source)
-    elif source is not None and not Path(source).is_file():
+    elif source != "tune" and not Path(source).is_file():
         raise ConfigError(f"space.captions: there is no file {source}", where="config")
+    elif source == "tune" or images is not None:
+        texts = {} if images is None else _written(source, images)
+        for name in classes:
+            if images is None or not any(path in texts for path in images.of(name)):
+                missing = (
+                    "give them as `text` in a metadata.jsonl beside the photos"
+                    if source == "tune"
+                    else f"add them to {source}"
+                )
+                raise RealDataError(
+                    f"none of its photos has a caption: {missing}, or set space.captions to words "
+                    "or transformers:MODEL",
+                    cls=name,
+                )
 
 
 def _check_words(space: Space) -> None:
@@ -244,12 +251,10 @@ def _texts(
     reporter: Reporter,
 ) -> Mapping[Path, str]:
     """Read captions, or have a model write them."""
-    if source == "tune":
-        return images.texts()
-    from gapclose.analysis.captions import captions_of, read_captions
-
     if not source.startswith("transformers:"):
-        return read_captions(Path(source), [file.path for file in images.files], images.root)
+        return _written(source, images)
+    from gapclose.analysis.captions import captions_of
+
     paths = [path for reference in real.values() for path in reference.tune.paths]
     task = TaskStarted(task=Task.CAPTIONING)
     reporter.tell(task)
@@ -259,3 +264,12 @@ def _texts(
         device=config.device,
         progress=lambda done, total: reporter.tell(task.advanced(done, total)),
     )
+
+
+def _written(source: str, images: ImageSet) -> Mapping[Path, str]:
+    """Return the captions that lie beside the photos, or in a file."""
+    if source == "tune":
+        return images.texts()
+    from gapclose.analysis.captions import read_captions
+
+    return read_captions(Path(source), [file.path for file in images.files], images.root)

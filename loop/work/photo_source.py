@@ -7,7 +7,7 @@ the photos where they lie; every photo that it gives is one of a group, hence of
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ from gapclose.loop.run.photo_groups import PhotoGroup, read_group
 from gapclose.loop.work.real_data import own_photos, real_folder
 from gapclose.loop.work.sides import photo_id
 
-__all__ = ["PhotoSource", "made_from", "open_generator"]
+__all__ = ["PhotoSource", "gone_photos", "made_from", "open_generator"]
 
 
 def open_generator(
@@ -79,6 +79,23 @@ def made_from(generator: Generator, draw: Draw, seed: int) -> dict[str, str]:
     return {"text": given.prompt, "photo": photo, "photo_path": source.path(photo)}
 
 
+def gone_photos(generator: Generator, draws: Iterable[Draw]) -> frozenset[str]:
+    """Return the photos whose pictures draws are made from, and which are not there any more.
+
+    Raises:
+        RealDataError: The folder of real photos is gone, or all photos of a draw are.
+        RunDamagedError: A photo group is gone from the run folder.
+    """
+    gone = set[str]()
+    if isinstance(generator, FromPhotos):
+        source = generator.photos
+        assert isinstance(source, PhotoSource), "open_generator made it"
+        for draw in draws:
+            if draw.photos is not None:
+                gone.update(source.gone(draw.photos, pictures=draw.takes_source))
+    return frozenset(gone)
+
+
 MOST: Final = 1 << 20
 """Pixels of a source: hundreds of photos are in memory at once, and none is generated larger."""
 
@@ -118,7 +135,10 @@ class PhotoSource:
         Raises:
             GenerationError: It is gone, or is another one now.
         """
-        path = self._photos().get(photo)
+        try:
+            path = self._photos().get(photo)
+        except RealDataError as error:
+            raise GenerationError(f"photo {photo} of the tune split is gone: {error}") from error
         try:
             if path is not None and photo_id(bytes.fromhex(digest(path))) == photo:
                 return read_within(path, MOST)
@@ -128,6 +148,26 @@ class PhotoSource:
             f"photo {photo} of the tune split, which images are made from, is gone"
             + (f" or changed: {path}" if path else "; put it back")
         )
+
+    def gone(self, group: str, *, pictures: bool) -> tuple[str, ...]:
+        """Return the photos of a group that are not there any more, where pictures are needed.
+
+        Raises:
+            RealDataError: All are gone.
+            RunDamagedError: The group is gone from the run folder.
+        """
+        wanted = read_group(self._rundir, group)
+        if not pictures:
+            return ()
+        there = self._photos()
+        gone = tuple(photo for photo in wanted.captions if photo not in there)
+        if len(gone) == len(wanted):
+            raise RealDataError(
+                f"none of its {len(gone)} tune photos, which images are made from, lies in "
+                f"{real_folder(self._rundir)} any more; put them back",
+                cls=wanted.cls,
+            )
+        return gone
 
     def path(self, photo: str) -> str:
         """Name a photo's file, relative to the folder of real photos; "" of one that is gone."""

@@ -8,8 +8,9 @@ logged, and the search goes on without.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,9 @@ Rows = NDArray[np.float32]
 IMAGES: Final = 200  # of the mixture that are compared
 SHOWN: Final = 12  # images of a side that a proposer sees
 MOST: Final = 8  # prompts that are tried of what it says
+HEARD: Final = 1000  # prompts that are looked at: a generator may go on without end
 LONGEST: Final = 2000  # characters of a prompt
+FAILURE: Final = 200  # characters that are kept of what it failed with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Proposals:
         name, start = action.cls, time.perf_counter()
         search = self.searches[name]
         prompts: tuple[Words, ...] = ()
+        failed: str | None = None
         try:
             assert self.proposer is not None, "only a run with a proposer is to ask it"
             prompts = untried(search, self.proposer(self.diagnosis(name)))
@@ -76,11 +80,17 @@ class Proposals:
             if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
+            said = " ".join(str(error).split())
+            failed = _printable(f"{type(error).__name__}: {said}")[:FAILURE]
         if prompts:  # only once nothing can fail: the journal must know of it
             search.prioritize(prompts)
         seconds = time.perf_counter() - start
         return PromptsProposed(
-            cls=name, prompts=prompts, progress=search.progress(), seconds=seconds
+            cls=name,
+            prompts=prompts,
+            progress=search.progress(),
+            seconds=seconds,
+            error=failed,
         )
 
     def diagnosis(self, name: str) -> Diagnosis:
@@ -112,20 +122,22 @@ class Proposals:
         return tuple(gap for gap in found if gap.q_value <= LEVEL)
 
 
-def untried(search: ClassSearch, said: Sequence[str]) -> tuple[Words, ...]:
+def untried(search: ClassSearch, said: Iterable[str]) -> tuple[Words, ...]:
     """Return the prompts among what a proposer says that no trial has tried, as templates.
 
+    Args:
+        search: Of the class.
+        said: A list, or a generator, whose first `HEARD` prompts are looked at.
+
     Raises:
-        TypeError: It is no sequence of texts.
+        TypeError: It is not texts.
     """
-    if (
-        isinstance(said, str)
-        or not isinstance(said, Sequence)
-        or not all(isinstance(prompt, str) for prompt in said)
-    ):
-        raise TypeError(f"a proposer returns a list of prompts, not {said!r}")
+    listed = isinstance(said, Iterable) and not isinstance(said, str | bytes | Mapping)
+    heard = [*islice(said, HEARD)] if listed else []
+    if not listed or not all(isinstance(prompt, str) for prompt in heard):
+        raise TypeError(f"a proposer returns a list of prompts, not {type(said).__name__}")
     found: list[Words] = []
-    for text in dict.fromkeys(normalize_prompt(_printable(prompt)) for prompt in said):
+    for text in dict.fromkeys(normalize_prompt(_printable(prompt)) for prompt in heard):
         if takes_caption(text):  # it echoes what stands for captions in a diagnosis
             continue
         # Braces are text here: what a model says fills no slot.

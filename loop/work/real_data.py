@@ -205,13 +205,16 @@ def compare_photos(
     return said
 
 
-def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
+def check_drawn(
+    config: RunConfig, classes: Sequence[str] = (), *, schedulers: Sequence[str] = ()
+) -> None:
     """Refuse a generator that cannot be made here, or that generates nothing new.
 
     Args:
         config: Of the run.
         classes: With the run's classes, a generator of the user's own generates one image of
             the first one's baseline, before hours go into embedding photos.
+        schedulers: Names of those that are tried beside the config's.
 
     Raises:
         GeneratorConfigError: As `check_generator`.
@@ -222,7 +225,7 @@ def check_drawn(config: RunConfig, classes: Sequence[str] = ()) -> None:
             "generator.kind: a folder holds images that exist and draws no new ones; score them "
             f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
         )
-    named = {*config.space.scheduler, config.baseline.scheduler} - {None}
+    named = {*config.space.scheduler, config.baseline.scheduler, *schedulers} - {None}
     draw = Space.of(config, classes[0]).baseline.draw if classes else None
     check_generator(
         config.generator.as_spec(),

@@ -157,6 +157,10 @@ def test_a_run_that_has_begun_takes_no_other_mixtures(
         (None, "no such run folder, nor YAML file of mixtures"),
         ("real: {path: x}", "expected the YAML of mixtures"),
         ("schema: 1\nclasses: {frog: {recipes: [{wieght: 1, prompt: a}]}}", "did you mean weight"),
+        (
+            "schema: 1\nclasses: {forg: {recipes: [{weight: 1, prompt: a}]}}",
+            "like.yaml has mixtures of forg, and none of frog, cat, the classes of this run",
+        ),
     ],
 )
 def test_what_cannot_be_begun_with_is_one_line_before_anything_is_written(

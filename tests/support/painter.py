@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gapclose.generators.base import checked_seeds
+from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config.reading import parse_config
@@ -34,6 +34,20 @@ class Painter:
             image[:, :4], image[:, 4:] = color_of(draw.prompt), color_of(str(seed))
             images.append(image)
         return ImageBatch(images=tuple(images), seeds=tuple(seeds), invalid=(None,) * len(seeds))
+
+
+class Copyist(Painter):
+    """A generator that starts from pictures: the left half is the source's middle."""
+
+    def generate_from(self, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
+        """One image of 8 x 8 per source."""
+        batches = []
+        for draw, seeds, sources in jobs:
+            batch = self.generate(draw, seeds)
+            for image, source in zip(batch.images, sources, strict=True):
+                image[:, :4] = source[source.shape[0] // 2, source.shape[1] // 2]
+            batches.append(batch)
+        return batches
 
 
 def color_of(text: str) -> tuple[int, ...]:

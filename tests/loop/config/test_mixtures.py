@@ -21,7 +21,9 @@ from gapclose.loop.config.mixtures import (
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.search.trial import Mixture
 
-WORDS = st.text(min_size=1, max_size=30).filter(lambda text: bool(text.strip()))
+# Control characters, and those that turn a line around, are in no config and in no prompt.
+LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp", "Cf"))
+WORDS = st.text(LETTERS, min_size=1, max_size=30).filter(lambda text: bool(text.strip()))
 SHARES = st.floats(0.0, 1.0)
 
 
@@ -31,7 +33,7 @@ def draws(draw: Any) -> Draw:
     sources = {"strength": st.floats(0.01, 1.0), "ip_adapter_scale": SHARES}
     return Draw(
         prompt=draw(WORDS),
-        negative_prompt=draw(st.text(max_size=20)),
+        negative_prompt=draw(st.text(LETTERS, max_size=20)),
         guidance_scale=draw(st.floats(0.0, 30.0)),
         num_inference_steps=draw(st.integers(1, 100)),
         scheduler=draw(st.none() | st.sampled_from(["ddim", "euler"])),
@@ -191,6 +193,13 @@ def one(**said: Any) -> dict[str, Any]:
         (one(num_inference_steps=2.5), "recipes[0].num_inference_steps: got 2.5"),
         (one(strength=0.5), "strength and ip_adapter_scale need photos; add photos: all photos"),
         (one(scheduler=""), "scheduler must be a name or null"),
+        (one(weight=1e308), "classes.frog.recipes[0].weight: got 1e+308"),
+        (one(num_inference_steps=10**6), "recipes[0].num_inference_steps: got 1000000"),
+        (one(guidance_scale=1e9), "recipes[0].guidance_scale: got 1000000000.0"),
+        (one(camera={"resize": 10**6}), "recipes[0].camera.resize: got 1000000"),
+        (one(prompt="a \x1b[31mfrog"), "holds a character that cannot be seen (U+001B)"),
+        (one(prompt="frog " * 9000), "prompt: got 45,000 characters, expected at most 10,000"),
+        (one() | {"run": "a" * 300}, "expected the name of a run folder"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, data: Any, said: str) -> None:

@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 from histories import proposed
 from make_run import make_run, mixture_of
+from pond_config import pond_config
 
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.export import export
-from gapclose.loop.exporting.mixtures import check_given, mixtures_of, read_given, write_mixtures
+from gapclose.loop.exporting.mixtures import (
+    check_given,
+    check_usable,
+    mixtures_of,
+    read_given,
+    schedulers_of,
+    write_mixtures,
+)
 from gapclose.loop.run.events import MixturesGiven, RunStarted
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import Journal
@@ -138,3 +146,27 @@ def test_a_run_goes_on_with_what_it_has_begun_with_alone(tmp_path: Path) -> None
     Journal(cold.journal_path).append(proposed(number=0, stage="baseline"), used=0.0)
     with pytest.raises(ConfigError, match="has begun without mixtures of another; leave --like"):
         check_given(cold, GIVEN)
+
+
+def given_of(**schedulers: str | None) -> MixturesGiven:
+    return MixturesGiven(
+        source="night",
+        mixtures={
+            cls: ({"weight": 1.0, "prompt": f"a {cls}", "scheduler": scheduler},)
+            for cls, scheduler in schedulers.items()
+        },
+    )
+
+
+def test_mixtures_that_a_run_could_not_use_are_refused() -> None:
+    config, given = pond_config(), given_of(frog="ddim", ship=None, truck="euler")
+    assert check_usable(given, config, ["cat", "frog"]) == ("ship", "truck")
+    assert schedulers_of(given) == ("ddim", "euler")
+    with pytest.raises(ConfigError, match=r"night has mixtures of frog, ship, truck, and none of"):
+        check_usable(given, config, ["cat", "dog"])
+    wrong = given_of(frog="ddimm")
+    with pytest.raises(ConfigError, match=r"--like: night: .*'ddimm'; did you mean 'ddim'"):
+        check_usable(wrong, config, ["frog"])
+    # A generator of one's own has names of its own.
+    own = pond_config(generator={"kind": "painter:Painter"})
+    assert check_usable(wrong, own, ["frog"]) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sqlite3
 from pathlib import Path
@@ -52,6 +53,12 @@ def test_json_that_python_cannot_read_is_damaged(run: RunDir, text: str) -> None
     run.journal_path.write_text(f"{text}\n")
     with pytest.raises(RunDamagedError, match=r"journal\.jsonl, line 1"):
         [*read_journal(run.journal_path)]
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(run: RunDir) -> None:
+    os.mkfifo(run.path / "gap.json")
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is damaged \(it is no file\)"):
+        run.read_json("gap.json")
 
 
 def test_json_takes_what_numpy_gives_and_never_nan(run: RunDir) -> None:

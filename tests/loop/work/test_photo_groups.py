@@ -272,6 +272,26 @@ def test_captions_that_a_model_writes(tmp_path: Path, monkeypatch: pytest.Monkey
         assert captioned(tmp_path / "again", tune, images, source) == found
 
 
+def test_a_file_without_captions_of_a_class_is_refused_before_anything_is_embedded(
+    tmp_path: Path,
+) -> None:
+    images, _ = on_disk(tmp_path / "photos", n=4)
+    file = tmp_path / "captions.jsonl"
+    file.write_text('{"file_name": "frog/000.png", "text": "a frog"}\n')
+    settings = config(captions=str(file))
+    check_captions(settings, images, ["frog"])
+    with pytest.raises(RealDataError, match=r"class toad: none of its .* add them to .*captions"):
+        check_captions(settings, images, ["frog", "toad"])
+    name = "x" * 10**6
+    file.write_text(f'{{"file_name": "{name}", "text": "a frog"}}\n')
+    with pytest.raises(RealDataError, match="names none of the 4 photos") as told:
+        check_captions(settings, images, ["frog"])
+    assert len(str(told.value)) < 1000
+    file.write_text("{")
+    with pytest.raises(RealDataError, match="line 1: expected a JSON object"):
+        check_captions(settings, images, ["frog"])
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

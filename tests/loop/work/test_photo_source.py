@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import pytest
 from painter import Painter
 from PIL import Image
 
+from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.image_folder import digest
 from gapclose.generators.conditioning import FromPhotos
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Draw
 from gapclose.loop.config.reading import parse_config
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.photo_groups import ALL_PHOTOS, PhotoGroup, keep_group
-from gapclose.loop.work.photo_source import made_from, open_generator
+from gapclose.loop.work.photo_source import gone_photos, made_from, open_generator
 
 CAPTIONS = ("a brown frog", "a gray frog", "a tan frog")
 
@@ -101,6 +104,30 @@ def test_a_photo_that_is_gone_or_another_one_now_is_named(tmp_path: Path) -> Non
     (tmp_path / "photos" / "frog" / "0.png").unlink()
     with pytest.raises(GenerationError, match=f"photo {first} .* is gone; put it back"):
         opened(run).photos.pixels(group.digest, first)
+
+
+def test_photos_that_are_gone_are_counted_where_pictures_are_taken(tmp_path: Path) -> None:
+    run, group = a_run(tmp_path, strength=[0.3, 1.0], captions="words")
+    words = Draw(prompt="a frog")
+    captions = Draw(prompt="{captions of all photos}", photos=group.digest)
+    pictures = Draw(prompt="a frog", photos=group.digest, strength=0.5)
+    assert gone_photos(opened(run), [words, captions, pictures]) == frozenset()
+    (tmp_path / "photos" / "frog" / "1.png").unlink()
+    assert gone_photos(opened(run), [words, captions]) == frozenset()
+    assert gone_photos(opened(run), [pictures]) == {[*group.captions][1]}
+    for number in (0, 2):
+        (tmp_path / "photos" / "frog" / f"{number}.png").write_bytes(b"GIF89a another")
+    with pytest.raises(RealDataError, match=r"class frog: none of its 3 tune photos, .*put them"):
+        gone_photos(opened(run), [pictures])
+    shutil.rmtree(tmp_path / "photos")
+    assert gone_photos(opened(run), [words, captions]) == frozenset()
+    with pytest.raises(RealDataError, match="no such folder"):
+        gone_photos(opened(run), [pictures])
+    with pytest.raises(GenerationError, match=r"of the tune split is gone: .*no such folder"):
+        opened(run).photos.pixels(group.digest, next(iter(group.captions)))
+    (run.path / "photo_groups" / f"{group.digest}.json").unlink()
+    with pytest.raises(RunDamagedError, match="missing or damaged"):
+        gone_photos(opened(run), [captions])
 
 
 def test_a_group_that_is_gone_is_named(tmp_path: Path) -> None:

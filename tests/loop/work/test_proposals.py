@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def test_a_language_model_whose_weights_do_not_fit_is_logged(tmp_path: Path) -> 
     assert f"proposer 'transformers:{folder}': cannot be loaded: " in log
 
 
-@pytest.mark.parametrize("fault", [ZeroDivisionError("no"), SystemError("no"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "fault", [ZeroDivisionError("no\nline " * 999), SystemError("no"), SystemExit(3)]
+)
 def test_a_proposer_that_fails_costs_nothing_but_its_time(
     tmp_path: Path, fault: BaseException
 ) -> None:
@@ -127,7 +130,12 @@ def test_a_proposer_that_fails_costs_nothing_but_its_time(
     def proposer(diagnosis: Diagnosis) -> list[str]:
         raise fault
 
-    assert asked(shop, proposer).prompts == ()
+    event = asked(shop, proposer)
+    assert event.prompts == ()
+    assert event.error is not None
+    assert event.error.startswith(type(fault).__name__)
+    assert len(event.error) <= 200
+    assert event.error.isprintable()
     assert type(fault).__name__ in (shop.rundir.path / "errors.log").read_text()
 
 
@@ -151,7 +159,16 @@ def test_only_new_texts_are_tried_and_braces_are_text() -> None:
     assert len(untried(search, [f"a frog, number {i}" for i in range(50)])) == 8
 
 
-@pytest.mark.parametrize("said", ["a brown frog", [1, 2], None, iter(["a brown frog"])])
+def test_a_generator_of_prompts_is_heard_to_some_length() -> None:
+    search = modes.make_search(modes.mixed({"brown": 1.0}, 60, modes.np.random.default_rng(0)))
+    said = (f"a frog, number {number}" for number in itertools.count())
+    assert [words["prompt"] for words in untried(search, said)] == [
+        f"a frog, number {number}" for number in range(8)
+    ]
+    assert next(said) == "a frog, number 1000"
+
+
+@pytest.mark.parametrize("said", ["a brown frog", b"a frog", [1, 2], None, {"a frog": 1}])
 def test_what_is_no_list_of_prompts_is_refused(said: Any) -> None:
     search = modes.make_search(modes.mixed({"brown": 1.0}, 60, modes.np.random.default_rng(0)))
     with pytest.raises(TypeError):
