@@ -104,6 +104,14 @@ class FromPhotos:
             raise AttributeError(name)
         return getattr(self._generator, name)
 
+    def photo_of(self, draw: Draw, seed: int) -> str | None:
+        """Return the id of the photo that a seed owes its caption or picture to, if to any.
+
+        Raises:
+            GenerationError: If there is no such group.
+        """
+        return None if draw.photos is None else self.photos.pick(draw.photos, seed)
+
     def resolve(self, draw: Draw, seed: int) -> tuple[Draw, str | None]:
         """Return what is generated for one seed, and the id of the photo that it comes from.
 
@@ -114,9 +122,9 @@ class FromPhotos:
         Raises:
             GenerationError: If the photo is gone, or lacks the caption that the prompt asks for.
         """
-        if draw.photos is None:
+        photo = self.photo_of(draw, seed)
+        if draw.photos is None or photo is None:
             return draw, None
-        photo = self.photos.pick(draw.photos, seed)
         prompt = draw.prompt
         if takes_caption(prompt):
             caption = self.photos.caption(draw.photos, photo)

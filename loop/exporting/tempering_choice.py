@@ -245,9 +245,8 @@ class _Choice:
         generator = self.synthesis.generator
         if isinstance(generator, FromPhotos):
             for recipe, seeds in pool.jobs(name, draw=0, n=self.images):
-                if recipe.draw.photos is not None:
-                    for seed in seeds:
-                        yield generator.photos.pick(recipe.draw.photos, seed)
+                owed = (generator.photo_of(recipe.draw, seed) for seed in seeds)
+                yield from (photo for photo in owed if photo is not None)
 
     def _lost_prompts(self, spaces: Mapping[str, Space]) -> dict[str, tuple[str, ...]]:
         """Generate images of every class's prompts, and find those that lose the class."""

@@ -225,6 +225,9 @@ def _(event: TrialFinished, state: RunState | None) -> Iterator[str]:
         elif progress.since_gain:
             best += f", no better for {_many(progress.since_gain, 'trial', 'trials')}"
         said.append(best)
+    if event.copied:
+        copies = _many(len(event.copied), "image copies", "images copy")
+        said.append(f"{copies} a photo, too little of which is replaced: they get no weight")
     yield "; ".join([*said, *_left(state)])
 
 

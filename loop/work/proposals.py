@@ -29,9 +29,11 @@ from gapclose.generators.recipe import normalize_prompt
 from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import PromptsProposed
 from gapclose.loop.schedule.actions import AskProposer
+from gapclose.loop.search.atom_bank import near_real
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.prompt_queue import Words
 from gapclose.loop.search.searches import Searches
+from gapclose.loop.search.trial import Images
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -101,7 +103,10 @@ class Proposals:
         noun = search.space.words["noun"][0]
         weights = search.state.atoms.weight_by_prompt()
         tried = sorted(weights.items(), key=lambda item: -item[1])
-        missed, odd = _furthest(reference, batch.embeddings)
+        images = Images(
+            embeddings=batch.embeddings, recipes=tuple(batch.recipes), seeds=tuple(batch.seeds)
+        )
+        missed, odd = _furthest(reference, search.sources.named(images, jobs))
         return Diagnosis(
             cls=name,
             noun=noun,
@@ -152,15 +157,18 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _furthest(reference: ClassReference, synthetic: Rows) -> tuple[list[int], list[int]]:
+def _furthest(reference: ClassReference, images: Images) -> tuple[list[int], list[int]]:
     """Find the photos that are furthest from synthetic images, and the reverse: the witness.
+
+    No image is compared with the photo that it was made from.
 
     Returns:
         Numbers of photos and of images, the furthest first.
     """
-    kernel, real = reference.kernel, reference.tune.rows
+    kernel, real, synthetic = reference.kernel, reference.tune.rows, images.embeddings
     of_real = kernel.mean_rows(real, synthetic) - kernel.mean_rows(real, real)
-    of_synthetic = kernel.mean_rows(synthetic, real) - kernel.mean_rows(synthetic, synthetic)
+    near = near_real(kernel, synthetic, real, images.sources)
+    of_synthetic = near - kernel.mean_rows(synthetic, synthetic)
     return (
         np.argsort(of_real, kind="stable")[:SHOWN].tolist(),
         np.argsort(of_synthetic, kind="stable")[:SHOWN].tolist(),

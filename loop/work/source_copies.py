@@ -60,10 +60,9 @@ class SourceCopies:
             return {}
         photos, generated, sources = [], [], []
         for image, (recipe, seed) in zip(images, made, strict=True):
-            group = recipe.draw.photos
-            if group is None or not recipe.draw.takes_source:
+            group, photo = recipe.draw.photos, self.generator.photo_of(recipe.draw, seed)
+            if group is None or photo is None or not recipe.draw.takes_source:
                 continue
-            photo = self.generator.photos.pick(group, seed)
             photos.append((seed, photo))
             generated.append(thumbnail(image))
             sources.append(thumbnail(self.generator.photos.pixels(group, photo)))

@@ -24,6 +24,7 @@ from gapclose.loop.run.events import (
     MixturesGiven,
     PhotosListed,
     PromptsPrioritized,
+    PromptsProposed,
     RoundStarted,
     RunFinished,
     SessionStarted,
@@ -93,6 +94,23 @@ LINES: list[tuple[Reported, list[str]]] = [
             "frog, trial 5: gap 0.1000; best mixture -0.0010, -0.1 floors, closed for the "
             "search; 7:43:20 left"
         ],
+    ),
+    (
+        tried("frog", 6, gap=0.1, progress=progress(gap=0.041, floor=0.01), copied=(5, 7)),
+        [
+            "frog, trial 6: gap 0.1000; best mixture 0.0410, 4.1 floors; 2 images copy a photo, "
+            "too little of which is replaced: they get no weight; 7:43:20 left"
+        ],
+    ),
+    (
+        PromptsProposed(
+            cls="frog", prompts=(), progress=progress(), seconds=1.0, error="ValueError: no\nkey"
+        ),
+        ["frog: the proposer failed, ValueError: no key; errors.log says where"],
+    ),
+    (
+        PromptsProposed(cls="frog", prompts=(), progress=progress(), seconds=1.0),
+        ["frog: nothing new was proposed"],
     ),
     (
         failed("frog", 3, error="GenerationError: no\nfrog"),
