@@ -54,6 +54,11 @@ def takes_caption(prompt: str) -> bool:
     return _CAPTION.search(prompt) is not None
 
 
+def captions_segment(group: str) -> str:
+    """Return the segment of a prompt that stands for the captions of a group, by its name."""
+    return f"{{captions of {group}}}"
+
+
 def fill_caption(prompt: str, caption: str) -> str:
     """Put a caption in place of "{captions of ...}": "a photo, {captions of group 3}"."""
     return _CAPTION.sub(lambda _: caption, prompt)

@@ -7,6 +7,7 @@ Optuna or files.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.search.favoured import left_out
 from gapclose.loop.search.image_rows import ImageRows
 from gapclose.loop.search.mixture_weights import objective, solve_weights
 from gapclose.loop.search.recording import Recorder, Recording
@@ -58,14 +60,14 @@ class AtomBank:
     Attributes:
         kernel: Frozen from the class's real images.
         real: (n_real, d) unit rows of the tune split.
-        real_real: Mean kernel value of distinct real pairs.
+        real_real: Mean kernel value of distinct real pairs; computed, and so is the next.
         basis: Names the kernel and the real images.
     """
 
     kernel: Kernel
     real: NDArray[np.float32]
-    real_real: float = field(init=False)
-    basis: str = field(init=False)
+    real_real: float = math.nan
+    basis: str = ""
     _sums: Square = field(default_factory=Square)  # between atoms, one seed's pairs out
     _pairs: Square = field(default_factory=Square)
     _real_sums: Floats = field(default_factory=lambda: np.zeros(0))  # of means over real images
@@ -75,8 +77,9 @@ class AtomBank:
 
     def __post_init__(self) -> None:
         """Start empty."""
-        self.real_real = self.kernel.mean_distinct(self.real)
-        self.basis = basis_of(self.kernel, self.real)
+        if not self.basis:
+            self.real_real = self.kernel.mean_distinct(self.real)
+            self.basis = basis_of(self.kernel, self.real)
         self._images = ImageRows(self.real.shape[1])
 
     def __len__(self) -> int:
@@ -90,7 +93,7 @@ class AtomBank:
 
     def empty(self) -> AtomBank:
         """Return a bank without images, with the same kernel and real images."""
-        return AtomBank(kernel=self.kernel, real=self.real)
+        return AtomBank(self.kernel, self.real, self.real_real, self.basis)
 
     def add(
         self,
@@ -100,7 +103,7 @@ class AtomBank:
         sources: Sequence[int] = (),
         atom: int | None = None,
     ) -> int:
-        """Add an atom, or images to one; only their rows of the kernel are computed.
+        """Add an atom, or images to one; return its number. Only their kernel rows are computed.
 
         Args:
             embeddings: (n, d) unit rows; n >= 2 for a new atom.
@@ -108,9 +111,6 @@ class AtomBank:
                 dependent, so pairs of one seed enter no mean.
             sources: As `near_real` has them.
             atom: Whose images they are; a new atom's if not given.
-
-        Returns:
-            The atom's number.
 
         Raises:
             ValueError: Fewer than two images, or one seed twice.
@@ -120,7 +120,7 @@ class AtomBank:
         if n < 2 and new:
             raise ValueError(f"an atom needs at least 2 images, not {n}")
         before = len(self._images)
-        self._images.append(embeddings, seeds, number)
+        self._images.append(embeddings, seeds, number, sources)
         if new:
             self._sums.grow()
             self._pairs.grow()
@@ -163,7 +163,11 @@ class AtomBank:
         return self._images.embeddings[mine], self._images.seeds[mine]
 
     def fit(
-        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+        self,
+        *,
+        start: Floats | None = None,
+        without: NDArray[np.bool_] | None = None,
+        favoured: NDArray[np.bool_] | None = None,
     ) -> Floats:
         """Fit the weights.
 
@@ -172,9 +176,9 @@ class AtomBank:
         """
 
         def solved() -> Floats:
-            Q = self.Q  # noqa: N806
-            noise = np.diag((1.0 - np.diag(Q)) / self.sizes)
-            return solve_weights(Q + noise, self.q, start=start, without=without)
+            out = left_out(favoured, without, self._images, self.empty)
+            noise = np.diag((1.0 - np.diag(self.Q)) / self.sizes)
+            return solve_weights(self.Q + noise, self.q, start=start, without=out)
 
         return self._numbers(len(self), solved)
 
@@ -209,8 +213,7 @@ class AtomBank:
         weights: Floats,
         embeddings: NDArray[np.float32],
         seeds: Sequence[int],
-        *,
-        near: Floats | None = None,
+        near: Floats,
     ) -> Floats:
         """Return how much nearer each image is to the mixture than to the real images.
 
@@ -220,11 +223,10 @@ class AtomBank:
             weights: (n,) of the mixture.
             embeddings: (m, d) unit rows, in the bank or not.
             seeds: (m,) Images of the bank with an image's seed are left out for it.
-            near: (m,) as `near_real` computes it; where not given, of images without a source.
+            near: (m,) as `near_real` computes it.
         """
         shares = (weights / self.sizes)[self._images.atoms]
-        own = self._images.mean_with(self.kernel, embeddings, seeds, shares=shares)
-        return own - (self._near(embeddings, ()) if near is None else near)
+        return self._images.mean_with(self.kernel, embeddings, seeds, shares=shares) - near
 
     def change(
         self,
@@ -250,7 +252,7 @@ class AtomBank:
         """
         m, both = len(seeds), np.concatenate([after, before])
         near = self._near(both, [*sources, *sources])
-        slopes = self.slopes(weights, both, [*seeds, *seeds], near=near)
+        slopes = self.slopes(weights, both, [*seeds, *seeds], near)
         gram = self.kernel.gram(both)
         square = gram[:m, :m] - gram[:m, m:] - gram[m:, :m] + gram[m:, m:]
         # Distinct pairs alone: an image's own change would add its scatter.
@@ -281,7 +283,7 @@ class AtomBank:
         def estimated() -> float:
             own = weights @ self.Q @ weights
             near = self._near(embeddings, sources)
-            slopes = self.slopes(weights, embeddings, seeds, near=near)
+            slopes = self.slopes(weights, embeddings, seeds, near)
             towards = slopes + near
             curvature = self.kernel.mean_distinct(embeddings) - 2.0 * towards.mean() + own
             return step_gain(float(own - weights @ self.q) - slopes, curvature)

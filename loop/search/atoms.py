@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.space import Params, Space, takes_all_captions
 from gapclose.loop.search.trial import Images, Mixture
 
 
@@ -88,15 +89,21 @@ class Atoms:
         return number
 
     def refit(self) -> None:
-        """Fit the weights to the real images, from where they are."""
-        start = self._weights
-        if start is not None:
-            start = np.concatenate([start, np.zeros(len(self.bank) - len(start))])
-        barred = [self.copies.at(atom.recipe.draw.strength) for atom in self._atoms]
-        if any(barred):
-            self._weights = self.bank.fit(start=start, without=np.asarray(barred))
-        else:
-            self._weights = self.bank.fit(start=start)
+        """Fit the weights to the real images, from where they are.
+
+        The captions of all photos have the shares of whatever the photos show: they are favoured.
+        """
+        known: dict[str, NDArray[Any]] = {}
+        if self._weights is not None:
+            new = np.zeros(len(self.bank) - len(self._weights))
+            known["start"] = np.concatenate([self._weights, new])
+        barred = np.array([self.copies.at(atom.recipe.draw.strength) for atom in self._atoms])
+        if barred.any():
+            known["without"] = barred
+        whole = np.array([takes_all_captions(atom.recipe.draw) for atom in self._atoms]) & ~barred
+        if whole.any():
+            known["favoured"] = whole
+        self._weights = self.bank.fit(**known)
 
     def gap(self) -> float:
         """Squared MMD of the mixture on the images that it is fitted to: it flatters itself."""

@@ -6,13 +6,14 @@ replaced less is copied more, so copies at one strength speak against all lower 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import binom
 from sklearn.isotonic import IsotonicRegression
 
 from gapclose.analysis.criteria import COPIES
+from gapclose.analysis.significance import LEVEL
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 
 
@@ -21,7 +22,7 @@ class Copies:
     """What trials of one class have shown of copies."""
 
     _seen: dict[float, tuple[int, int]] = field(default_factory=dict)  # strength: images, copies
-    _share: Callable[[float], float] | None = None
+    _highest: float | None = None  # strength at which there are too many; 0 of none
 
     def note(self, proposal: Proposal, images: Images) -> None:
         """Take in what a trial brought."""
@@ -33,21 +34,19 @@ class Copies:
             n, copied = self._seen.get(strength, (0, 0))
             found = sum(seed in images.copied for seed in mine)
             self._seen[strength] = n + len(mine), copied + found
-            self._share = None
+            self._highest = None
 
     def at(self, strength: float | None) -> bool:
         """Return whether more images than a confirmation allows are copies at a strength.
-
-        Their share falls where the strength rises: isotonic regression, by images.
 
         Args:
             strength: None of images that are made without a picture.
         """
         if strength is None or not any(copied for _, copied in self._seen.values()):
             return False
-        if self._share is None:
-            self._share = _falling(self._seen)
-        return self._share(strength) > COPIES
+        if self._highest is None:
+            self._highest = _highest(self._seen)
+        return strength <= self._highest
 
     def in_mixture(self, mixture: Mixture | None) -> bool:
         """Return whether a mixture has a recipe at whose strength there are too many copies."""
@@ -59,10 +58,19 @@ class Copies:
         return min((strength for strength in self._seen if not self.at(strength)), default=1.0)
 
 
-def _falling(seen: dict[float, tuple[int, int]]) -> Callable[[float], float]:
-    strengths = [*seen]
-    sizes = [n for n, _ in seen.values()]
-    shares = [copied / n for n, copied in seen.values()]
-    fitted = IsotonicRegression(increasing=False, out_of_bounds="clip")
-    fitted.fit(strengths, shares, sample_weight=sizes)
-    return lambda strength: float(np.asarray(fitted.predict([strength]))[0])
+def _highest(seen: dict[float, tuple[int, int]]) -> float:
+    """Return the highest strength at which copies are too many, 0 if there is none.
+
+    Their share falls where the strength rises (isotonic regression, by images), and that it is
+    above what is allowed has to be more than chance (an exact binomial test, of the images at
+    this strength, or together with those at the next higher ones, which copy less).
+    """
+    strengths = sorted(seen)
+    sizes, copies = np.array([seen[strength] for strength in strengths]).T
+    fitted = IsotonicRegression(increasing=False)
+    shares = fitted.fit_transform(strengths, copies / sizes, sample_weight=sizes)
+    for at in reversed(range(len(strengths))):
+        n, copied = np.cumsum(sizes[at:]), np.cumsum(copies[at:])
+        if shares[at] > COPIES and (binom.sf(copied - 1, n, COPIES) <= LEVEL).any():
+            return strengths[at]
+    return 0.0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gapclose.generators.conditioning import fill_caption, takes_caption
+from gapclose.generators.conditioning import captions_segment, fill_caption, takes_caption
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
 from gapclose.loop.search.atoms import Atoms
@@ -136,7 +136,7 @@ def _draw(row: GivenRow, space: Space) -> Draw | None:
     said = {key: value for key, value in row.items() if key not in ("weight", "camera")}
     if said.get("photos") is not None:
         said["photos"] = space.groups[ALL_PHOTOS]
-        said["prompt"] = fill_caption(said["prompt"], f"{{captions of {ALL_PHOTOS}}}")
+        said["prompt"] = fill_caption(said["prompt"], captions_segment(ALL_PHOTOS))
     return Draw.from_json(space.baseline.draw.to_json() | said)
 
 

@@ -18,13 +18,14 @@ _GROWTH = 2  # memory that is not written to costs nothing
 
 
 class ImageRows:
-    """Embeddings with the seed and the atom of each, in their order, and the pairs of them."""
+    """Embeddings with the seed, the source and the atom of each, in order, and their pairs."""
 
     def __init__(self, width: int) -> None:
         """Start empty; `width` is that of an embedding."""
         self._count = 0
         self._embeddings = np.empty((_ROOM, width), dtype=np.float32)
         self._seeds = np.empty(_ROOM, dtype=np.int64)
+        self._sources = np.empty(_ROOM, dtype=np.int64)
         self._atoms = np.empty(_ROOM, dtype=np.int64)
         self._of_seed: dict[int, list[int]] = {}
 
@@ -43,17 +44,29 @@ class ImageRows:
         return self._seeds[: self._count]
 
     @property
+    def sources(self) -> NDArray[np.int64]:
+        """(n,) as `Images` has them."""
+        return self._sources[: self._count]
+
+    @property
     def atoms(self) -> NDArray[np.int64]:
         """(n,) numbers."""
         return self._atoms[: self._count]
 
-    def append(self, embeddings: NDArray[np.float32], seeds: Sequence[int], atom: int) -> None:
+    def append(
+        self,
+        embeddings: NDArray[np.float32],
+        seeds: Sequence[int],
+        atom: int,
+        sources: Sequence[int] = (),
+    ) -> None:
         """Append images of one atom.
 
         Args:
             embeddings: (m, d) unit rows.
             seeds: (m,).
             atom: Its number.
+            sources: (m,) as `Images` has them; empty of images without any.
 
         Raises:
             ValueError: The atom has two images of one seed.
@@ -66,8 +79,10 @@ class ImageRows:
             room = max(end, _GROWTH * len(self._seeds))
             self._embeddings = _grown(self.embeddings, room)
             self._seeds, self._atoms = _grown(self.seeds, room), _grown(self.atoms, room)
+            self._sources = _grown(self.sources, room)
         self._embeddings[self._count : end] = embeddings
         self._seeds[self._count : end] = seeds
+        self._sources[self._count : end] = sources if len(sources) else -1
         self._atoms[self._count : end] = atom
         for row, seed in enumerate(seeds, start=self._count):
             self._of_seed.setdefault(int(seed), []).append(row)

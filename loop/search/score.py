@@ -62,13 +62,19 @@ class Score(Protocol):
         """Return an atom's images and their seeds, in the order that they came."""
 
     def fit(
-        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+        self,
+        *,
+        start: Floats | None = None,
+        without: NDArray[np.bool_] | None = None,
+        favoured: NDArray[np.bool_] | None = None,
     ) -> Floats:
         """Return (n,) weights, >= 0 with sum 1, of the mixture with the least score.
 
         Args:
             start: (n,) where to begin.
             without: (n,) atoms that get none, where images are made from pictures; never all.
+            favoured: (n,) atoms that are known to have the right shares, one at least; they carry
+                the whole weight until there are images enough to do better.
         """
 
     def gap(self, weights: Floats) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from optuna.distributions import CategoricalDistribution
 
+from gapclose.generators.conditioning import captions_segment
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.search.space import PHOTOS, Space, setting
@@ -118,7 +119,7 @@ def readings(space: Space, prompt: str) -> list[dict[str, str]]:
         space cannot make it. At most 4,096.
     """
     found = []
-    captions = {f"{{captions of {name}}}": name for name in space.groups}
+    captions = {captions_segment(name): name for name in space.groups}
     for template in space.words["prompt"]:
         for words in _matches(_pieces(template), prompt, {**space.words, "caption": [*captions]}):
             way = {"prompt": template, **words}

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from gapclose.generators.conditioning import captions_segment
 from gapclose.generators.recipe import Camera, Draw, Recipe, normalize_prompt
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.values import template_slots
@@ -155,7 +157,7 @@ class Space:
         """
         chosen = {k: words.get(k, v[0]) for k, v in self.words.items()}
         template = chosen.pop("prompt")
-        named = f"{{captions of {chosen.get(PHOTOS)}}}"
+        named = captions_segment(str(chosen.get(PHOTOS)))
         values = {**chosen, "class": chosen["noun"], "caption": named}
         return normalize_prompt(template.format_map(values))
 
@@ -232,7 +234,7 @@ class Space:
                 for chosen in itertools.product(*product.values())
             ]
         if not prior:
-            numbers = sorted(random.Random(0).sample(range(sum(totals)), limit))
+            numbers = sorted(_sample(sum(totals), limit))
             return [_combination(products, totals, number) for number in numbers]
         best = [pair for product in products for pair in _likeliest(product, prior, limit)]
         return [chosen for _, chosen in heapq.nlargest(limit, best, key=lambda pair: pair[0])]
@@ -251,6 +253,22 @@ class Space:
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sample(total: int, n: int) -> set[int]:
+    """Draw n different numbers below a total, the same ones every time."""
+    rng = random.Random(0)
+    if total <= sys.maxsize:  # what a range can be longer than is no length to Python
+        return {*rng.sample(range(total), n)}
+    found: set[int] = set()
+    while len(found) < n:
+        found.add(rng.randrange(total))
+    return found
+
+
+def takes_all_captions(draw: Draw) -> bool:
+    """Return whether a draw asks for the captions of all photos, one after the other."""
+    return captions_segment(ALL_PHOTOS) in draw.prompt
 
 
 def _templates(config: RunConfig, *, captions: bool) -> tuple[str, ...]:

@@ -118,8 +118,8 @@ def test_what_is_asked_of_images_with_sources_leaves_those_out() -> None:
     near = near_real(kernel, made, real, sources)
     plain = near_real(kernel, made, real)
     fresh = range(90, 96)
-    slopes = apart.slopes(weights, made, fresh, near=near)
-    np.testing.assert_allclose(slopes, apart.slopes(weights, made, fresh) + plain - near)
+    slopes = apart.slopes(weights, made, fresh, near)
+    np.testing.assert_allclose(slopes, apart.slopes(weights, made, fresh, plain) + plain - near)
     moved = apart.change(weights, made, changed, fresh, sources=sources)
     far = near_real(kernel, changed, real, sources) - near_real(kernel, changed, real)
     assert moved == pytest.approx(
@@ -254,16 +254,18 @@ def test_slopes_are_the_scores_image_by_image() -> None:
     weights = np.array([0.7, 0.3, 0.0])
     scores = bank.scores(weights)
     rows, seeds = sets[2]
-    slopes = bank.slopes(weights, rows, seeds)
+    near = near_real(bank.kernel, rows, real)
+    slopes = bank.slopes(weights, rows, seeds, near)
     assert slopes.shape == (6,)
     assert slopes.mean() == pytest.approx(scores[2], abs=1e-6)
     # Rows that the bank lacks count the same, whatever their seeds, if it has none of those.
-    np.testing.assert_allclose(bank.slopes(weights, rows, range(900, 906)), slopes, atol=1e-9)
+    others = range(900, 906)
+    np.testing.assert_allclose(bank.slopes(weights, rows, others, near), slopes, atol=1e-9)
     # An image of a seed that the bank has is held against the others alone.
     alone = bank.kernel.gram(rows[:1], np.concatenate([sets[0][0][1:], sets[1][0]]))[0]
     share = np.array([0.7 / 6] * 5 + [0.3 / 6] * 6)
     wanted = alone @ share / share.sum() - bank.kernel.mean(rows[:1], real)
-    assert bank.slopes(weights, rows[:1], [0])[0] == pytest.approx(wanted, abs=1e-6)
+    assert bank.slopes(weights, rows[:1], [0], near[:1])[0] == pytest.approx(wanted, abs=1e-6)
 
 
 def many(rng: np.random.Generator, towards: Sequence[int], n: int) -> AtomBank:

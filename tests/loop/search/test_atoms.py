@@ -155,3 +155,18 @@ def test_under_a_camera_all_is_as_it_was_but_the_camera() -> None:
     np.testing.assert_allclose(moved.weights, atoms.weights, atol=1e-3)
     nothing = Images(embeddings=rows[:0], recipes=(), seeds=())
     assert not empty().under(camera, nothing).fitted
+
+
+def test_captions_of_all_photos_carry_the_weight_at_whichever_settings_fit() -> None:
+    rng, found = np.random.default_rng(1), empty()
+    found.keep(SPACE.baseline, modes.taken(modes.rows_of("plain", 60, rng), range(60)))
+    draw = replace(SPACE.baseline.draw, prompt="{captions of all photos}", photos="0a" * 8)
+    good = modes.mixed({"brown": 0.6, "gray": 0.4}, 40, rng)
+    for guidance, rows in ((3.0, modes.rows_of("blue", 40, rng)), (5.0, good)):
+        recipe = replace(SPACE.baseline, draw=replace(draw, guidance_scale=guidance))
+        found.keep(recipe, modes.taken(rows, range(200, 240)))
+    part = replace(SPACE.baseline, draw=replace(draw, prompt="{captions of group 1}"))
+    found.keep(part, modes.taken(modes.rows_of("brown", 8, rng), range(100, 108)))
+    found.refit()
+    assert found.weights[0] == found.weights[3] == 0.0
+    assert found.weights[2] > 0.8

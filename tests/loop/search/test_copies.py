@@ -34,6 +34,7 @@ def test_what_is_lower_copies_too_and_what_is_higher_need_not() -> None:
     copies = noted((0.2, 8, 8), (0.5, 8, 3), (0.8, 8, 0))
     strengths = (0.1, 0.2, 0.4, 0.5, 0.8, 0.9)
     assert [copies.at(s) for s in strengths] == [True, True, True, True, False, False]
+    assert not copies.at(0.51), "nothing was seen there, nor above"
     assert copies.least() == 0.8
 
 
@@ -49,13 +50,19 @@ def test_images_without_a_picture_copy_none() -> None:
     assert copies.least() == 1.0
 
 
-def test_a_copy_among_very_many_is_no_copying() -> None:
+def test_what_may_be_chance_is_no_copying() -> None:
     assert not noted((0.8, 200, 1)).at(0.8)
-    assert noted((0.8, 200, 3)).at(0.8)
+    assert not noted((0.8, 200, 3)).at(0.8)
+    assert noted((0.8, 200, 6)).at(0.8)
+    assert not noted((0.8, 16, 1)).at(0.8)
+    assert noted((0.8, 16, 2)).at(0.8)
     # Images at a higher strength do not excuse those at a lower one.
-    assert noted((0.8, 8, 1), (0.9, 400, 0)).at(0.8)
+    assert noted((0.8, 8, 2), (0.9, 400, 0)).at(0.8)
     # Those at a lower one, of which none is a copy, do.
-    assert not noted((0.8, 8, 1), (0.7, 400, 0)).at(0.8)
+    assert not noted((0.8, 8, 2), (0.7, 400, 0)).at(0.8)
+    # Copies at higher ones speak against lower ones.
+    assert noted((0.8, 8, 1), (0.9, 8, 1)).at(0.8)
+    assert not noted((0.8, 8, 1), (0.9, 8, 1)).at(0.9)
 
 
 @given(
@@ -75,8 +82,8 @@ def test_whatever_is_seen_copying_ends_at_one_strength(
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_trials_add_up(strength: float) -> None:
-    once = noted((strength, 100, 1), (strength, 100, 2))
-    assert once.at(strength) == noted((strength, 200, 3)).at(strength)
+    assert not noted((strength, 100, 3)).at(strength)
+    assert noted((strength, 100, 3), (strength, 100, 3)).at(strength)
 
 
 def test_a_mixture_with_one_copying_recipe_copies() -> None:

@@ -67,7 +67,11 @@ class MeanDistance:
         return np.stack(rows), np.array(seeds)
 
     def fit(
-        self, *, start: Floats | None = None, without: NDArray[np.bool_] | None = None
+        self,
+        *,
+        start: Floats | None = None,
+        without: NDArray[np.bool_] | None = None,
+        favoured: NDArray[np.bool_] | None = None,
     ) -> Floats:
         ones = 100.0 * np.ones(len(self))  # they sum to 1
         found, _ = nnls(np.vstack([self.means.T, ones]), np.append(self.target, 100.0))

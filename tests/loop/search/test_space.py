@@ -254,17 +254,18 @@ def test_what_is_nearest_may_be_chosen(number: float, whole: int) -> None:
     assert nearest(IntDistribution(70, 95), None) == 95
 
 
-def big() -> Space:
-    slots = {f"s{i}": [f"{i}{letter}" for letter in "abcdefghi"] for i in range(5)}  # 59,049
+def big(n: int = 5) -> Space:
+    slots = {f"s{i}": [f"{i}{letter}" for letter in "abcdefghi"] for i in range(n)}  # 9**n
     template = "a photo of a {class} " + " ".join(f"{{{slot}}}" for slot in slots)
     return space(space={"prompt": [template], "slots": slots, "nouns": {}})
 
 
-def test_of_too_many_prompts_no_word_is_left_out() -> None:
-    prompts = big().prompts()
+@pytest.mark.parametrize("slots", [5, 30])  # a range of 9**30 has no length
+def test_of_too_many_prompts_no_word_is_left_out(slots: int) -> None:
+    prompts = big(slots).prompts()
     assert len(prompts) == len({tuple(p.items()) for p in prompts}) == 4096
-    assert prompts == big().prompts()
-    for slot, words in big().words.items():
+    assert prompts == big(slots).prompts()
+    for slot, words in big(slots).words.items():
         assert {p[slot] for p in prompts} == set(words)
 
 
