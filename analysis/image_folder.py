@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from gapclose.analysis.decode import PREFIX, sniff
 from gapclose.analysis.errors import RealDataError
+from gapclose.analysis.unseen import one_line
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp"}
@@ -185,12 +186,11 @@ def caption_of(text: object) -> str | None:
 
     What is beyond 2,000 characters is cut off: a `text` may have been written for something else,
     which is no reason to refuse the photos, and text encoders stop reading at 77 tokens (CLIP) or
-    512 (T5, about 2,000 characters) anyway. What cannot be printed is left out.
+    512 (T5, about 2,000 characters) anyway. What cannot be seen is left out.
     """
     if not isinstance(text, str):
         return None
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.split())[:_CAPTION].rstrip() or None
+    return " ".join(one_line(text).split())[:_CAPTION].rstrip() or None
 
 
 def _read_metadata(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:

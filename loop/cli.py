@@ -37,6 +37,7 @@ __all__ = ["app", "main"]
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _RESUMABLE = ("tune", "demo", "audit", "validate")
 _LOG_WIDTH = 120
+_LONGEST = 2000  # characters of an error
 
 
 class _Commands(TyperGroup):
@@ -57,7 +58,11 @@ class _Commands(TyperGroup):
             ours = _as_ours(error)
             if not isinstance(ours, OUR_ERRORS):
                 raise
-            typer.echo(f"error: {' '.join(str(ours).split())}", err=True)
+            from gapclose.analysis.unseen import one_line  # it may quote whatever a file says
+
+            said = " ".join(one_line(str(ours)).split())
+            shown = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 4]} ..."
+            typer.echo(f"error: {shown}", err=True)
             raise typer.Exit(ours.exit_code) from None
 
 
@@ -254,8 +259,8 @@ def audit(
 
 def _fail_on_gaps(fail_on: _FailOn | None, run: Path) -> None:
     """End with exit code 3 where a class has a gap, if that is asked for."""
+    from gapclose.analysis.unseen import one_line
     from gapclose.loop.report.run_view import Run
-    from gapclose.loop.report.text import one_line
 
     rows = Run.open(run).gap["classes"] if fail_on is _FailOn.OPEN else ()
     if found := [row["name"] for row in rows if row["closed"] is False]:
@@ -314,7 +319,7 @@ def tune(
         page = _report(out)
     _summary(out, page, as_json=as_json)
     if not run.gap["classes"]:
-        from gapclose.loop.report.text import one_line
+        from gapclose.analysis.unseen import one_line
 
         why = one_line(run.state["stopped_because"])
         typer.echo(f"error: no class could be scored: {why}", err=True)
@@ -555,7 +560,7 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
             validate_folders(out=run, reporter=reporter, **how)
         else:
             validate_run(run, reporter=reporter, **how)
-    from gapclose.loop.report.text import one_line
+    from gapclose.analysis.unseen import one_line
     from gapclose.loop.report.worth_summary import WorthSummary, short_classes
 
     summary = WorthSummary.of(run, run / "report.html")

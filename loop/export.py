@@ -12,16 +12,16 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.base import Generator
-from gapclose.generators.recipe import Draw
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.exporting.class_folders import class_folders
-from gapclose.loop.exporting.data_card import CardClass, data_card
+from gapclose.loop.exporting.data_card import CardClass, data_card, photos_gone
 from gapclose.loop.exporting.data_set import METADATA, Metadata, write_images
 from gapclose.loop.exporting.mixtures import write_mixtures
 from gapclose.loop.exporting.orders import ExportOrders, plan_orders
@@ -130,28 +130,47 @@ def export(
         logger.warning("%s", said)
     generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
-    gone = gone_photos(generator, _made_anew(planned))
+    planned, gone = _without_gone(planned, generator)
     if gone:
         logger.warning(
-            "%d of the photos that images are made from are gone; none is made from these",
-            len(gone),
+            "%s that images are made from; what the others give is not what was confirmed",
+            photos_gone(gone),
         )
     with _appearing(out) as building:
-        _fill(
-            folder, building, plans, planned, generator, request, gone=len(gone), reporter=reporter
-        )
+        _fill(folder, building, plans, planned, generator, request, gone=gone, reporter=reporter)
     reporter.tell(DataExported(path=str(out)))
     return out
 
 
-def _made_anew(planned: ExportOrders) -> set[Draw]:
-    """Return the draws of which images are generated for the export."""
-    return {
+def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOrders, int]:
+    """Look for the photos that images are to be made from.
+
+    Returns:
+        The plan, in which no order that lacks some stands for what was confirmed, and how many are
+        gone.
+
+    Raises:
+        RealDataError, RunDamagedError: As `gone_photos`.
+    """
+    anew = {
         order.recipe.draw
         for orders in planned.orders.values()
         for order in orders
-        if order.images > sum(path is not None for _, path in order.shown)
+        if order.images > sum(_is_there(path) for _, path in order.shown[: order.images])
     }
+    gone = {draw: gone_photos(generator, draw) for draw in anew}
+    orders = {
+        name: [
+            replace(order, confirmed=order.confirmed and not gone.get(order.recipe.draw))
+            for order in its
+        ]
+        for name, its in planned.orders.items()
+    }
+    return replace(planned, orders=orders), len(frozenset().union(*gone.values()))
+
+
+def _is_there(path: Path | None) -> bool:
+    return path is not None and path.is_file()
 
 
 def _unconfirmed(row: Mapping[str, Any]) -> str:

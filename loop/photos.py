@@ -6,7 +6,6 @@ here: the photo folder, the classes, the encoders, the device, the generator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gapclose.analysis.embedding import check_embedders
@@ -35,21 +34,13 @@ class Photos:
     classes: tuple[str, ...]
 
     @classmethod
-    def check(
-        cls,
-        config: RunConfig,
-        before: RunDir,
-        reporter: Reporter,
-        *,
-        schedulers: Sequence[str] = (),
-    ) -> Photos:
+    def check(cls, config: RunConfig, before: RunDir, reporter: Reporter) -> Photos:
         """Check all that a config names.
 
         Args:
             config: Of the run.
             before: The run folder, which may not be there.
             reporter: Receives what is being checked.
-            schedulers: Names of those that are tried beside the config's.
 
         Raises:
             ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
@@ -64,7 +55,7 @@ class Photos:
             check_proposer(config.space.proposer)
         known = fold_journal(before.journal_path).groups if before.holds_tuning else {}
         check_captions(config, images, [name for name in classes if name not in known])
-        check_drawn(config, () if before.holds_images else classes, schedulers=schedulers)
+        check_drawn(config, () if before.holds_images else classes)
         return cls(images=images, classes=classes)
 
     def ready(self, config: RunConfig, rundir: RunDir, reporter: Reporter) -> ImageSet:

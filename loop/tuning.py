@@ -23,7 +23,6 @@ from gapclose.loop.exporting.mixtures import (
     check_given,
     check_usable,
     read_given,
-    schedulers_of,
     searched_photos,
 )
 from gapclose.loop.photos import Photos
@@ -134,8 +133,7 @@ def _checked(
     """Check what a config names, and whether a run that is there can go on with it."""
     check_trust(before, config, trust=trust)
     check_version(before)
-    names = () if given is None else schedulers_of(given)
-    photos = Photos.check(config, before, reporter, schedulers=names)
+    photos = Photos.check(config, before, reporter)
     if before.config_path.is_file():
         check_config(before, config)
         _check_classes(before, photos.classes)

@@ -25,7 +25,7 @@ from gapclose.loop.config.hints import shown
 from gapclose.loop.config.plain_yaml import dump_yaml, parse_yaml
 from gapclose.loop.config.space import FixedCamera
 from gapclose.loop.config.validation_errors import first_error
-from gapclose.loop.config.values import Guidance, Section, Steps, Text
+from gapclose.loop.config.values import Section, Text
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["ClassMixture", "GivenRecipe", "MixturesFile", "is_mixtures_file"]
@@ -54,10 +54,10 @@ class GivenRecipe(Section):
     weight: float = Field(ge=0.0, le=1e9)
     prompt: Text
     negative_prompt: Text = ""
-    guidance_scale: Guidance = 0.0
-    num_inference_steps: Steps = 1
-    scheduler: str | None = None
-    photos: str | None = None
+    guidance_scale: float = Field(default=0.0, ge=0.0)
+    num_inference_steps: int = Field(default=1, ge=1)
+    scheduler: Text | None = None
+    photos: Text | None = None
     strength: float | None = Field(default=None, gt=0.0, le=1.0)
     ip_adapter_scale: float | None = Field(default=None, ge=0.0, le=1.0)
     camera: FixedCamera | None = None
@@ -173,7 +173,7 @@ class MixturesFile(Section):
     """
 
     version: Literal[1] = Field(alias="schema")
-    run: str | None = None
+    run: Text | None = None
     generator: Text | None = None
     embedder: Text | None = None
     classes: dict[str, ClassMixture] = Field(min_length=1)

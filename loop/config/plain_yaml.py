@@ -14,8 +14,8 @@ from gapclose.loop.errors import ConfigError
 
 __all__ = ["dump_yaml", "parse_yaml"]
 
-REPEATED: Final = 100_000
-"""Characters that aliases may add to a text: many lists of words, and no bomb."""
+REPEATED: Final = 2_000_000
+"""Characters that aliases may add to a text: words of thousands of classes, and no bomb."""
 
 _CORE: Final = "tag:yaml.org,2002:"
 
@@ -31,8 +31,9 @@ def parse_yaml(text: str, *, where: str) -> Any:
         ConfigError: It is none, or is tagged as what it is not, nested too deeply, or made far
             longer by its aliases; the line is named.
     """
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -40,13 +41,18 @@ def parse_yaml(text: str, *, where: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise ConfigError("this is no YAML: it is nested too deeply", where=where) from None
+    except yaml.reader.ReaderError as error:
+        why = f"a character that cannot be seen (U+{ord(text[error.position]):04X}); take it out"
+        at = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"this is no YAML: {why}", where=where, line=at) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         why = " ".join(str(getattr(error, "problem", None) or error).split())
         line = None if mark is None else mark.line + 1
         raise ConfigError(f"this is no YAML: {why}", where=where, line=line) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def dump_yaml(plain: dict[str, Any]) -> str:
@@ -56,7 +62,7 @@ def dump_yaml(plain: dict[str, Any]) -> str:
 
 class _Loader(yaml.SafeLoader):
     def check(self, root: Any, *, most: int) -> None:
-        """Refuse tags that values do not bear, and aliases that lead to themselves or on and on.
+        """Refuse tags that contradict their values, and aliases that recur or multiply.
 
         A text of some hundred characters can stand for more than a memory holds.
 
@@ -69,7 +75,7 @@ class _Loader(yaml.SafeLoader):
         def length(node: Any) -> int:
             if id(node) in lengths:
                 if (known := lengths[id(node)]) is None:
-                    raise _refused(node, "an alias of what it stands in")
+                    raise _refused(node, "an alias of a node that contains it")
                 return known
             lengths[id(node)] = None
             self._check_tag(node)
@@ -89,8 +95,9 @@ class _Loader(yaml.SafeLoader):
     def _check_tag(self, node: Any) -> None:
         """Check that a tag, which may be written, is what the value would have without one."""
         plain = self.resolve(type(node), node.value, (True, False))  # type: ignore[no-untyped-call]
-        text = isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}str"
-        if node.tag != plain and not text:
+        as_text = isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}str"
+        as_float = (node.tag, plain) == (f"{_CORE}float", f"{_CORE}int")
+        if node.tag != plain and not as_text and not as_float:
             tag = node.tag.replace(_CORE, "!!")
             raise _refused(node, f"the value here is no {tag}; leave the tag out")
 
@@ -112,11 +119,15 @@ class _Loader(yaml.SafeLoader):
             raise _refused(node, "a number of too many digits") from None
 
     def construct_text(self, node: Any) -> str:
-        """Read a word; half of a surrogate pair, which only an escape can write, is refused."""
+        """Read a word; of surrogates, which JSON writes in pairs, a single one is refused."""
         text: str = node.value
         if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
             return text
-        raise _refused(node, "an escape of half a character; write the character itself")
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            said = "an escape of half a character; write the character itself"
+            raise _refused(node, said) from None
 
 
 def _refused(node: Any, problem: str) -> yaml.MarkedYAMLError:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
+from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
 from gapclose.loop.config.plain_yaml import dump_yaml
@@ -168,19 +169,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _schedulers(self) -> RunConfig:
-        if isinstance(self.generator, DiffusersSpec):  # other generators have their own names
-            from gapclose.generators.schedulers import check_scheduler
-
-            named = [("space.scheduler", name) for name in self.space.scheduler]
-            if self.baseline.scheduler is not None:
-                named.append(("baseline.scheduler", self.baseline.scheduler))
-            for key, name in named:
-                try:
-                    check_scheduler(name)
-                except ValueError as error:
-                    said = str(error).removeprefix("scheduler: ")
-                    raise ValueError(f"{key}: {said}") from None
+    def _diffuses(self) -> RunConfig:
+        if isinstance(self.generator, DiffusersSpec):
+            for name in DIFFUSION:
+                for value in getattr(self.space, name):
+                    check_diffusion(name, value, key=f"space.{name}")
+                check_diffusion(name, getattr(self.baseline, name), key=f"baseline.{name}")
         return self
 
     def _check_class_slot(self) -> None:

@@ -20,18 +20,17 @@ from pydantic import (
     ValidationInfo,
 )
 
+from gapclose.analysis.unseen import UNSEEN
 from gapclose.loop.config.hints import shown
 
 __all__ = [
     "Counts",
     "Device",
-    "Guidance",
     "Numbers",
     "Pixels",
     "Seconds",
     "Section",
     "Size",
-    "Steps",
     "Text",
     "Words",
     "as_range",
@@ -43,13 +42,7 @@ __all__ = [
 _UNIT_SECONDS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
 
-MOST_GUIDANCE: Final = 1000.0
-MOST_STEPS: Final = 1000  # what diffusion models are trained with; more are no other images
 _MOST_PIXELS: Final = 8192  # of a side: an image is held whole
-_LONGEST: Final = 10_000  # characters; T5 reads about 2,000 of a prompt
-
-# Control characters but for white space, and those that turn the text after them around.
-_UNSEEN: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Number = TypeVar("Number", int, float)
 
@@ -145,14 +138,9 @@ def _as_seconds(value: object) -> object:
 
 
 def _check_text(text: str) -> str:
-    if odd := _UNSEEN.search(text):
+    if odd := UNSEEN.search(text):
         raise ValueError(
             f"holds a character that cannot be seen (U+{ord(odd[0]):04X}); take it out"
-        )
-    if len(text) > _LONGEST:
-        raise ValueError(
-            f"got {len(text):,} characters, expected at most {_LONGEST:,}: no text encoder reads "
-            "so far"
         )
     return text
 
@@ -171,13 +159,11 @@ def _check_device(device: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_check_text)]
-Words = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 Counts = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
 Seconds = Annotated[float | None, BeforeValidator(_as_seconds)]
 Device = Annotated[str, AfterValidator(_check_device)]
-Guidance = Annotated[float, Field(ge=0.0, le=MOST_GUIDANCE)]
-Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
 Pixels = Annotated[int, Field(ge=1, le=_MOST_PIXELS)]
 Size = Annotated[
     int | Annotated[tuple[int, int], BeforeValidator(_as_tuple)], AfterValidator(_check_size)

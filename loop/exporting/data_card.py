@@ -17,7 +17,7 @@ from gapclose.generators.base import Generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.exporting.tempering import Tempering
 
-__all__ = ["CardClass", "data_card"]
+__all__ = ["CardClass", "data_card", "photos_gone"]
 
 _NAMED: Final = 5  # prompts that a line names
 
@@ -78,7 +78,7 @@ def data_card(
         config: The run's.
         beside: Whether the real photos that are counted lie beside.
         tempering: How the share of even prompts was chosen, where it was.
-        gone: Photos that images would have been made from, and which were not there any more.
+        gone: Photos that images would have been made from, and which are not there any more.
     """
     licence = generator.license or "unknown: look it up before you share these images"
     renamed = any(row.folder != row.name for row in classes)
@@ -140,6 +140,11 @@ def _real_lines(*, beside: bool) -> list[str]:
     ]
 
 
+def photos_gone(n: int) -> str:
+    """Say how many source photos were gone when an export was made."""
+    return f"{n:,} {'photo is' if n == 1 else 'photos are'} gone"
+
+
 def _photo_lines(examples: Sequence[Mapping[str, Any]], gone: int) -> list[str]:
     """Say what images owe to single real photos, whose licence may reach them."""
     owed = [row for row in examples if "photo" in row]
@@ -147,9 +152,7 @@ def _photo_lines(examples: Sequence[Mapping[str, Any]], gone: int) -> list[str]:
         return []
     pictures = any(_from_picture(row["recipe"]["draw"]) for row in owed)
     what = "pictures of real photos" if pictures else "captions of real photos"
-    left = (
-        f" {gone} photos were gone when this was made: no new image is from these." if gone else ""
-    )
+    left = f" {photos_gone(gone)}: images of the others stand for them." if gone else ""
     return [
         f"Some are made from {what}, one photo each: `photo` is the start of the sha256 of its "
         "file, `photo_path` its place among the real photos. Their licence is not known here: "

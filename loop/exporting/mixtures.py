@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from gapclose.analysis.unseen import one_line
+from gapclose.generators.errors import GeneratorConfigError
+from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.mixtures import ClassMixture, MixturesFile
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import DiffusersSpec
@@ -19,13 +24,13 @@ from gapclose.loop.run.events import MixturesGiven
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.work.real_data import check_drawn
 
 __all__ = [
     "check_given",
     "check_usable",
     "mixtures_of",
     "read_given",
-    "schedulers_of",
     "searched_photos",
     "write_mixtures",
 ]
@@ -39,7 +44,8 @@ def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
         only_confirmed: Leave out the classes that are not confirmed.
 
     Raises:
-        ConfigError: There is no run, it was not tuned, or it has no mixtures yet.
+        ConfigError: There is no run, it was not tuned, or it has no mixtures that another run can
+            be given.
         RunDamagedError: It cannot be read.
     """
     run = open_run(path, verdicts=False)
@@ -51,17 +57,23 @@ def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
     rows = {row["name"]: row for row in verdicts.files.get(GAP, {}).get("classes", ())}
     groups = fold_journal(run.journal_path).groups
     photos = {cls: {digest: name for name, digest in its.items()} for cls, its in groups.items()}
-    classes = {
-        name: ClassMixture.of(mixture, rows.get(name, {}), photos=photos.get(name))
-        for name, mixture in found.items()
-        if not only_confirmed or rows.get(name, {}).get("confirmed") is True
-    }
+    try:
+        classes = {
+            name: ClassMixture.of(mixture, rows.get(name, {}), photos=photos.get(name))
+            for name, mixture in found.items()
+            if not only_confirmed or rows.get(name, {}).get("confirmed") is True
+        }
+    except ValidationError as error:  # a prompt may hold what no such file may
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"has a mixture that no other run can be given: {why}", where=run.path
+        ) from None
     if not classes:
         raise ConfigError("no class is confirmed; export without --only-confirmed", where=run.path)
     config = run.config()
     return MixturesFile(
         schema=1,
-        run=run.path.name,
+        run=one_line(run.path.name),
         generator=_generator_name(config),
         embedder=_without_folders(config.embedder),
         classes=classes,
@@ -159,7 +171,7 @@ def check_usable(
         The classes that have a mixture and are none of the run's.
 
     Raises:
-        ConfigError: They are of other classes alone, or name a scheduler that there is not.
+        ConfigError: They are of other classes alone, or have settings that the generator refuses.
     """
     strange = tuple(sorted({*given.mixtures} - {*classes}))
     if len(strange) == len(given.mixtures):
@@ -167,21 +179,22 @@ def check_usable(
             f"--like: {given.source} has mixtures of {named(strange)}, and none of "
             f"{named(classes)}, the classes of this run"
         )
-    if isinstance(config.generator, DiffusersSpec):  # others have names of their own
-        from gapclose.generators.schedulers import check_scheduler
-
-        for name in schedulers_of(given):
-            try:
-                check_scheduler(name)
-            except ValueError as error:
-                raise ConfigError(f"--like: {given.source}: {error}") from None
+    rows = [
+        (f"classes.{name}.recipes[{number}]", row)
+        for name in given.mixtures
+        if name in classes
+        for number, row in enumerate(given.mixtures[name])
+    ]
+    try:
+        if isinstance(config.generator, DiffusersSpec):
+            for key, row in rows:
+                for name in DIFFUSION:
+                    check_diffusion(name, row.get(name), key=f"{key}.{name}")
+        if schedulers := sorted({row["scheduler"] for _, row in rows if row.get("scheduler")}):
+            check_drawn(config, schedulers=schedulers)
+    except (ValueError, GeneratorConfigError) as error:
+        raise ConfigError(f"--like: {given.source}: {error}") from None
     return strange
-
-
-def schedulers_of(given: MixturesGiven) -> tuple[str, ...]:
-    """Return the schedulers that mixtures name."""
-    rows = (row for its in given.mixtures.values() for row in its)
-    return tuple(sorted({row["scheduler"] for row in rows if row.get("scheduler")}))
 
 
 def _generator_name(config: RunConfig) -> str:

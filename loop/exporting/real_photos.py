@@ -20,7 +20,7 @@ from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
-from gapclose.loop.work.real_data import cut_test, own_photos, real_folder
+from gapclose.loop.work.real_data import cut_test, real_folder, run_photos
 from gapclose.loop.work.sides import Side, read_side
 
 __all__ = ["WAYS", "place_photos", "read_real"]
@@ -57,9 +57,8 @@ def read_real(
     reporter.tell(TaskStarted(task=Task.READING_PHOTOS))
     config = rundir.config()
     rendered = folder is None and isinstance(config.real, PondReal)
-    images = scan(real_folder(rundir) if folder is None else folder)
     side = read_side(
-        own_photos(images) if rendered else images,
+        run_photos(rundir) if folder is None else scan(folder),
         classes,
         name="real",
         config=config.model_copy(update={"judge": ()}),  # it has no say here

@@ -11,10 +11,11 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any, Final
 
+from gapclose.analysis.unseen import one_line
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.progress.under_way import Reported
 from gapclose.loop.report.spoken_time import countdown
-from gapclose.loop.report.text import in_short, named, one_line, stopped_text, verdict
+from gapclose.loop.report.text import in_short, named, stopped_text, verdict
 from gapclose.loop.run.events import (
     CameraChosen,
     ConfirmationFailed,
@@ -226,8 +227,7 @@ def _(event: TrialFinished, state: RunState | None) -> Iterator[str]:
             best += f", no better for {_many(progress.since_gain, 'trial', 'trials')}"
         said.append(best)
     if event.copied:
-        copies = _many(len(event.copied), "image copies", "images copy")
-        said.append(f"{copies} a photo, too little of which is replaced: they get no weight")
+        said.append(_many(len(event.copied), "image copies its photo", "images copy their photos"))
     yield "; ".join([*said, *_left(state)])
 
 

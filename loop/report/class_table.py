@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gapclose.loop.report.text import one_line
+from gapclose.analysis.unseen import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

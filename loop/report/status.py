@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapclose.analysis.unseen import one_line
 from gapclose.loop.report.class_table import class_table
 from gapclose.loop.report.projections import open_run, read_gap, read_state
 from gapclose.loop.report.spoken_time import spoken_seconds
-from gapclose.loop.report.text import one_line, verdict, was_tuned
+from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.report.worth import read_worth
 from gapclose.loop.report.worth_text import accuracy_lines
 from gapclose.loop.run.folder import RunDir

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapclose.analysis.unseen import one_line
 from gapclose.loop.report.findings import findings
 from gapclose.loop.report.projections import Verdicts, read_state, read_verdicts
 from gapclose.loop.report.status import gap_table
-from gapclose.loop.report.text import one_line, verdict, was_tuned
+from gapclose.loop.report.text import verdict, was_tuned
 from gapclose.loop.report.worth import read_worth
 from gapclose.loop.report.worth_text import PROBLEMS, accuracy_lines
 from gapclose.loop.run.folder import RunDir

@@ -7,7 +7,6 @@ rounds and it names; it never decides what is open or closed.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,7 +29,6 @@ __all__ = [
     "meaning",
     "number",
     "objections",
-    "one_line",
     "percent",
     "points",
     "ratio",
@@ -87,7 +85,6 @@ TITLES: Final = {
     "photos": "photo group",
 }
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 COPIES: Final = 0.01  # of the synthetic images; more are reported, as after tuning they object
 NAMED: Final = 5  # classes that a line names
@@ -114,11 +111,6 @@ _STOPPED: Final = {
 def stopped_text(stopped: Stopped) -> str:
     """Say why a class gets no more trials."""
     return _STOPPED[stopped.reason].format(detail=stopped.detail or "no reason is given")
-
-
-def one_line(text: str) -> str:
-    """Put a text on one line of a console: the name of a class may have line breaks in it."""
-    return _CONTROL.sub(" ", text)
 
 
 def named(names: Sequence[str]) -> str:

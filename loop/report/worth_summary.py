@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapclose.analysis.unseen import one_line
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.projections import read_verdicts
-from gapclose.loop.report.text import interval, one_line, percent
+from gapclose.loop.report.text import interval, percent
 from gapclose.loop.report.validation_file import ArmScore, ValidationFile, read_validation
 from gapclose.loop.report.worth import Worth, believed
 from gapclose.loop.report.worth_arms import in_order

@@ -244,7 +244,7 @@ class PromptsProposed(_Event):
     """What a proposer made of a class's diagnosis; its prompts come first.
 
     Attributes:
-        prompts: None where it failed, or knew nothing new.
+        prompts: Empty where it failed, or knew nothing new.
         progress: Of the class, which they come first in.
         seconds: That it took.
         error: What it failed with; None where it did not.

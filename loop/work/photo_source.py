@@ -7,14 +7,15 @@ the photos where they lie; every photo that it gives is one of a group, hence of
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from gapclose.analysis.decode import read_within
 from gapclose.analysis.errors import RealDataError, UnreadableImageError
-from gapclose.analysis.image_folder import digest, scan
+from gapclose.analysis.image_folder import digest
 from gapclose.generators.base import Generator
 from gapclose.generators.conditioning import FromPhotos
 from gapclose.generators.errors import GenerationError
@@ -25,7 +26,7 @@ from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.photo_groups import PhotoGroup, read_group
-from gapclose.loop.work.real_data import own_photos, real_folder
+from gapclose.loop.work.real_data import real_folder, run_photos
 from gapclose.loop.work.sides import photo_id
 
 __all__ = ["PhotoSource", "gone_photos", "made_from", "open_generator"]
@@ -57,8 +58,11 @@ def find_photos(rundir: RunDir) -> dict[str, Path]:
     Raises:
         RealDataError: The folder is gone, or holds no image.
     """
-    images = own_photos(scan(real_folder(rundir)))
-    return {photo_id(bytes.fromhex(digest(file.path))): file.path for file in images.files}
+    found = {}
+    for file in run_photos(rundir).files:
+        with suppress(OSError):  # what cannot be read was no photo of the search, either
+            found[photo_id(bytes.fromhex(digest(file.path)))] = file.path
+    return found
 
 
 def made_from(generator: Generator, draw: Draw, seed: int) -> dict[str, str]:
@@ -79,21 +83,18 @@ def made_from(generator: Generator, draw: Draw, seed: int) -> dict[str, str]:
     return {"text": given.prompt, "photo": photo, "photo_path": source.path(photo)}
 
 
-def gone_photos(generator: Generator, draws: Iterable[Draw]) -> frozenset[str]:
-    """Return the photos whose pictures draws are made from, and which are not there any more.
+def gone_photos(generator: Generator, draw: Draw) -> frozenset[str]:
+    """Return the photos whose pictures a draw is made from, and which are not there any more.
 
     Raises:
-        RealDataError: The folder of real photos is gone, or all photos of a draw are.
-        RunDamagedError: A photo group is gone from the run folder.
+        RealDataError: The folder of real photos is gone, or all photos of the draw are.
+        RunDamagedError: Its photo group is gone from the run folder.
     """
-    gone = set[str]()
-    if isinstance(generator, FromPhotos):
-        source = generator.photos
-        assert isinstance(source, PhotoSource), "open_generator made it"
-        for draw in draws:
-            if draw.photos is not None:
-                gone.update(source.gone(draw.photos, pictures=draw.takes_source))
-    return frozenset(gone)
+    if not isinstance(generator, FromPhotos) or draw.photos is None:
+        return frozenset()
+    source = generator.photos
+    assert isinstance(source, PhotoSource), "open_generator made it"
+    return source.gone(draw.photos, pictures=draw.takes_source)
 
 
 MOST: Final = 1 << 20
@@ -149,7 +150,7 @@ class PhotoSource:
             + (f" or changed: {path}" if path else "; put it back")
         )
 
-    def gone(self, group: str, *, pictures: bool) -> tuple[str, ...]:
+    def gone(self, group: str, *, pictures: bool) -> frozenset[str]:
         """Return the photos of a group that are not there any more, where pictures are needed.
 
         Raises:
@@ -158,9 +159,9 @@ class PhotoSource:
         """
         wanted = read_group(self._rundir, group)
         if not pictures:
-            return ()
+            return frozenset()
         there = self._photos()
-        gone = tuple(photo for photo in wanted.captions if photo not in there)
+        gone = frozenset(photo for photo in wanted.captions if photo not in there)
         if len(gone) == len(wanted):
             raise RealDataError(
                 f"none of its {len(gone)} tune photos, which images are made from, lies in "

@@ -8,7 +8,7 @@ logged, and the search goes on without.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from gapclose.analysis.embedding import TextEmbedder
 from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.proposer import Diagnosis, Proposer
 from gapclose.analysis.significance import LEVEL
+from gapclose.analysis.unseen import one_line
 from gapclose.generators.conditioning import takes_caption
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import normalize_prompt
@@ -78,12 +79,11 @@ class Proposals:
         try:
             assert self.proposer is not None, "only a run with a proposer is to ask it"
             prompts = untried(search, self.proposer(self.diagnosis(name)))
-        except (Exception, SystemExit) as error:  # it may be a script that ends itself
-            if is_machines_fault(error):
+        except BaseException as error:  # it may be a script that ends itself
+            if isinstance(error, KeyboardInterrupt) or is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
-            said = " ".join(str(error).split())
-            failed = _printable(f"{type(error).__name__}: {said}")[:FAILURE]
+            failed = _told(error)
         if prompts:  # only once nothing can fail: the journal must know of it
             search.prioritize(prompts)
         seconds = time.perf_counter() - start
@@ -127,7 +127,7 @@ class Proposals:
         return tuple(gap for gap in found if gap.q_value <= LEVEL)
 
 
-def untried(search: ClassSearch, said: Iterable[str]) -> tuple[Words, ...]:
+def untried(search: ClassSearch, said: Sequence[str] | Iterator[str]) -> tuple[Words, ...]:
     """Return the prompts among what a proposer says that no trial has tried, as templates.
 
     Args:
@@ -137,12 +137,14 @@ def untried(search: ClassSearch, said: Iterable[str]) -> tuple[Words, ...]:
     Raises:
         TypeError: It is not texts.
     """
-    listed = isinstance(said, Iterable) and not isinstance(said, str | bytes | Mapping)
+    # A set has no order that the next session would see again.
+    listed = isinstance(said, Sequence | Iterator) and not isinstance(said, str | bytes)
     heard = [*islice(said, HEARD)] if listed else []
     if not listed or not all(isinstance(prompt, str) for prompt in heard):
         raise TypeError(f"a proposer returns a list of prompts, not {type(said).__name__}")
     found: list[Words] = []
-    for text in dict.fromkeys(normalize_prompt(_printable(prompt)) for prompt in heard):
+    short = (prompt for prompt in heard if len(prompt) <= 2 * LONGEST)  # white space collapses
+    for text in dict.fromkeys(normalize_prompt(one_line(prompt)) for prompt in short):
         if takes_caption(text):  # it echoes what stands for captions in a diagnosis
             continue
         # Braces are text here: what a model says fills no slot.
@@ -152,9 +154,13 @@ def untried(search: ClassSearch, said: Iterable[str]) -> tuple[Words, ...]:
     return tuple(found[:MOST])
 
 
-def _printable(text: str) -> str:
-    """Leave out what no prompt has: control characters, and halves of surrogate pairs."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+def _told(error: BaseException) -> str:
+    """Say what a proposer raised; its own class of error may fail at that, too."""
+    try:
+        said = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its code is the user's
+        said = type(error).__name__
+    return " ".join(one_line(said).split())[:FAILURE]
 
 
 def _furthest(reference: ClassReference, images: Images) -> tuple[list[int], list[int]]:
@@ -166,13 +172,24 @@ def _furthest(reference: ClassReference, images: Images) -> tuple[list[int], lis
         Numbers of photos and of images, the furthest first.
     """
     kernel, real, synthetic = reference.kernel, reference.tune.rows, images.embeddings
-    of_real = kernel.mean_rows(real, synthetic) - kernel.mean_rows(real, real)
+    of_real = _near_images(reference, images) - kernel.mean_rows(real, real)
     near = near_real(kernel, synthetic, real, images.sources)
     of_synthetic = near - kernel.mean_rows(synthetic, synthetic)
     return (
         np.argsort(of_real, kind="stable")[:SHOWN].tolist(),
         np.argsort(of_synthetic, kind="stable")[:SHOWN].tolist(),
     )
+
+
+def _near_images(reference: ClassReference, images: Images) -> NDArray[np.float64]:
+    """Return (n,) the mean kernel value of each photo to the images that are not made from it."""
+    kernel, real, synthetic = reference.kernel, reference.tune.rows, images.embeddings
+    sums, counts = len(images) * kernel.mean_rows(real, synthetic), np.full(len(real), len(images))
+    for number, source in enumerate(images.sources):
+        if source >= 0:
+            sums[source] -= kernel.gram(real[[source]], synthetic[[number]])[0, 0]
+            counts[source] -= 1
+    return np.asarray(sums / np.maximum(counts, 1))
 
 
 def _read(paths: Sequence[Path]) -> tuple[Pixels, ...]:

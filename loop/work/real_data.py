@@ -271,6 +271,16 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
     return own_photos(scan(folder))
 
 
+def run_photos(rundir: RunDir) -> ImageSet:
+    """Scan the real photos of a run: a user's folder, or what was rendered into the run's own.
+
+    Raises:
+        RealDataError: They are gone.
+    """
+    images = scan(real_folder(rundir))
+    return own_photos(images) if isinstance(rundir.config().real, PondReal) else images
+
+
 def own_photos(images: ImageSet) -> ImageSet:
     """Return the photos of RUN/real without what a run folder from elsewhere links to.
 

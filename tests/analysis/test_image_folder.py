@@ -316,3 +316,7 @@ def test_a_text_that_is_written_for_something_else_is_no_caption(
 
 def test_control_characters_are_no_part_of_a_caption() -> None:
     assert caption_of("a \x1b]0;cat\x07 on\u202ea mat") == "a ]0;cat on a mat"
+    assert (
+        caption_of("a so\u00adft \U0001f468\u200d\U0001f469")
+        == "a so\u00adft \U0001f468\u200d\U0001f469"
+    )

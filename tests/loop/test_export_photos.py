@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,8 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-def exported(run: RunDir, name: str = "out") -> list[dict[str, str]]:
-    out = export(run.path, run.path.parent / name, per_class=40, trust=True)
+def exported(run: RunDir, *, n: int = 40) -> list[dict[str, Any]]:
+    out = export(run.path, run.path.parent / "out", per_class=n, trust=True)
     return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
 
 
@@ -66,7 +67,8 @@ def test_the_source_of_every_image_is_named(run: RunDir, caplog: pytest.LogCaptu
     for row in rows:
         with Image.open(run.path.parent / "out" / row["file_name"]) as image:
             assert image.getpixel((0, 0)) == (20 + 40 * int(row["photo_path"][5]),) * 3
-    assert "are gone" not in caplog.text
+    assert "gone" not in caplog.text
+    assert all(row["confirmed"] for row in rows)
 
 
 def test_photos_that_are_gone_are_counted_and_no_image_is_made_of_them(
@@ -76,11 +78,45 @@ def test_photos_that_are_gone_are_counted_and_no_image_is_made_of_them(
         (run.path.parent / "photos" / "frog" / f"{number}.png").unlink()
     with caplog.at_level(logging.WARNING):
         rows = exported(run)
-    assert "2 of the photos that images are made from are gone" in caplog.text
+    assert "2 photos are gone that images are made from" in caplog.text
     assert len(rows) == 40
+    assert not any(row["confirmed"] for row in rows), "the mixture had other photos, too"
     assert {row["photo_path"] for row in rows} == {f"frog/{i}.png" for i in (0, 2, 3, 5)}
     card = (run.path.parent / "out" / "README.md").read_text()
-    assert "2 photos were gone when this was made" in card
+    assert "2 photos are gone: images of the others stand for them." in card
+
+
+def test_photos_that_are_links_are_there(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    folder = run.path.parent / "photos" / "frog"
+    folder.rename(run.path.parent / "elsewhere")
+    folder.symlink_to(run.path.parent / "elsewhere")
+    assert all(row["confirmed"] for row in exported(run))
+    assert "gone" not in caplog.text
+
+
+def test_images_that_are_shown_need_no_photos(
+    run: RunDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe.from_json(
+        run.read_json("mixtures.json")["classes"]["frog"]["recipes"][0]["recipe"]
+    )
+    (run.path / "images").mkdir()
+    rows = []
+    for seed in range(8):
+        pixels = np.full((8, 8, 3), 9 * seed, dtype=np.uint8)
+        pixels[0] = 255
+        path = run.path / "images" / f"{seed}.png"
+        Image.fromarray(pixels).save(path)
+        shown = {"class": "frog", "stage": "tuned", "recipe": recipe.fingerprint(), "seed": seed}
+        rows.append({"path": f"images/{seed}.png", **shown})
+    run.write_samples(rows)
+    (run.path.parent / "photos" / "frog" / "0.png").unlink()
+    assert all(row["confirmed"] for row in exported(run, n=4))
+    shutil.rmtree(run.path.parent / "out")
+    assert "gone" not in caplog.text
+    (run.path / "images" / "3.png").unlink()  # one is made for it
+    assert not any(row["confirmed"] for row in exported(run, n=4))
+    assert "1 photo is gone" in caplog.text
 
 
 def test_without_the_photos_nothing_is_exported(run: RunDir) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from rig import written
 
-from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.pond.renderer import write_real
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError
@@ -46,13 +45,6 @@ def test_a_class_that_is_not_there_is_told_after_where_it_was_looked_for(tmp_pat
     with pytest.raises(ConfigError, match="cat"):
         Photos.check(config, RunDir(tmp_path / "run"), listener)
     assert listener.told == [TaskStarted(task=Task.READING_PHOTOS)]
-
-
-def test_schedulers_that_are_tried_beside_the_configs_must_fit_too(tmp_path: Path) -> None:
-    config, run = load_config("pond"), RunDir(tmp_path / "run")
-    Photos.check(config, run, Listener(), schedulers=["ddim"])
-    with pytest.raises(GeneratorConfigError, match="flow_euler"):
-        Photos.check(config, run, Listener(), schedulers=["ddim", "flow_euler"])
 
 
 def test_a_pond_is_rendered_once_and_that_is_told(tmp_path: Path) -> None:

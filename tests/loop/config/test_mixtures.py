@@ -194,11 +194,8 @@ def one(**said: Any) -> dict[str, Any]:
         (one(strength=0.5), "strength and ip_adapter_scale need photos; add photos: all photos"),
         (one(scheduler=""), "scheduler must be a name or null"),
         (one(weight=1e308), "classes.frog.recipes[0].weight: got 1e+308"),
-        (one(num_inference_steps=10**6), "recipes[0].num_inference_steps: got 1000000"),
-        (one(guidance_scale=1e9), "recipes[0].guidance_scale: got 1000000000.0"),
         (one(camera={"resize": 10**6}), "recipes[0].camera.resize: got 1000000"),
         (one(prompt="a \x1b[31mfrog"), "holds a character that cannot be seen (U+001B)"),
-        (one(prompt="frog " * 9000), "prompt: got 45,000 characters, expected at most 10,000"),
         (one() | {"run": "a" * 300}, "expected the name of a run folder"),
     ],
 )

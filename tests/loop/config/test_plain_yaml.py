@@ -25,8 +25,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1:30", {"a": "1:30"}),
         ("a: 1e-3", {"a": 1e-3}),
         ("a: !!str 5", {"a": "5"}),
+        ("a: !!float 5", {"a": 5.0}),
         ("a: !!null ''", {"a": None}),
         ("a: &w [b, c]\nd: *w", {"a": ["b", "c"], "d": ["b", "c"]}),
+        ('a: "\\ud83d\\udc38"', {"a": "\U0001f438"}),  # as JSON writes a frog
         ("<<: {a: 1}", {"<<": {"a": 1}}),
     ],
 )
@@ -39,10 +41,10 @@ def test_values(text: str, value: object) -> None:
     [
         ("[" * 5000, "nested too deeply"),
         ("- " * 3000 + "a", "nested too deeply"),
-        (BOMB, "line 5: .* aliases make it far longer"),
-        ("a: &t " + "x" * 90_000 + "\nb: [*t, *t, *t, *t]", "aliases make it far longer"),
-        ("&b [*b]", "an alias of what it stands in"),
-        ("a: &b {c: *b}", "line 1: .* an alias of what it stands in"),
+        (BOMB, "line 7: .* aliases make it far longer"),
+        ("a: &t " + "x" * 900_000 + "\nb: [*t, *t, *t, *t, *t]", "aliases make it far longer"),
+        ("&b [*b]", "an alias of a node that contains it"),
+        ("a: &b {c: *b}", "line 1: .* an alias of a node that contains it"),
         ("a: 1\nb: !!float abc", "line 2: .* no !!float"),
         ("a: !!int abc", "no !!int"),
         ("a: !!bool abc", "no !!bool"),
@@ -56,8 +58,10 @@ def test_values(text: str, value: object) -> None:
         ("? [a]\n: b", "a key must be one word"),
         ("a: 1\na: 2", "stands here twice"),
         ("a: " + "1" * 5000, "too many digits"),
+        ('a: "\\udc38\\ud83d"', "half a character"),
         ('a: "\\ud800"', "half a character"),
         ("a\n---\nb", "another document"),
+        ("b: 1\na: \x1b[31m", r"line 2: .* cannot be seen \(U\+001B\)"),
     ],
 )
 def test_what_is_refused(text: str, why: str) -> None:

@@ -69,7 +69,7 @@ def test_the_file_and_line_of_broken_yaml_are_named(tmp_path: Path) -> None:
     file.write_text("embedder: pond\nembedder: other\n")
     with pytest.raises(ConfigError, match=r"line 2.*embedder stands here twice"):
         load_config(file)
-    for text in ('real:\n  path: "a\\udcff"\n', 'real: {}\n"\\ud83d\\ude00": 1\n'):
+    for text in ('real:\n  path: "a\\udcff"\n', 'real: {}\n"\\ude00\\ud83d": 1\n'):
         file.write_text(text)
         with pytest.raises(ConfigError, match=r"line 2: .*an escape of half a character"):
             load_config(file)

@@ -19,7 +19,6 @@ from gapclose.loop.exporting.mixtures import (
     check_usable,
     mixtures_of,
     read_given,
-    schedulers_of,
     write_mixtures,
 )
 from gapclose.loop.run.events import MixturesGiven, RunStarted
@@ -161,12 +160,23 @@ def given_of(**schedulers: str | None) -> MixturesGiven:
 def test_mixtures_that_a_run_could_not_use_are_refused() -> None:
     config, given = pond_config(), given_of(frog="ddim", ship=None, truck="euler")
     assert check_usable(given, config, ["cat", "frog"]) == ("ship", "truck")
-    assert schedulers_of(given) == ("ddim", "euler")
     with pytest.raises(ConfigError, match=r"night has mixtures of frog, ship, truck, and none of"):
         check_usable(given, config, ["cat", "dog"])
-    wrong = given_of(frog="ddimm")
-    with pytest.raises(ConfigError, match=r"--like: night: .*'ddimm'; did you mean 'ddim'"):
-        check_usable(wrong, config, ["frog"])
+    for scheduler, said in (
+        (
+            "ddimm",
+            r"--like: night: classes\.frog\.recipes\[0\]\.scheduler: .*did you mean",
+        ),
+        ("flow_euler", r"--like: night: .*flow_euler"),  # which the pond's pipeline cannot use
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_usable(given_of(frog=scheduler), config, ["frog"])
+        assert check_usable(given_of(frog="ddim", ship=scheduler), config, ["frog"]) == ("ship",)
+    slow = given_of(frog=None)
+    slow.mixtures["frog"][0]["num_inference_steps"] = 10**5
+    with pytest.raises(ConfigError, match=r"recipes\[0\]\.num_inference_steps: got 1"):
+        check_usable(slow, config, ["frog"])
     # A generator of one's own has names of its own.
     own = pond_config(generator={"kind": "painter:Painter"})
-    assert check_usable(wrong, own, ["frog"]) == ()
+    assert check_usable(given_of(frog="ddimm"), own, ["frog"]) == ()
+    assert check_usable(slow, own, ["frog"]) == ()

@@ -98,8 +98,8 @@ LINES: list[tuple[Reported, list[str]]] = [
     (
         tried("frog", 6, gap=0.1, progress=progress(gap=0.041, floor=0.01), copied=(5, 7)),
         [
-            "frog, trial 6: gap 0.1000; best mixture 0.0410, 4.1 floors; 2 images copy a photo, "
-            "too little of which is replaced: they get no weight; 7:43:20 left"
+            "frog, trial 6: gap 0.1000; best mixture 0.0410, 4.1 floors; 2 images copy "
+            "their photos; 7:43:20 left"
         ],
     ),
     (

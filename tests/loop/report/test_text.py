@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from gapclose.analysis.unseen import one_line
 from gapclose.loop.report.text import (
     STATES,
     first_sentence,
     in_short,
     meaning,
-    one_line,
     state_of,
     stopped_text,
     verdict,

@@ -111,23 +111,24 @@ def test_photos_that_are_gone_are_counted_where_pictures_are_taken(tmp_path: Pat
     words = Draw(prompt="a frog")
     captions = Draw(prompt="{captions of all photos}", photos=group.digest)
     pictures = Draw(prompt="a frog", photos=group.digest, strength=0.5)
-    assert gone_photos(opened(run), [words, captions, pictures]) == frozenset()
+    for draw in (words, captions, pictures):
+        assert gone_photos(opened(run), draw) == frozenset()
     (tmp_path / "photos" / "frog" / "1.png").unlink()
-    assert gone_photos(opened(run), [words, captions]) == frozenset()
-    assert gone_photos(opened(run), [pictures]) == {[*group.captions][1]}
+    assert gone_photos(opened(run), captions) == frozenset()
+    assert gone_photos(opened(run), pictures) == {[*group.captions][1]}
     for number in (0, 2):
         (tmp_path / "photos" / "frog" / f"{number}.png").write_bytes(b"GIF89a another")
     with pytest.raises(RealDataError, match=r"class frog: none of its 3 tune photos, .*put them"):
-        gone_photos(opened(run), [pictures])
+        gone_photos(opened(run), pictures)
     shutil.rmtree(tmp_path / "photos")
-    assert gone_photos(opened(run), [words, captions]) == frozenset()
+    assert gone_photos(opened(run), captions) == frozenset()
     with pytest.raises(RealDataError, match="no such folder"):
-        gone_photos(opened(run), [pictures])
+        gone_photos(opened(run), pictures)
     with pytest.raises(GenerationError, match=r"of the tune split is gone: .*no such folder"):
         opened(run).photos.pixels(group.digest, next(iter(group.captions)))
     (run.path / "photo_groups" / f"{group.digest}.json").unlink()
     with pytest.raises(RunDamagedError, match="missing or damaged"):
-        gone_photos(opened(run), [captions])
+        gone_photos(opened(run), captions)
 
 
 def test_a_group_that_is_gone_is_named(tmp_path: Path) -> None:

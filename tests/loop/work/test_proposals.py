@@ -119,8 +119,22 @@ def test_a_language_model_whose_weights_do_not_fit_is_logged(tmp_path: Path) -> 
     assert f"proposer 'transformers:{folder}': cannot be loaded: " in log
 
 
+class UnspeakableError(Exception):
+    """An error that fails to say what it is."""
+
+    def __str__(self) -> str:
+        raise self
+
+
 @pytest.mark.parametrize(
-    "fault", [ZeroDivisionError("no\nline " * 999), SystemError("no"), SystemExit(3)]
+    "fault",
+    [
+        ZeroDivisionError("no\nline \x1b " * 999),
+        SystemError("no"),
+        SystemExit(3),
+        GeneratorExit(),
+        UnspeakableError(),
+    ],
 )
 def test_a_proposer_that_fails_costs_nothing_but_its_time(
     tmp_path: Path, fault: BaseException
@@ -157,6 +171,15 @@ def test_only_new_texts_are_tried_and_braces_are_text() -> None:
     recipe = search.space.recipe({"prompt": "a {{color}} frog"})
     assert recipe.draw.prompt == "a {color} frog"
     assert len(untried(search, [f"a frog, number {i}" for i in range(50)])) == 8
+
+
+def test_joiners_stay_in_a_prompt_and_what_cannot_be_seen_does_not() -> None:
+    search = modes.make_search(modes.mixed({"brown": 1.0}, 60, modes.np.random.default_rng(0)))
+    said = ["a \U0001f468\u200d\U0001f469 frog", "a \x1b[31mred\u202e frog", "x" * 10**7]
+    assert [words["prompt"] for words in untried(search, said)] == [
+        "a \U0001f468\u200d\U0001f469 frog",
+        "a [31mred frog",
+    ]
 
 
 def test_a_generator_of_prompts_is_heard_to_some_length() -> None:
