@@ -131,11 +131,6 @@ def export(
     generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     planned, gone = _without_gone(planned, generator)
-    if gone:
-        logger.warning(
-            "%s that images are made from; what the others give is not what was confirmed",
-            photos_gone(gone),
-        )
     with _appearing(out) as building:
         _fill(folder, building, plans, planned, generator, request, gone=gone, reporter=reporter)
     reporter.tell(DataExported(path=str(out)))
@@ -143,7 +138,7 @@ def export(
 
 
 def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOrders, int]:
-    """Look for the photos that images are to be made from.
+    """Look for the photos that images are to be made from, and say if some are gone.
 
     Returns:
         The plan, in which no order that lacks some stands for what was confirmed, and how many are
@@ -166,7 +161,13 @@ def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOr
         ]
         for name, its in planned.orders.items()
     }
-    return replace(planned, orders=orders), len(frozenset().union(*gone.values()))
+    n = len(frozenset().union(*gone.values()))
+    if n:
+        logger.warning(
+            "%s that images are made from; what the others give is not what was confirmed",
+            photos_gone(n),
+        )
+    return replace(planned, orders=orders), n
 
 
 def _is_there(path: Path | None) -> bool:

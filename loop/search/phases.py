@@ -19,7 +19,7 @@ from gapclose.loop.search.optuna_record import derive_seed, propose
 from gapclose.loop.search.screen import SCREENED
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.seeds import TRIAL
-from gapclose.loop.search.space import Params
+from gapclose.loop.search.space import Params, takes_all_captions
 from gapclose.loop.search.trial import Mixture, Proposal
 
 BATCH: Final = 5  # trials' images that a batch of the mixture has
@@ -201,9 +201,10 @@ def _batch(state: SearchState, stage: Stage, mixture: Mixture, *most: int) -> Pr
 
 
 def _joint(state: SearchState, params: Params) -> Proposal:
-    times = MANY if state.space.is_of_all_captions(params) else 1
+    recipe = state.space.recipe(params)
+    times = MANY if takes_all_captions(recipe.draw) else 1
     seeds = state.fresh_seeds(min(times * state.images_per_trial, TRIAL))
-    return _trial(state, "joint", params, [(state.space.recipe(params), seeds)])
+    return _trial(state, "joint", params, [(recipe, seeds)])
 
 
 def _trial(

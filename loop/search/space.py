@@ -181,12 +181,6 @@ class Space:
             base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
         return Recipe(draw=Draw.from_json(base | values), camera=self.camera)
 
-    def is_of_all_captions(self, params: Mapping[str, Any]) -> bool:
-        """Return whether parameters ask for the captions of all photos, one after the other."""
-        template = params.get("prompt", self.words["prompt"][0])
-        whole = params.get(PHOTOS, ALL_PHOTOS) == ALL_PHOTOS
-        return bool(self.groups) and whole and "caption" in template_slots(template)
-
     def used(self, params: Mapping[str, Any]) -> Params:
         """Return parameters without the words that their template has no place for."""
         slots = self.slots_of(params.get("prompt", self.words["prompt"][0]))

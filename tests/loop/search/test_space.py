@@ -18,7 +18,13 @@ from optuna.distributions import (
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.search.space import Space, coordinates, nearest, shares_product
+from gapclose.loop.search.space import (
+    Space,
+    coordinates,
+    nearest,
+    shares_product,
+    takes_all_captions,
+)
 
 
 def config(**changes: Any) -> RunConfig:
@@ -323,14 +329,17 @@ def test_what_needs_a_photo_is_left_out_where_there_are_no_groups() -> None:
     assert captions.words["prompt"] == ("a photo of a {class}",)  # the baseline's
 
 
-def test_the_captions_of_all_photos_are_many_prompts() -> None:
+def test_the_captions_of_all_photos_are_known_by_their_draw() -> None:
     s = of_photos(captions="words")
-    whole = {"prompt": "{caption}", "photos": "all photos"}
-    assert s.is_of_all_captions(whole)
-    assert s.is_of_all_captions({"prompt": "{caption}"})  # the first group is meant
-    assert not s.is_of_all_captions({**whole, "photos": "group 1"})
-    assert not s.is_of_all_captions({"color": "green"})
-    assert not space().is_of_all_captions({"color": "green"})
+
+    def takes(**params: str) -> bool:
+        return takes_all_captions(s.recipe(params).draw)
+
+    assert takes(prompt="{caption}", photos="all photos")
+    assert takes(prompt="{caption}")  # the first group is meant
+    assert not takes(prompt="{caption}", photos="group 1")
+    assert not takes(color="green", prompt=s.words["prompt"][0])
+    assert not takes_all_captions(space().recipe({"color": "green"}).draw)
 
 
 def test_where_pictures_are_changed_every_recipe_has_photos() -> None:
