@@ -26,7 +26,7 @@ from gapclose.analysis.captioner import (
     captioner_identity,
     make_captioner,
 )
-from gapclose.analysis.decode import read_within
+from gapclose.analysis.decode import MAX_BYTES, read_within
 from gapclose.analysis.errors import RealDataError, UnreadableImageError
 from gapclose.analysis.image_folder import caption_of, read_rows
 
@@ -89,6 +89,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str | None]]:
     """Yield the line, the file name and the text of each row that names a file."""
     if not path.is_file():
         raise RealDataError("no such file; give a .jsonl or .csv file of captions", path=path)
+    if path.stat().st_size > MAX_BYTES:
+        raise RealDataError(f"is larger than {MAX_BYTES >> 20:,} MiB; cut it", path=path)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         for number, row in read_rows(path):
@@ -115,6 +117,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, str, str | None]]:
                     f"{','.join(_COLUMNS)}",
                     path=path,
                     line=1,
+                )
+            if twice := [column for column in _COLUMNS if columns.count(column) > 1]:
+                raise RealDataError(
+                    f"has the column {twice[0]} twice; rename one", path=path, line=1
                 )
             for row in reader:
                 number = reader.line_num

@@ -30,6 +30,7 @@ from gapclose.analysis.errors import InvalidImageError, UnreadableImageError
 __all__ = [
     "DAMAGED",
     "FORMATS",
+    "MAX_BYTES",
     "PREFIX",
     "decoder_release",
     "open_image",
@@ -56,8 +57,10 @@ FORMATS: Final = (
 PREFIX: Final = 64
 """Bytes of a file that `sniff` wants."""
 
-MAX_PIXELS: Final = 256_000_000  # phones have 200 million; Pillow's own limit is 89 million
 MAX_BYTES: Final = 2**30
+"""Of a file that is opened."""
+
+MAX_PIXELS: Final = 256_000_000  # phones have 200 million; Pillow's own limit is 89 million
 _LARGE: Final = 32_000_000  # pixels: more are reduced while they are decoded, one image at a time
 _REDUCIBLE: Final = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F"})
 _FLAT: Final = 2  # grey levels: a blank picture wobbles by a rounding step, one of snow by more

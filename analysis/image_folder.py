@@ -13,10 +13,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from gapclose.analysis.decode import PREFIX, sniff
+from gapclose.analysis.decode import MAX_BYTES, PREFIX, sniff
 from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.unseen import one_line
 
@@ -29,6 +30,8 @@ none."""
 METADATA: Final = "metadata.jsonl"
 ONE_CLASS: Final = "all"
 _CAPTION: Final = 2000  # characters
+_LONGEST_CLASS: Final = 200  # bytes: a file that is named after it takes some more, of 255
+_LONGEST_LINE: Final = 2**20  # characters of a `metadata.jsonl`
 CIFAKE_CLASSES: Final = (
     "airplane",
     "automobile",
@@ -111,14 +114,17 @@ class ImageSet:
         return {file.path: file.text for file in self.files if file.text is not None}
 
 
-def scan(folder: Path) -> ImageSet:
+def scan(folder: Path, *, links: bool = True) -> ImageSet:
     """List the images of one side.
 
     Class folders at the top, images at any depth below them; or images and no class folder with
     images: one class, `all`; or one side of CIFAKE. A `metadata.jsonl` beside images may name the
     `class` and the `group` of each and give its `text`, the caption. Hidden files, files that are
-    no images and images beside class folders are passed over, and listed. Links are followed, also
-    out of the folder.
+    no images and images beside class folders are passed over, and listed.
+
+    Args:
+        folder: The folder.
+        links: Follow links, also out of the folder; else they are passed over, too.
 
     Raises:
         RealDataError: If the folder is missing, no folder, not readable, without images, of
@@ -133,8 +139,10 @@ def scan(folder: Path) -> ImageSet:
     if not folder.is_dir():
         raise RealDataError("is a file; give the folder that holds the images", path=folder)
     try:
-        top = _Listing.of(folder)
-        below = {path.name: list(_walk(path, (folder.resolve(),))) for path in top.folders}
+        top = _Listing.of(folder, links=links)
+        below = {
+            path.name: list(_walk(path, {folder.resolve()}, links=links)) for path in top.folders
+        }
     except OSError as error:
         raise RealDataError(
             f"{error.strerror}; make the folder readable",
@@ -166,8 +174,28 @@ def scan(folder: Path) -> ImageSet:
     for file in files:
         if _is_mangled(name := str(file.path)):
             raise RealDataError(f"{name!a}: the name is not valid UTF-8; rename it")
+    _check_classes(files, told)
     others.sort(key=lambda other: str(other.path))
     return ImageSet(root=folder, files=tuple(files), layout=layout, others=tuple(others))
+
+
+def _check_classes(files: Sequence[ImageFile], told: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Refuse a class after which no file of a run can be named.
+
+    Raises:
+        RealDataError: It names the class, and where it is said.
+    """
+    for cls, file in {file.cls: file for file in files}.items():
+        length = len(cls.encode())
+        if length > _LONGEST_CLASS:
+            problem = f"has {length} bytes, {_LONGEST_CLASS} at most can name files"
+        elif cls in (".", "..") or re.search(r"[/\\\0]", cls):
+            problem = "cannot name a folder"
+        else:
+            continue
+        said = told.get(Path(os.path.normpath(file.path)), {}).get("class")
+        where = file.path.parent if said in (None, "") else file.path.parent / METADATA
+        raise RealDataError(f"the class {cls[:40]!r} {problem}; rename it", path=where)
 
 
 def _image_file(path: Path, cls: str, told: Mapping[Path, Mapping[str, Any]]) -> ImageFile:
@@ -211,13 +239,7 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         RealDataError: If the file cannot be read, or a line is no object whose `file_name`,
             `class` and `group` are text, where it has them.
     """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold other breaks
-    except (OSError, UnicodeDecodeError) as error:
-        raise RealDataError(f"cannot be read ({error}); fix or remove it", path=file) from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(file):
         try:
             row = json.loads(line)
             words = [row.get(key) for key in ("class", "group")]
@@ -232,6 +254,23 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 line=number,
             ) from None
         yield number, row
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that say something, counted from 1; a line without end is refused."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="\n") as rows:  # JSON may hold other breaks
+            for number in count(1):
+                line = rows.readline(_LONGEST_LINE)
+                if len(line) == _LONGEST_LINE:
+                    said = f"a line of more than {_LONGEST_LINE:,} characters; fix or remove it"
+                    raise RealDataError(said, path=file, line=number)
+                if not line:
+                    return
+                if line.strip():
+                    yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise RealDataError(f"cannot be read ({error}); fix or remove it", path=file) from None
 
 
 def _check_layout(folder: Path, below: Mapping[str, Sequence[_Listing]]) -> None:
@@ -336,31 +375,42 @@ class _Listing:
     others: list[OtherFile]
 
     @classmethod
-    def of(cls, folder: Path) -> _Listing:
+    def of(cls, folder: Path, *, links: bool) -> _Listing:
         """Read every entry, and the first bytes of every file."""
         found = cls(folder=folder, images=[], folders=[], metadata=[], others=[])
         with os.scandir(folder) as entries:
             for entry in entries:
-                path, why = folder / entry.name, None
-                try:
-                    is_folder, is_file = entry.is_dir(), entry.is_file()
-                except OSError:  # a link to itself
-                    is_folder = is_file = False
-                if entry.name.startswith("."):
-                    why = "hidden"
-                elif is_folder:
+                path = folder / entry.name
+                why = _passed_over(entry, links=links)
+                if why is not None:
+                    found.others.append(OtherFile(path=path, why=why))
+                elif entry.is_dir():
                     found.folders.append(path)
-                elif not is_file:
-                    why = "not a regular file, or a broken link"
                 elif entry.name == METADATA:
                     found.metadata.append(path)
                 elif _is_image(path):
                     found.images.append(path)
                 else:
-                    why = "not an image in a supported format"
-                if why is not None:
-                    found.others.append(OtherFile(path=path, why=why))
+                    said = "not an image in a supported format"
+                    found.others.append(OtherFile(path=path, why=said))
         return found
+
+
+def _passed_over(entry: os.DirEntry[str], *, links: bool) -> str | None:
+    """Say why an entry is neither walked into nor opened; None where it is."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if not links and entry.is_symlink():
+        return "a link"
+    try:
+        if entry.is_dir():
+            return None
+        if not entry.is_file():
+            return "not a regular file, or a broken link"
+        large = entry.stat().st_size > MAX_BYTES
+    except OSError:  # a link to itself
+        return "not a regular file, or a broken link"
+    return f"larger than {MAX_BYTES >> 20:,} MiB" if large else None
 
 
 def _is_image(path: Path) -> bool:
@@ -374,15 +424,23 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path, parents: tuple[Path, ...]) -> Iterator[_Listing]:
-    """Walk a folder and those below it at any depth; a link back to a parent is skipped."""
-    here = folder.resolve()
-    if here in parents:
-        return
-    listing = _Listing.of(folder)
-    yield listing
-    for below in listing.folders:
-        yield from _walk(below, (*parents, here))
+def _walk(folder: Path, known: set[Path], *, links: bool) -> Iterator[_Listing]:
+    """Walk a folder and those below it at any depth, each once, whatever links lead to it.
+
+    Args:
+        folder: The folder.
+        known: Folders that are not walked; those that are join them.
+        links: Follow links.
+    """
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        if (real := here.resolve()) in known:
+            continue
+        known.add(real)
+        listing = _Listing.of(here, links=links)
+        yield listing
+        waiting += sorted(listing.folders, reverse=True)
 
 
 def _is_cifake(paths: Sequence[Path]) -> bool:
@@ -400,7 +458,8 @@ def _flat_class(path: Path, layout: Layout) -> str:
 
 def digest(path: Path) -> str:
     """Hash a file's bytes by sha256: 64 hex digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def split(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["UNSEEN", "one_line"]
+__all__ = ["UNSEEN", "one_line", "replaced"]
 
 _TURNING: Final = "\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
 
@@ -22,3 +22,8 @@ _BREAKS: Final = re.compile(f"[\\x00-\\x1f\\x7f-\\x9f{_TURNING}]+")
 def one_line(text: str) -> str:
     """Put a text on one line, a space for what cannot be seen and for line breaks."""
     return _BREAKS.sub(" ", text)
+
+
+def replaced(text: str) -> str:
+    """Put U+FFFD in place of what cannot be seen; line breaks stay."""
+    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -52,17 +52,15 @@ class _Commands(TyperGroup):
             if ctx.invoked_subcommand in _RESUMABLE:
                 again = f"gapclose {shlex.join(sys.argv[1:])}"
                 line += f"; what is done is kept, this goes on with it: {again}"
-            typer.echo(line, err=True)
+            _echo(line, err=True)
             raise typer.Exit(130) from None
         except Exception as error:
             ours = _as_ours(error)
             if not isinstance(ours, OUR_ERRORS):
                 raise
-            from gapclose.analysis.unseen import one_line  # it may quote whatever a file says
-
-            said = " ".join(one_line(str(ours)).split())
+            said = " ".join(str(ours).split())
             shown = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 4]} ..."
-            typer.echo(f"error: {shown}", err=True)
+            _echo(f"error: {shown}", err=True)
             raise typer.Exit(ours.exit_code) from None
 
 
@@ -79,11 +77,18 @@ app = typer.Typer(
 )
 
 
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print a line: classes, paths and errors may hold what would command a terminal."""
+    from gapclose.analysis.unseen import one_line
+
+    typer.echo(one_line(text), err=err)
+
+
 def _say_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"gapclose {version('gapclose')}")
+        _echo(f"gapclose {version('gapclose')}")
         raise typer.Exit
 
 
@@ -128,7 +133,8 @@ _Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="override one key of the config; repeatable"),
 ]
 _Trust = Annotated[
-    bool, typer.Option("--trust", help="let a run made elsewhere import the code it names")
+    bool,
+    typer.Option("--trust", help="let a run made elsewhere use the code and files it names"),
 ]
 _Json = Annotated[
     bool,
@@ -191,7 +197,7 @@ def demo(
             export_(out, data, per_class=20, reporter=reporter)
     _summary(out, page, as_json=as_json)
     if not as_json:
-        typer.echo(f"export: {data}")
+        _echo(f"export: {data}")
 
 
 @app.command()
@@ -209,7 +215,7 @@ def init(
     """Write a starter config for a folder of photos."""
     from gapclose.loop.init_config import write_starter_config
 
-    typer.echo(f"{write_starter_config(real_dir, out)}: look it over, then gapclose tune {out}")
+    _echo(f"{write_starter_config(real_dir, out)}: look it over, then gapclose tune {out}")
 
 
 @app.command()
@@ -240,7 +246,7 @@ def audit(
     if real is None or synthetic is None:
         missing = "--real" if real is None else "--synthetic"
         raise ConfigError(f"audit: {missing} is missing; give both folders, or a CONFIG")
-    out = out or Path("runs") / f"audit-{synthetic.resolve().name}"
+    out = out or Path("runs") / f"audit-{_name(synthetic)}"
     with _reporter(as_json) as reporter:
         from gapclose.loop.auditing import EMBEDDER, audit_folders
 
@@ -257,14 +263,19 @@ def audit(
     _fail_on_gaps(fail_on, out)
 
 
+def _name(folder: Path) -> str:
+    from gapclose.loop.config.paths import resolved
+
+    return resolved(folder).name
+
+
 def _fail_on_gaps(fail_on: _FailOn | None, run: Path) -> None:
     """End with exit code 3 where a class has a gap, if that is asked for."""
-    from gapclose.analysis.unseen import one_line
     from gapclose.loop.report.run_view import Run
 
     rows = Run.open(run).gap["classes"] if fail_on is _FailOn.OPEN else ()
     if found := [row["name"] for row in rows if row["closed"] is False]:
-        typer.echo(one_line(f"open: {', '.join(found)}"), err=True)
+        _echo(f"open: {', '.join(found)}", err=True)
         raise SystemExit(3)
 
 
@@ -319,10 +330,8 @@ def tune(
         page = _report(out)
     _summary(out, page, as_json=as_json)
     if not run.gap["classes"]:
-        from gapclose.analysis.unseen import one_line
-
-        why = one_line(run.state["stopped_because"])
-        typer.echo(f"error: no class could be scored: {why}", err=True)
+        why = run.state["stopped_because"]
+        _echo(f"error: no class could be scored: {why}", err=True)
         raise SystemExit(1)
 
 
@@ -342,7 +351,7 @@ def status(
         _wait_for(run)
     if as_json:
         for now in _watched(run) if watch else (read_status(run),):
-            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))
+            _echo(json.dumps(now.to_json()))
         return
     from rich.console import Console
 
@@ -364,7 +373,7 @@ def _wait_for(run: Path) -> None:
     said = False
     while not appears(run):
         if not said:
-            typer.echo(f"{run}: no run is there yet; waiting for it, Ctrl-C ends that", err=True)
+            _echo(f"{run}: no run is there yet; waiting for it, Ctrl-C ends that", err=True)
         said = True
         time.sleep(1.0)
 
@@ -398,11 +407,11 @@ def report(run: _Run, trust: _Trust = False, as_json: _Json = False) -> None:
 
             remeasure(run, trust=trust, reporter=reporter)
         reporter.tell(TaskStarted(task=Task.REPORTING))
-        page = str(write_report(run))
+        page = str(write_report(run, trust=trust))
         if as_json:
             reporter.tell(ReportWritten(path=page))
     if not as_json:
-        typer.echo(page)
+        _echo(page)
 
 
 @app.command()
@@ -481,7 +490,7 @@ def export(
             reporter=reporter,
         )
     if not as_json:
-        typer.echo(f"export: {out}")
+        _echo(f"export: {out}")
 
 
 @app.command()
@@ -544,7 +553,7 @@ def validate(
         if folder is None:
             raise ConfigError(f"validate: {option} is missing; give all three folders, or a RUN")
     assert synthetic is not None, "none is missing"
-    out = out or Path("runs") / f"validate-{synthetic.resolve().name}"
+    out = out or Path("runs") / f"validate-{_name(synthetic)}"
     how |= {"real": real, "synthetic": synthetic, "judge": judge}
     if embedder is not None:
         how["embedder"] = embedder
@@ -560,7 +569,6 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
             validate_folders(out=run, reporter=reporter, **how)
         else:
             validate_run(run, reporter=reporter, **how)
-    from gapclose.analysis.unseen import one_line
     from gapclose.loop.report.worth_summary import WorthSummary, short_classes
 
     summary = WorthSummary.of(run, run / "report.html")
@@ -570,7 +578,7 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
         summary.print(_console())
     if fail_on is _FailOn.OPEN and (short := short_classes(summary.file)):
         said = [f"{name} ({', '.join(by)})" for name, by in short.items()]
-        typer.echo(one_line(f"short of real photos: {', '.join(said)}"), err=True)
+        _echo(f"short of real photos: {', '.join(said)}", err=True)
         raise SystemExit(3)
 
 
@@ -587,7 +595,7 @@ def app_(
     from gapclose.loop.run.folder import RunDir
 
     RunDir.open(run)  # a wrong path is reported first
-    typer.echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
+    _echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
     open_app(run, port=port, address=address)
 
 
@@ -597,7 +605,7 @@ def doctor() -> None:
     from gapclose.loop.doctor import diagnose
 
     for check in diagnose():
-        typer.echo(check.line())
+        _echo(check.line())
 
 
 def main() -> NoReturn:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from gapclose.generators.base import Generator
 from gapclose.loop.config.mixtures import is_mixtures_file
+from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.sources import FolderSpec
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.exporting.class_folders import class_folders
@@ -121,7 +122,8 @@ def export(
     config = folder.config()
     if isinstance(config.generator, FolderSpec):
         raise ConfigError("an audit of two folders has nothing to export; tune", where=folder.path)
-    check_trust(folder, config, trust=trust)
+    beside = request.with_real != "none" and request.real is None
+    check_trust(folder, config, trust=trust, copies_photos=beside)
     verdicts = read_verdicts(folder)
     plans = class_plans(folder, only_confirmed=only_confirmed, verdicts=verdicts)
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
@@ -255,10 +257,10 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 def _to_be_made(out: Path, run: RunDir, *, photos: Iterable[Path]) -> Path:
     """Resolve the folder, and check that one that is filled elsewhere can take its place."""
-    out = out.resolve()
-    if any(out.is_relative_to(real.resolve()) for real in photos):
+    out = resolved(out)
+    if any(out.is_relative_to(resolved(real)) for real in photos):
         raise ConfigError("lies in the folder of the real photos; name another", where=out)
-    if any(out.is_relative_to((run.path / name).resolve()) for name in _OWN_FOLDERS):
+    if any(out.is_relative_to(resolved(run.path / name)) for name in _OWN_FOLDERS):
         raise ConfigError("lies among the run's own files; name another folder", where=out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("exists and is not empty; name a new folder", where=out)
@@ -269,7 +271,7 @@ def _to_be_made(out: Path, run: RunDir, *, photos: Iterable[Path]) -> Path:
 
 def drop_outdated(run: Path, out: Path) -> None:
     """Remove an export that is older than the run's mixtures; another folder it leaves alone."""
-    out = out.resolve()
+    out = resolved(out)
     card, made = out / "README.md", run / "mixtures.json"
     if not all(path.is_file() for path in (card, out / "metadata.jsonl", made)):
         return

@@ -16,6 +16,7 @@ from gapclose.analysis.downstream.classifier import check_classifier
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.image_folder import ImageSet, scan
 from gapclose.loop.auditing import EMBEDDER, audit_folders
+from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.contents import MIXTURES, VALIDATION, mixtures_key
@@ -242,21 +243,17 @@ def _check_apart(test: Path, run: RunDir, **own: Path | str | None) -> None:
     Raises:
         ConfigError: It is one of them.
     """
-    if _whole(test).is_relative_to(_whole(run.path)):
+    if resolved(test).is_relative_to(resolved(run.path)):
         raise ConfigError(
             "lies in the run folder; give photos that nothing has seen",
             where=test,
         )
     for side, path in own.items():
-        if path is not None and _whole(test) == _whole(Path(path)):
+        if path is not None and resolved(test) == resolved(Path(path)):
             raise ConfigError(
                 f"is the folder of the {side} images; give photos that nothing has seen",
                 where=test,
             )
-
-
-def _whole(path: Path) -> Path:
-    return path.expanduser().resolve()
 
 
 def _validation(

@@ -31,6 +31,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or fills the user's cache; subprocesses inherit the folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCLOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

@@ -24,8 +24,9 @@ from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.config.hints import shown
 from gapclose.loop.config.plain_yaml import dump_yaml, parse_yaml
 from gapclose.loop.config.space import FixedCamera
+from gapclose.loop.config.text_file import read_text
 from gapclose.loop.config.validation_errors import first_error
-from gapclose.loop.config.values import Section, Text
+from gapclose.loop.config.values import Count, Section, Text
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["ClassMixture", "GivenRecipe", "MixturesFile", "is_mixtures_file"]
@@ -55,7 +56,7 @@ class GivenRecipe(Section):
     prompt: Text
     negative_prompt: Text = ""
     guidance_scale: float = Field(default=0.0, ge=0.0)
-    num_inference_steps: int = Field(default=1, ge=1)
+    num_inference_steps: Count = 1
     scheduler: Text | None = None
     photos: Text | None = None
     strength: float | None = Field(default=None, gt=0.0, le=1.0)
@@ -192,12 +193,7 @@ class MixturesFile(Section):
         Raises:
             ConfigError: It cannot be read, or is nothing of the kind; the key is named.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(f"cannot be read: {why}", where=path) from None
-        data = parse_yaml(text, where=str(path))
+        data = parse_yaml(read_text(path), where=str(path))
         if not isinstance(data, dict) or "classes" not in data:
             raise ConfigError(
                 f"got {shown(data)}, expected the YAML of mixtures that `gapclose export RUN "

@@ -16,13 +16,19 @@ __all__ = [
     "CODE_FILE",
     "absolute_code",
     "absolute_path",
+    "check_path",
     "expanded",
     "is_embedder_code",
     "local_embedder",
+    "resolved",
 ]
 
 CODE_FILE: Final = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 """`./file.py:Class`."""
+
+_LONGEST_NAME: Final = 255  # bytes
+_LONGEST_PATH: Final = 4095  # bytes
+_SHOWN: Final = 80  # characters of one that is longer
 
 _VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 
@@ -33,8 +39,10 @@ def expanded(path: str) -> str:
     Shells leave `~` in `--out=~/x` alone, and a config is read by none.
 
     Raises:
-        ConfigError: A variable is not set, and there is nothing of that very name.
+        ConfigError: A variable is not set, and there is nothing of that very name; or no file
+            can be called so.
     """
+    check_path(path)
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
@@ -47,7 +55,26 @@ def expanded(path: str) -> str:
             where=path,
         )
 
-    return os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - keeps a hub id's text
+    filled = os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - keeps a hub id's text
+    check_path(filled)
+    return filled
+
+
+def check_path(path: str) -> None:
+    """Refuse what Linux, macOS and Windows call no file, before the system does at some place.
+
+    Raises:
+        ConfigError: It names what is too long, or the character.
+    """
+    if "\0" in path:
+        raise ConfigError("holds a NUL character, which no path may; take it out", where=path)
+    longest = max((os.fsencode(name) for name in Path(path).parts), key=len, default=b"")
+    if len(longest) > _LONGEST_NAME or len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ConfigError(
+            f"is too long: a name has at most {_LONGEST_NAME} bytes and a path {_LONGEST_PATH:,}; "
+            "give a shorter one",
+            where=f"{path[:_SHOWN]}...",
+        )
 
 
 def absolute_path(path: str, *, base: Path | None = None) -> str:
@@ -64,6 +91,14 @@ def absolute_path(path: str, *, base: Path | None = None) -> str:
     if not path.strip():
         raise ValueError("got an empty path, expected a folder")
     return os.path.abspath((base or Path()) / expanded(path))  # noqa: PTH100 - keeps links
+
+
+def resolved(path: Path) -> Path:
+    """Follow the links in a path; one that leads back to itself stays as it is.
+
+    `Path.resolve` raises RuntimeError there.
+    """
+    return Path(os.path.realpath(path.expanduser()))
 
 
 def absolute_code(name: str, *, base: Path | None = None) -> str:

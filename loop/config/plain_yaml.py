@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from gapclose.analysis.unseen import UNSEEN
 from gapclose.loop.errors import ConfigError
 
 __all__ = ["dump_yaml", "parse_yaml"]
@@ -56,8 +57,10 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def dump_yaml(plain: dict[str, Any]) -> str:
-    """Write YAML that `parse_yaml` reads back as it was."""
-    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99)
+    """Write YAML that `parse_yaml` reads back as it was, in ASCII where a letter is not seen."""
+    options: dict[str, Any] = {"Dumper": _Dumper, "sort_keys": False, "width": 99}
+    text: str = yaml.dump(plain, allow_unicode=True, **options)
+    return yaml.dump(plain, allow_unicode=False, **options) if UNSEEN.search(text) else text
 
 
 class _Loader(yaml.SafeLoader):

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from gapclose.loop.config.hints import shown
 from gapclose.loop.config.overrides import override
-from gapclose.loop.config.paths import CODE_FILE
+from gapclose.loop.config.paths import CODE_FILE, check_path
 from gapclose.loop.config.plain_yaml import parse_yaml
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.text_file import read_text
 from gapclose.loop.config.validation_errors import first_error
 from gapclose.loop.errors import ConfigError
 
@@ -37,7 +38,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: One line with the file, the key and the remedy.
     """
     file = _file_of(path)
-    data = parse_yaml(_read(file), where=str(file))
+    data = parse_yaml(read_text(file), where=str(file))
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -82,6 +83,7 @@ def packaged_config(name: str) -> Path | None:
 
 
 def _file_of(path: Path | str) -> Path:
+    check_path(str(path))
     file = Path(path)
     if file.is_file():
         return file
@@ -91,14 +93,6 @@ def _file_of(path: Path | str) -> Path:
     if file.is_dir():
         raise ConfigError("is a folder; give the YAML file of a config", where=file)
     raise ConfigError("no such file; write one with `gapclose init REAL_DIR`", where=file)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot be read: {why}", where=file) from None
 
 
 def _placed(error: ConfigError, overrides: Sequence[str]) -> ConfigError:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
+from gapclose.analysis.unseen import UNSEEN
 from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
@@ -26,6 +28,7 @@ from gapclose.loop.config.sources import (
 )
 from gapclose.loop.config.space import BaselineConfig, SpaceConfig
 from gapclose.loop.config.values import (
+    Count,
     Device,
     Seconds,
     Section,
@@ -48,8 +51,8 @@ class TuneConfig(Section):
     objective: Literal["gap", "worth"] = "gap"
 
     budget: Seconds = 8 * 3600.0
-    trials: int | None = Field(default=None, ge=1)
-    images: int | None = Field(default=None, ge=1)
+    trials: Count | None = None
+    images: Count | None = None
     images_per_trial: int = Field(default=8, ge=2, le=1000)  # one image has no gap
     seed: int = Field(default=0, ge=0, le=2**31 - 1)  # seeds of images count up from it
 
@@ -136,6 +139,8 @@ class RunConfig(Section):
     def _outlives_the_run(cls, url: str | None) -> str | None:
         if url is not None and (scheme := re.match(r"sqlite(\+\w+)?:///", url)):
             url = scheme[0] + expanded(url.removeprefix(scheme[0]))
+        if url is not None and UNSEEN.search(url):
+            raise ValueError(f"got {shown(url)}, which holds a character that cannot be seen")
         memory = r"sqlite(\+\w+)?://(/?(\?.*)?|.*(:memory:|[?&]mode=memory).*)"
         if url is not None and re.fullmatch(memory, url):
             raise ValueError(
@@ -237,8 +242,10 @@ class RunConfig(Section):
 
         Their folder comes last: what is installed, and the standard library, is never shadowed.
         """
-        if self.code_folder is not None and self.code_folder not in sys.path:
-            sys.path.append(self.code_folder)
+        folder = self.code_folder
+        # Of anything else Python would read the whole, for it may be an archive of modules.
+        if folder is not None and folder not in sys.path and Path(folder).is_dir():
+            sys.path.append(folder)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts, numbers and words, as YAML and JSON have them."""

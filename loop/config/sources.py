@@ -19,7 +19,7 @@ from pydantic import (
 
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.paths import CODE_FILE, absolute_code, absolute_path, expanded
-from gapclose.loop.config.values import Device, Section, Size, config_folder
+from gapclose.loop.config.values import Count, Device, Section, Size, config_folder
 
 __all__ = [
     "GENERATOR_KINDS",
@@ -58,10 +58,10 @@ class PondReal(Section):
     """The embedded world as the real side; rendered into RUN/real."""
 
     kind: Literal["pond"]
-    per_class: int = Field(default=600, ge=40)
+    per_class: int = Field(default=600, ge=40, le=100_000)
     confirm_share: float = Field(default=0.5, gt=0.0, lt=1.0)
     test_share: ClassVar[float] = 0.0  # more photos can be rendered
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 2)  # test photos are of the next one
 
 
 class _Spec(Section):
@@ -109,7 +109,7 @@ class DiffusersSpec(_Spec):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     size: Size | None = None
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    batch_size: Count | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
     ip_adapter: IPAdapterSpec | None = None
 

@@ -15,10 +15,12 @@ from gapclose.loop.config.paths import (
     local_embedder,
 )
 from gapclose.loop.config.values import (
+    Count,
     Counts,
     Numbers,
     Pixels,
     Section,
+    Text,
     Words,
     as_range,
     config_folder,
@@ -216,11 +218,11 @@ class SpaceConfig(Section):
 class BaselineConfig(Section):
     """Trial 0 of every class: one recipe, `{class}` in its prompt standing for the noun."""
 
-    prompt: str = "a photo of a {class}"
-    negative_prompt: str = ""
+    prompt: Text = "a photo of a {class}"
+    negative_prompt: Text = ""
     guidance_scale: float = Field(default=7.5, ge=0.0)
-    num_inference_steps: int = Field(default=30, ge=1)
-    scheduler: str | None = None
+    num_inference_steps: Count = 30
+    scheduler: Text | None = None
     camera: FixedCamera | None = None  # None: only space.camera.resize
 
     @field_validator("prompt")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import string
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -24,6 +25,7 @@ from gapclose.analysis.unseen import UNSEEN
 from gapclose.loop.config.hints import shown
 
 __all__ = [
+    "Count",
     "Counts",
     "Device",
     "Numbers",
@@ -40,9 +42,10 @@ __all__ = [
 ]
 
 _UNIT_SECONDS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[dhms])+")
 
 _MOST_PIXELS: Final = 8192  # of a side: an image is held whole
+_MOST: Final = 2**31 - 1  # what every library takes for an integer
 
 Number = TypeVar("Number", int, float)
 
@@ -67,15 +70,16 @@ def parse_seconds(value: object) -> float:
     remedy = 'expected a time such as 8h, 5m, 90s, 1h30m, or seconds ("null" is no limit)'
     seconds = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        with suppress(OverflowError):
+            seconds = float(value)
     elif isinstance(value, str):
         text = value.replace(" ", "").lower()
         if _DURATION.fullmatch(text):
             seconds = sum(
                 float(part[:-1]) * _UNIT_SECONDS[part[-1]]
-                for part in re.findall(r"[\d.]+[dhms]", text)
+                for part in re.findall(r"[0-9.]+[dhms]", text)
             )
-        elif text.isdigit():
+        elif text.isascii() and text.isdigit():
             seconds = float(text)
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"got {shown(value)}, {remedy}")
@@ -159,9 +163,10 @@ def _check_device(device: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_check_text)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Words = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
-Counts = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Counts = Annotated[tuple[Annotated[int, Field(le=_MOST)], ...], BeforeValidator(_as_tuple)]
 Seconds = Annotated[float | None, BeforeValidator(_as_seconds)]
 Device = Annotated[str, AfterValidator(_check_device)]
 Pixels = Annotated[int, Field(ge=1, le=_MOST_PIXELS)]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from gapclose.analysis.unseen import one_line
 from gapclose.generators.base import Generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.exporting.tempering import Tempering
@@ -227,7 +228,7 @@ def _table(classes: Sequence[CardClass], *, renamed: bool) -> list[str]:
 
 def _cell(text: str) -> str:
     """Escape text so that it cannot break out of a line or a table."""
-    return " ".join(re.sub(r"[\\`*_\[\]<>|]", lambda m: f"\\{m[0]}", text).split())
+    return " ".join(re.sub(r"[\\`*_\[\]<>|]", lambda m: f"\\{m[0]}", one_line(text)).split())
 
 
 # ------------------------------------------------------------------------------------- YAML head

@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.errors import UnreadableImageError
+from gapclose.analysis.unseen import UNSEEN
 from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
@@ -44,7 +45,7 @@ def used_seeds(run: RunDir) -> set[int]:
     used = {seed for trial in read_trials(run) for seed in seeds_in(trial)}
     used |= {row["seed"] for row in run.samples() if row.get("seed") is not None}
     # What a cut-off trial or a confirmation generated is in no list, but its file bears the seed.
-    used |= {int(p.stem) for p in (run.path / "images").rglob("*.png") if p.stem.isdecimal()}
+    used |= {int(p.stem) for p in run.folder("images").rglob("*.png") if p.stem.isdecimal()}
     return used
 
 
@@ -140,7 +141,7 @@ def write_images(
 def _line(row: Mapping[str, Any]) -> str:
     """Write a line of JSON, also for readers that take U+2028 in a class's name for its end."""
     text = json.dumps(row, ensure_ascii=False)
-    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
+    return (json.dumps(row) if UNSEEN.search(text) else text) + "\n"
 
 
 def _images(

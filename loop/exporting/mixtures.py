@@ -69,7 +69,8 @@ def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
             f"has a mixture that no other run can be given: {why}", where=run.path
         ) from None
     if not classes:
-        raise ConfigError("no class is confirmed; export without --only-confirmed", where=run.path)
+        said = "no class is confirmed; export without --only-confirmed"
+        raise ConfigError(said if found else "has no mixtures yet; tune", where=run.path)
     config = run.config()
     return MixturesFile(
         schema=1,

@@ -18,6 +18,7 @@ from gapclose.loop.report.contents import GAP, MIXTURES
 from gapclose.loop.report.projections import Verdicts, read_trials, read_verdicts
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import REJECT, tagged_images
+from gapclose.loop.run.trust import ShownFiles
 from gapclose.loop.search.mixture_weights import allot
 from gapclose.loop.search.trial import Mixture
 
@@ -146,18 +147,13 @@ def _shown(
     for trial in trials:
         tried.setdefault(trial["class"], set()).update(seeds_in(trial))
     shown: dict[str, dict[str, list[tuple[int, Path | None]]]] = {}
+    own = ShownFiles(run=run, folders=())  # a run from elsewhere may name others
     for row in run.samples():
         cls = row["class"]
         if row["stage"] == "tuned" and row["seed"] not in tried.get(cls, ()):
-            path = None if row["path"] in rejected else _own_image(run, row["path"])
+            path = None if row["path"] in rejected else own.find(row["path"])
             shown.setdefault(cls, {}).setdefault(row["recipe"], []).append((row["seed"], path))
     return shown
-
-
-def _own_image(run: RunDir, name: str) -> Path | None:
-    """Find one of the run's own images; a run from elsewhere may name others, or link to them."""
-    path = (run.path / name).resolve()
-    return path if path.is_relative_to((run.path / "images").resolve()) else None
 
 
 def _mixture(

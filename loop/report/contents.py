@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from gapclose.loop.run.events import (
     TrialProposed,
 )
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.shapes import fingerprint_of, mixture_key
 from gapclose.loop.run.state import RunState
 
 TRIALS: Final = "trials.jsonl"
@@ -29,6 +30,7 @@ STATE: Final = "state.json"
 MIXTURES: Final = "mixtures.json"
 GAP: Final = "gap.json"
 VALIDATION: Final = "validation.json"
+_NOT_ITS: Final = "mixtures.json does not hold the mixture that was confirmed"
 _ALL_CLOSED: Final = "every class is closed and confirmed"
 
 
@@ -99,6 +101,35 @@ def mixtures_key(mixtures: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(mixtures, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def own_verdicts(
+    gap: dict[str, Any], mixtures: Mapping[str, Any], shown: Mapping[str, Set[str]]
+) -> dict[str, Any]:
+    """Confirm no class of a gap.json whose mixture is not the one that is there.
+
+    Args:
+        gap: As gap.json, of a run whose journal is gone.
+        mixtures: By class, as in mixtures.json.
+        shown: By class, the fingerprints of the recipes that it was confirmed with; an older
+            gap.json does not name its mixture.
+    """
+
+    def belongs(row: Mapping[str, Any]) -> bool:
+        mixture = mixtures.get(row["name"])
+        if mixture is None:
+            return False
+        if "mixture" in row:
+            return bool(row["mixture"] == mixture_key(mixture))
+        held = {fingerprint_of(part["recipe"]) for part in mixture["recipes"]}
+        return shown.get(row["name"], set()) <= held
+
+    def own(row: dict[str, Any]) -> dict[str, Any]:
+        if not row["confirmed"] or belongs(row):
+            return row
+        return row | {"confirmed": False, "objections": [_NOT_ITS]}
+
+    return gap | {"classes": [own(row) for row in gap["classes"]]}
+
+
 def state_json(state: RunState) -> dict[str, Any]:
     """Return state.json: where the run stands."""
     value: dict[str, Any] = {
@@ -156,7 +187,10 @@ def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
         said["before"] |= extra.pop("before", {})
         thought = judged[name].result.mixture["gap_tune"]
         optimism = None if thought is None else (row.gap - thought) / max(row.floor_p95, 1e-9)
-        rows.append(said | {"optimism": optimism} | extra)
+        verdict = judged[name].verdict
+        kept = None if verdict is None else verdict.mixture
+        named = {} if kept is None else {"mixture": kept}
+        rows.append(said | named | {"optimism": optimism} | extra)
     stopped = {name: _stopped(state, name) for name in state.names}
     none = "no image of it was made"
     return {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.analysis.distances import CAVEAT
+from gapclose.analysis.unseen import replaced
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.storage_url import masked
 from gapclose.loop.errors import RunDamagedError
@@ -61,12 +62,13 @@ _SHOWN_FILES: Final = 200  # lines of a fold
 _SHOWN_COPIES: Final = 20  # names in a line
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, *, trust: bool = False) -> Path:
     """Write RUN/report.html from what the run folder holds, whole or not at all.
 
     Args:
         run: A run folder in which something was measured; trials, mixtures, samples and the map
             are shown where they are there.
+        trust: Show the images that a run from elsewhere names outside of its folder.
 
     Returns:
         The page's path.
@@ -75,7 +77,7 @@ def write_report(run: Path) -> Path:
         ConfigError: If there is no run, or nothing in it was measured yet.
     """
     folder = open_run(run, verdicts=False)  # they are read below, which compares them
-    page = _template().render(_content(folder))
+    page = _template().render(_content(folder, trust=trust))
     path = folder.path / "report.html"
     write_text(path, page)
     return path
@@ -93,14 +95,14 @@ def _photo_groups(run: RunDir, mixtures: Mapping[str, Any]) -> dict[str, PhotoGr
     return found
 
 
-def _content(run: RunDir) -> dict[str, Any]:
+def _content(run: RunDir, *, trust: bool) -> dict[str, Any]:
     verdicts = read_verdicts(run)
     gap = verdicts.gap
     config = _without_password(run.config())
     trials = read_trials(run)
     rows = sorted(gap["classes"], key=effect_sort_key, reverse=True)
     tuned = was_tuned(rows)
-    samples = Samples.read(run)
+    samples = Samples.read(run, trust=trust)
     scale = Scale.of(rows)
     sections = ClassSections(
         gap=gap,
@@ -125,7 +127,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "panel": gap.get("judges") or [],
         "classes": [sections.section(number, row) for number, row in enumerate(rows)],
         "has_recall": any(row.get("recall_shortfall") is not None for row in rows),
-        "warnings": warnings(gap),
+        "warnings": [*warnings(gap), *_withheld(samples)],
         "left_out": left_out(gap),
         "folds": _folds(gap),
         "scale": scale,
@@ -168,6 +170,16 @@ def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Return whether a run came as far as whole recipes, or ended before its limits."""
     out = any(why in _LIMITS for why in (gap.get("stop_reasons") or {}).values())
     return not out or any(trial.get("stage") in ("given", "screen", "joint") for trial in trials)
+
+
+def _withheld(samples: Samples) -> list[str]:
+    if not (n := samples.n_withheld):
+        return []
+    whose = "One image lies" if n == 1 else f"{n} images lie"
+    return [
+        f"{whose} outside of the run folder, which was made elsewhere or has been edited: "
+        "not shown. If you trust whoever made it, `gapclose report RUN --trust` shows all."
+    ]
 
 
 def _without_password(config: RunConfig) -> RunConfig:
@@ -239,7 +251,11 @@ def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_seen,
     )
     # Keys come by `|get`: a dot would find a dict's method before a key of the same name.
     environment.filters["get"] = lambda mapping, key, default=None: mapping.get(key, default)
@@ -252,10 +268,16 @@ def _template() -> Any:
     return environment.from_string(text)
 
 
+def _seen(value: Any) -> Any:
+    """Have every text of a run seen as it is: a class or a file may be called anything."""
+    return replaced(value) if type(value) is str else value  # markup is of our own making
+
+
 def _prose(text: str) -> Any:
     """Escape a sentence; what stands in backquotes is code, and no line ends before a unit."""
     import markupsafe
 
+    text = replaced(text)
     escaped = str(markupsafe.escape(text.replace("\N{THIN SPACE}", "\N{NARROW NO-BREAK SPACE}")))
     return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
 

@@ -25,6 +25,7 @@ from gapclose.loop.report.contents import (
     TrialRows,
     gap_json,
     mixtures_json,
+    own_verdicts,
     state_json,
     verdict_files,
 )
@@ -37,12 +38,14 @@ from gapclose.loop.run.events import (
     TrialProposed,
     VerdictsReached,
 )
-from gapclose.loop.run.files import count_lines, to_json
+from gapclose.loop.run.files import count_lines, damaged, to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import Head, fold_journal, read_heads, read_journal
 from gapclose.loop.run.lock import lock
+from gapclose.loop.run.shapes import GapFile, MixturesFile, StateFile, mismatch
 from gapclose.loop.run.state import RunState
 
+_SHAPES: Final = {GAP: GapFile, MIXTURES: MixturesFile, STATE: StateFile}
 # state.json is not written of them: a trial under way is no news, and "done" promises the page.
 _UNSHOWN: Final = (TrialProposed, RunFinished)
 
@@ -177,10 +180,11 @@ def read_verdicts(rundir: RunDir) -> Verdicts:
         RunDamagedError: The journal cannot be read, or a file of a run that has none.
     """
     if not rundir.journal_path.is_file():
-        return Verdicts(
-            run=rundir.path,
-            files={name: _object(rundir, name) for name in (GAP, MIXTURES) if rundir.has(name)},
-        )
+        files = {name: _object(rundir, name) for name in (GAP, MIXTURES) if rundir.has(name)}
+        if GAP in files and any(row["confirmed"] for row in files[GAP]["classes"]):
+            mixtures = files.get(MIXTURES, {}).get("classes", {})
+            files[GAP] = own_verdicts(files[GAP], mixtures, _confirmed_with(rundir))
+        return Verdicts(run=rundir.path, files=files)
     state = fold_journal(rundir.journal_path)
     due = verdict_files(state)
     said = {}
@@ -188,10 +192,22 @@ def read_verdicts(rundir: RunDir) -> Verdicts:
         said[GAP] = _as_stored(gap_json(state, rundir))
     if MIXTURES in due:
         said[MIXTURES] = _as_stored(mixtures_json(state))
+    for name, value in said.items():
+        if problem := mismatch(_SHAPES[name], value):
+            raise damaged(rundir.journal_path, problem)
     if any(_stored(rundir, name) != value for name, value in said.items()):
         with contextlib.suppress(RunBusyError, OSError):
             _write_anew(rundir)
     return Verdicts(run=rundir.path, files=said)
+
+
+def _confirmed_with(rundir: RunDir) -> dict[str, set[str]]:
+    """Return the fingerprints of the recipes that a run's classes were confirmed with."""
+    recipes: dict[str, set[str]] = {}
+    for row in rundir.samples():
+        if row["stage"] == "tuned" and row.get("recipe"):
+            recipes.setdefault(row["class"], set()).add(row["recipe"])
+    return recipes
 
 
 def read_gap(rundir: RunDir) -> dict[str, Any]:
@@ -295,9 +311,7 @@ def _stored(rundir: RunDir, name: str) -> dict[str, Any] | None:
 
 
 def _object(rundir: RunDir, name: str) -> dict[str, Any]:
-    value = rundir.read_json(name)
-    if not isinstance(value, dict):
-        raise RunDamagedError(rundir.path / name, "is damaged (no object); remove it and resume")
+    value: dict[str, Any] = rundir.read_json(name, _SHAPES[name])
     return value
 
 

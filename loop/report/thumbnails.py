@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.trust import ShownFiles
 
 __all__ = ["MAX_POINTS", "STAGES", "Samples", "read_thumbnail", "sprite", "to_uri"]
 
@@ -86,27 +88,41 @@ def sprite(cells: Sequence[Cell], *, edge: int, quality: int) -> dict[str, objec
 class Samples:
     """The rows of samples.jsonl by class and stage, with their place on the map."""
 
-    run: RunDir
+    shown: ShownFiles
     rows: list[dict[str, Any]]
     xy: NDArray[np.float32] | None
     groups: dict[tuple[str, str], list[int]]
     thinned: tuple[int, int] | None  # (shown, all) if the map shows a part only
 
     @classmethod
-    def read(cls, run: RunDir) -> Samples:
-        """Read samples.jsonl and the map, if the map is one of these samples."""
+    def read(cls, run: RunDir, *, trust: bool = False) -> Samples:
+        """Read samples.jsonl and the map, if the map is one of these samples.
+
+        Args:
+            run: The run.
+            trust: Show what it names outside of its folder, wherever it was made.
+        """
         rows = run.samples()
         xy = _read_map(run, len(rows))
         groups: dict[tuple[str, str], list[int]] = {}
         for index, row in enumerate(rows):
             groups.setdefault((row["class"], row["stage"]), []).append(index)
         thinned = (MAX_POINTS, len(rows)) if len(rows) > MAX_POINTS else None
-        return cls(run=run, rows=rows, xy=xy, groups=groups, thinned=thinned)
+        shown = ShownFiles.of(run, trust=trust)
+        return cls(shown=shown, rows=rows, xy=xy, groups=groups, thinned=thinned)
 
     @property
     def has_map(self) -> bool:
         """Whether there is a map of these samples."""
         return self.xy is not None
+
+    @property
+    def n_withheld(self) -> int:
+        """Images outside of the run folder that it may not show."""
+        return sum(
+            Path(row["path"]).is_absolute() and self.shown.find(row["path"]) is None
+            for row in self.rows
+        )
 
     def _chosen(self, name: str, stage: str, n: int) -> list[int]:
         """Choose at most n of a class and stage, at random but the same on every call."""
@@ -118,11 +134,9 @@ class Samples:
     def _image(self, index: int, edge: int) -> Cell:
         return self._read(self.rows[index]["path"], edge)
 
-    def _read(self, path: str, edge: int) -> Cell:
-        try:
-            return read_thumbnail(self.run.resolve(path), edge=edge)
-        except ValueError:  # a path that would leave the run: somebody else wrote it
-            return None
+    def _read(self, name: str, edge: int) -> Cell:
+        path = self.shown.find(name)
+        return None if path is None else read_thumbnail(path, edge=edge)
 
     def strip(self, paths: Sequence[str], *, small: bool) -> list[dict[str, Any]]:
         """Return images by path, as data URIs; those that cannot be read any more are left out."""
@@ -236,12 +250,9 @@ def _read_map(run: RunDir, n: int) -> NDArray[np.float32] | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path = run.path / "projection.safetensors"
-    if not path.is_file():
-        return None
     try:
-        xy = np.asarray(load_file(path)["xy"], np.float32)
-    except (SafetensorError, KeyError):
+        xy = np.asarray(load_file(run.file("projection.safetensors"))["xy"], np.float32)
+    except (OSError, RunDamagedError, SafetensorError, KeyError):
         return None
     # A map of other images (samples were written, the fit was cut off) would mislead.
     return xy if xy.shape == (n, 2) and n and np.isfinite(xy).all() else None

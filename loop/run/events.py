@@ -9,11 +9,22 @@ fields; a reader ignores those that it does not know.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
 from gapclose.loop.run.fact import Fact, Text
+from gapclose.loop.run.shapes import (
+    CameraJson,
+    ClassRow,
+    Findings,
+    GivenJson,
+    LeftOut,
+    Mixture,
+    Params,
+    RecipeJson,
+    Seed,
+)
 
 __all__ = [
     "CameraChosen",
@@ -84,8 +95,8 @@ class Stopped(Fact):
 class Job(Fact):
     """A recipe, and the seeds that it is generated with."""
 
-    recipe: dict[str, Any]
-    seeds: tuple[int, ...]
+    recipe: RecipeJson
+    seeds: tuple[Seed, ...]
 
 
 class Progress(Fact):
@@ -117,7 +128,7 @@ class Progress(Fact):
     opened: bool = False
     pending: bool = False
     given: bool = False
-    winner: dict[str, Any] | None = None
+    winner: Params | None = None
 
 
 class Recall(Fact):
@@ -185,7 +196,7 @@ class PhotosListed(_Event):
     kind: Literal["photos_listed"] = "photos_listed"
     tune: dict[str, tuple[str, ...]]
     cuts: dict[str, int] = Field(default_factory=dict)
-    left_out: dict[str, Any] = Field(default_factory=dict)
+    left_out: LeftOut = Field(default_factory=dict)
 
 
 class PhotosGrouped(_Event):
@@ -211,7 +222,7 @@ class MixturesGiven(_Event):
 
     kind: Literal["mixtures_given"] = "mixtures_given"
     source: Text
-    mixtures: dict[str, tuple[dict[str, Any], ...]]
+    mixtures: dict[str, tuple[GivenJson, ...]]
 
 
 class RoundStarted(_Event):
@@ -268,7 +279,7 @@ class CameraChosen(_Event):
     """
 
     kind: Literal["camera_chosen"] = "camera_chosen"
-    camera: dict[str, Any]
+    camera: CameraJson
     turn: str
     progress: dict[str, Progress]
 
@@ -298,7 +309,7 @@ class TrialProposed(_Event):
     cls: str
     number: int
     stage: Stage
-    params: dict[str, Any]
+    params: Params
     jobs: tuple[Job, ...]
 
 
@@ -362,7 +373,7 @@ class FoldOpened(_Event):
     cls: str
     fold: int
     photos: tuple[str, ...]
-    mixture: dict[str, Any]
+    mixture: Mixture
     trials: int
     evidence: int
     spends: bool
@@ -386,9 +397,9 @@ class FoldEvaluated(_Event):
     kind: Literal["fold_evaluated"] = "fold_evaluated"
     cls: str
     fold: int
-    mixture: dict[str, Any]
-    before: dict[str, Any]
-    after: dict[str, Any]
+    mixture: Mixture
+    before: ClassRow
+    after: ClassRow
     agreement: float | None
     drawn: tuple[tuple[str, int, int], ...]
     images: int
@@ -411,6 +422,7 @@ class ClassVerdict(Fact):
     Attributes:
         objections: Why a closed class is not confirmed; None in journals that do not say.
         recall: Of the fold's photos, by their neighbours; None where it was not asked.
+        mixture: `shapes.mixture_key` of what it is a verdict of; None in journals that do not say.
     """
 
     fold: int
@@ -423,6 +435,7 @@ class ClassVerdict(Fact):
     confirmed: bool
     objections: tuple[Text, ...] | None = None
     recall: Recall | None = None
+    mixture: str | None = None
 
 
 class VerdictsReached(_Event):
@@ -442,7 +455,7 @@ class RunFinished(_Event):
 
     kind: Literal["run_finished"] = "run_finished"
     stopped: dict[str, Stopped]
-    findings: dict[str, Any] = Field(default_factory=dict)
+    findings: Findings = Field(default_factory=dict)
 
 
 Event = Annotated[

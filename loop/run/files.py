@@ -2,7 +2,8 @@
 
 A file is replaced whole or appended to line by line, and is on the disk when the call returns,
 unless it is written with `durable=False`: a power cut may take that away, or leave zeros in its
-place. What the system refuses is an `UnwritableError` that names the file.
+place. What the system refuses is an `UnwritableError` that names the file. Only regular files are
+opened: a link may lead elsewhere, a pipe is waited for, and a device has no end.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import errno
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 
@@ -23,17 +26,25 @@ __all__ = [
     "append_line",
     "count_lines",
     "cut_torn_line",
-    "damaged_line",
+    "damaged",
     "kept",
+    "opened",
     "own_file",
     "plain",
+    "read_bytes",
     "read_lines",
     "remove",
     "sync_folder",
     "to_json",
+    "whole_lines",
     "write_bytes",
     "write_text",
 ]
+
+_CHUNK: Final = 2**20  # bytes
+_LONGEST: Final = 2**28  # bytes of a line: what a million photos were called takes a tenth of it
+_LARGEST: Final = 2**30  # bytes of a file that is read whole
+UNFIT: Final = "is a link or no file; put the file itself in its place, or remove it"
 
 
 @contextlib.contextmanager
@@ -87,17 +98,55 @@ def _opened(handle: int) -> BinaryIO:
 
 
 def own_file(path: str, flags: int) -> int:
-    """Open a file of a run for writing, for `open`: a link may lead out of the run's folder.
+    """Open a file of a run, for `open`; where it is made, it is made as a regular one.
 
     Raises:
-        OSError: It is a link, or cannot be opened.
+        RunDamagedError: It is a link, a folder, a pipe or a device.
+        OSError: It cannot be opened.
     """
     try:
-        return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+        # A pipe without its other end would be waited for, or is an error to write to.
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "is a link; put the file itself in its place", path) from None
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise RunDamagedError(Path(path), UNFIT) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise RunDamagedError(Path(path), UNFIT)
+    return handle
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of a run to read it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunDamagedError: It is a link or no file, or cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=own_file) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}; make it readable"
+        raise RunDamagedError(path, why) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of a run whole.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunDamagedError: It is a link or no file, or larger than any of a run is.
+    """
+    with opened(path) as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise RunDamagedError(path, f"is larger than {_LARGEST >> 20:,} MiB; remove it")
+    return data
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -115,6 +164,7 @@ def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
 
     Raises:
         UnwritableError: It cannot be written; `cut_torn_line` takes away what there is of it.
+        RunDamagedError: It is a link or no file.
     """
     with kept(path):
         fresh = not path.exists()
@@ -127,26 +177,41 @@ def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
             sync_folder(path.parent)
 
 
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that have their end, counted from 1; none where there is no file.
+
+    What follows the last newline is torn.
+
+    Raises:
+        RunDamagedError: It is a link or no file, or a line has no end in sight.
+    """
+    try:
+        with opened(path) as file:
+            for number in count(1):
+                line = file.readline(_LONGEST)
+                if not line.endswith(b"\n"):
+                    if len(line) == _LONGEST:
+                        raise damaged(path, line=number)
+                    return
+                yield number, line
+    except FileNotFoundError:
+        return
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the JSON objects of a file, a line each; none where there is no file.
 
-    A line counts once its newline is there; what follows the last one is torn.
-
     Raises:
-        RunDamagedError: A line is no JSON object.
+        RunDamagedError: A line is no JSON object, or as `whole_lines`.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    for number, line in whole_lines(path):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):  # too many digits, nested too deeply
             row = None
         if not isinstance(row, dict):
-            raise damaged_line(path, number)
+            raise damaged(path, line=number)
         rows.append(row)
     return rows
 
@@ -155,19 +220,28 @@ def count_lines(path: Path) -> int | None:
     """Count the whole lines of a text file, a tenth of the time it takes to read them.
 
     Returns:
-        None where it is no text: a power cut has left zeros in it. Of no file, 0.
+        None where it is no text: a power cut has left zeros in it, or something else lies in its
+        place. Of no file, 0.
     """
+    found = 0
     try:
-        data = path.read_bytes()
+        with opened(path) as file:
+            while data := file.read(_CHUNK):
+                if b"\0" in data:
+                    return None
+                found += data.count(b"\n")
     except FileNotFoundError:
         return 0
-    return None if b"\0" in data else data.count(b"\n")
+    except RunDamagedError:
+        return None
+    return found
 
 
-def damaged_line(path: Path, number: int) -> RunDamagedError:
-    """Return the error of a line that cannot be read."""
-    said = "is damaged; restore the file from a copy, or start anew with --out"
-    return RunDamagedError(path, said, line=number)
+def damaged(path: Path, problem: str = "", *, line: int | None = None) -> RunDamagedError:
+    """Return the error of a file, or of a line of it, that is not what it should be."""
+    why = f" ({problem})" if problem else ""
+    said = f"is damaged{why}; restore the file from a copy, or start anew with --out"
+    return RunDamagedError(path, said, line=line)
 
 
 def remove(path: Path) -> None:
@@ -179,17 +253,26 @@ def cut_torn_line(path: Path) -> None:
     """Take away what a killed writer left of a line.
 
     Raises:
-        UnwritableError: The system does not let it be cut, or the file is a link.
+        UnwritableError: The system does not let it be cut.
+        RunDamagedError: It is a link or no file.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with kept(path), open(path, "r+b", opener=own_file) as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())
+    with kept(path):
+        try:
+            file = open(path, "r+b", opener=own_file)  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            return
+        with file:
+            end = size = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - _CHUNK)
+                file.seek(start)
+                if (newline := file.read(end - start).rfind(b"\n")) >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            if end < size:
+                file.truncate(end)
+                os.fsync(file.fileno())
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

@@ -1,7 +1,8 @@
 """The run folder: where each thing of a run lies, and how its files are read and written.
 
-One process at a time writes it, under `lock`; status, report, viewer and export only read it. It
-refuses paths that leave the folder, and it imports nothing that a config names.
+One process at a time writes it, under `lock`; status, report, viewer and export only read it. A
+run folder may come from elsewhere: paths that leave it are refused, and so are links in it, which
+lead wherever they like, and whatever is no regular file. It imports nothing that a config names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import re
+import stat
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +21,17 @@ from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.run.files import (
+    UNFIT,
     append_line,
+    damaged,
     own_file,
+    read_bytes,
     read_lines,
     remove,
     to_json,
     write_text,
 )
+from gapclose.loop.run.shapes import Sample, TrialRow, mismatch
 
 __all__ = ["RunDir"]
 
@@ -66,40 +72,67 @@ class RunDir:
     @property
     def holds_tuning(self) -> bool:
         """Whether anything was tuned here; an audit would write over its results."""
-        return self.journal_path.is_file() or self.trials_path.is_file()
+        return self.has("journal.jsonl") or self.has("trials.jsonl")
 
     @property
     def holds_images(self) -> bool:
         """Return whether it holds generated images."""
-        return (self.path / "images").is_dir()
+        return self.folder("images").is_dir()
 
     def has(self, name: str) -> bool:
-        """Return whether RUN/name exists."""
-        return self._inside(name).is_file()
+        """Return whether RUN/name exists.
+
+        Raises:
+            RunDamagedError: As `file`.
+        """
+        return self.file(name).exists()
 
     def trials(self) -> list[dict[str, Any]]:
-        """Read every finished trial in the order of its line; a torn last line is left out."""
-        return read_lines(self.trials_path)
+        """Read every finished trial in the order of its line; a torn last line is left out.
+
+        Raises:
+            RunDamagedError: A line is none.
+        """
+        return self._rows("trials.jsonl", TrialRow)
 
     def samples(self) -> list[dict[str, Any]]:
-        """Read the rows of samples.jsonl; there are none before it is written."""
-        return read_lines(self.path / "samples.jsonl")
+        """Read the rows of samples.jsonl; there are none before it is written.
 
-    def read_json(self, name: str) -> Any:
+        Raises:
+            RunDamagedError: A line is none.
+        """
+        return self._rows("samples.jsonl", Sample)
+
+    def _rows(self, name: str, shape: type[Any]) -> list[dict[str, Any]]:
+        path = self.file(name)
+        rows = read_lines(path)
+        for number, row in enumerate(rows, start=1):
+            if problem := mismatch(shape, row):
+                raise damaged(path, problem, line=number)
+        return rows
+
+    def read_json(self, name: str, shape: type[Any] | None = None) -> Any:
         """Read RUN/name.
+
+        Args:
+            name: The file.
+            shape: Of `shapes`, that it must have.
 
         Raises:
             FileNotFoundError: If the run has not come that far.
-            RunDamagedError: If it is not JSON, or JSON that cannot be read here.
+            RunDamagedError: If it is not JSON, or JSON that cannot be read here, of another
+                shape, or as `file`.
         """
-        path = self._inside(name)
+        path = self.file(name)
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
-                raise ValueError("it is no file")
-            return json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_bytes(path))
+        except RunDamagedError:
+            raise
         except (ValueError, RecursionError) as error:  # too many digits, nested too deeply
-            why = f"is damaged ({error}); remove it and resume"
-            raise RunDamagedError(path, why) from None
+            raise damaged(path, str(error)) from None
+        if shape is not None and (problem := mismatch(shape, value)):
+            raise damaged(path, problem)
+        return value
 
     # ------------------------------------------------------------------------------- writing
 
@@ -114,7 +147,7 @@ class RunDir:
         Raises:
             UnwritableError: It cannot be written.
         """
-        write_text(self._inside(name), to_json(value, indent=1) + "\n", durable=durable)
+        write_text(self._place(name), to_json(value, indent=1) + "\n", durable=durable)
 
     def append_line(self, name: str, row: Mapping[str, Any], *, durable: bool = True) -> None:
         """Append a row to a file of lines; arguments as in `write_json`.
@@ -122,13 +155,17 @@ class RunDir:
         Raises:
             UnwritableError: It cannot be written.
         """
-        append_line(self._inside(name), to_json(row).encode(), durable=durable)
+        append_line(self.file(name), to_json(row).encode(), durable=durable)
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace a file of lines, unless it holds these rows already."""
-        path, text = self._inside(name), "".join(f"{to_json(row)}\n" for row in rows)
-        if not path.is_file() or path.read_bytes() != text.encode():
-            write_text(path, text)
+        path, text = self._place(name), "".join(f"{to_json(row)}\n" for row in rows)
+        try:
+            if read_bytes(path) == text.encode():
+                return
+        except (FileNotFoundError, RunDamagedError):
+            pass
+        write_text(path, text)
 
     def write_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Replace samples.jsonl: one row per image that is shown to a person."""
@@ -136,7 +173,7 @@ class RunDir:
 
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more, if it is there."""
-        remove(self._inside(name))
+        remove(self._place(name))
 
     def log_error(self, what: str) -> None:
         """Append the traceback of the exception under way to RUN/errors.log.
@@ -150,35 +187,58 @@ class RunDir:
                 path, "a", encoding="utf-8", errors="backslashreplace", opener=own_file
             ) as file:
                 file.write(f"{what}\n{traceback.format_exc().rstrip()}\n\n")
+        except RunDamagedError as failed:
+            log.warning("%s", failed)
         except OSError as failed:
             log.warning("%s: cannot be written: %s", path, failed.strerror)
 
     # -------------------------------------------------------------------------------- paths
 
+    def file(self, name: str) -> Path:
+        """Return RUN/name: a file, or nothing yet.
+
+        Raises:
+            RunDamagedError: It, or a folder that it lies in, is a link or not what it should be.
+            ValueError: It would leave the run.
+        """
+        path = self._place(name)
+        if (mode := _mode(path)) is not None and not stat.S_ISREG(mode):
+            raise RunDamagedError(path, UNFIT)
+        return path
+
+    def folder(self, name: str) -> Path:
+        """Return RUN/name: a folder, or nothing yet.
+
+        Raises:
+            RunDamagedError: It, or a folder that it lies in, is a link or no folder.
+            ValueError: It would leave the run.
+        """
+        return self._place(f"{name}/_").parent
+
     @property
     def config_path(self) -> Path:
         """RUN/config.yaml."""
-        return self.path / "config.yaml"
+        return self.file("config.yaml")
 
     @property
     def journal_path(self) -> Path:
         """RUN/journal.jsonl."""
-        return self.path / "journal.jsonl"
+        return self.file("journal.jsonl")
 
     @property
     def trials_path(self) -> Path:
         """RUN/trials.jsonl."""
-        return self.path / "trials.jsonl"
+        return self.file("trials.jsonl")
 
     @property
     def study_path(self) -> Path:
         """RUN/study.db."""
-        return self.path / "study.db"
+        return self.file("study.db")
 
     @property
     def real_path(self) -> Path:
         """RUN/real, where `real: {kind: pond}` is rendered."""
-        return self.path / "real"
+        return self.folder("real")
 
     def image_path(self, cls: str, draw_fingerprint: str, seed: int) -> Path:
         """RUN/images/<class>/<draw fingerprint>/<seed>.png, before the camera.
@@ -196,7 +256,7 @@ class RunDir:
 
     def embeddings_path(self, name: str) -> Path:
         """RUN/embeddings/<name>.safetensors."""
-        return self._inside(f"embeddings/{_part(name)}.safetensors")
+        return self.file(f"embeddings/{_part(name)}.safetensors")
 
     def relative(self, path: Path) -> str:
         """Name `path` as rows of samples.jsonl do: relative inside the run, else absolute."""
@@ -208,21 +268,46 @@ class RunDir:
     def resolve(self, path: str) -> Path:
         """Return the file that a row of samples.jsonl names; the inverse of `relative`.
 
+        Whoever shows files to a person asks `trust.ShownFiles` instead.
+
         Raises:
             ValueError: If a relative path would leave the run.
+            RunDamagedError: As `file`.
         """
-        return Path(path) if Path(path).is_absolute() else self._inside(path)
+        return Path(path) if Path(path).is_absolute() else self.file(path)
 
     def _image(self, cls: str, *parts: str | int) -> Path:
         *folders, seed = parts
         names = [_part(cls), *(_part(str(folder)) for folder in folders)]
-        return self.path.joinpath("images", *names, f"{int(seed)}.png")
+        return self._place("/".join(["images", *names, f"{int(seed)}.png"]))
+
+    def _place(self, name: str) -> Path:
+        """Return RUN/name, whatever lies there; a file that is replaced may be a link before."""
+        path = self._inside(name)
+        for folder in path.parents:
+            if folder == self.path:
+                return path
+            if (mode := _mode(folder)) is not None and not stat.S_ISDIR(mode):
+                said = "is a link or no folder; put the folder itself in its place"
+                raise RunDamagedError(folder, said)
+        raise AssertionError("a path inside the run has the run among its parents")
 
     def _inside(self, name: str) -> Path:
         parts = Path(name).parts
         if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
             raise ValueError(f"{name!r} is no path inside a run folder")
         return self.path / name
+
+
+def _mode(path: Path) -> int | None:
+    """Return what lies at a path, no link followed; None if nothing does."""
+    try:
+        return os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}; make it readable"
+        raise RunDamagedError(path, why) from None
 
 
 def _part(name: str) -> str:

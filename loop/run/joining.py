@@ -19,7 +19,7 @@ from gapclose.loop.run.environment import environment
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.lock import lock
-from gapclose.loop.run.trust import origin
+from gapclose.loop.run.trust import made_here, origin
 
 __all__ = ["appears", "check_config", "check_version", "create_run", "joined_run"]
 
@@ -70,7 +70,7 @@ def joined_run(path: Path | str, config: RunConfig) -> Iterator[RunDir]:
     new = not RunDir(path).config_path.is_file()
     run = create_run(path, config)
     with lock(run, elsewhere=True):
-        _sweep(run.path)
+        _sweep(run)
         try:
             yield run
         except ValueError:  # what the user can fix
@@ -121,6 +121,11 @@ def _write_config(run: RunDir, config: RunConfig) -> None:
         if run.config_path.is_file():
             check_config(run, config)
             if run.config() != config:
+                if made_here(run):
+                    made = run.read_json("environment.json")
+                    run.write_json(
+                        "environment.json", made | {"origin": origin(config, before=run)}
+                    )
                 write_text(run.config_path, config.to_yaml())
         else:
             # The config comes last: a folder without one is not yet a run.
@@ -138,12 +143,12 @@ def _is_unfinished(folder: Path) -> bool:
     )
 
 
-def _sweep(run: Path) -> None:
+def _sweep(run: RunDir) -> None:
     """Remove the halves of files that a killed writer left."""
     halves = [
-        *run.glob(".*.tmp"),
-        *(run / "embeddings").glob(".*.tmp"),
-        *(run / "images").rglob(".*.part"),
+        *run.path.glob(".*.tmp"),
+        *run.folder("embeddings").glob(".*.tmp"),
+        *run.folder("images").rglob(".*.part"),
     ]
     for half in halves:
         half.unlink(missing_ok=True)

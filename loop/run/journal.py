@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import (
+    ClassVerdict,
     ConfirmationFailed,
     Event,
     FoldEvaluated,
@@ -30,7 +31,8 @@ from gapclose.loop.run.events import (
     VerdictsReached,
     read_event,
 )
-from gapclose.loop.run.files import append_line, cut_torn_line, damaged_line
+from gapclose.loop.run.files import append_line, cut_torn_line, damaged, whole_lines
+from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import RunState, apply
 
 __all__ = ["Head", "Journal", "fold_journal", "read_heads", "read_journal"]
@@ -82,7 +84,7 @@ def read_journal(path: Path) -> Iterator[Event]:
     Raises:
         RunDamagedError: A line is no event, or one of a newer version.
     """
-    for number, line in _whole_lines(path):
+    for number, line in whole_lines(path):
         yield _read(path, number, line)
 
 
@@ -124,7 +126,7 @@ def _follows(event: Event, state: RunState) -> bool:
         case VerdictsReached():
             judged = {name: state.of(name).evaluation for name in event.verdicts}
             return all(
-                one is not None and one.result.fold == event.verdicts[name].fold
+                one is not None and _is_of(event.verdicts[name], one.result)
                 for name, one in judged.items()
             )
         case MixturesGiven():  # once, before any trial
@@ -134,6 +136,12 @@ def _follows(event: Event, state: RunState) -> bool:
             return all(state.of(name).has_baseline for name in event.recalls)
         case _:
             return True
+
+
+def _is_of(verdict: ClassVerdict, evaluated: FoldEvaluated) -> bool:
+    """Return whether a verdict is one of this fold and of this mixture."""
+    own = verdict.mixture is None or verdict.mixture == mixture_key(evaluated.mixture)
+    return own and verdict.fold == evaluated.fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ def read_heads(path: Path) -> Iterator[Head]:
     Raises:
         RunDamagedError: A line does not begin as an event does.
     """
-    for number, line in _whole_lines(path):
+    for number, line in whole_lines(path):
         head = _HEAD.match(line)
         if head is not None and head[2] in _KINDS:
             yield Head(_KINDS[head[2]], float(head[1]))
@@ -166,25 +174,13 @@ def read_heads(path: Path) -> Iterator[Head]:
             yield Head(type(event), event.used)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a file that have their end, counted from 1."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield number, line
-
-
 def _read(path: Path, number: int, line: bytes) -> Event:
     try:
         return read_event(line)
     except ValidationError as error:
         word = _unknown_word(error)
         if word is None:
-            raise damaged_line(path, number) from None
+            raise damaged(path, line=number) from None
         said = f"tells of {word!r}, which this gapclose does not know; go on with the newer one"
         raise RunDamagedError(path, said, line=number) from None
 

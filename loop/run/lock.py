@@ -29,7 +29,7 @@ def lock(run: RunDir, *, elsewhere: bool = False) -> Iterator[None]:
         RunBusyError: At once, if another process (or another `lock` of this one) has it.
         UnwritableError: The folder is gone, or cannot be written.
     """
-    path = run.path / "lock"
+    path = run.file("lock")
     with kept(path):
         handle = own_file(str(path), os.O_RDWR | os.O_CREAT)
     try:

@@ -13,6 +13,7 @@ from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import CRITERIA, Criterion, confirmed
 from gapclose.analysis.neighbor_recall import NeighborRecall
 from gapclose.loop.run.events import ClassVerdict, FoldEvaluated, Recall, VerdictsReached
+from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import RunState
 
 
@@ -81,6 +82,7 @@ def verdicts_of(
                 confirmed=bool(row.confirmed),
                 objections=row.objections,
                 recall=told.get(name),
+                mixture=mixture_key(evaluations[name].mixture),
             )
             for name, row in judge(evaluations, criteria=criteria, recalls=recalls).items()
         }

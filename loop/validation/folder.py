@@ -48,7 +48,7 @@ def check_folder(rundir: RunDir) -> None:
 
 def sweep_folder(rundir: RunDir) -> None:
     """Remove the halves of files and folders that a killed validation left."""
-    folder = rundir.path / "validation"
+    folder = rundir.folder("validation")
     for half in [*folder.rglob(".*.tmp"), *folder.glob(".test.*")]:
         if half.is_dir():
             shutil.rmtree(half, ignore_errors=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from gapclose.analysis.embedding import Embedder
-from gapclose.analysis.image_folder import ImageSet, scan
+from gapclose.analysis.image_folder import ImageSet
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
-from gapclose.loop.work.real_data import cut_test
+from gapclose.loop.work.real_data import cut_test, own_photos
 from gapclose.loop.work.sides import Side, photo_id, read_side
 
 __all__ = ["RENDERED", "Photos", "rendered_test"]
@@ -126,7 +126,7 @@ def rendered_test(
     """
     from gapclose.generators.pond.renderer import write_real
 
-    folder = rundir.path / "validation" / "test"
+    folder = rundir.folder("validation/test")
     if not _is_whole(folder, classes):
         reporter.tell(TaskStarted(task=Task.RENDERING))
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def rendered_test(
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)
-    return replace(scan(folder), others=())
+    return own_photos(folder)
 
 
 def _is_whole(folder: Path, classes: Sequence[str]) -> bool:

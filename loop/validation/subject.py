@@ -81,7 +81,7 @@ class Subject:
             RealDataError: They are gone.
         """
         if self.rendered:
-            return own_photos(scan(self.rundir.real_path))
+            return own_photos(self.rundir.real_path)
         return self._sides[0]
 
     def pools(self, photos: Photos, embedder: Embedder, *, reporter: Reporter) -> dict[str, Pool]:

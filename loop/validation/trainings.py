@@ -210,7 +210,7 @@ class Trainings:
         told = [self._key(pool, draw, self.per_class) for pool in self._reversed(training)]
         said = [_VERSION, name, self.versions[name], training.seed, self.test.key, arm, told]
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
-        return self.rundir.path / "validation" / "predictions" / f"{key}.safetensors"
+        return self.rundir.file(f"validation/predictions/{key}.safetensors")
 
     def _key(self, pool: str, draw: int, n: int) -> list[str]:
         """Say which images a pool has of each class."""

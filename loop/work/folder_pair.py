@@ -21,6 +21,7 @@ from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.image_folder import ImageSet, is_split, scan_sides
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
@@ -68,7 +69,7 @@ class FolderPair:
             RealDataError: One is missing or empty, or no class is on both sides with enough
                 images.
         """
-        if real.expanduser().resolve() == synthetic.expanduser().resolve():
+        if resolved(real) == resolved(synthetic):
             raise RealDataError(
                 "is the folder of the real images; give the other side",
                 path=synthetic,
@@ -140,7 +141,7 @@ class FolderPair:
 
     def notes(self) -> list[str]:
         """Return a note where both sides are splits of one data set, by their names."""
-        ours, theirs = (self.folders[side].expanduser().resolve() for side in SIDES)
+        ours, theirs = (resolved(self.folders[side]) for side in SIDES)
         if ours.parent != theirs.parent or not (is_split(ours.name) and is_split(theirs.name)):
             return []
         return [

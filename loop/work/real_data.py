@@ -268,7 +268,7 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
             os.replace(rough, folder)  # noqa: PTH105 - the folder appears at once
         finally:
             shutil.rmtree(rough, ignore_errors=True)
-    return own_photos(scan(folder))
+    return own_photos(folder)
 
 
 def run_photos(rundir: RunDir) -> ImageSet:
@@ -277,18 +277,18 @@ def run_photos(rundir: RunDir) -> ImageSet:
     Raises:
         RealDataError: They are gone.
     """
-    images = scan(real_folder(rundir))
-    return own_photos(images) if isinstance(rundir.config().real, PondReal) else images
+    if isinstance(rundir.config().real, PondReal):
+        return own_photos(rundir.real_path)
+    return scan(real_folder(rundir))
 
 
-def own_photos(images: ImageSet) -> ImageSet:
-    """Return the photos of RUN/real without what a run folder from elsewhere links to.
+def own_photos(folder: Path) -> ImageSet:
+    """Scan what was rendered into a run folder, which may come from elsewhere and hold links.
 
-    Beside the photos lies what they show: that is no photo either.
+    Raises:
+        RealDataError: It is gone.
     """
-    root = images.root.resolve()
-    mine = tuple(file for file in images.files if file.path.resolve().is_relative_to(root))
-    return replace(images, files=mine, others=())
+    return replace(scan(folder, links=False), others=())  # beside them lies what they show
 
 
 def open_real_data(

@@ -98,6 +98,7 @@ BAD = [
     ("c.csv", "file_name,text\ncat/a.png,a cat\ncat/a.png,a, cat\n", 3, "double quotes"),
     ("c.csv", "file_name,text\ncat/a.png,a\n\ncat/a.png\n", 4, "expected 2 columns"),
     ("c.csv", 'file_name,text\ncat/a.png,a\ncat/a.png,"never ended\n\n', 3, "no CSV"),
+    ("c.csv", "file_name,text,text\ncat/a.png,a,b\n", 1, "has the column text twice"),
     ("c.csv", "file_name,text\na.png,a cat\n", None, "names none of the 3 photos"),
 ]
 

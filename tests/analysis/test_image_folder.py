@@ -320,3 +320,66 @@ def test_control_characters_are_no_part_of_a_caption() -> None:
         caption_of("a so\u00adft \U0001f468\u200d\U0001f469")
         == "a so\u00adft \U0001f468\u200d\U0001f469"
     )
+
+
+@pytest.mark.parametrize("cls", ["..", ".", "a/b", "a\\b", "/etc", "a\0b", "x" * 201, "é" * 101])
+def test_a_class_after_which_no_file_can_be_named_is_refused(tmp_path: Path, cls: str) -> None:
+    save(tmp_path / "cat" / "a.png")
+    row = {"file_name": "a.png", "class": cls}
+    (tmp_path / "cat" / "metadata.jsonl").write_text(json.dumps(row))
+    with pytest.raises(RealDataError, match=r"metadata\.jsonl: the class .* rename it") as told:
+        scan(tmp_path)
+    assert len(str(told.value)) < 300
+
+
+def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:
+    for name in ("a\\b", "x" * 240):
+        root = tmp_path / str(len(name))
+        folder = save(root / name / "a.png").parent
+        with pytest.raises(RealDataError, match="rename it") as told:
+            scan(root)
+        assert told.value.path == folder
+
+
+def test_files_of_gigabytes_are_listed_and_not_read(tmp_path: Path) -> None:
+    save(tmp_path / "cat" / "a.png")
+    for name in ("large.png", "metadata.jsonl", "large.txt"):
+        with (tmp_path / "cat" / name).open("wb") as file:
+            file.truncate(20 * 2**30)
+    found = scan(tmp_path)
+    assert [file.path.name for file in found.files] == ["a.png"]
+    assert {file.why for file in found.others} == {"larger than 1,024 MiB"}
+    assert len(found.others) == 3
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
+    save(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "metadata.jsonl").write_text('{"text": "' + "x" * 2**21)
+    with pytest.raises(RealDataError, match=r"line 1: a line of more than 1,048,576 characters"):
+        scan(tmp_path)
+
+
+def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path) -> None:
+    names = [f"f{i}" for i in range(9)]  # 9! ways through them
+    for name in names:
+        save(tmp_path / "cat" / name / "a.png")
+    for name in names:
+        for other in names:
+            (tmp_path / "cat" / name / f"to-{other}").symlink_to(tmp_path / "cat" / other)
+    found = scan(tmp_path)
+    assert len(found.files) == 9
+    assert len({file.path.resolve() for file in found.files}) == 9
+
+
+def test_links_may_be_left_out(tmp_path: Path) -> None:
+    mine = save(tmp_path / "mine" / "a.png")
+    save(tmp_path / "real" / "cat" / "a.png")
+    (tmp_path / "real" / "cat" / "b.png").symlink_to(mine)
+    (tmp_path / "real" / "dog").symlink_to(mine.parent)
+    assert len(scan(tmp_path / "real").files) == 3
+    found = scan(tmp_path / "real", links=False)
+    assert [file.path.name for file in found.files] == ["a.png"]
+    assert [(file.path.name, file.why) for file in found.others] == [
+        ("b.png", "a link"),
+        ("dog", "a link"),
+    ]

@@ -63,7 +63,11 @@ Made = TypeVar("Made", bound=Fact)
 # Floats whose shortest decimals are long, or that a careless writer rounds.
 AWKWARD = (0.1 + 0.2, 1 / 3, 5e-324, 2.0**-1074 * 3, 1.7976931348623157e308, -0.0, 1e-17, 2 / 7)
 
-CAMERA = {"noise": 0.03, "blur": 1 / 3}
+CAMERA = {"noise": 0.03, "saturation": 1 / 3}
+
+
+TRIAL = {"class": "frog", "number": 0, "stage": "joint", "state": "complete"}
+"""What a line of trials.jsonl has at least."""
 
 
 def as_read(event: Event) -> Event:
@@ -80,7 +84,10 @@ def progress(**facts: Any) -> Progress:
 def mixture(*fingerprints: str) -> dict[str, Any]:
     """What of mixtures.json is asked of it."""
     share = 1.0 / max(1, len(fingerprints))
-    recipes = [{"fingerprint": key, "weight": share} for key in fingerprints]
+    recipes = [
+        {"fingerprint": key, "weight": share, "recipe": {"draw": {"prompt": key}}}
+        for key in fingerprints
+    ]
     return {"recipes": recipes, "gap_tune": 0.01}
 
 
@@ -246,7 +253,7 @@ def every_kind() -> list[Event]:
         judge={"gap": c, "floor_p95": d, "ratio": None, "effect": h, "p_value": g, "q_value": b},
         guards={"precision": f},
         witness={"real": ("a.png",), "synthetic": ()},
-        standard_error=e,
+        standard_error=f,
         objections=("one", "two"),
     ).to_json()
     return [
@@ -258,7 +265,7 @@ def every_kind() -> list[Event]:
         PhotosListed(
             tune={"frog": ("00ff", "11"), "ship": ()},
             cuts={"frog": 2},
-            left_out={"unreadable": [{"path": "x/\N{FROG FACE}.png", "why": None}], "n": 1},
+            left_out={"unreadable": [{"path": "x/\N{FROG FACE}.png", "why": ""}], "n": 1},
         ),
         PhotosGrouped(cls="frog", groups={}),
         PhotosGrouped(cls="frog", groups={"all photos": "0f" * 8, "group 1": "ff" * 8}),
@@ -299,14 +306,17 @@ def every_kind() -> list[Event]:
             number=4,
             stage="mixture",
             params={"guidance_scale": d, "color": "gray"},
-            jobs=(Job(recipe=recipe, seeds=(2_004_000, 2_004_001)), Job(recipe={}, seeds=())),
+            jobs=(
+                Job(recipe=recipe, seeds=(2_004_000, 2_004_001)),
+                Job(recipe={"draw": {"prompt": "x"}}, seeds=()),
+            ),
         ),
         tried(gap=None, value=None, mixture_gap=None),
         tried(gap=a, value=f, mixture_gap=c, seconds=b, invalid=2, progress=full, probe=h),
         failed(),
         failed(error="x" * 300, seconds=g, progress=full, probe=d),
         opened(),
-        opened("ship", 2, spends=False, early=True, mixture={"recipes": [], "gap_tune": None}),
+        opened("ship", 2, spends=False, early=True, mixture=mixture("a") | {"gap_tune": None}),
         evaluated(),
         evaluated(
             "ship",
@@ -343,7 +353,7 @@ def every_kind() -> list[Event]:
                 "frog": Stopped(reason=StopReason.FAILURES, detail="E: x"),
                 "ship": Stopped(reason=StopReason.OUT_OF_BUDGET),
             },
-            findings={"clusters": [{"id": 0, "share": b}], "rows": {"frog": {"stored": None}}},
+            findings={"clusters": [], "share": b, "rows": {"frog": {"stored": None}}},
         ),
     ]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pond_config import pond_config
+from pond_config import POND, pond_config
 
 from gapclose.generators import registry
+from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.sources import GENERATOR_KINDS
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.search.seeds import FOLD, TRIAL
@@ -109,3 +113,51 @@ def test_no_more_images_may_be_asked_for_than_their_block_has_seeds() -> None:
         assert pond_config(**{section: {key: seeds}})
         with pytest.raises(ConfigError, match=key):
             pond_config(**{section: {key: seeds + 1}})
+
+
+@pytest.mark.parametrize("number", [10**400, 10**20, 2**31])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "tune.trials",
+        "tune.images",
+        "tune.seed",
+        "tune.images_per_trial",
+        "confirm.images",
+        "real.per_class",
+        "generator.batch_size",
+        "generator.size",
+        "space.num_inference_steps",
+        "space.camera.resize",
+        "baseline.num_inference_steps",
+    ],
+)
+def test_numbers_have_bounds(key: str, number: int) -> None:
+    *sections, last = key.split(".")
+    config: dict[str, Any] = copy.deepcopy(POND)
+    section = config
+    for name in sections:
+        section = section.setdefault(name, {})
+    section[last] = number
+    with pytest.raises(ConfigError) as told:
+        parse_config(config)
+    assert key in str(told.value)
+    assert len(str(told.value)) < 300
+
+
+@pytest.mark.parametrize("key", ["space.negative_prompt", "space.prompt", "baseline.prompt"])
+def test_what_cannot_be_seen_is_no_part_of_a_prompt(key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=r"cannot be seen \(U\+202E\)"):
+        pond_config(**{section: {name: "a \u202e{class}"}})
+
+
+def test_code_is_looked_for_in_folders_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would read a device to its end, for it may be an archive of modules."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    os.mkfifo(tmp_path / "pipe")
+    for folder in ("/dev/zero", str(tmp_path / "pipe"), str(tmp_path / "gone")):
+        pond_config(code_folder=folder).admit_code()
+        assert folder not in sys.path

@@ -15,8 +15,16 @@ def test_seconds(text: object, seconds: float) -> None:
     assert parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "8x", "-5m", 0, -1, True, "1:30", float("inf"), []])
+@pytest.mark.parametrize(
+    "text", ["", "h", "8x", "-5m", 0, -1, True, "1:30", float("inf"), [], 10**400]
+)
 def test_no_seconds(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a time"):
+        parse_seconds(text)
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "\u0664h", "9" * 400 + "h", "\u00bd"])
+def test_digits_that_are_no_plain_ones_are_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="expected a time"):
         parse_seconds(text)
 

@@ -14,9 +14,10 @@ from make_run import make_run
 from rig import here
 
 from gapclose.loop.errors import ConfigError, RunDamagedError
+from gapclose.loop.exporting.mixtures import mixtures_of
 from gapclose.loop.exporting.plan import class_plans
 from gapclose.loop.report import projections
-from gapclose.loop.report.contents import GAP, MIXTURES, STATE
+from gapclose.loop.report.contents import GAP, MIXTURES, STATE, mixture_key
 from gapclose.loop.report.page import write_report
 from gapclose.loop.report.projections import open_run, read_gap, read_verdicts
 from gapclose.loop.report.run_view import Run
@@ -204,3 +205,70 @@ def test_what_an_audit_measured_is_its_file(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=4, tuned=False)
     assert {*read_verdicts(run).files} == {GAP}
     assert Run.open(run.path).gap == json.loads((run.path / GAP).read_text())
+
+
+# ------------------------------------------------------------ a run whose journal is not there
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> RunDir:
+    """A tuned run of an earlier version, whose frogs are confirmed."""
+    with zipfile.ZipFile(GOLDEN / "run-without-journal.zip") as packed:
+        packed.extractall(tmp_path / "old")
+    run = RunDir(tmp_path / "old")
+    gap = run.read_json(GAP)
+    gap["classes"][0] |= {"confirmed": True, "closed": True, "objections": []}
+    run.write_json(GAP, gap)
+    return run
+
+
+def confirmed(run: RunDir) -> list[bool]:
+    """What each reader says of its one class."""
+    [row] = read_gap(run)["classes"]
+    [plan] = class_plans(run, only_confirmed=False)
+    [mixture] = mixtures_of(run.path).classes.values() if run.has(MIXTURES) else [None]
+    said = [row["confirmed"], plan.confirmed]
+    return said if mixture is None else [*said, mixture.confirmed]
+
+
+def test_a_verdict_stands_beside_its_own_mixture(old: RunDir) -> None:
+    assert confirmed(old) == [True] * 3
+
+
+def test_without_its_mixture_nothing_is_confirmed(old: RunDir, tmp_path: Path) -> None:
+    old.remove(MIXTURES)
+    assert confirmed(old) == [False] * 2
+    with pytest.raises(ConfigError, match="no class is confirmed"):
+        class_plans(old, only_confirmed=True)
+    page = write_report(old.path).read_text()
+    assert "does not hold the mixture that was confirmed" in page
+
+
+def test_beside_the_mixture_of_another_run_nothing_is_confirmed(old: RunDir) -> None:
+    mixtures = old.read_json(MIXTURES)
+    for part in mixtures["classes"]["frog"]["recipes"]:
+        part["recipe"]["draw"]["prompt"] += " at night"  # its fingerprints are left as they were
+    old.write_json(MIXTURES, mixtures)
+    assert confirmed(old) == [False] * 3
+
+
+def test_a_verdict_names_its_mixture(run: RunDir) -> None:
+    """So that a gap.json without its journal is believed for that mixture alone."""
+    mixtures = run.read_json(MIXTURES)
+    lines = run.journal_path.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"verdicts_reached"' in line)
+    verdicts = json.loads(lines[place])
+    verdicts["verdicts"]["frog"]["mixture"] = mixture_key(mixtures["classes"]["frog"])
+    lines[place] = json.dumps(verdicts)
+    run.journal_path.write_text("\n".join([*lines, ""]))
+    [row] = read_gap(run)["classes"]
+    assert row["mixture"] == mixture_key(mixtures["classes"]["frog"])
+    gap = run.read_json(GAP)
+    gap["classes"][0] |= {"confirmed": True, "closed": True}
+    run.remove("journal.jsonl")
+    run.write_json(GAP, gap)
+    assert confirmed(run) == [True] * 3
+    first, second = mixtures["classes"]["frog"]["recipes"][:2]
+    first["weight"], second["weight"] = second["weight"], first["weight"]
+    run.write_json(MIXTURES, mixtures)
+    assert confirmed(run) == [False] * 3

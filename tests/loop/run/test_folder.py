@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import sqlite3
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from histories import TRIAL
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
+from gapclose.loop.run.files import count_lines, read_lines
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import joined_run
 from gapclose.loop.run.journal import read_journal
+from gapclose.loop.run.lock import lock
 from gapclose.loop.search.optuna_record import open_study_file
 
 
@@ -34,7 +38,8 @@ def test_a_damaged_study_makes_way_for_a_new_one(run: RunDir, damage: str) -> No
 
 
 def test_damage_before_the_last_line_is_told_with_its_place(run: RunDir) -> None:
-    (run.path / "trials.jsonl").write_text('{"number": 0}\nxx\n{"number": 2}\n')
+    trial = json.dumps(TRIAL)
+    (run.path / "trials.jsonl").write_text(f"{trial}\nxx\n{trial}\n")
     with pytest.raises(RunDamagedError, match=r"trials\.jsonl, line 2"):
         run.trials()
     (run.path / "gap.json").write_text("{")
@@ -47,7 +52,7 @@ def test_json_that_python_cannot_read_is_damaged(run: RunDir, text: str) -> None
     (run.path / "gap.json").write_text(text)
     with pytest.raises(RunDamagedError, match=r"gap\.json: is damaged"):
         run.read_json("gap.json")
-    (run.path / "trials.jsonl").write_text(f'{{"number": 0}}\n{{"number": {text}}}\n')
+    (run.path / "trials.jsonl").write_text(f'{json.dumps(TRIAL)}\n{{"number": {text}}}\n')
     with pytest.raises(RunDamagedError, match=r"trials\.jsonl, line 2"):
         run.trials()
     run.journal_path.write_text(f"{text}\n")
@@ -55,10 +60,83 @@ def test_json_that_python_cannot_read_is_damaged(run: RunDir, text: str) -> None
         [*read_journal(run.journal_path)]
 
 
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(run: RunDir) -> None:
-    os.mkfifo(run.path / "gap.json")
-    with pytest.raises(RunDamagedError, match=r"gap\.json: is damaged \(it is no file\)"):
+def place(what: str, path: Path, outside: Path) -> None:
+    """Put something else in place of a file."""
+    path.parent.mkdir(exist_ok=True)
+    match what:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case _:
+            targets = {"link": outside, "device": "/dev/zero", "self": path, "nowhere": "none"}
+            path.symlink_to(targets[what])
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link", "device", "self", "nowhere"])
+def test_nothing_but_a_regular_file_is_opened(run: RunDir, tmp_path: Path, what: str) -> None:
+    outside = tmp_path / "private.json"
+    outside.write_text('{"a": 1}')
+    place(what, run.path / "gap.json", outside)
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or no file"):
         run.read_json("gap.json")
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or no file"):
+        run.has("gap.json")
+    for name in ("trials.jsonl", "journal.jsonl"):
+        place(what, run.path / name, outside)
+        with pytest.raises(RunDamagedError, match=rf"{name}: is a link or no file"):
+            run.append_line(name, TRIAL)
+    with pytest.raises(RunDamagedError, match=r"trials\.jsonl: is a link or no file"):
+        run.trials()
+    place(what, run.path / "embeddings" / "x.safetensors", outside)
+    with pytest.raises(RunDamagedError, match=r"x\.safetensors: is a link or no file"):
+        run.embeddings_path("x")
+    (run.path / "lock").unlink()
+    place(what, run.path / "lock", outside)
+    with pytest.raises(RunDamagedError, match="lock: is a link or no file"), lock(run):
+        pass
+    if what != "folder":  # what is replaced whole needs no opening
+        run.write_json("gap.json", {"b": 2})
+        assert run.read_json("gap.json") == {"b": 2}
+    assert outside.read_text() == '{"a": 1}'
+
+
+@pytest.mark.parametrize("folder", ["images", "images/frog", "embeddings", "real", "validation"])
+def test_no_folder_of_a_run_leads_out_of_it(run: RunDir, tmp_path: Path, folder: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run.path / folder).parent.mkdir(exist_ok=True)
+    (run.path / folder).symlink_to(outside)
+    with pytest.raises(RunDamagedError, match="is a link or no folder"):
+        run.folder(folder)
+    for ask in (
+        lambda: run.write_json(f"{folder}/x.json", {}),
+        lambda: run.read_json(f"{folder}/x.json"),
+        lambda: run.remove(f"{folder}/x.json"),
+        lambda: run.resolve(f"{folder}/x.png"),
+    ):
+        with pytest.raises(RunDamagedError, match="is a link or no folder"):
+            ask()
+    if folder.startswith("images"):
+        with pytest.raises(RunDamagedError, match="is a link or no folder"):
+            run.image_path("frog", "ab", 1)
+    assert not [*outside.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["trials.jsonl", "samples.jsonl", "journal.jsonl", "gap.json"])
+def test_a_file_of_holes_is_not_read_into_memory(run: RunDir, name: str) -> None:
+    path = run.path / name
+    path.touch()
+    os.truncate(path, 20 * 2**30)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 2**30, before[1]))
+    try:
+        assert count_lines(path) is None
+        with pytest.raises(RunDamagedError):
+            run.read_json(name) if name == "gap.json" else read_lines(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_json_takes_what_numpy_gives_and_never_nan(run: RunDir) -> None:
@@ -90,7 +168,10 @@ def test_json_takes_what_numpy_gives_and_never_nan(run: RunDir) -> None:
 
 def test_samples(run: RunDir) -> None:
     assert run.samples() == []
-    rows = [{"path": "images/a/b/1.png", "class": "é"}, {"path": "/x.jpg", "class": "b"}]
+    rows = [
+        {"path": "images/a/b/1.png", "class": "é", "side": "synthetic", "stage": "tuned"},
+        {"path": "/x.jpg", "class": "b", "side": "real", "stage": "real"},
+    ]
     run.write_samples(rows)
     assert run.samples() == rows
     run.write_samples(rows[:1])
@@ -124,7 +205,7 @@ def test_errors_that_cannot_be_logged_cost_nothing(
 ) -> None:
     (run.path / "errors.log").mkdir()
     run.log_error("a trial failed")
-    assert "errors.log: cannot be written: Is a directory" in caplog.text
+    assert "errors.log: is a link or no file" in caplog.text
 
 
 def test_an_error_whose_message_is_no_text_is_logged(run: RunDir) -> None:
@@ -137,19 +218,19 @@ def test_an_error_whose_message_is_no_text_is_logged(run: RunDir) -> None:
 
 
 def test_a_line_that_the_disk_has_no_room_for_does_not_count(run: RunDir) -> None:
-    run.append_line("trials.jsonl", {"number": 0})
+    run.append_line("trials.jsonl", TRIAL)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (run.path / "trials.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))
     try:
         with pytest.raises(UnwritableError, match=r"trials\.jsonl: cannot be written: File too"):
-            run.append_line("trials.jsonl", {"number": 1})
+            run.append_line("trials.jsonl", {**TRIAL, "number": 1})
         with pytest.raises(UnwritableError, match=r"big\.json: cannot be written: .*ulimit -f"):
             run.write_json("big.json", list(range(99)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (run.path / "trials.jsonl").stat().st_size > size  # torn
     with joined_run(run.path, run.config()):
-        run.append_line("trials.jsonl", {"number": 1})
+        run.append_line("trials.jsonl", {**TRIAL, "number": 1})
     assert [row["number"] for row in run.trials()] == [0, 1]
     assert not list(run.path.glob(".*"))

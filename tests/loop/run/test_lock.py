@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from histories import TRIAL
 from pond_config import pond_config
 
 from gapclose.loop.errors import RunBusyError, UnwritableError
@@ -45,22 +47,22 @@ def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(run: RunDi
 
 
 def test_a_torn_line_is_ignored_by_readers_and_cut_by_writers(run: RunDir) -> None:
-    run.append_line("trials.jsonl", {"number": 0})
+    run.append_line("trials.jsonl", {**TRIAL, "number": 0})
     file = run.path / "trials.jsonl"
     with file.open("ab") as f:
         f.write(b'{"number": 1, "ga')
-    assert run.trials() == [{"number": 0}]
+    assert run.trials() == [{**TRIAL, "number": 0}]
     assert file.read_bytes().endswith(b"ga")
     with lock(run):
-        run.append_line("trials.jsonl", {"number": 1})
+        run.append_line("trials.jsonl", {**TRIAL, "number": 1})
     assert [row["number"] for row in run.trials()] == [0, 1]
 
 
 @pytest.mark.parametrize("cut", range(0, 24, 3))
 def test_wherever_a_line_is_torn_the_lines_before_it_stay(run: RunDir, cut: int) -> None:
-    run.append_line("trials.jsonl", {"number": 0})
+    run.append_line("trials.jsonl", {**TRIAL, "number": 0})
     whole = (run.path / "trials.jsonl").read_bytes()
-    run.append_line("trials.jsonl", {"number": 1, "x": "äöü"})
+    run.append_line("trials.jsonl", {"error": "äöü", **TRIAL, "number": 1})
     os.truncate(run.path / "trials.jsonl", len(whole) + cut)
     with lock(run):
         assert [row["number"] for row in run.trials()] == [0]
@@ -68,13 +70,13 @@ def test_wherever_a_line_is_torn_the_lines_before_it_stay(run: RunDir, cut: int)
 
 
 _KILLED = """
-import sys
+import json, sys
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.lock import lock
-run = RunDir(sys.argv[1])
+run, trial = RunDir(sys.argv[1]), json.loads(sys.argv[2])
 with lock(run):
     for number in range(100000):
-        run.append_line("trials.jsonl", {"number": number, "text": "x" * 200})
+        run.append_line("trials.jsonl", {**trial, "number": number, "text": "x" * 200})
         run.write_json("state.json", {"number": number, "text": "y" * 2000})
         print(number, flush=True)
 """
@@ -84,7 +86,9 @@ with lock(run):
 @pytest.mark.parametrize("lines", [1, 17, 80])
 def test_sigkill_loses_no_told_trial(run: RunDir, lines: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _KILLED, str(run.path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _KILLED, str(run.path), json.dumps(TRIAL)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     for _ in range(lines):

@@ -135,12 +135,15 @@ def test_what_could_not_be_confirmed_is_due_again_in_the_next_session() -> None:
     assert apply(state, SessionStarted(classes=state.names)).due == {"frog", "ship"}
 
 
+UNREADABLE = {"unreadable": [{"path": "x.png", "why": "cut off"}]}
+
+
 def test_photos_are_listed_and_those_of_a_class_that_is_gone_are_kept() -> None:
     state = begun(PhotosListed(tune={"frog": ("a",), "ship": ("b",)}, cuts={"frog": 1}))
     assert (state.photos, state.cuts) == ({"frog": ("a",), "ship": ("b",)}, {"frog": 1})
-    state = apply(state, PhotosListed(tune={"frog": ("c",)}, left_out={"unreadable": ["x"]}))
+    state = apply(state, PhotosListed(tune={"frog": ("c",)}, left_out=UNREADABLE))
     assert state.photos == {"frog": ("c",), "ship": ("b",)}
-    assert (state.cuts, state.left_out) == ({}, {"unreadable": ["x"]})
+    assert (state.cuts, state.left_out) == ({}, UNREADABLE)
     nothing = RunState()
     assert (nothing.photos, nothing.cuts, nothing.left_out) == ({}, {}, {})
 
@@ -367,7 +370,7 @@ def test_a_run_that_has_finished_is_done() -> None:
 
 def test_what_was_found_at_the_end_stands_until_other_verdicts_are_reached() -> None:
     first = [opened(), evaluated(), VerdictsReached(verdicts={"frog": verdict()})]
-    found = {"clusters": [{"id": 0}]}
+    found = {"confounds": ["synthetic: png, real: jpeg"]}
     state = begun(ROUND, *first, RunFinished(stopped={}, findings=found))
     for event in (
         SessionStarted(classes=("frog", "ship", "cat")),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from histories import as_read, evaluated, opened, row
+from histories import as_read, evaluated, mixture, opened, row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from gapclose.loop.run.events import (
     SessionStarted,
     read_event,
 )
+from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import apply, fold
 from gapclose.loop.run.verdicts import judge, judged_rows, verdicts_of
 
@@ -156,6 +157,7 @@ def test_the_verdicts_are_of_every_class_that_was_evaluated_in_the_runs_order() 
         "confirmed": True,
         "objections": (),
         "recall": None,
+        "mixture": mixture_key(mixture("mixed")),
     }
     cat = told.verdicts["cat"]
     assert (cat.fold, cat.closed, cat.confirmed) == (2, None, False)

@@ -252,7 +252,7 @@ def test_photos_that_the_pond_of_a_run_links_to_are_not_its_own(tmp_path: Path) 
     (real / "dog").symlink_to(tmp_path / "mine" / "dog")
     (tmp_path / "moved").symlink_to(real)
     for root in (real, tmp_path / "moved"):
-        images = own_photos(scan(root))
+        images = own_photos(root)
         assert [file.path.name for file in images.files] == [f"0000{i}.png" for i in range(3)]
         assert images.others == ()
 
