@@ -595,8 +595,13 @@ def app_(
     from gapclose.loop.run.folder import RunDir
 
     RunDir.open(run)  # a wrong path is reported first
-    _echo(f"opening at http://{address}:{port}; Ctrl-C ends it")
-    open_app(run, port=port, address=address)
+    _echo(f"preparing {run} for the App")
+    open_app(
+        run,
+        port=port,
+        address=address,
+        opened=lambda url: _echo(f"open {url} in a browser; Ctrl-C ends it"),
+    )
 
 
 @app.command()

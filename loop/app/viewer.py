@@ -1,24 +1,27 @@
 """The viewer: a run as a FiftyOne dataset, and the App that opens on it.
 
 `gapclose app` calls it; `refresh` runs it to read what a person tagged. It reads the run folder
-and writes nothing there but tags.json; nothing here scores or generates, and the App is bound to
-127.0.0.1. fiftyone is imported in this folder alone.
+and writes nothing there but tags.json; nothing here scores or generates, and nothing is served
+but through the gate. fiftyone is imported in this folder alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
+import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.loop.app.database import import_fiftyone
+from gapclose.loop.app.gate import Gate
+from gapclose.loop.app.server import listen, reached_at, serve
+from gapclose.loop.app.shown import shown_files
 from gapclose.loop.app.views import (
     BRAIN_KEY,
     WORKSPACE,
@@ -27,7 +30,7 @@ from gapclose.loop.app.views import (
     save_workspace,
     slugify,
 )
-from gapclose.loop.errors import ConfigError
+from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.report.contents import GAP
 from gapclose.loop.report.projections import open_run, read_verdicts
 from gapclose.loop.run.files import to_json
@@ -45,42 +48,60 @@ __all__ = [
     "pull_tags",
 ]
 
-logger = logging.getLogger(__name__)
-
 SIMILARITY_KEY: Final = "clip_similarity"
+_LIST_FILES: Final = "@voxel51/operators/list_files"
 _VERSION: Final = 4  # of what build_dataset makes; a dataset of an older one is made again
 
 
-def open_app(run: Path, *, port: int = 5151, address: str = "127.0.0.1", wait: bool = True) -> Any:
+def open_app(
+    run: Path, *, port: int = 5151, address: str = "127.0.0.1", opened: Callable[[str], None]
+) -> NoReturn:
     """Open a run in the FiftyOne App: samples, the map coloured by side, histograms.
+
+    FiftyOne's server runs in this process, behind the gate, and FiftyOne's sessions are not used:
+    they would start a server without one, and have no token to talk to ours.
 
     Args:
         run: A run folder with samples.
         port: Where the App's server listens.
         address: What it binds to; only this machine by default.
-        wait: Stay until Ctrl-C, which ends the App.
-
-    Returns:
-        FiftyOne's session, still open if `wait` is False.
+        opened: Is told the address that the person opens; it holds the token.
 
     Raises:
-        ConfigError: If there is no run, or it has no samples yet.
+        ConfigError: If there is no run, it has no samples yet, or the port is not free.
         ViewerError: If FiftyOne has no database here.
+        KeyboardInterrupt: When it has been ended.
     """
-    dataset = build_dataset(run)
-    import fiftyone as fo
+    listener = listen(address, port)
+    try:
+        dataset = build_dataset(run)
+        folder = RunDir.open(run)
+        gate = Gate(
+            _application(),
+            token=(token := secrets.token_urlsafe(32)),
+            address=address,
+            port=port,
+            shown=shown_files(folder, folder.samples()),
+            page=f"/datasets/{dataset.name}?workspace={WORKSPACE}",
+        )
+        opened(f"http://{reached_at(address)}:{port}/?token={token}")
+        serve(gate, listener)
+    finally:
+        listener.close()
+    raise KeyboardInterrupt
 
-    session = fo.launch_app(
-        dataset,
-        port=port,
-        address=address,
-        remote=True,  # the person opens the address; a browser started from here may be none
-        spaces=dataset.load_workspace(WORKSPACE),
-    )
-    logger.info("the App is at http://%s:%d", address, port)
-    if wait:
-        session.wait(-1)
-    return session
+
+def _application() -> Any:
+    """Return FiftyOne's server, set up as its own main module does."""
+    os.environ["FIFTYONE_SERVER"] = "1"
+    import fiftyone as fo
+    from fiftyone.operators.permissions import ManagedOperators
+    from fiftyone.server.app import app
+
+    fo.config.singleton_cache = False
+    # The one operator of FiftyOne's own that reads the disk: it lists any folder.
+    ManagedOperators.has_operator = lambda _, uri: uri != _LIST_FILES
+    return app
 
 
 def build_dataset(run: Path) -> fo.Dataset:
@@ -91,6 +112,7 @@ def build_dataset(run: Path) -> fo.Dataset:
 
     Raises:
         ConfigError: If there is no run, or it has no samples yet.
+        RunDamagedError: If its samples.jsonl names what is no path in a run.
         ViewerError: If FiftyOne has no database here.
     """
     folder = open_run(run, verdicts=False)  # they are read below, which compares them
@@ -101,6 +123,7 @@ def build_dataset(run: Path) -> fo.Dataset:
             "or `audit` finish first",
             where=folder.path,
         )
+    _check_paths(folder, rows)
     points = _stored(folder.path / "projection.safetensors", "xy", len(rows))
     embeddings = _stored(folder.embeddings_path("samples"), "embeddings", len(rows))
     gap = read_verdicts(folder).files.get(GAP, {})
@@ -178,6 +201,16 @@ def _tags(run: RunDir, dataset: Any) -> dict[str, list[str]]:
         return read_tags(run)
     rows = zip(*dataset.values(["filepath", "tags"]), strict=True)
     return {run.relative(path): tags for path, tags in rows if tags}
+
+
+def _check_paths(run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse rows whose image would lie outside of the run by its relative path."""
+    for number, row in enumerate(rows, 1):
+        try:
+            run.resolve(row["path"])
+        except (KeyError, TypeError, ValueError):
+            why = "names no image of a run, so somebody has edited it; restore the file"
+            raise RunDamagedError(run.path / "samples.jsonl", why, number) from None
 
 
 def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, list[str]]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,13 +40,13 @@ def opened(run: Path, home: Path) -> float:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
     try:
         while True:
-            assert process.poll() is None, (home / "said.txt").read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=2) as answer:
-                    if answer.status == 200:
-                        return time.monotonic() - start
-            except OSError:
-                time.sleep(0.2)
+            said_so_far = (home / "said.txt").read_text()
+            assert process.poll() is None, said_so_far
+            if url := re.search(r"http\S+", said_so_far):
+                with urllib.request.urlopen(url[0], timeout=60) as answer:
+                    assert answer.status == 200
+                return time.monotonic() - start
+            time.sleep(0.2)
     finally:
         process.send_signal(signal.SIGINT)
         try:

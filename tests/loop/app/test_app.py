@@ -1,10 +1,13 @@
 """The FiftyOne App on a run, driven in headless Chromium with the real mongod.
 
-The App runs in a process of its own, as for a person who typed `gapclose app RUN`.
+The App runs in a process of its own, as for a person who typed `gapclose app RUN`. It is asked
+over HTTP, too, by who has its token and who does not.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -14,20 +17,60 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from apart import BROWSERS, MONGOD
 from make_run import make_run
 
+from gapclose.loop.app.viewer import dataset_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A server, asked by whoever has a cookie or none."""
+
+    address: str
+    cookie: str | None = None
+
+    def get(self, path: str, query: dict[str, str] | None = None, **headers: str) -> Answer:
+        return self.raw(f"{path}?{urlencode(query)}" if query else path, headers)
+
+    def post(self, path: str, data: dict[str, Any], **headers: str) -> Answer:
+        kind = {"content-type": "application/json"}
+        return self.raw(path, kind | headers, json.dumps(data).encode())
+
+    def raw(
+        self, target: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        cookie = {"cookie": self.cookie} if self.cookie else {}
+        # Not urllib, which follows and mends what it is given.
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=30)
+        method = "GET" if body is None else "POST"
+        connection.request(method, target, body, {**cookie, **(headers or {})})
+        with contextlib.closing(connection), connection.getresponse() as answer:
+            return Answer(
+                status=answer.status,
+                headers={key.lower(): value for key, value in answer.getheaders()},
+                body=answer.read(),
+            )
+
+
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.skipif(not MONGOD.is_file(), reason="FiftyOne has no mongod here"),
 ]
 
@@ -36,7 +79,7 @@ pytestmark = [
 def app(
     tmp_path_factory: pytest.TempPathFactory, fiftyone_alone: None
 ) -> Iterator[tuple[str, Path]]:
-    """The App's address, and the run that it shows."""
+    """The address that the App printed, and the run that it shows."""
     root = tmp_path_factory.mktemp("app")
     run = make_run(root / "run").path
     with socket.socket() as probe:
@@ -49,14 +92,14 @@ def app(
         process = subprocess.Popen(
             command, env=os.environ | home, stdout=out, stderr=out, preexec_fn=_listens
         )
-    address = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 120
-        while not _answers(address):
+        while (url := printed_address(said.read_text())) is None:
             assert process.poll() is None, said.read_text()
-            assert time.monotonic() < until, "the App does not answer"
+            assert time.monotonic() < until, "the App does not open"
             time.sleep(0.5)
-        yield address, run
+        assert url.startswith(f"http://127.0.0.1:{port}/?token=")
+        yield url, run
     finally:
         ended = _interrupted(process)
     assert ended == 130
@@ -79,20 +122,20 @@ def _interrupted(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+def printed_address(said: str) -> str | None:
+    found = re.search(r"^open (\S+) in a browser", said, re.MULTILINE)
+    return found[1] if found else None
 
 
 @pytest.fixture(scope="module")
 def page(app: tuple[str, Path]) -> Iterator[Any]:
     """The App as it opens; nothing but this machine is asked for anything."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    address, _ = app
+    url, _ = app
+    address = url.partition("?")[0]
     flags = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(flags))
@@ -101,10 +144,83 @@ def page(app: tuple[str, Path]) -> Iterator[Any]:
         page.route(
             lambda url: not url.startswith((address, "data:", "blob:")), lambda r: r.abort()
         )
-        page.goto(address)
+        page.goto(url)
         page.wait_for_selector(".emb-run-card", timeout=90_000)
         yield page
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def entered(app: tuple[str, Path]) -> Asked:
+    """What a browser has after the printed address: the server's own, and its cookie."""
+    address, _, token = app[0].partition("/?token=")
+    answer = Asked(address=address).get("/", query={"token": token})
+    assert answer.status == 200
+    return Asked(address=address, cookie=answer.headers["set-cookie"].partition(";")[0])
+
+
+def test_without_the_token_it_tells_nothing(app: tuple[str, Path], entered: Asked) -> None:
+    image = str(next((app[1] / "images").rglob("*.png")))
+    anybody = Asked(address=entered.address)
+    for asked in (
+        anybody.get("/"),
+        anybody.get("/media", query={"filepath": "/etc/hostname"}),
+        anybody.get("/media", query={"filepath": image}),
+        anybody.get("/", query={"token": "x"}),
+        anybody.post("/graphql", {"query": "{ uid }"}),
+        anybody.post("/events", {}),
+    ):
+        assert asked.status == 403
+        assert asked.body.startswith(b"refused: ")
+        assert asked.body.count(b"\n") == 1
+
+
+def test_with_the_token_it_reads_the_images_that_the_run_shows_and_no_other_file(
+    app: tuple[str, Path], entered: Asked, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (app[1] / "samples.jsonl").read_text().splitlines()]
+    for row in (rows[0], rows[-1]):
+        path = app[1] / row["path"]
+        read = entered.get("/media", query={"filepath": str(path)})
+        assert (read.status, read.body) == (200, path.read_bytes())
+    assert {rows[0]["side"], rows[-1]["side"]} == {"real", "synthetic"}
+    (tmp_path / "other.png").write_bytes(path.read_bytes())
+    for other in ("/etc/hostname", f"{app[1]}/config.yaml", str(tmp_path / "other.png")):
+        for name in ("/media", "/media%0a", "/media/"):  # FiftyOne's route matches the second, too
+            assert entered.get(name, query={"filepath": other}).status == 403
+        assert entered.raw(f"/media?filepath={path}&filepath={other}").status == 403
+
+
+def test_another_origin_or_name_gets_nothing_even_with_the_cookie(entered: Asked) -> None:
+    uid = {"query": "{ uid }"}
+    own = entered.post("/graphql", uid, origin=entered.address)
+    assert own.status == 200
+    assert b"uid" in own.body
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        assert entered.post("/graphql", uid, origin=origin).status == 403
+        assert entered.post("/operators/execute", {}, origin=origin).status == 403
+    assert entered.get("/fiftyone", host="evil.example").status == 403
+
+
+def test_no_operator_lists_the_disk(app: tuple[str, Path], entered: Asked) -> None:
+    def run(operator: str, **params: str) -> Answer:
+        named = {"operator_uri": f"@voxel51/operators/{operator}", "params": params}
+        data = named | {"dataset_name": dataset_name(app[1]), "view": [], "filters": {}}
+        return entered.post("/operators/execute", data, origin=entered.address)
+
+    listed = run("list_files", path="/etc")
+    assert listed.status == 403
+    assert b"hostname" not in listed.body
+    assert run("list_workspaces").status == 200
+
+
+def test_a_port_that_an_app_has_is_no_other_apps(app: tuple[str, Path], entered: Asked) -> None:
+    port = entered.address.rpartition(":")[2]
+    command = [sys.executable, "-m", "gapclose.loop.cli", "app", str(app[1]), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert entered.get("/fiftyone").status == 200
 
 
 def counts(page: Any) -> dict[str, str]:

