@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from gapclose.analysis.decode import PREFIX, sniff
 
-__all__ = ["Application", "Gate", "readable"]
+__all__ = ["Application", "Gate"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -77,7 +77,7 @@ class Gate:
             return
         refused = self._refuse_place(scope)
         if refused is None and self._presents_token(scope):
-            await _answer(send, 200, self._entrance(), self._headers())
+            await _answer(send, 200, self._entrance(), self._entrance_headers())
             return
         if refused is None and not self._has_cookie(scope):
             refused = "open the address that `gapclose app` printed, which holds its token"
@@ -135,7 +135,7 @@ class Gate:
         to = escape(self._page)
         return f'<!doctype html><meta http-equiv="refresh" content="0;url={to}"><title>...</title>'
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
+    def _entrance_headers(self) -> list[tuple[bytes, bytes]]:
         cookie = f"{self._cookie}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
         return [
             (b"content-type", b"text/html; charset=utf-8"),
@@ -148,22 +148,22 @@ class Gate:
     def _refuse_path(self, scope: Scope) -> str | None:
         """Say why a path is not served; that of a file is replaced by where its links lead."""
         path = str(scope["path"])
-        # FiftyOne's routes match a path with a line feed behind it as well.
-        if not path.isprintable() or path.rstrip("/").endswith(_MASK):
+        # FiftyOne's routes match a path with a line feed behind it as well. No browser sends dots.
+        if not path.isprintable() or ".." in path.split("/") or path.rstrip("/").endswith(_MASK):
             return "no such path"
         if not path.startswith(_MEDIA):
             return None
         query = _query(scope)
         target = self._shown.get(query[0][1]) if len(query) == 1 else None
-        if scope["type"] != "http" or path != _MEDIA or target is None:
+        if path != _MEDIA or target is None:
             return "no image that the run shows"
-        if query[0][0] != "filepath" or not readable(query[0][1], target):
+        if query[0][0] != "filepath" or not _readable(query[0][1], target):
             return "no image that the run shows"
         scope["query_string"] = urlencode({"filepath": target}).encode()
         return None
 
 
-def readable(path: str, target: str) -> bool:
+def _readable(path: str, target: str) -> bool:
     """Return whether a path leads to a file still, and the file is an image by its content.
 
     Args:

@@ -204,13 +204,16 @@ def _tags(run: RunDir, dataset: Any) -> dict[str, list[str]]:
 
 
 def _check_paths(run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse rows whose image would lie outside of the run by its relative path."""
+    """Refuse rows that name no image of a run; one that is gone by now is let pass."""
     for number, row in enumerate(rows, 1):
         try:
-            run.resolve(row["path"])
+            path = run.resolve(row["path"])
         except (KeyError, TypeError, ValueError):
             why = "names no image of a run, so somebody has edited it; restore the file"
             raise RunDamagedError(run.path / "samples.jsonl", why, number) from None
+        if path.exists() and not path.is_file():  # FiftyOne would wait for a pipe
+            why = "is no regular file; remove it"
+            raise RunDamagedError(path, why)
 
 
 def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, list[str]]) -> Any:

@@ -39,13 +39,15 @@ class World:
         self.image.parent.mkdir(parents=True)
         pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
         write_png(self.image, pixels)
+        self.link = folder / "run" / "images" / "1.png"
+        self.link.symlink_to(self.image)
         self.secret = folder / "secret.png"
         write_png(self.secret, pixels)
         self.passed: dict[str, Any] | None = None
         self.gate = self.guard(self._application, address)
 
     def guard(self, application: Application, address: str = "127.0.0.1") -> Gate:
-        shown = {str(self.image): os.path.realpath(self.image)}
+        shown = {str(path): os.path.realpath(path) for path in (self.image, self.link)}
         given: dict[str, Any] = {"address": address, "port": 5151, "page": PAGE}
         return Gate(application, token=TOKEN, shown=shown, **given)
 
@@ -235,11 +237,13 @@ def test_another_page_may_open_the_app_but_not_embed_it(world: World, site: str)
     assert world.ask("/x", sec_fetch_site="same-origin", **COOKIE).status == 200
 
 
-def test_an_image_that_the_run_shows_is_read(world: World) -> None:
-    for method in ("GET", "HEAD"):
-        target = f"/media?filepath={quote(str(world.image), safe='')}"
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_image_that_the_run_shows_is_read(world: World, method: str) -> None:
+    for image in (world.image, world.link):
+        target = f"/media?filepath={quote(str(image), safe='')}"
         passed = world.ask(target, method=method, **COOKIE).passed
         assert passed is not None
+        # What is read is what was looked at, also if the link leads elsewhere by then.
         assert parse_qs(passed["query_string"].decode()) == {"filepath": [str(world.image)]}
 
 
@@ -272,6 +276,9 @@ def test_an_image_that_the_run_shows_is_read(world: World) -> None:
         "/media%00?filepath={image}",
         "/%6dedia?filepath={secret}",
         "/media/../media?filepath={secret}",
+        "/x/../media?filepath={secret}",
+        "/plugins/%2e%2e/%2e%2e/etc/hostname",
+        "/..",
         "/dataset/1/sample/2/commit-mask",
         "/dataset/1/sample/2/commit-mask/",
         "/dataset/1/sample/2/commit%2dmask",

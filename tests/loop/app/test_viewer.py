@@ -5,6 +5,7 @@ FiftyOne runs in a process of its own: it starts a mongod, and its imports warn.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -184,3 +185,13 @@ def test_a_path_out_of_the_run_is_named_by_its_line(tmp_path: Path, path: object
     run.write_samples([*rows[:3], rows[3] | {"path": path}, *rows[4:]])
     with pytest.raises(RunDamagedError, match=r"samples\.jsonl, line 4: names no image"):
         build_dataset(run.path)
+
+
+def test_a_pipe_in_an_images_place_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
+    image = run.resolve(run.samples()[-1]["path"])
+    image.unlink()
+    os.mkfifo(image)
+    with pytest.raises(RunDamagedError, match="is no regular file") as error:
+        build_dataset(run.path)
+    assert error.value.path == image
