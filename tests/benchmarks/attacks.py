@@ -52,17 +52,14 @@ FAILURES: Final = (
 
 
 def attack(kind: str, number: int, seed: int, world: World) -> tuple[Case, Outcome]:
-    """Make a case and watch it; a second time if it took too long, for machines are busy."""
-    for _ in range(2):
-        folder = world.root / "case"
-        clear(folder)
-        folder.mkdir()
+    """Make a case, and watch it."""
+    folder = world.root / "case"
+    folder.mkdir()
+    try:
         case = KINDS[kind](number, seed, folder, world)
-        outcome = run_case(case, world.canary)
-        if outcome.code is not None or outcome.memory > 2**31:
-            break
-    clear(folder)
-    return case, outcome
+        return case, run_case(case, world.canary)
+    finally:
+        clear(folder)
 
 
 def main() -> None:
