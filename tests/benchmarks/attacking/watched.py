@@ -21,12 +21,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MARK", "Canary", "Case", "Outcome", "run_case"]
+from audit_hook import Hook
+
+__all__ = ["MARK", "Canary", "Case", "Outcome", "clear", "run_case"]
 
 MARK: Final = "CANARY-SECRET-91c7"
 """In every text of the canary; in nothing that a command may write."""
@@ -45,23 +47,6 @@ _RAW: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 
 _SCRIPT: Final = re.compile(r"<script\b.*?</script>", re.DOTALL)
 _LIBRARY: Final = 1_000_000  # characters: a script so long is the page's library of charts
-
-# What a process of Python reads for itself, whatever it is given.
-_READ: Final = (
-    *(sys.prefix, sys.base_prefix, "/proc", "/sys", "/usr", "/lib", "/etc/ssl"),
-    *("/etc/localtime", "/etc/mime.types", "/etc/os-release", "/etc/ld.so", "/etc/fonts"),
-    *("/etc/lsb-release", "/etc/debian_version", "/etc/host", "/etc/nsswitch", "/etc/passwd"),
-    *("/dev/null", "/dev/urandom", "/dev/shm", "/dev/tty"),
-)
-_WRITTEN: Final = ("/dev/null", "/dev/shm", "/dev/tty")
-_CHANGES: Final = frozenset(
-    f"os.{name}"
-    for name in ("mkdir", "rename", "remove", "rmdir", "link", "symlink", "truncate", "chmod")
-) | {"os.chown", "os.utime", "os.mkfifo", "os.mknod", "sqlite3.connect"}
-_RUNS: Final = frozenset(
-    {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.startfile"}
-)
-_TALKS: Final = frozenset({"socket.connect", "socket.bind"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +184,7 @@ def _become(case: Case, said: Path) -> None:
         sys.argv = ["gapclose", *case.words]
         from gapclose.loop.cli import app
 
-        sys.addaudithook(_Watch(case, seen))
+        sys.addaudithook(Hook(seen, folder=case.folder, reads=case.reads, code=case.code))
         try:
             app([*case.words], prog_name="gapclose")
             code = 0
@@ -214,14 +199,6 @@ def _become(case: Case, said: Path) -> None:
         os._exit(code)
 
 
-def _is_device(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
-
-
 def _obey_permissions() -> None:
     """Give up what lets root pass over the permissions of files."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -233,92 +210,6 @@ def _obey_permissions() -> None:
         data[word] &= ~0b1110
     if libc.capset(header, data):
         raise OSError(ctypes.get_errno(), "capset")
-
-
-class _Watch:
-    """The audit hook: writes a line for each thing that is not the command's business."""
-
-    def __init__(self, case: Case, seen: int) -> None:
-        self._seen, self._code, self._busy = seen, case.code, False
-        own = str(case.folder.resolve())
-        repository = str(Path(__file__).resolve().parents[3])
-        self._read = (own, *(str(path.resolve()) for path in case.reads), *_READ, repository)
-        self._written = (own, *_WRITTEN)
-        self._looked_at: dict[str, Callable[[str, tuple[Any, ...]], None]] = {
-            **{"open": self._open, "ctypes.dlopen": self._load},
-            **dict.fromkeys(("os.listdir", "os.scandir"), self._list),
-            **dict.fromkeys(_CHANGES, self._change),
-            **dict.fromkeys(_RUNS, self._run),
-            **dict.fromkeys(_TALKS, self._talk),
-        }
-
-    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if self._busy or event not in self._looked_at:
-            return
-        self._busy = True
-        try:
-            self._looked_at[event](event, args)
-        except (ValueError, OSError):
-            pass  # a path that is none is the command's business
-        except Exception as error:  # noqa: BLE001 - or it would be the command's
-            self._tell(f"the hook failed: {event} {args!r}: {error!r}")
-        finally:
-            self._busy = False
-
-    def _tell(self, what: str) -> None:
-        line = what.encode("utf-8", "backslashreplace").replace(b"\n", b"\\n")
-        os.write(self._seen, line[:400] + b"\n")
-
-    def _open(self, event: str, args: tuple[Any, ...]) -> None:
-        path, flags = _path(args[0]), args[2] or 0
-        if path is None:
-            return
-        real = os.path.realpath(path)
-        # A link may be opened only to be refused: the canary's times tell whether it was read.
-        # Devices and pipes cost time or memory, which is watched.
-        if real != os.path.abspath(path) or _is_device(real):  # noqa: PTH100
-            return
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            if not real.startswith(self._written):
-                self._tell(f"opened to write: {real}")
-        elif not real.startswith(self._read):
-            self._tell(f"opened: {real}")
-        if not self._code and real.endswith("/drawn.py"):
-            self._tell(f"imported the code of a run from elsewhere: {real}")
-
-    def _list(self, event: str, args: tuple[Any, ...]) -> None:
-        path = _path(args[0])
-        if path is None:
-            return
-        real = os.path.realpath(path)
-        if not real.startswith(self._read) and not _is_device(real):
-            self._tell(f"listed: {real}")
-
-    def _change(self, event: str, args: tuple[Any, ...]) -> None:
-        names = args[1:2] if event == "os.symlink" else args[:2]  # what a link says is only text
-        for path in filter(None, map(_path, names)):
-            if path == ":memory:":
-                continue
-            folder, last = os.path.split(os.path.abspath(path))  # noqa: PTH100
-            real = str(Path(os.path.realpath(folder)) / last)
-            if not real.startswith(self._written):
-                self._tell(f"{event}: {real}")
-
-    def _run(self, event: str, args: tuple[Any, ...]) -> None:
-        self._tell(f"ran: {args[:2]!r}")
-
-    def _talk(self, event: str, args: tuple[Any, ...]) -> None:
-        if not str(args[1]).startswith(self._written):
-            self._tell(f"{event}: {args[1]!r}")
-
-    def _load(self, event: str, args: tuple[Any, ...]) -> None:
-        path = _path(args[0])
-        if path and "/" in path and not path.startswith(self._read):
-            self._tell(f"loaded a library: {path}")
-
-
-def _path(value: object) -> str | None:
-    return os.fsdecode(value) if isinstance(value, str | bytes | os.PathLike) else None
 
 
 # ------------------------------------------------------------------------------ in the parent
