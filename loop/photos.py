@@ -14,7 +14,7 @@ from gapclose.analysis.proposer import check_proposer
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.run.journal import fold_run
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.work.photo_groups import check_captions
@@ -53,7 +53,7 @@ class Photos:
         check_device(config)
         if config.space.proposer is not None:
             check_proposer(config.space.proposer)
-        known = fold_journal(before.journal_path).groups if before.holds_tuning else {}
+        known = fold_run(before).groups if before.holds_tuning else {}
         check_captions(config, images, [name for name in classes if name not in known])
         check_drawn(config, () if before.holds_images else classes)
         return cls(images=images, classes=classes)

@@ -22,6 +22,7 @@ from gapclose.analysis.embedding import Embedder, make_embedders
 from gapclose.analysis.image_folder import ImageSet
 from gapclose.analysis.proposer import Proposer, make_proposer
 from gapclose.loop.app.refresh import refresh_tags
+from gapclose.loop.config.identity import measured_as
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.report.projections import Projections
 from gapclose.loop.run.events import (
@@ -153,7 +154,7 @@ class Session:
             self.reporter.tell(TaskStarted(task=Task.REPLAYING))
             self.trials.replay(read_journal(self.rundir.journal_path))
         else:
-            self.append(RunStarted(run=secrets.token_hex(4)))
+            self.append(RunStarted(run=secrets.token_hex(4), config=measured_as(self.config)))
         rows = self.projections.restore(self.state)
         self.records = StudyRecords.open(
             storage,

@@ -33,7 +33,7 @@ from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import MixturesGiven, PhotosListed
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import check_config, check_version, joined_run
-from gapclose.loop.run.journal import Journal, fold_journal
+from gapclose.loop.run.journal import Journal, fold_run
 from gapclose.loop.run.notices import WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.state import RunState
@@ -91,7 +91,7 @@ def tune(
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
     with joined_run(out, config) as rundir:
-        state = fold_journal(rundir.journal_path)
+        state = fold_run(rundir)
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)
         loaded: dict[str, Embedder] = {}
@@ -224,7 +224,7 @@ def _check_classes(rundir: RunDir, classes: tuple[str, ...]) -> None:
     Raises:
         ConfigError: A class is gone.
     """
-    state = fold_journal(rundir.journal_path)
+    state = fold_run(rundir)
     tried = {name for name, cls in state.classes.items() if cls.proposed}
     if gone := sorted(tried - {*classes}):
         raise ConfigError(

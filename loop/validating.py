@@ -25,7 +25,7 @@ from gapclose.loop.report.page import write_report
 from gapclose.loop.report.projections import open_run, read_verdicts
 from gapclose.loop.report.run_view import Run
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.run.journal import fold_run
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.notices import ReportWritten, Task, TaskStarted, WarningRaised
 from gapclose.loop.run.reporter import Reporter, SilentReporter
@@ -194,7 +194,7 @@ def _opened(run: Path | str) -> Subject:
     """
     rundir = open_run(run)
     verdicts, tuned = read_verdicts(rundir), None
-    state = fold_journal(rundir.journal_path)
+    state = fold_run(rundir)
     if state.names or MIXTURES in verdicts.files:
         tuned = verdicts.mixtures["classes"]
     classes = state.names or tuple(sorted(row["name"] for row in verdicts.gap["classes"]))

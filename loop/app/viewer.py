@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gapclose.loop.app.database import import_fiftyone
 from gapclose.loop.app.gate import Gate
 from gapclose.loop.app.server import listen, reached_at, serve
-from gapclose.loop.app.shown import shown_files
+from gapclose.loop.app.shown import name_of, shown_files
 from gapclose.loop.app.views import (
     BRAIN_KEY,
     WORKSPACE,
@@ -124,7 +124,7 @@ def build_dataset(run: Path) -> fo.Dataset:
             where=folder.path,
         )
     _check_paths(folder, rows)
-    points = _stored(folder.path / "projection.safetensors", "xy", len(rows))
+    points = _stored(folder.file("projection.safetensors"), "xy", len(rows))
     embeddings = _stored(folder.embeddings_path("samples"), "embeddings", len(rows))
     gap = read_verdicts(folder).files.get(GAP, {})
     scored, clusters = gap.get("classes") or (), gap.get("clusters") or ()
@@ -208,7 +208,9 @@ def _check_paths(run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows, 1):
         try:
             path = run.resolve(row["path"])
-        except (KeyError, TypeError, ValueError):
+        except RunDamagedError:
+            raise
+        except ValueError:
             why = "names no image of a run, so somebody has edited it; restore the file"
             raise RunDamagedError(run.path / "samples.jsonl", why, number) from None
         if path.exists() and not path.is_file():  # FiftyOne would wait for a pipe
@@ -217,7 +219,7 @@ def _check_paths(run: RunDir, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, list[str]]) -> Any:
-    path = str(run.resolve(row["path"]))
+    path = name_of(run, row)
     fields = {
         "class": row["class"],
         "side": row["side"],

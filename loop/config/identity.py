@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gapclose.loop.config.schema import RunConfig
 
-__all__ = ["FREE_KEYS", "changed_keys", "fingerprint", "flat"]
+__all__ = ["FREE_KEYS", "changed_keys", "fingerprint", "flat", "measured_as"]
 
 FREE_KEYS: Final = frozenset(
     {
@@ -25,6 +25,8 @@ FREE_KEYS: Final = frozenset(
     }
 )
 """What may change on resume."""
+
+_PLACES: Final = frozenset({"real.path", "code_folder", "space.captions"})
 
 _LATER: Final[dict[str, Any]] = {
     "code_folder": None,
@@ -42,11 +44,28 @@ _LATER: Final[dict[str, Any]] = {
 def fingerprint(config: RunConfig) -> str:
     """Return the sha256 (64 hex digits) of everything that may not change on resume."""
     kept = {key: value for key, value in flat(config.to_dict()).items() if key not in FREE_KEYS}
+    return _hashed(kept)
+
+
+def _hashed(kept: dict[str, Any]) -> str:
     for key, unused in _LATER.items():
         if kept.get(key, unused) == unused:
             kept.pop(key, None)
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def measured_as(config: RunConfig) -> str:
+    """Return 32 hex digits of what the figures of a run are of, wherever its files lie.
+
+    Photos, models and code may be moved; what is embedded, tried and judged may not change.
+    """
+    kept = {
+        key: value
+        for key, value in flat(config.to_dict()).items()
+        if key not in FREE_KEYS and key not in _PLACES and not key.startswith("generator.")
+    }
+    return _hashed(kept)[:32]
 
 
 def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from gapclose.loop.report.text import named
 from gapclose.loop.run.events import MixturesGiven
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.run.journal import fold_run
 from gapclose.loop.work.real_data import check_drawn
 
 __all__ = [
@@ -55,7 +55,7 @@ def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
     verdicts = read_verdicts(run)
     found = verdicts.mixtures["classes"]
     rows = {row["name"]: row for row in verdicts.files.get(GAP, {}).get("classes", ())}
-    groups = fold_journal(run.journal_path).groups
+    groups = fold_run(run).groups
     photos = {cls: {digest: name for name, digest in its.items()} for cls, its in groups.items()}
     try:
         classes = {
@@ -126,7 +126,7 @@ def searched_photos(path: Path) -> dict[str, frozenset[str]]:
     """
     if path.is_file():
         return {}
-    state = fold_journal(RunDir(path).journal_path)
+    state = fold_run(RunDir(path))
     found = {name: {*photos} for name, photos in state.photos.items()}
     for name, cls in state.classes.items():
         folds = [*cls.spent_folds]
@@ -142,7 +142,7 @@ def check_given(run: RunDir, given: MixturesGiven) -> None:
     Raises:
         ConfigError: It has begun with other mixtures, or without any.
     """
-    state = fold_journal(run.journal_path)
+    state = fold_run(run)
     if state.given is not None:
         if state.given.mixtures != given.mixtures:
             raise ConfigError(

@@ -150,9 +150,12 @@ def _shown(
     own = ShownFiles(run=run, folders=())  # a run from elsewhere may name others
     for row in run.samples():
         cls = row["class"]
-        if row["stage"] == "tuned" and row["seed"] not in tried.get(cls, ()):
+        seed, recipe = row.get("seed"), row.get("recipe")
+        if row["stage"] != "tuned" or seed is None or recipe is None:
+            continue
+        if seed not in tried.get(cls, ()):
             path = None if row["path"] in rejected else own.find(row["path"])
-            shown.setdefault(cls, {}).setdefault(row["recipe"], []).append((row["seed"], path))
+            shown.setdefault(cls, {}).setdefault(recipe, []).append((seed, path))
     return shown
 
 

@@ -41,7 +41,7 @@ from gapclose.loop.exporting.tempering import (
     tempering_key,
 )
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import fold_journal
+from gapclose.loop.run.journal import fold_run
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
@@ -319,7 +319,7 @@ def _tune_split(
     rundir: RunDir, config: RunConfig, side: Side, names: Sequence[str]
 ) -> dict[str, tuple[Path, ...]]:
     """Return photos of each class's tune split, up to `PHOTOS`; without a journal it is cut."""
-    searched = fold_journal(rundir.journal_path).photos
+    searched = fold_run(rundir).photos
     share, seed = config.real.confirm_share, config.tune.seed
     found = {}
     for name in names:

@@ -40,7 +40,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.files import count_lines, damaged, to_json
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import Head, fold_journal, read_heads, read_journal
+from gapclose.loop.run.journal import Head, fold_run, read_heads, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.shapes import GapFile, MixturesFile, StateFile, mismatch
 from gapclose.loop.run.state import RunState
@@ -185,7 +185,7 @@ def read_verdicts(rundir: RunDir) -> Verdicts:
             mixtures = files.get(MIXTURES, {}).get("classes", {})
             files[GAP] = own_verdicts(files[GAP], mixtures, _confirmed_with(rundir))
         return Verdicts(run=rundir.path, files=files)
-    state = fold_journal(rundir.journal_path)
+    state = fold_run(rundir)
     due = verdict_files(state)
     said = {}
     if GAP in due:
@@ -226,7 +226,7 @@ def read_state(rundir: RunDir) -> dict[str, Any]:
         return _object(rundir, STATE) if rundir.has(STATE) else {}
     stored = _stored(rundir, STATE)
     if stored is None or not _follows(stored, [*read_heads(rundir.journal_path)]):
-        return _as_stored(state_json(fold_journal(rundir.journal_path)))
+        return _as_stored(state_json(fold_run(rundir)))
     return stored
 
 
@@ -251,7 +251,7 @@ def _restore(rundir: RunDir) -> None:
 def _write_anew(rundir: RunDir) -> None:
     with lock(rundir):
         # Read under the lock: whoever wrote the run may just have ended.
-        state = fold_journal(rundir.journal_path)
+        state = fold_run(rundir)
         projections = Projections(rundir)
         projections.restore(state)
         # One that follows stays: the run may have ended without its page, and is not "done" then.
@@ -273,7 +273,7 @@ def _lost(rundir: RunDir) -> bool:
     if not kinds[VerdictsReached] and not kinds[RunFinished]:
         return False  # what is missing is not due before one of these
     missing = {name for name in (MIXTURES, GAP) if not rundir.has(name)}
-    return bool(missing and missing & verdict_files(fold_journal(rundir.journal_path)))
+    return bool(missing and missing & verdict_files(fold_run(rundir)))
 
 
 def _trials_in(kinds: Counter[type[Event]]) -> int:

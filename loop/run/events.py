@@ -163,10 +163,16 @@ class _Event(Fact):
 
 
 class RunStarted(_Event):
-    """The first line; `run` names the run's Optuna studies."""
+    """The first line.
+
+    Attributes:
+        run: Names the run's Optuna studies.
+        config: `identity.measured_as` of the config; None in journals that do not say.
+    """
 
     kind: Literal["run_started"] = "run_started"
     run: str
+    config: str | None = None
 
 
 class SessionStarted(_Event):

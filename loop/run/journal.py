@@ -16,6 +16,7 @@ from typing import Final, get_args
 
 from pydantic import ValidationError
 
+from gapclose.loop.config.identity import measured_as
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import (
     ClassVerdict,
@@ -32,10 +33,11 @@ from gapclose.loop.run.events import (
     read_event,
 )
 from gapclose.loop.run.files import append_line, cut_torn_line, damaged, whole_lines
+from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import RunState, apply
 
-__all__ = ["Head", "Journal", "fold_journal", "read_heads", "read_journal"]
+__all__ = ["Head", "Journal", "fold_journal", "fold_run", "read_heads", "read_journal"]
 
 # As `append` writes them: the fields that every event has come first.
 _NUMBER: Final = rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -107,6 +109,22 @@ def fold_journal(path: Path) -> RunState:
                 line=number,
             )
         state = apply(state, event)
+    return state
+
+
+def fold_run(run: RunDir) -> RunState:
+    """Return the state of a run, after all events of its journal.
+
+    Raises:
+        RunDamagedError: As `fold_journal`, or the journal is of another config.
+    """
+    state = fold_journal(run.journal_path)
+    if state.config is not None and state.config != measured_as(run.config()):
+        raise RunDamagedError(
+            run.journal_path,
+            "is of another config than config.yaml; restore the one that it was begun with from a "
+            "copy, or start anew with --out",
+        )
     return state
 
 

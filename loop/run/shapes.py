@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from gapclose.generators.recipe import Camera, Recipe
 
@@ -205,6 +213,13 @@ class BothShares(_Shape):
 
     mixture: MarginalShares
     baseline: MarginalShares
+
+    @model_validator(mode="after")
+    def _is_of_one_space(self) -> BothShares:
+        for kind in ("words", "choices", "numbers"):
+            if getattr(self.mixture, kind).keys() != getattr(self.baseline, kind).keys():
+                raise ValueError(f"mixture and baseline have other {kind}")
+        return self
 
 
 class Copy(_Shape):

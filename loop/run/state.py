@@ -61,6 +61,7 @@ class RunState:
 
     Attributes:
         run: Its id; empty before the first event.
+        config: What it was begun with, as `RunStarted` has it.
         started: Unix time.
         used: Seconds of the budget that all sessions have used.
         budget: Of the last session, in seconds.
@@ -85,6 +86,7 @@ class RunState:
     """
 
     run: str = ""
+    config: str | None = None
     started: float = 0.0
     used: float = 0.0
     budget: float | None = None
@@ -176,7 +178,7 @@ def _with(state: RunState, cls: str, **changes: Any) -> RunState:
 
 @_applied.register
 def _(event: RunStarted, state: RunState) -> RunState:
-    return replace(state, run=event.run, started=event.at)
+    return replace(state, run=event.run, config=event.config, started=event.at)
 
 
 @_applied.register

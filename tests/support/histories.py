@@ -129,6 +129,17 @@ def row(name: str = "frog", **facts: Any) -> ClassGap:
     return ClassGap(name=name, **shown | facts)
 
 
+def gap_file(classes: Iterable[str], *, skipped: Iterable[str] = ()) -> dict[str, Any]:
+    """What a gap.json has at least."""
+    return {
+        "schema": 1,
+        "embedder": "pond",
+        "judge": None,
+        "classes": [row(name).to_json() for name in classes],
+        "skipped": [{"class": name, "why": "too few"} for name in skipped],
+    }
+
+
 def evaluated(cls: str = "frog", fold: int = 0, **facts: Any) -> FoldEvaluated:
     shown: dict[str, Any] = {"mixture": mixture("mixed"), "before": row(cls, gap=2.0).to_json()}
     shown |= {"after": row(cls).to_json(), "agreement": None, "drawn": (("draw", 15, 100),)}

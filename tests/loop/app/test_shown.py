@@ -13,7 +13,7 @@ from gapclose.loop.run.folder import RunDir
 
 
 def absolute(run: RunDir) -> set[str]:
-    return {str(run.resolve(row["path"])) for row in run.samples()}
+    return {str(run.path / row["path"]) for row in run.samples()}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_link_out_of_the_run_is_not_followed(
     link = run.path / (inside[0] if what == "image" else "images")
     link.rename(tmp_path / "elsewhere")
     link.symlink_to(tmp_path / "elsewhere")
-    hidden = {str(run.resolve(path)) for path in (inside[:1] if what == "image" else inside)}
+    hidden = {str(run.path / path) for path in (inside[:1] if what == "image" else inside)}
     assert set(shown_files(run, rows)) == absolute(run) - hidden
     (record,) = caplog.records
     assert f"{len(hidden)} images lie outside of the run" in record.getMessage()

@@ -27,7 +27,7 @@ from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.status import read_status
 from gapclose.loop.run.events import RunFinished, SessionStarted, TrialFinished
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import fold_journal, read_journal
+from gapclose.loop.run.journal import fold_run, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import fold
 from gapclose.loop.search.optuna_record import sqlite_url
@@ -259,7 +259,7 @@ def test_a_run_that_died_before_its_page_was_written_is_not_called_done(run: Pat
 
 
 def test_an_export_folds_the_journal_once(run: Path) -> None:
-    with patch.object(projections, "fold_journal", wraps=fold_journal) as folded:
+    with patch.object(projections, "fold_run", wraps=fold_run) as folded:
         assert read("export", run) == (0, "")
     assert folded.call_count == 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import TRIAL
 from make_run import add_findings, make_run
 from rich.console import Console, RenderableType
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def trial(cls: str, number: int, **fields: Any) -> dict[str, Any]:
-    return {"class": cls, "number": number, "state": "complete", "mixture_gap": 0.1, **fields}
+    return {**TRIAL, "class": cls, "number": number, "mixture_gap": 0.1, **fields}
 
 
 def test_a_new_run(run: RunDir) -> None:

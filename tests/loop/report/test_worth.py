@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import gap_file, mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_validation import CLASSES, RECALLS, make_validation
@@ -49,7 +50,7 @@ def worth_of(validation: dict[str, Any]) -> Worth:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     run = RunDir(tmp_path)
-    run.write_json(GAP, {"classes": [{"name": name} for name in CLASSES], "skipped": []})
+    run.write_json(GAP, gap_file(CLASSES))
     return run
 
 
@@ -126,8 +127,7 @@ def test_a_figure_at_its_end_is_no_damage(run: RunDir) -> None:
 def test_a_file_of_other_classes_is_left_out(
     run: RunDir, measured: tuple[str, ...], skipped: tuple[str, ...], problem: Problem | None
 ) -> None:
-    left = [{"class": name, "why": "too few"} for name in skipped]
-    run.write_json(GAP, {"classes": [{"name": name} for name in measured], "skipped": left})
+    run.write_json(GAP, gap_file(measured, skipped=skipped))
     run.write_json(VALIDATION, FULL)
     worth, found = read_worth(run)
     assert found is problem
@@ -135,7 +135,7 @@ def test_a_file_of_other_classes_is_left_out(
 
 
 def test_mixtures_that_changed_since_are_noticed(run: RunDir) -> None:
-    mixtures = {"frog": {"recipes": [], "effective": 1.5}, "cat": {"recipes": []}}
+    mixtures = {"frog": mixture("a") | {"effective": 1.5}, "cat": mixture("b")}
     run.write_json(MIXTURES, {"schema": 1, "classes": mixtures})
     turned = {name: mixtures[name] for name in reversed(mixtures)}
     for of in (mixtures, turned):  # an order is no change
@@ -150,7 +150,7 @@ def test_mixtures_that_changed_since_are_noticed(run: RunDir) -> None:
 def test_an_audit_that_was_tuned_since_it_was_validated_is_outdated(run: RunDir) -> None:
     run.write_json(VALIDATION, FULL | {"mixtures": None})
     assert read_worth(run)[1] is None
-    run.write_json(MIXTURES, {"schema": 1, "classes": {"frog": {"recipes": []}}})
+    run.write_json(MIXTURES, {"schema": 1, "classes": {"frog": mixture("a")}})
     worth, problem = read_worth(run)
     assert problem is Problem.OUTDATED
     assert worth is not None

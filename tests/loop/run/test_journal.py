@@ -9,8 +9,20 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from histories import AWKWARD, evaluated, every_kind, failed, opened, proposed, tried, verdict
+from histories import (
+    AWKWARD,
+    evaluated,
+    every_kind,
+    failed,
+    mixture,
+    opened,
+    proposed,
+    tried,
+    verdict,
+)
+from pond_config import pond_config
 
+from gapclose.loop.config.identity import measured_as
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import (
     ConfirmationFailed,
@@ -25,8 +37,17 @@ from gapclose.loop.run.events import (
     VerdictsReached,
     read_event,
 )
-from gapclose.loop.run.files import append_line
-from gapclose.loop.run.journal import Head, Journal, fold_journal, read_heads, read_journal
+from gapclose.loop.run.files import append_line, write_text
+from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.journal import (
+    Head,
+    Journal,
+    fold_journal,
+    fold_run,
+    read_heads,
+    read_journal,
+)
+from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import fold
 
 
@@ -325,3 +346,29 @@ def test_a_line_that_begins_otherwise_is_read_whole(path: Path) -> None:
     path.write_bytes(b'{"used":0.0,"kind":"run_started"}\n')
     with pytest.raises(RunDamagedError, match="line 1: is damaged"):
         [*read_heads(path)]
+
+
+def test_a_journal_of_another_config_is_told(run: RunDir) -> None:
+    Journal(run.journal_path).append(
+        RunStarted(run="a", config=measured_as(run.config())), used=0.0
+    )
+    assert fold_run(run).run == "a"
+    moved = pond_config(generator={"kind": "diffusers", "model": "moved/elsewhere"})
+    write_text(run.config_path, moved.to_yaml())
+    assert fold_run(run).run == "a"  # a model may lie elsewhere by now
+    write_text(run.config_path, pond_config(tune={"seed": 7}).to_yaml())
+    with pytest.raises(RunDamagedError, match="is of another config than config"):
+        fold_run(run)
+
+
+def test_a_verdict_of_another_mixture_does_not_follow(path: Path) -> None:
+    own = verdict(mixture=mixture_key(mixture("mixed")))
+    other = verdict(mixture=mixture_key(mixture("other")))
+    for said, ok in ((own, True), (other, False)):
+        path.unlink(missing_ok=True)
+        written(path, opened(), evaluated(), VerdictsReached(verdicts={"frog": said}))
+        if ok:
+            assert fold_journal(path).of("frog").judged is not None
+        else:
+            with pytest.raises(RunDamagedError, match="line 3: does not follow"):
+                fold_journal(path)
