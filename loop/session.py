@@ -77,6 +77,7 @@ from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import open_groups
 from gapclose.loop.work.photo_source import open_generator
 from gapclose.loop.work.proposals import Proposals
@@ -364,9 +365,8 @@ def open_session(
     )
     reporter.tell(TaskStarted(task=Task.FLOORS))
     evidence = Evidence(rundir)
-    searches = make_searches(
-        config, real, embedder, evidence, scored_by=scored_by, groups=groups_of
-    )
+    kept = KeptImages(synthesis=synthesis, evidence=evidence)
+    searches = make_searches(config, real, embedder, kept, scored_by=scored_by, groups=groups_of)
     nouns = {name: search.space.words["noun"][0] for name, search in searches.items()}
     groups = config.attributes or DEFAULT_WORDS
     copies = SourceCopies(generator=synthesis.generator, real=real)

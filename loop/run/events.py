@@ -30,6 +30,7 @@ __all__ = [
     "CameraChosen",
     "ClassVerdict",
     "ConfirmationFailed",
+    "Digests",
     "Event",
     "FoldEvaluated",
     "FoldOpened",
@@ -97,6 +98,18 @@ class Job(Fact):
 
     recipe: RecipeJson
     seeds: tuple[Seed, ...]
+
+
+class Digests(Fact):
+    """What an event names on the disk, as `gapclose.loop.work.evidence` digests it.
+
+    Attributes:
+        rows: Of the embeddings, with the recipes and seeds that they are of.
+        images: Of the images that were embedded, before the camera.
+    """
+
+    rows: str
+    images: str
 
 
 class Progress(Fact):
@@ -282,12 +295,14 @@ class CameraChosen(_Event):
         camera: As `Camera.to_json`.
         turn: The class whose trial comes next.
         progress: By class.
+        digests: By class, of its images under the camera.
     """
 
     kind: Literal["camera_chosen"] = "camera_chosen"
     camera: CameraJson
     turn: str
     progress: dict[str, Progress]
+    digests: dict[str, Digests] = Field(default_factory=dict)
 
 
 class RecallsMeasured(_Event):
@@ -331,6 +346,7 @@ class TrialFinished(_Event):
         seconds: That it took.
         copied: Seeds of images that copy the photo that they are made from.
         probe: Seconds of `probe()`, where it was asked.
+        digests: Of what it brought; None in journals that do not say.
     """
 
     kind: Literal["trial_finished"] = "trial_finished"
@@ -345,6 +361,7 @@ class TrialFinished(_Event):
     progress: Progress
     copied: tuple[int, ...] = ()
     probe: float | None = None
+    digests: Digests | None = None
 
 
 class TrialFailed(_Event):
@@ -398,6 +415,7 @@ class FoldEvaluated(_Event):
         images: Generated for it.
         seconds: That it took.
         probe: Seconds of `probe()`.
+        digests: By stage, of what was measured.
     """
 
     kind: Literal["fold_evaluated"] = "fold_evaluated"
@@ -411,6 +429,7 @@ class FoldEvaluated(_Event):
     images: int
     seconds: float
     probe: float | None = None
+    digests: dict[str, Digests] = Field(default_factory=dict)
 
 
 class ConfirmationFailed(_Event):

@@ -7,7 +7,7 @@ each as it appends it, and a session that resumes replays the journal with the i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -32,6 +32,8 @@ from gapclose.loop.search.given import starting_camera
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images, Proposal
 
+Jobs = Sequence[tuple[Recipe, Sequence[int]]]
+
 _NO_IMAGES: Final = Images(embeddings=np.empty((0, 0), np.float32), recipes=(), seeds=())
 
 
@@ -42,16 +44,16 @@ class Searches(Mapping[str, ClassSearch]):
         self,
         searches: Mapping[str, ClassSearch],
         *,
-        trial_images: Callable[[str, int], Images],
-        camera_images: Callable[[str], Images],
+        trial_images: Callable[[TrialFinished, Proposal], Images],
+        camera_images: Callable[[CameraChosen, str, Jobs], Images],
         keep_recording: Callable[[str, int, Images, Recording], None],
     ) -> None:
         """Take new searches; `apply` and `replay` bring them where the run stands.
 
         Args:
             searches: By class.
-            trial_images: What a class's trial brought, by its number.
-            camera_images: All images of a class's bank under the run's camera.
+            trial_images: What a trial brought, copies not marked.
+            camera_images: The images of a class's jobs under the run's camera.
             keep_recording: Keeps what was computed anew for a trial, so the next resume reads it.
         """
         self._searches = dict(searches)
@@ -114,7 +116,8 @@ class Searches(Mapping[str, ClassSearch]):
         for name, search in self.items():
             if not search.imaged:  # else `Trials.choose_camera` has done so
                 known = name in event.progress  # else its class has joined since
-                taken = self._camera_images(name) if known else _NO_IMAGES
+                jobs = under(camera, search.drawn())
+                taken = self._camera_images(event, name, jobs) if known else _NO_IMAGES
                 search.change_camera(camera, taken)
 
     def replay(self, events: Iterable[Event]) -> None:
@@ -132,7 +135,7 @@ class Searches(Mapping[str, ClassSearch]):
                 case TrialFinished():
                     proposal = proposed.pop((event.cls, event.number))
                     self[event.cls].recall(event.progress.winner)
-                    images = self._trial_images(event.cls, event.number)
+                    images = self._trial_images(event, proposal)
                     if event.copied:
                         images = replace(images, copied=frozenset(event.copied))
                     finding = self[event.cls].absorb(proposal, images)
@@ -144,6 +147,11 @@ class Searches(Mapping[str, ClassSearch]):
                     self[event.cls].absorb_failure(proposal)
                 case _:
                     self.apply(event)
+
+
+def under(camera: Camera, jobs: Jobs) -> list[tuple[Recipe, Sequence[int]]]:
+    """Return jobs under another camera."""
+    return [(replace(recipe, camera=camera), seeds) for recipe, seeds in jobs]
 
 
 def proposal_of(event: TrialProposed) -> Proposal:

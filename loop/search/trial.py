@@ -43,6 +43,7 @@ class Images:
         sources: (n,) the photo of the tune split that each owes its caption or picture to, by its
             row among the real images, -1 of none; empty in a class where none may.
         recording: What a search computed when it absorbed them, if one has.
+        drawn: (n,) `pixel_digest` of each before the camera; empty where nobody noted it.
     """
 
     embeddings: NDArray[np.float32]
@@ -51,6 +52,7 @@ class Images:
     copied: frozenset[int] = frozenset()
     sources: tuple[int, ...] = ()
     recording: Recording | None = None
+    drawn: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return their number."""

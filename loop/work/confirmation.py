@@ -25,6 +25,7 @@ from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     ConfirmationFailed,
+    Digests,
     FoldEvaluated,
     FoldOpened,
 )
@@ -105,14 +106,17 @@ class Confirmation:
             self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
             said = f"{type(error).__name__}: {error}"
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=said)
-        for holdout in (before, after):
-            self.evidence.keep_fold(
+        digests: dict[str, Digests] = {
+            holdout.stage: self.evidence.keep_fold(
                 opened.cls,
                 opened.fold,
                 holdout.stage,
                 holdout.images,
                 [*holdout.judge_rows.values()],
+                shown=holdout.shown,
             )
+            for holdout in (before, after)
+        }
         return FoldEvaluated(
             cls=opened.cls,
             fold=opened.fold,
@@ -129,6 +133,7 @@ class Confirmation:
             images=self.synthesis.generated - generated,
             seconds=time.perf_counter() - start,
             probe=probe(),
+            digests=digests,
         )
 
     def _generate(

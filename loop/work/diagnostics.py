@@ -25,6 +25,7 @@ from gapclose.loop.work.evaluation import EvaluationInput, witness_scores
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
 from gapclose.loop.work.judge_notes import judge_notes, tune_rows
+from gapclose.loop.work.kept_images import KeptImages, fold_jobs
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.shortcuts import find_shortcuts
 from gapclose.loop.work.shortfalls import find_shortfalls
@@ -116,6 +117,7 @@ class Diagnostics:
     def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:
         """Return, by class, baseline's and mixture's images on the fold that judged them."""
         pairs = {}
+        kept = KeptImages(synthesis=self.synthesis, evidence=self.evidence)
         for name in state.names:
             if (judged := state.of(name).judged) is None:
                 continue
@@ -124,6 +126,9 @@ class Diagnostics:
             )
             mixture = Mixture.from_json(judged.result.mixture)
             fold, real = judged.opened.fold, self.real[name]
+            own = [(baseline.recipes[0], self.searches[name].state.baseline_seeds())]
+            kept.restore_fold(judged.result, "baseline", baseline, own)
+            kept.restore_fold(judged.result, "tuned", *fold_jobs(judged.result))
             pairs[name] = (
                 read_holdout(
                     self.evidence, real=real, mixture=baseline, stage="baseline", fold=fold

@@ -1,12 +1,14 @@
 """The evidence: embeddings of generated images, and what a search computed of them.
 
-It lies under RUN/embeddings, and is on disk before the event of the journal that names it.
-A session that resumes a run rebuilds from it what the journal alone does not hold.
+It lies under RUN/embeddings, and is on disk before the event of the journal that names it, with
+its digests. A session that resumes a run rebuilds from it what the journal alone does not hold;
+`kept_images` makes again what is damaged. It embeds nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
@@ -19,14 +21,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
+from gapclose.loop.run.events import Digests
 from gapclose.loop.run.files import write_bytes
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
 
 Rows = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
 
 _RECORDING: Final = "recording-"  # and the basis that they were computed with
+_RECORDED: Final = "recorded"  # digest of the recording, which is a cache and may be rewritten
+_DRAWN: Final = "drawn"
+_SHOWN: Final = "shown"
+_CACHED: Final = (_RECORDING, _RECORDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +47,43 @@ class Evidence:
 
     rundir: RunDir
 
-    def trial(self, cls: str, number: int) -> Images:
-        """Read what a trial brought."""
-        return self._load(_trial(cls, number))
+    def trial(self, cls: str, number: int, digests: Digests | None = None) -> Images:
+        """Read what a trial brought.
 
-    def camera(self, cls: str) -> Images:
+        Args:
+            cls: The trial's class.
+            number: The trial's number.
+            digests: As the journal has them; without, what is there is believed.
+
+        Raises:
+            RunDamagedError: It is gone, damaged, or other than it was; so do all that read.
+        """
+        return self._load(_trial(cls, number), digests)
+
+    def camera(self, cls: str, digests: Digests | None = None) -> Images:
         """Read all images of a class's bank under the run's camera."""
-        return self._load(f"{cls}-camera")
+        return self._load(f"{cls}-camera", digests)
 
-    def fold(self, cls: str, fold: int, stage: str) -> Images:
+    def fold(self, cls: str, fold: int, stage: str, digests: Digests | None = None) -> Images:
         """Read what was evaluated on a fold; `recipes` number those of the mixture."""
-        return self._load(_fold(cls, fold, stage))
+        return self._load(_fold(cls, fold, stage), digests)
 
-    def keep_trial(self, cls: str, number: int, images: Images) -> None:
+    def shown(
+        self, cls: str, fold: int, stage: str, digests: Digests | None = None
+    ) -> dict[int, int]:
+        """Read the `pixel_digest` of each image of a fold after the camera, by seed.
+
+        Returns:
+            None of what an earlier version has kept.
+        """
+        arrays = self._arrays(_fold(cls, fold, stage), digests)
+        if _SHOWN not in arrays:
+            return {}
+        return dict(zip(arrays["seeds"].tolist(), arrays[_SHOWN].tolist(), strict=True))
+
+    def keep_trial(self, cls: str, number: int, images: Images) -> Digests:
         """Write what a trial brought."""
-        self._save(_trial(cls, number), images)
+        return self._save(_trial(cls, number), images)
 
     def keep_recording(self, cls: str, number: int, images: Images, recording: Recording) -> None:
         """Rewrite a trial's recording where it is not what absorbing the trial has computed.
@@ -70,15 +100,21 @@ class Evidence:
             with contextlib.suppress(UnwritableError):
                 self.keep_trial(cls, number, replace(images, recording=recording))
 
-    def keep_camera(self, cls: str, images: Images) -> None:
+    def keep_camera(self, cls: str, images: Images) -> Digests:
         """Write a class's images under the run's camera."""
-        self._save(f"{cls}-camera", images)
+        return self._save(f"{cls}-camera", images)
 
-    def judge_rows(self, cls: str, fold: int, stage: str) -> tuple[Rows, ...]:
-        """Read the embeddings of what was evaluated on a fold, of each judge that it has."""
+    def judge_rows(
+        self, cls: str, fold: int, stage: str, digests: Digests | None = None
+    ) -> tuple[Rows, ...]:
+        """Read the embeddings of what was evaluated on a fold, of each judge that it has.
+
+        Returns:
+            None of what cannot be read, or is other than it was.
+        """
         try:
-            arrays = load_file(self.rundir.embeddings_path(_fold(cls, fold, stage)))
-        except (OSError, SafetensorError):
+            arrays = self._arrays(_fold(cls, fold, stage), digests)
+        except RunDamagedError:
             return ()
         names = takewhile(arrays.__contains__, map(_judge, count()))
         return tuple(arrays[name] for name in names)
@@ -90,39 +126,96 @@ class Evidence:
         stage: str,
         images: Images,
         judge_rows: Sequence[Rows] = (),
-    ) -> None:
-        """Write what was evaluated on a fold, and each judge's embeddings of it."""
-        judged = {_judge(number): rows for number, rows in enumerate(judge_rows)}
-        self._save(_fold(cls, fold, stage), images, judged)
+        *,
+        shown: Sequence[int] = (),
+    ) -> Digests:
+        """Write what was evaluated on a fold.
 
-    def _load(self, name: str) -> Images:
-        path = self.rundir.embeddings_path(name)
+        Args:
+            cls: The class.
+            fold: Number of the fold.
+            stage: Of the mixture.
+            images: What was embedded.
+            judge_rows: Each judge's embeddings of them.
+            shown: (n,) `pixel_digest` of each after the camera.
+        """
+        more: dict[str, Any] = {_judge(number): rows for number, rows in enumerate(judge_rows)}
+        if shown:
+            more[_SHOWN] = np.asarray(shown, dtype=np.uint64)
+        return self._save(_fold(cls, fold, stage), images, more)
+
+    def _load(self, name: str, digests: Digests | None) -> Images:
+        arrays = self._arrays(name, digests)
         try:
-            arrays = load_file(path)
             return Images(
                 embeddings=arrays["embeddings"],
                 recipes=tuple(arrays["recipes"].tolist()),
                 seeds=tuple(arrays["seeds"].tolist()),
                 recording=_recording(arrays),
+                drawn=tuple(arrays[_DRAWN].tolist()) if _DRAWN in arrays else (),
             )
-        except (OSError, KeyError, SafetensorError) as error:
+        except KeyError as error:
+            raise _damaged(self.rundir.embeddings_path(name), error) from None
+
+    def _arrays(self, name: str, digests: Digests | None) -> Arrays:
+        path = self.rundir.embeddings_path(name)
+        try:
+            arrays: Arrays = load_file(path)
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise _damaged(path, error) from None
+        if digests is not None and _digests(arrays) != digests:
+            raise _damaged(path, ValueError("it is not what the journal names"))
+        return arrays
 
-    def _save(self, name: str, images: Images, more: Mapping[str, Rows] | None = None) -> None:
-        arrays: dict[str, Any] = {
-            **(more or {}),
-            "embeddings": images.embeddings,
-            "recipes": np.asarray(images.recipes, dtype=np.int64),
-            "seeds": np.asarray(images.seeds, dtype=np.int64),
-        }
+    def _save(self, name: str, images: Images, more: Arrays | None = None) -> Digests:
+        arrays = _arrays_of(images) | dict(more or {})
         if images.recording is not None:
-            arrays[_RECORDING + images.recording.basis] = images.recording.numbers
+            numbers = images.recording.numbers
+            arrays[_RECORDING + images.recording.basis] = numbers
+            arrays[_RECORDED] = np.frombuffer(_sha256({_RECORDED: numbers}), dtype=np.uint8)
         write_bytes(self.rundir.embeddings_path(name), save(arrays))
+        return _digests(arrays)
 
 
-def _recording(arrays: Mapping[str, Any]) -> Recording | None:
+def _arrays_of(images: Images) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "embeddings": images.embeddings,
+        "recipes": np.asarray(images.recipes, dtype=np.int64),
+        "seeds": np.asarray(images.seeds, dtype=np.int64),
+    }
+    if images.drawn:
+        arrays[_DRAWN] = np.asarray(images.drawn, dtype=np.uint64)
+    return arrays
+
+
+def digests_of(images: Images) -> Digests:
+    """Return the digests that `Evidence` gives images of a trial or a camera."""
+    return _digests(_arrays_of(images))
+
+
+def _digests(arrays: Arrays) -> Digests:
+    """Digest what is evidence; 8 bytes of a digest miss an accident once in 2^64."""
+    evidence = {name: its for name, its in arrays.items() if not name.startswith(_CACHED)}
+    drawn = evidence.pop(_DRAWN, np.empty(0, dtype=np.uint64))
+    return Digests(rows=_sha256(evidence)[:8].hex(), images=_sha256({_DRAWN: drawn})[:8].hex())
+
+
+def _sha256(arrays: Arrays) -> bytes:
+    """Return the SHA-256 of arrays, by name, type, shape and bytes."""
+    known = hashlib.sha256()
+    for name in sorted(arrays):
+        its = np.ascontiguousarray(arrays[name])
+        known.update(f"{name} {its.dtype.str} {its.shape}\n".encode())
+        known.update(its.tobytes())
+    return known.digest()
+
+
+def _recording(arrays: Arrays) -> Recording | None:
     for name, numbers in arrays.items():
-        if name.startswith(_RECORDING):
+        if not name.startswith(_RECORDING):
+            continue
+        known = arrays.get(_RECORDED)  # an earlier version noted none
+        if known is None or known.tobytes() == _sha256({_RECORDED: numbers}):
             return Recording(basis=name.removeprefix(_RECORDING), numbers=numbers)
     return None
 

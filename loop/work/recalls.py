@@ -32,6 +32,7 @@ from gapclose.loop.search.feedback import Selection, feedback_prompts
 from gapclose.loop.search.prompt_queue import Words
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.kept_images import KeptImages, fold_jobs
 from gapclose.loop.work.real_data import FEWEST_TO_TEST, ClassReference
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -240,12 +241,16 @@ class Recalls:
         synthetic: dict[str, Rows] = {}
         for name, its in evaluations.items():
             photos = self.real[name].folds[its.opened.fold]
-            seen = self.evidence.judge_rows(name, its.opened.fold, "tuned")
+            seen = self.evidence.judge_rows(
+                name, its.opened.fold, "tuned", its.result.digests.get("tuned")
+            )
             if photos.judge_rows and seen:
                 real[name], synthetic[name] = next(iter(photos.judge_rows.values())), seen[0]
         if not real:  # there is no judge
+            kept = KeptImages(synthesis=self.synthesis, evidence=self.evidence)
             for name, its in evaluations.items():
                 real[name] = self.real[name].folds[its.opened.fold].rows
+                kept.restore_fold(its.result, "tuned", *fold_jobs(its.result))
                 synthetic[name] = self.evidence.fold(name, its.opened.fold, "tuned").embeddings
         return neighbor_recalls(real=real, synthetic=synthetic)
 

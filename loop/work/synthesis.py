@@ -22,7 +22,7 @@ from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
-from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch
+from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch, pixel_digest
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
@@ -53,6 +53,7 @@ class SampleBatch:
         invalid: Images that could not be scored (NaN, one colour, flagged, no finite features).
         generated: Newly generated images; the others were on disk already.
         faults: Why images are invalid, in words, with how many are.
+        drawn: `pixel_digest` of each before the camera.
     """
 
     images: tuple[Pixels, ...]
@@ -62,6 +63,7 @@ class SampleBatch:
     invalid: int
     generated: int
     faults: Mapping[str, int] = field(default_factory=dict)
+    drawn: tuple[int, ...] = ()
 
     def only(self, keep: NDArray[np.bool_]) -> SampleBatch:
         """Return the images where `keep` is true; the others count as invalid."""
@@ -74,6 +76,7 @@ class SampleBatch:
             seeds=tuple(self.seeds[i] for i in chosen),
             invalid=self.invalid + len(keep) - len(chosen),
             faults=Counter(self.faults) + Counter({NOT_FINITE: len(keep) - len(chosen)}),
+            drawn=tuple(self.drawn[i] for i in chosen),
         )
 
     def why(self) -> str:
@@ -92,16 +95,35 @@ class Synthesis:
     generate_seconds: float = 0.0
     embed_seconds: float = 0.0
     generated: int = 0
-    _shelf: set[tuple[str, str, int]] = field(default_factory=set)
+    _shelf: dict[tuple[str, str, int], int | None] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Seconds of generating and embedding so far."""
         return self.generate_seconds + self.embed_seconds
 
-    def remember(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
-        """Note that a finished trial generated these: from now on they are read back."""
-        self._shelf.update((cls, draw, seed) for seed in seeds)
+    def remember(
+        self, cls: str, draw: str, seeds: Iterable[int], digests: Mapping[int, int] | None = None
+    ) -> None:
+        """Note that a finished trial generated these: from now on they are read back.
+
+        Args:
+            cls: The class they are for.
+            draw: The fingerprint of their draw.
+            seeds: Of each.
+            digests: By seed, the `pixel_digest` of those that are known: what is on the disk must
+                have it, or is generated again.
+        """
+        for seed in seeds:
+            known = (digests or {}).get(seed)
+            if known is not None or (cls, draw, seed) not in self._shelf:
+                self._shelf[cls, draw, seed] = known
+
+    def forget(self, cls: str, draw: str, seeds: Iterable[int]) -> None:
+        """Have these generated again, but those that a digest vouches for."""
+        for seed in seeds:
+            if self._shelf.get((cls, draw, seed)) is None:
+                self._shelf.pop((cls, draw, seed), None)
 
     def generate(
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool = False
@@ -132,6 +154,7 @@ class Synthesis:
             invalid=faults.total(),
             generated=generated,
             faults=faults,
+            drawn=tuple(pixel_digest(image) for by_seed in drawn for image in by_seed.values()),
         )
         return batch.only(finite_rows(embeddings))
 
@@ -177,9 +200,7 @@ class Synthesis:
         # equal to the bit at one batch size, and only to 1/255 across sizes.
         found: list[dict[int, Pixels]] = []
         for draw, places in zip(prints, paths, strict=True):
-            shelved = [seed for seed in places if (cls, draw, seed) in self._shelf]
-            read = {seed: read_image(places[seed]) for seed in shelved}
-            found.append({seed: image for seed, image in read.items() if image is not None})
+            found.append(self._whole(cls, draw, places))
         missing = [
             (number, recipe.draw, [seed for seed in wanted if seed not in found[number]])
             for number, (recipe, wanted) in enumerate(jobs)
@@ -203,12 +224,33 @@ class Synthesis:
                     continue
                 found[number][seed] = image
                 files[paths[number][seed]] = image
+                if (key := (cls, prints[number], seed)) in self._shelf:
+                    self._shelf[key] = pixel_digest(image)
         write_images(self.rundir, files, source_type=self.generator.source_type)
         ordered = [
             {seed: images[seed] for seed in wanted if seed in images}
             for images, (_, wanted) in zip(found, jobs, strict=True)
         ]
         return ordered, generated, bad
+
+    def _whole(self, cls: str, draw: str, places: Mapping[int, Path]) -> dict[int, Pixels]:
+        """Read the images of a draw that are remembered and as they were, by seed."""
+        found, lost = {}, 0
+        for seed, path in places.items():
+            if (cls, draw, seed) not in self._shelf:
+                continue
+            image, known = read_image(path), self._shelf[cls, draw, seed]
+            if image is not None and (known is None or known == pixel_digest(image)):
+                found[seed] = image
+            elif known is not None:  # else it may have been invalid from the start
+                lost += 1
+        if lost:
+            log.warning(
+                "%s: %d of its images are gone or damaged; generated again, by their seeds",
+                cls,
+                lost,
+            )
+        return found
 
     def _generate(
         self, jobs: Sequence[tuple[Draw, Sequence[int]]], *, partly: bool, others: bool

@@ -10,14 +10,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Final
 
 from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
-from gapclose.generators.recipe import Draw
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import (
@@ -37,12 +35,13 @@ from gapclose.loop.search.camera_choice import IMAGES, LEAST, choose_camera
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.searches import Searches, proposal_of
+from gapclose.loop.search.searches import Searches, proposal_of, under
 from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images
 from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import Groups
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.source_copies import SourceCopies
@@ -78,6 +77,11 @@ class Trials:
     real: Mapping[str, ClassReference]
     seed: int
     by_clock: bool
+
+    @property
+    def kept(self) -> KeptImages:
+        """What trials have brought."""
+        return KeptImages(synthesis=self.synthesis, evidence=self.evidence)
 
     def propose(self, action: ProposeTrial) -> TrialProposed:
         """Settle a class's next trial: its number, recipes and seeds."""
@@ -140,17 +144,19 @@ class Trials:
                 recipes=batch.recipes,
                 seeds=batch.seeds,
                 copied=copied,
+                drawn=batch.drawn,
             )
             # Outside of the try: what fails here would leave half a trial in the bank.
             finding = search.absorb(proposal, images)
             images = replace(images, recording=finding.recording)
-            self.evidence.keep_trial(name, proposal.number, images)
-            self.remember(proposed)
+            digests = self.evidence.keep_trial(name, proposal.number, images)
+            self.kept.remember(name, proposal.jobs, images)
             result |= {
                 "gap": _finite(finding.gap),
                 "value": _finite(finding.value),
                 "mixture_gap": _finite(finding.mixture_gap),
                 "copied": tuple(sorted(copied)),
+                "digests": digests,
             }
         result |= {"invalid": invalid, "images": generated}
         result |= {"seconds": time.perf_counter() - start, "progress": search.progress()}
@@ -167,25 +173,11 @@ class Trials:
         self.searches.replay(self._remembering(events))
 
     def _remembering(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Pass events on, and remember what they say was generated."""
-        proposed: dict[tuple[str, int], TrialProposed] = {}
+        """Pass events on, and remember what folds have had generated."""
         for event in events:
-            match event:
-                case TrialProposed():
-                    proposed[event.cls, event.number] = event
-                case TrialFinished():
-                    self.remember(proposed.pop((event.cls, event.number)))
-                case FoldEvaluated():
-                    for draw, first, count in event.drawn:
-                        self.synthesis.remember(event.cls, draw, range(first, first + count))
-                case _:
-                    pass
+            if isinstance(event, FoldEvaluated):
+                self.kept.remember_fold(event)
             yield event
-
-    def remember(self, proposed: TrialProposed) -> None:
-        """Have a finished trial's images read back from now on."""
-        for recipe, seeds in proposal_of(proposed).jobs:
-            self.synthesis.remember(proposed.cls, _fingerprint(recipe.draw), seeds)
 
     def choose_camera(self, action: ChooseCamera) -> CameraChosen:
         """Choose the camera on images that exist, for all classes have their baselines then."""
@@ -202,22 +194,28 @@ class Trials:
             start=turn.space.camera,
             seed=self.seed,
         )
-        progress = {}
+        progress, digests = {}, {}
         for name, search in self.searches.items():
-            jobs = [(replace(recipe, camera=camera), seeds) for recipe, seeds in search.drawn()]
-            batch = self.synthesis.generate(name, jobs, partly=True)
-            taken = Images(embeddings=batch.embeddings, recipes=batch.recipes, seeds=batch.seeds)
-            self.evidence.keep_camera(name, taken)
+            batch = self.synthesis.generate(name, under(camera, search.drawn()), partly=True)
+            taken = Images(
+                embeddings=batch.embeddings,
+                recipes=batch.recipes,
+                seeds=batch.seeds,
+                drawn=batch.drawn,
+            )
+            digests[name] = self.evidence.keep_camera(name, taken)
             search.change_camera(camera, taken)
             progress[name] = search.progress()
-        return CameraChosen(camera=camera.to_json(), turn=action.turn, progress=progress)
+        return CameraChosen(
+            camera=camera.to_json(), turn=action.turn, progress=progress, digests=digests
+        )
 
 
 def make_searches(
     config: RunConfig,
     real: Mapping[str, ClassReference],
     embedder: Embedder,
-    evidence: Evidence,
+    kept: KeptImages,
     *,
     scored_by: ScoredBy,
     groups: Groups | None = None,
@@ -228,7 +226,7 @@ def make_searches(
         config: Of the run.
         real: By class.
         embedder: Its text side orders the prompts.
-        evidence: What trials have brought.
+        kept: What trials have brought.
         scored_by: What trials are scored by.
         groups: Photo groups by class, where recipes may name some.
     """
@@ -259,9 +257,9 @@ def make_searches(
 
     return Searches(
         {name: search(name) for name in real},
-        trial_images=evidence.trial,
-        camera_images=evidence.camera,
-        keep_recording=evidence.keep_recording,
+        trial_images=kept.trial,
+        camera_images=kept.camera,
+        keep_recording=kept.evidence.keep_recording,
     )
 
 
@@ -285,12 +283,6 @@ def gap_unit(
         return 1.0  # both floors are one, and fitting it takes a while
     _, floor_at = by_gap(real, config.tune.seed)
     return search.floor / floor_at(config.confirm.images)
-
-
-@lru_cache(maxsize=4096)
-def _fingerprint(draw: Draw) -> str:
-    """Cache the fingerprint: a mixture's draws recur, and a journal has ten of them a trial."""
-    return draw.fingerprint()
 
 
 def _finite(value: float) -> float | None:

@@ -53,6 +53,7 @@ from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.real_data import ClassReference, Fold
 from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import SampleBatch, Synthesis
@@ -198,7 +199,8 @@ def open_session(config: RunConfig, rundir: RunDir, real: dict[str, ClassReferen
     folded = time.perf_counter()
     synthesis = Drawn(generator=None, embedder=Reader(), rundir=rundir)  # type: ignore[arg-type]
     evidence = Evidence(rundir)
-    searches = make_searches(config, real, synthesis.embedder, evidence, scored_by=by_gap)
+    kept = KeptImages(synthesis=synthesis, evidence=evidence)
+    searches = make_searches(config, real, synthesis.embedder, kept, scored_by=by_gap)
     limits = Limits(
         tune=config.tune,
         confirm_images=config.confirm.images,

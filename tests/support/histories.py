@@ -12,6 +12,7 @@ from gapclose.loop.run.events import (
     CameraChosen,
     ClassVerdict,
     ConfirmationFailed,
+    Digests,
     Event,
     FoldEvaluated,
     FoldOpened,
@@ -302,7 +303,12 @@ def every_kind() -> list[Event]:
             cls="frog", prompts=({"prompt": "a {{x}} frog"},), progress=full, seconds=b
         ),
         CameraChosen(camera={}, turn="frog", progress={}),
-        CameraChosen(camera=CAMERA, turn="ship", progress={"frog": full, "ship": Progress()}),
+        CameraChosen(
+            camera=CAMERA,
+            turn="ship",
+            progress={"frog": full, "ship": Progress()},
+            digests={"frog": Digests(rows="0a1b", images="")},
+        ),
         RecallsMeasured(recalls={}),
         RecallsMeasured(
             recalls={
@@ -323,7 +329,16 @@ def every_kind() -> list[Event]:
             ),
         ),
         tried(gap=None, value=None, mixture_gap=None),
-        tried(gap=a, value=f, mixture_gap=c, seconds=b, invalid=2, progress=full, probe=h),
+        tried(
+            gap=a,
+            value=f,
+            mixture_gap=c,
+            seconds=b,
+            invalid=2,
+            progress=full,
+            probe=h,
+            digests=Digests(rows="00ff", images="12"),
+        ),
         failed(),
         failed(error="x" * 300, seconds=g, progress=full, probe=d),
         opened(),
@@ -338,6 +353,7 @@ def every_kind() -> list[Event]:
             drawn=(("0f", 15_000_000, 24), ("0e", 0, 100)),
             seconds=h,
             probe=g,
+            digests={"tuned": Digests(rows="00ff", images="12")},
         ),
         ConfirmationFailed(cls="frog", fold=0, error=""),
         ConfirmationFailed(cls="frog", fold=1, error="RuntimeError: \N{SNOWMAN}"),

@@ -30,6 +30,7 @@ from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import open_groups
 from gapclose.loop.work.photo_source import PhotoSource
 from gapclose.loop.work.real_data import ClassReference, Fold
@@ -177,7 +178,7 @@ class Workshop:
                 self.config,
                 self.real,
                 eye,
-                self.evidence,
+                KeptImages(synthesis=self.synthesis, evidence=self.evidence),
                 scored_by=self.scored_by,
                 groups=groups,
             ),

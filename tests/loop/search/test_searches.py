@@ -30,7 +30,7 @@ from gapclose.loop.run.state import fold
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.searches import Searches, proposal_of
+from gapclose.loop.search.searches import Jobs, Searches, proposal_of
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Images, Proposal
 
@@ -59,7 +59,7 @@ class Told:
         self.live = self.begin()
 
     def begin(self) -> Searches:
-        def camera_images(cls: str) -> Images:
+        def camera_images(_: CameraChosen, cls: str, __: Jobs) -> Images:
             self.read.append(cls)
             return self.cameras[cls]
 
@@ -75,7 +75,7 @@ class Told:
                 )
                 for name, rng in zip(CLASSES, rngs, strict=True)
             },
-            trial_images=lambda cls, number: self.trials[cls, number],
+            trial_images=lambda event, _: self.trials[event.cls, event.number],
             camera_images=camera_images,
             keep_recording=self.keep_recording,
         )

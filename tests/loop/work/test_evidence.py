@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
-from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.evidence import Evidence, digests_of
 
 # Of each kind: how it is kept, read, and named.
 KINDS: dict[str, tuple[Callable[[Evidence, Images], None], Callable[[Evidence], Images], str]] = {
@@ -171,7 +171,9 @@ def test_a_recording_that_was_computed_anew_is_rewritten(
     assert kept.recording.basis == "photos"
     assert kept.recording.numbers.tobytes() == new.numbers.tobytes()
     (file,) = (evidence.rundir.path / "embeddings").iterdir()
-    assert {*load_file(file)} == {"embeddings", "recipes", "recording-photos", "seeds"}
+    assert {*load_file(file)} == {
+        "embeddings", "recipes", "recorded", "recording-photos", "seeds",
+    }  # fmt: skip
 
 
 def test_a_recording_that_is_as_it_was_is_not_rewritten(evidence: Evidence) -> None:
@@ -189,3 +191,63 @@ def test_a_disk_that_takes_no_recording_costs_nothing_else(evidence: Evidence) -
             evidence.keep_recording("frog", 3, images(), recorded("photos", 1.0))
     assert_same(evidence.trial("frog", 3), images())
     assert evidence.trial("frog", 3).recording is None
+
+
+def flipped(data: bytes) -> Iterator[bytes]:
+    """The same bytes, another bit flipped each time."""
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        yield bytes(changed)
+
+
+def test_no_flipped_bit_is_believed(evidence: Evidence) -> None:
+    """Of the evidence none passes; the recording is a cache, and is computed again."""
+    noted = recorded("photos", 0.25, 3.0)
+    made = replace(images(2), drawn=(7, 2**64 - 1), recording=noted)
+    digests = evidence.keep_trial("frog", 0, made)
+    path = evidence.rundir.embeddings_path("frog-00000")
+    whole, refused, unrecorded = path.read_bytes(), 0, 0
+    for data in flipped(whole):
+        path.write_bytes(data)
+        try:
+            found = evidence.trial("frog", 0, digests)
+        except RunDamagedError:
+            refused += 1
+            continue
+        assert_same(found, made)
+        assert found.drawn == made.drawn
+        if found.recording is None or found.recording.basis != "photos":
+            unrecorded += 1
+        else:
+            assert found.recording.numbers.tobytes() == noted.numbers.tobytes()
+    values = sum(array.nbytes for array in load(whole).values())
+    assert refused + unrecorded > 8 * (values - 32)  # all but those of the recording's own digest
+    assert unrecorded >= 8 * noted.numbers.nbytes
+
+
+def test_digests_are_of_the_evidence_and_not_of_the_recording(evidence: Evidence) -> None:
+    made = replace(images(), drawn=tuple(range(5)))
+    digests = evidence.keep_trial("frog", 0, made)
+    assert evidence.keep_trial("frog", 1, replace(made, recording=recorded("a", 1.0))) == digests
+    evidence.keep_recording("frog", 0, made, recorded("photos", 1.0))
+    assert evidence.trial("frog", 0, digests).recording is not None
+    assert digests_of(made) == digests
+    for other in (images(seed=1), replace(made, seeds=made.seeds[::-1]),
+                  replace(made, recipes=(1,) * 5)):  # fmt: skip
+        assert digests_of(replace(other, drawn=made.drawn)).rows != digests.rows
+        assert digests_of(replace(other, drawn=made.drawn)).images == digests.images
+    assert digests_of(replace(made, drawn=(*range(4), 9))).rows == digests.rows
+    assert digests_of(replace(made, drawn=(*range(4), 9))).images != digests.images
+
+
+def test_judges_rows_that_are_other_than_they_were_are_none(evidence: Evidence) -> None:
+    rows = images().embeddings
+    digests = evidence.keep_fold("frog", 0, "tuned", images(), [rows], shown=range(5))
+    assert len(evidence.judge_rows("frog", 0, "tuned", digests)) == 1
+    assert evidence.shown("frog", 0, "tuned", digests) == dict(
+        zip(images().seeds, range(5), strict=True)
+    )
+    evidence.keep_fold("frog", 0, "tuned", images(), [rows + 1], shown=range(5))
+    assert evidence.judge_rows("frog", 0, "tuned", digests) == ()
+    assert len(evidence.judge_rows("frog", 0, "tuned")) == 1  # nothing says that it is another

@@ -19,7 +19,7 @@ from gapclose.analysis.criteria import CRITERIA
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import ImageBatch, write_pngs
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.run.events import Event, RecallsMeasured, RunStarted, SessionStarted
+from gapclose.loop.run.events import Digests, Event, RecallsMeasured, RunStarted, SessionStarted
 from gapclose.loop.run.photo_groups import PhotoGroup
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import EvaluateFold, ProposeTrial
@@ -306,6 +306,15 @@ def test_a_run_for_worth_is_judged_by_neighbours_of_unseen_photos(shop: Workshop
     assert sum(its.synthetic for its in found.values() if its) < 1.5  # plain images tell none
 
 
+def noted(state: RunState, name: str, digests: Digests) -> RunState:
+    """The state of a journal in which a fold's evaluation names these."""
+    cls = state.of(name)
+    assert cls.evaluation is not None
+    result = cls.evaluation.result.model_copy(update={"digests": {"tuned": digests}})
+    evaluation = replace(cls.evaluation, result=result)
+    return replace(state, classes={**state.classes, name: replace(cls, evaluation=evaluation)})
+
+
 def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> None:
     state = apply(begun(shop, trials=1), RecallsMeasured(recalls={}))
     state = evaluated(shop, state)
@@ -315,7 +324,8 @@ def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> No
         folds = tuple(replace(part, judge_rows={"one": rows}) for part in shop.real[name].folds)
         shop.real[name] = replace(shop.real[name], folds=folds)
         images = shop.evidence.fold(name, 0, "tuned")
-        shop.evidence.keep_fold(name, 0, "tuned", images, [rows[: len(images.seeds)]])
+        kept = shop.evidence.keep_fold(name, 0, "tuned", images, [rows[: len(images.seeds)]])
+        state = noted(state, name, kept)
     told = shop.recalls.judge(state, CRITERIA)
     assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]
 

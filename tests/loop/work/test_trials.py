@@ -362,8 +362,8 @@ def test_a_session_that_resumes_draws_nothing_anew(shop: Workshop) -> None:
                         and e.number == event.number)  # fmt: skip
             for job in made.jobs:
                 draw = Recipe.from_json(job.recipe).draw.fingerprint()
-                assert {("frog", draw, seed) for seed in job.seeds} <= shop.synthesis._shelf
-    assert {("frog", "draw", 15_000_000 + i) for i in range(3)} <= shop.synthesis._shelf
+                assert {("frog", draw, seed) for seed in job.seeds} <= shop.synthesis._shelf.keys()
+    assert {("frog", "draw", 15_000_000 + i) for i in range(3)} <= shop.synthesis._shelf.keys()
     assert ("frog", "draw", 15_000_003) not in shop.synthesis._shelf
 
 
@@ -376,14 +376,6 @@ def test_what_a_trial_that_was_cut_off_drew_is_drawn_again(shop: Workshop) -> No
     shop.trials.replay([*events, made])
     assert timeless(run(shop, made)) == timeless(whole)
     assert asked(shop) == jobs_of(made)
-
-
-def test_lost_evidence_is_named_when_a_run_goes_on(shop: Workshop) -> None:
-    events = [*ran(shop), *ran(shop)]
-    shop.rundir.embeddings_path("frog-00001").unlink()
-    shop.reopen()
-    with pytest.raises(RunDamagedError, match=r"frog-00001\.safetensors: is gone"):
-        shop.trials.replay(events)
 
 
 # ------------------------------------------------------------------------------------- the camera
