@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gapclose.analysis.errors import EmbedderError
+from gapclose.analysis.onnx_data import external_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -78,7 +79,12 @@ def _sha256(path: Path, size_bytes: int, changed_ns: int) -> str:
 
 
 def onnx_sources(name: str, path: Path) -> tuple[Source, ...]:
-    """List an ONNX graph and the external data beside it."""
+    """List an ONNX graph and the files of external data that it names.
+
+    Raises:
+        EmbedderError: It is no such graph, or names data that are missing or lie outside of its
+            folder.
+    """
     if path.is_dir() or not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise EmbedderError(f"{path} {what}; give the path of an .onnx file", name=name)
@@ -86,14 +92,37 @@ def onnx_sources(name: str, path: Path) -> tuple[Source, ...]:
         raise EmbedderError(f"{path} is empty; export the model again", name=name)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         missing = [word for word in ("pixels", "features") if raw.find(word.encode()) < 0]
+        try:
+            named = set() if missing else external_files(raw)
+        except ValueError as error:
+            raise EmbedderError(
+                f"not an ONNX graph: {error}; export the model again", name=name
+            ) from error
     if missing:
         raise EmbedderError(
             f"{path} names no {' and no '.join(missing)}; export it with an "
             "input `pixels` (n,3,h,w) in [0,1] and an output `features`",
             name=name,
         )
-    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
-    return tuple(Source(path=file) for file in [path, *beside] if file.is_file())
+    beside = [_onnx_data(name, path, file) for file in sorted(named)]
+    return tuple(Source(path=file) for file in [path, *beside])
+
+
+def _onnx_data(name: str, path: Path, file: str) -> Path:
+    """Find a file of external data; links may lead where the model's own link leads."""
+    data = path.parent / file
+    folders = {path.parent.resolve(), path.resolve().parent}
+    if "\0" in file or not any(data.resolve().is_relative_to(folder) for folder in folders):
+        raise EmbedderError(
+            f"{path} names data outside of its folder ({file!r}); export it with its data beside "
+            "it",
+            name=name,
+        )
+    if not data.is_file():
+        raise EmbedderError(
+            f"{path} names data in {file!r}, which is no file beside it; put it there", name=name
+        )
+    return data
 
 
 def open_clip_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
