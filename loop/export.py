@@ -7,12 +7,12 @@ used. It refuses to import code that a run from elsewhere names unless `trust` i
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,20 +20,22 @@ from gapclose.generators.base import Generator
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.sources import FolderSpec
-from gapclose.loop.errors import ConfigError, unwritable
+from gapclose.loop.errors import ConfigError
 from gapclose.loop.exporting.class_folders import class_folders
 from gapclose.loop.exporting.data_card import CardClass, data_card, photos_gone
-from gapclose.loop.exporting.data_set import METADATA, Metadata, write_images
+from gapclose.loop.exporting.data_set import METADATA, Metadata, used_seeds, write_images
 from gapclose.loop.exporting.mixtures import write_mixtures
 from gapclose.loop.exporting.orders import ExportOrders, plan_orders
-from gapclose.loop.exporting.plan import ClassPlan, class_plans
+from gapclose.loop.exporting.part_folder import PartFolder, part_folder, take_away
+from gapclose.loop.exporting.plan import ClassPlan, Order, class_plans
 from gapclose.loop.exporting.real_photos import place_photos
 from gapclose.loop.exporting.request import ExportRequest
+from gapclose.loop.exporting.shown import ShownImages
 from gapclose.loop.report.contents import GAP
 from gapclose.loop.report.projections import open_run, read_verdicts
 from gapclose.loop.report.shortcut_words import shortcut_warnings
 from gapclose.loop.report.text import in_short, objections, state_of, verdict
-from gapclose.loop.run.files import kept
+from gapclose.loop.run.files import to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
@@ -67,7 +69,8 @@ def export(
 
     Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
     without a mixture is generated with its baseline. A class that is no good folder name lies in
-    one that `class_folders` gives it. OUT appears whole or not at all.
+    one that `class_folders` gives it. OUT appears whole or not at all; an export that was killed
+    is gone on with by the next of the same images.
 
     Where OUT ends in .yaml, it gets the mixtures alone, for `tune` to begin another run with; what
     says anything of images is refused then.
@@ -132,14 +135,56 @@ def export(
         logger.warning("%s", said)
     generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
-    planned, gone = _without_gone(planned, generator)
-    with _appearing(out) as building:
-        _fill(folder, building, plans, planned, generator, request, gone=gone, reporter=reporter)
+    shown, used = ShownImages.of(folder), used_seeds(folder)
+    planned, gone = _without_gone(planned, generator, shown)
+    key = _key(folder, planned, generator, request, used=used)
+    with part_folder(out, key=key) as part:
+        _fill(
+            folder,
+            part,
+            plans,
+            planned,
+            generator,
+            request,
+            gone=gone,
+            used=used,
+            shown=shown,
+            reporter=reporter,
+        )
     reporter.tell(DataExported(path=str(out)))
     return out
 
 
-def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOrders, int]:
+def _key(
+    run: RunDir,
+    planned: ExportOrders,
+    generator: Generator,
+    request: ExportRequest,
+    *,
+    used: Set[int],
+) -> str:
+    """Name all that the images of an export depend on, in 16 hex digits."""
+    config = run.config()
+    orders = {
+        name: [[o.recipe.to_json(), o.images, o.confirmed, o.shown[: o.images]] for o in its]
+        for name, its in planned.orders.items()
+    }
+    all_of_it = [
+        version("gapclose"),
+        run.path.resolve(),
+        config.tune.seed,
+        config.generator.model_dump(mode="json"),
+        [generator.id, generator.revision, generator.source_type],
+        request.with_real,
+        orders,
+        sorted(used),
+    ]
+    return hashlib.sha256(to_json(all_of_it).encode()).hexdigest()[:16]
+
+
+def _without_gone(
+    planned: ExportOrders, generator: Generator, shown: ShownImages
+) -> tuple[ExportOrders, int]:
     """Look for the photos that images are to be made from, and say if some are gone.
 
     Returns:
@@ -153,7 +198,7 @@ def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOr
         order.recipe.draw
         for orders in planned.orders.values()
         for order in orders
-        if order.images > sum(_is_there(path) for _, path in order.shown[: order.images])
+        if order.recipe.draw.photos is not None and _lacks_some(order, shown)
     }
     gone = {draw: gone_photos(generator, draw) for draw in anew}
     orders = {
@@ -172,8 +217,10 @@ def _without_gone(planned: ExportOrders, generator: Generator) -> tuple[ExportOr
     return replace(planned, orders=orders), n
 
 
-def _is_there(path: Path | None) -> bool:
-    return path is not None and path.is_file()
+def _lacks_some(order: Order, shown: ShownImages) -> bool:
+    """Return whether some images of an order are to be generated."""
+    there = (shown.read(path) is not None for _, path in order.shown[: order.images])
+    return order.images > sum(there)
 
 
 def _unconfirmed(row: Mapping[str, Any]) -> str:
@@ -185,22 +232,33 @@ def _unconfirmed(row: Mapping[str, Any]) -> str:
 
 def _fill(
     run: RunDir,
-    out: Path,
+    part: PartFolder,
     plans: Sequence[ClassPlan],
     planned: ExportOrders,
     generator: Generator,
     request: ExportRequest,
     *,
     gone: int,
+    used: Set[int],
+    shown: ShownImages,
     reporter: Reporter,
 ) -> None:
     """Write the images, the metadata and the card, which says how many source photos are gone."""
     names = [plan.name for plan in plans]
-    folders = class_folders(names)
+    folders, out = class_folders(names), part.data
     beside = request.with_real != "none"
     with tempfile.TemporaryFile("w+", dir=out, encoding="utf-8") as rest:
         metadata = Metadata(rest)
-        for rows in write_images(run, out, planned.orders, folders, generator, reporter=reporter):
+        for rows in write_images(
+            run,
+            part,
+            planned.orders,
+            folders,
+            generator,
+            used=used,
+            shown=shown,
+            reporter=reporter,
+        ):
             if beside:
                 of = {"side": "synthetic", "license": generator.license or "unknown"}
                 rows = [row | of for row in rows]
@@ -235,26 +293,6 @@ def _card_class(plan: ClassPlan, planned: ExportOrders, folder: str) -> CardClas
     )
 
 
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Yield a folder to fill, which takes its place once it is whole, and is deleted otherwise."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    except OSError as error:
-        raise unwritable(out, error, "name another folder") from None
-    try:
-        with kept(out):
-            yield building
-        building.chmod(0o755)  # mkdtemp's 0700 would hide a data set from the owner's group
-        if out.is_dir():
-            out.rmdir()
-        building.rename(out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
 def _to_be_made(out: Path, run: RunDir, *, photos: Iterable[Path]) -> Path:
     """Resolve the folder, and check that one that is filled elsewhere can take its place."""
     out = resolved(out)
@@ -277,6 +315,4 @@ def drop_outdated(run: Path, out: Path) -> None:
         return
     if card.stat().st_mtime_ns >= made.stat().st_mtime_ns:
         return
-    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
-    out.rename(old)  # so that a kill leaves no half of it under its name
-    shutil.rmtree(old)
+    take_away(out)
