@@ -76,7 +76,7 @@ class SampleBatch:
             seeds=tuple(self.seeds[i] for i in chosen),
             invalid=self.invalid + len(keep) - len(chosen),
             faults=Counter(self.faults) + Counter({NOT_FINITE: len(keep) - len(chosen)}),
-            drawn=tuple(self.drawn[i] for i in chosen),
+            drawn=tuple(self.drawn[i] for i in chosen) if self.drawn else (),
         )
 
     def why(self) -> str:
