@@ -43,7 +43,10 @@ class ShownImages:
             if not isinstance(event, FoldEvaluated) or "tuned" not in event.digests:
                 continue
             name, fold = event.cls, event.fold
-            folder = run.confirm_path(name, fold, "tuned", 0).parent.resolve()
+            try:
+                folder = run.confirm_path(name, fold, "tuned", 0).parent.resolve()
+            except ValueError:  # no class of any run of ours is called so
+                continue
             try:
                 found[folder] = evidence.shown(name, fold, "tuned", event.digests["tuned"])
             except RunDamagedError:

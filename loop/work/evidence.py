@@ -76,7 +76,7 @@ class Evidence:
         Returns:
             None of what an earlier version has kept.
         """
-        arrays = self._arrays(_fold(cls, fold, stage), digests)
+        arrays = self._columns(_fold(cls, fold, stage), digests)
         if _SHOWN not in arrays:
             return {}
         return dict(zip(arrays["seeds"].tolist(), arrays[_SHOWN].tolist(), strict=True))
@@ -145,17 +145,22 @@ class Evidence:
         return self._save(_fold(cls, fold, stage), images, more)
 
     def _load(self, name: str, digests: Digests | None) -> Images:
+        arrays = self._columns(name, digests)
+        return Images(
+            embeddings=arrays["embeddings"],
+            recipes=tuple(arrays["recipes"].tolist()),
+            seeds=tuple(arrays["seeds"].tolist()),
+            recording=_recording(arrays),
+            drawn=tuple(arrays[_DRAWN].tolist()) if _DRAWN in arrays else (),
+        )
+
+    def _columns(self, name: str, digests: Digests | None) -> Arrays:
         arrays = self._arrays(name, digests)
         try:
-            return Images(
-                embeddings=arrays["embeddings"],
-                recipes=tuple(arrays["recipes"].tolist()),
-                seeds=tuple(arrays["seeds"].tolist()),
-                recording=_recording(arrays),
-                drawn=tuple(arrays[_DRAWN].tolist()) if _DRAWN in arrays else (),
-            )
-        except KeyError as error:
+            _check_columns(arrays)
+        except (KeyError, ValueError) as error:
             raise _damaged(self.rundir.embeddings_path(name), error) from None
+        return arrays
 
     def _arrays(self, name: str, digests: Digests | None) -> Arrays:
         path = self.rundir.embeddings_path(name)
@@ -186,6 +191,17 @@ def _arrays_of(images: Images) -> dict[str, NDArray[Any]]:
     if images.drawn:
         arrays[_DRAWN] = np.asarray(images.drawn, dtype=np.uint64)
     return arrays
+
+
+def _check_columns(arrays: Arrays) -> None:
+    """Raise ValueError unless there is a row of embeddings for each recipe and seed."""
+    optional = [arrays[name] for name in (_DRAWN, _SHOWN) if name in arrays]
+    columns = [arrays["recipes"], arrays["seeds"], *optional]
+    whole = all(its.ndim == 1 and its.dtype.kind in "iu" for its in columns)
+    if arrays["embeddings"].ndim != 2 or not whole:
+        raise ValueError("its columns are of another type")
+    if len({len(arrays["embeddings"]), *map(len, columns)}) != 1:
+        raise ValueError("its columns are of different lengths")
 
 
 def digests_of(images: Images) -> Digests:

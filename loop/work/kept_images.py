@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from gapclose.generators.errors import GeneratorError
+from gapclose.generators.errors import GenerationError, GeneratorError
 from gapclose.generators.images import pixel_digest
 from gapclose.generators.recipe import Draw
 from gapclose.loop.errors import RunDamagedError
@@ -156,6 +156,8 @@ class KeptImages:
             RunDamagedError: The generator failed.
         """
         try:
+            if not jobs:
+                raise GenerationError("nothing says by what they were generated")
             batch = self.synthesis.generate(cls, jobs, partly=True)
             if digests is not None and digests_of(_images_of(batch)).images != digests.images:
                 # One of them is damaged at least, and what says which is lost.
@@ -178,6 +180,8 @@ def fold_jobs(evaluated: FoldEvaluated) -> tuple[Mixture, Jobs]:
     """
     mixture = Mixture.from_json(evaluated.mixture)
     drawn = evaluated.drawn[-1:] if len(mixture.recipes) == 1 else evaluated.drawn
+    if not drawn:
+        return mixture, ()
     first, n = drawn[0][1], sum(count for _, _, count in drawn)
     return mixture, mixture.jobs(range(first, first + n))
 

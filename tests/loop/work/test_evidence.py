@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -251,3 +252,23 @@ def test_judges_rows_that_are_other_than_they_were_are_none(evidence: Evidence) 
     evidence.keep_fold("frog", 0, "tuned", images(), [rows + 1], shown=range(5))
     assert evidence.judge_rows("frog", 0, "tuned", digests) == ()
     assert len(evidence.judge_rows("frog", 0, "tuned")) == 1  # nothing says that it is another
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": np.arange(4)},
+        {"recipes": np.zeros((5, 2), np.int64)},
+        {"seeds": np.zeros(5)},
+        {"embeddings": np.zeros(5, np.float32)},
+        {"drawn": np.zeros(3, np.uint64)},
+    ],
+)
+def test_columns_that_do_not_belong_together_are_damage(
+    evidence: Evidence, change: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    evidence.keep_trial("frog", 0, images())
+    path = evidence.rundir.embeddings_path("frog-00000")
+    path.write_bytes(save(load_file(path) | change))
+    with pytest.raises(RunDamagedError, match="its columns are of"):
+        evidence.trial("frog", 0)
