@@ -1,13 +1,14 @@
 """CLIP models through open_clip: images and words in one space.
 
 Made by `make_embedder` from `open_clip:NAME/TAG` or `open_clip:local-dir:PATH`. It refuses pickled
-weights, and weights whose preprocessing is not known: open_clip silently takes its default for a
-bare weights file (mlfoundations/open_clip#1068).
+weights, the code of a text tower or tokenizer, and weights whose preprocessing is not known:
+open_clip silently takes its default for a bare weights file (mlfoundations/open_clip#1068).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
+from gapclose.analysis.pretrained import why_not, without_code
 from gapclose.analysis.weights import find_tag
 
 
@@ -50,13 +52,8 @@ class OpenClipEmbedder:
         """
         self.id = name
         self._device = pick_device(device)
-        try:
+        with _refused(name):
             model, self._tokenizer_name = _load(name, target)
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-            if isinstance(error, EmbedderError):
-                raise
-            why = " ".join(str(error).split())[:200]
-            raise EmbedderError(f"cannot be loaded: {why}", name=name) from error
         self._model = at_rest(model, self._device)
         self._tokenizer: Callable[[list[str]], Tensor] | None = None
         self._texts: dict[str, NDArray[np.float32]] = {}  # the same few hundred, asked again
@@ -77,9 +74,14 @@ class OpenClipEmbedder:
         return unit_batches(images, self._forward, width=self.width)
 
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts, cut to the model's context length: (n, width), rows of length 1."""
+        """Embed texts, cut to the model's context length: (n, width), rows of length 1.
+
+        Raises:
+            EmbedderError: At the first texts, if the tokenizer cannot be loaded.
+        """
         if self._tokenizer is None:
-            self._tokenizer = open_clip.get_tokenizer(self._tokenizer_name)
+            with _refused(self.id):
+                self._tokenizer = open_clip.get_tokenizer(self._tokenizer_name)
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         rows = unit_batches(new, self._forward_text, width=self.width)
         self._texts.update(zip(new, rows, strict=True))
@@ -103,6 +105,18 @@ class OpenClipEmbedder:
             pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
             return (pixels.float().div_(255.0) - self._mean) / self._std
         return cast(Tensor, self._transform(Image.fromarray(image)))
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Run no code of what open_clip loads, and tell in one line what cannot be loaded."""
+    try:
+        with without_code():
+            yield
+    except EmbedderError:
+        raise
+    except Exception as error:  # a configuration may name anything
+        raise EmbedderError(f"cannot be loaded: {why_not(error)}", name=name) from error
 
 
 def _load(name: str, target: str) -> tuple[Any, str]:

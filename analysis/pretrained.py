@@ -1,7 +1,7 @@
 """Checkpoints of transformers: what `from_pretrained` is called with, and that it loads quietly.
 
-vision.py, captioner.py, language_model.py and writer.py call it, and choose the classes
-themselves. It never lets the code of a checkpoint run.
+vision.py, clip.py, captioner.py, language_model.py and writer.py call it, and choose the classes
+themselves. It never lets the code of a checkpoint run, nor has a person asked whether it may.
 """
 
 from __future__ import annotations
@@ -49,6 +49,30 @@ def loading(target: str) -> Iterator[tuple[str, dict[str, Any]]]:
     finally:
         if shown:
             bars.enable_progress_bar()
+
+
+def why_not(error: BaseException) -> str:
+    """Say in a few words why a checkpoint cannot be loaded."""
+    if "trust_remote_code" in str(error):  # transformers' advice is to have it run
+        return "it needs code of its own, which is not run; use another one"
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def without_code() -> Iterator[None]:
+    """Refuse the code of checkpoints that a library loads without saying whether it may run.
+
+    transformers then asks on the terminal, and runs it after a yes. It waits for an answer for
+    `TIME_OUT_REMOTE_CODE` seconds, and at 0, as in its own CI, raises a ValueError at once.
+    """
+    from transformers import dynamic_module_utils
+
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
 
 
 def lacking_tensors(info: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.inference import at_rest, is_convolutional, pick_device, unit_batches
-from gapclose.analysis.pretrained import LOADING_FAULTS, lacking_tensors, loading
+from gapclose.analysis.pretrained import LOADING_FAULTS, lacking_tensors, loading, why_not
 
 
 class TransformersEmbedder:
@@ -56,8 +56,7 @@ class TransformersEmbedder:
                     **arguments,
                 )
         except LOADING_FAULTS as error:
-            why = " ".join(str(error).split())[:200]
-            raise EmbedderError(f"cannot be loaded: {why}", name=name) from error
+            raise EmbedderError(f"cannot be loaded: {why_not(error)}", name=name) from error
         # A pooler that the checkpoint lacks is random.
         self._pooled = not any("pooler" in key for key in info.get("missing_keys", ()))
         if lacking := lacking_tensors(info):

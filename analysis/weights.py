@@ -129,8 +129,17 @@ def open_clip_folder_sources(name: str, folder: Path) -> tuple[Source, ...]:
     """List configuration and weights of a folder in open_clip's own format."""
     _need_folder(name, folder)
     config = folder / "open_clip_config.json"
-    if "model_cfg" not in _read_json(name, config):
+    model = _read_json(name, config).get("model_cfg")
+    if not isinstance(model, dict):
         raise EmbedderError(f"{config} has no model_cfg; save the model again", name=name)
+    text = model.get("text_cfg")
+    options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    if isinstance(options, dict) and "trust_remote_code" in options:
+        raise EmbedderError(
+            f"{config} would have a tokenizer's own code run (trust_remote_code), which is "
+            "refused; leave it out",
+            name=name,
+        )
     return Source(path=config), Source(path=_clip_weights(name, folder))
 
 

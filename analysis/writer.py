@@ -165,7 +165,7 @@ def refused_as(fault: type[CaptionerError] | type[ProposerError], name: str) -> 
 
     weights.py and inference.py speak of embedders, transformers of whatever it met.
     """
-    from gapclose.analysis.pretrained import LOADING_FAULTS
+    from gapclose.analysis.pretrained import LOADING_FAULTS, why_not
 
     try:
         yield
@@ -174,5 +174,4 @@ def refused_as(fault: type[CaptionerError] | type[ProposerError], name: str) -> 
     except EmbedderError as error:
         raise fault(error.problem, name=name) from error
     except LOADING_FAULTS as error:
-        why = " ".join(str(error).split())[:200]
-        raise fault(f"cannot be loaded: {why}", name=name) from error
+        raise fault(f"cannot be loaded: {why_not(error)}", name=name) from error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +115,112 @@ def test_a_graph_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(clip_folder: Path) -> None:
     with pytest.raises(EmbedderError, match="'gpu7': not on this machine"):
         make_embedder(f"open_clip:local-dir:{clip_folder}", device="gpu7")
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the code of a checkpoint would make; whoever is asked whether it may run says yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    return tmp_path / "ran"
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change some keys of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def write_code(folder: Path, ran: Path, *, of: str) -> Path:
+    """Put code into a checkpoint, for its tokenizer, its model or its image processor."""
+    folder.mkdir(exist_ok=True)
+    touch = f"open({str(ran)!r}, 'w').close()\n"
+    (folder / "own.py").write_text(touch + "class Own: pass\n")
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(touch)
+    auto = {
+        "tokenizer_config.json": {
+            "tokenizer_class": "Own",
+            "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]},
+        },
+        "config.json": {
+            "model_type": "of_my_own",
+            "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"},
+        },
+        "preprocessor_config.json": {
+            "image_processor_type": "Own",
+            "auto_map": {"AutoImageProcessor": "own.Own"},
+        },
+    }
+    file = folder / of
+    if not file.exists():
+        file.write_text("{}")
+    edit(file, **auto[of])
+    return folder
+
+
+def words_of(name: str) -> NDArray[np.float32]:
+    """Load an embedder, and its tokenizer with the first words."""
+    embedder = make_embedder(name, device="cpu")
+    assert isinstance(embedder, TextEmbedder)
+    return embedder.embed_text(["a frog"])
+
+
+@pytest.mark.parametrize("which", ["tokenizer", "text tower", "both", "as the folder wants it"])
+def test_code_of_a_text_tower_is_never_run_nor_asked_about(
+    clip_folder: Path, tmp_path: Path, ran: Path, which: str
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(clip_folder, folder)
+    write_code(folder, ran, of="tokenizer_config.json")
+    tower = write_code(tmp_path / "tower", ran, of="config.json")
+    model = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    model["text_cfg"] |= {
+        "tokenizer": {"hf_tokenizer_name": "here"},
+        "text tower": {"hf_model_name": str(tower)},
+        "both": {"hf_model_name": str(tower), "hf_tokenizer_name": str(tower)},
+        "as the folder wants it": {
+            "hf_tokenizer_name": "here",
+            "tokenizer_kwargs": {"trust_remote_code": True},
+        },
+    }[which]
+    edit(folder / "open_clip_config.json", model_cfg=model)
+    says = "trust_remote_code" if "wants" in which else "needs code of its own, which is not run"
+    with pytest.raises(EmbedderError, match=says) as told:
+        words_of(f"open_clip:local-dir:{folder}")
+    assert len(str(told.value).splitlines()) == 1
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("of", ["config.json", "preprocessor_config.json"])
+def test_code_of_a_vision_model_is_never_run_nor_asked_about(
+    resnet_folder: Path, tmp_path: Path, ran: Path, of: str
+) -> None:
+    folder = tmp_path / "resnet"
+    shutil.copytree(resnet_folder, folder)
+    write_code(folder, ran, of=of)
+    with pytest.raises(EmbedderError, match="needs code of its own, which is not run") as told:
+        make_embedder(f"transformers:{folder}", device="cpu")
+    assert len(str(told.value).splitlines()) == 1
+    assert not ran.exists()
+
+
+def test_what_is_asked_elsewhere_is_asked_as_before(clip_folder: Path) -> None:
+    from transformers import dynamic_module_utils
+
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    make_embedder(f"open_clip:local-dir:{clip_folder}", device="cpu")
+    assert dynamic_module_utils.TIME_OUT_REMOTE_CODE == seconds > 0
+
+
+def test_a_configuration_that_names_anything_is_refused_in_one_line(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    for number, changes in enumerate(
+        ({"vision_cfg": []}, {"embed_dim": "wide"}, {"text_cfg": None}, {"strange": 1})
+    ):
+        folder = tmp_path / str(number)
+        shutil.copytree(clip_folder, folder)
+        model = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+        edit(folder / "open_clip_config.json", model_cfg=model | changes)
+        with pytest.raises(EmbedderError, match="cannot be loaded: ") as told:
+            make_embedder(f"open_clip:local-dir:{folder}", device="cpu")
+        assert len(str(told.value).splitlines()) == 1

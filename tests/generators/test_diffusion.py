@@ -261,6 +261,43 @@ def test_pickled_weights_are_not_read(tiny: Path, tmp_path: Path) -> None:
         _make(copy).generate(DRAW, [1])
 
 
+@pytest.mark.parametrize(
+    ("part", "file", "named"),
+    [
+        ("", "pipeline.py", {"_class_name": ["pipeline", "Own"]}),
+        ("tokenizer", "own.py", {"tokenizer": ["own", "Own"]}),
+        ("tokenizer", "own.py", {"tokenizer": ["transformers", "AutoTokenizer"]}),
+        ("text_encoder", "own.py", {"text_encoder": ["transformers", "AutoModel"]}),
+        ("unet", "own.py", {"unet": ["diffusers", "AutoModel"]}),
+    ],
+)
+def test_code_of_a_pipeline_is_never_run_nor_asked_about(
+    part: str,
+    file: str,
+    named: dict[str, Any],
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder, ran = tmp_path / "copy", tmp_path / "ran"
+    shutil.copytree(tiny, folder)
+    (folder / part / file).write_text(f"open({str(ran)!r}, 'w').close()\nclass Own: pass\n")
+    index = json.loads((folder / "model_index.json").read_text()) | named
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for config in ("config.json", "tokenizer_config.json"):
+        if part and (folder / part / config).is_file():
+            content = json.loads((folder / part / config).read_text())
+            content["tokenizer_class"] = content["model_type"] = content["_class_name"] = "Own"
+            own = dict.fromkeys(("AutoConfig", "AutoModel"), "own.Own")
+            content["auto_map"] = {**own, "AutoTokenizer": ["own.Own", "own.Own"]}
+            (folder / part / config).write_text(json.dumps(content))
+    with pytest.raises(GeneratorConfigError) as told:
+        _make(folder).generate(DRAW, [1])
+    assert len(str(told.value).splitlines()) == 1
+    assert not ran.exists()
+
+
 def test_a_local_folder_reaches_no_network(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the network was asked")
