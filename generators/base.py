@@ -7,14 +7,25 @@ never sees classes, cameras or scores.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from numbers import Integral
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from gapclose.generators.errors import ContractError, GenerationError, GeneratorConfigError
+import numpy as np
+from PIL import Image
+
+from gapclose.generators.errors import (
+    ContractError,
+    GenerationError,
+    GeneratorConfigError,
+    said,
+)
 from gapclose.generators.images import (
     ONE_COLOUR,
     SOURCE_TYPES,
@@ -24,7 +35,20 @@ from gapclose.generators.images import (
 )
 from gapclose.generators.recipe import Draw
 
-_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What a full disk, a full machine or a failing one raises: no words about the contract help there.
+_MACHINE: Final = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+# Pillow warns of larger images, and of twice that it reads none back.
+_MOST_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 2**26
 
 SEED_LIMIT: Final = 2**63
 """Seeds are below this: they fit SQLite's integers, torch's and numpy's."""
@@ -104,21 +128,22 @@ def generate_all(
 ) -> list[ImageBatch]:
     """Generate the images of several draws, in one batch where the generator can.
 
-    All images from text alone are generated through here: what comes back is checked, and an
-    image of one colour that it left unmarked is marked.
+    All images from text alone are generated through here: what comes back is checked and copied,
+    an image of one colour that it left unmarked is marked, and the working directory is as before.
 
     Raises:
         GeneratorConfigError: The generator cannot do what a draw asks for.
-        GenerationError: No images came out: it says so, raises anything else, or returns no
-            batches of these seeds.
+        GenerationError: No images came out: it says so, raises anything else, ends itself, or
+            returns no batches of these seeds.
+        OSError, MemoryError: The machine's trouble, not the draw's.
     """
 
     def generate() -> Sequence[object]:
         # Not isinstance: it would ask for every attribute, a digest of all weights among them.
         own = getattr(generator, "generate_all", None)
         if own is None:
-            return [generator.generate(draw, seeds) for draw, seeds in jobs]
-        batches: Sequence[object] = own(jobs)
+            return [generator.generate(copy(draw), copy(seeds)) for draw, seeds in jobs]
+        batches: Sequence[object] = own([(copy(draw), copy(seeds)) for draw, seeds in jobs])
         return batches
 
     return _checked_batches(generator, generate, [seeds for _, seeds in jobs], "generate_all")
@@ -139,9 +164,13 @@ def generate_from(generator: Generator, jobs: Sequence[SourcedJob]) -> list[Imag
     if own is None:
         started = any(draw.strength is not None for draw, _, _ in jobs)
         raise takes_no_pictures("strength" if started else "ip_adapter_scale")
-    return _checked_batches(
-        generator, lambda: own(jobs), [seeds for _, seeds, _ in jobs], "generate_from"
-    )
+
+    def generate() -> Sequence[object]:
+        copies = [(copy(draw), copy(seeds), sources) for draw, seeds, sources in jobs]
+        batches: Sequence[object] = own(copies)
+        return batches
+
+    return _checked_batches(generator, generate, [seeds for _, seeds, _ in jobs], "generate_from")
 
 
 def takes_no_pictures(name: str) -> GeneratorConfigError:
@@ -213,12 +242,13 @@ def _checked_batches(
         GenerationError: If there is not, or if the generator raises what it should not.
     """
     try:
-        batches = generate()
-    except (GenerationError, GeneratorConfigError):
+        with _working_directory():
+            batches = generate()
+    except (GenerationError, GeneratorConfigError, KeyboardInterrupt, MemoryError):
         raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            raise  # the machine's trouble, not the draw's
+    except BaseException as error:  # sys.exit among them, which would end the run as if done
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+            raise
         raise ContractError(_name(generator), _raised(generator, error)) from error
     if not isinstance(batches, list | tuple) or len(batches) != len(seeds):
         raise ContractError(
@@ -241,32 +271,60 @@ def _checked(generator: Generator, batch: object, seeds: tuple[int, ...]) -> Ima
     name, wrong = _name(generator), f"{_RETURN}; got"
     if not isinstance(batch, ImageBatch):
         raise ContractError(name, f"{wrong} {_describe(batch)}")
-    if tuple(batch.seeds) != seeds:
+    whole = all(isinstance(seed, Integral) for seed in batch.seeds)
+    if not whole or tuple(batch.seeds) != seeds:
         given = f"{len(batch)} images for {len(seeds)} seeds"
         if len(batch) == len(seeds):
             given = f"seeds {_few(batch.seeds)} for {_few(seeds)}"
         raise ContractError(name, f"{wrong} {given}")
-    if any(image.size == 0 for image in batch.images):
-        raise ContractError(name, f"{wrong} an image without pixels")
+    if not all(why is None or isinstance(why, str) for why in batch.invalid):
+        raise ContractError(
+            name, f"{wrong} marks {_few(batch.invalid)}; a mark is a word, or None"
+        )
+    for image in batch.images:
+        height, width = image.shape[:2]
+        if image.size == 0:
+            raise ContractError(name, f"{wrong} an image without pixels")
+        if height * width > _MOST_PIXELS:
+            raise ContractError(
+                name,
+                f"generate returned an image of {width} x {height} pixels; {_MOST_PIXELS:,} are "
+                "the most",
+            )
     marks = tuple(
         why or (ONE_COLOUR if is_one_colour(image) else None)
         for image, why in zip(batch.images, batch.invalid, strict=True)
     )
-    return ImageBatch(images=tuple(batch.images), seeds=seeds, invalid=marks)
+    # Copies: the generator may draw its next images into the same arrays.
+    images = tuple(np.array(image) for image in batch.images)
+    return ImageBatch(images=images, seeds=seeds, invalid=marks)
+
+
+@contextmanager
+def _working_directory() -> Iterator[None]:
+    """Go back to the working directory afterwards: paths of the run may be relative to it."""
+    before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # its name may be gone
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def _name(generator: Generator) -> str:
-    return str(getattr(generator, "id", type(generator).__name__))
+    try:
+        return str(generator.id)
+    except Exception:  # noqa: BLE001 - a property of somebody's own class
+        return type(generator).__name__
 
 
-def _raised(generator: Generator, error: Exception) -> str:
+def _raised(generator: Generator, error: BaseException) -> str:
     """Say what a generator raised, and where in its own file."""
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules.get(type(generator).__module__), "__file__", None)
     at = [frame for frame in frames if frame.filename == file] or frames
-    said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     where = f"{Path(at[-1].filename).name}, line {at[-1].lineno}"
-    return f"generate raised {said} ({where}); {_RETURN}"
+    return f"generate raised {said(error)} ({where}); {_RETURN}"
 
 
 def _describe(value: object) -> str:
@@ -275,5 +333,5 @@ def _describe(value: object) -> str:
     return type(value).__name__ if value is not None else "None"
 
 
-def _few(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds[:3])) + (" ..." if len(seeds) > 3 else "")
+def _few(values: Sequence[object]) -> str:
+    return ", ".join(map(repr, values[:3])) + (" ..." if len(values) > 3 else "")

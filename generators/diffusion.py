@@ -15,10 +15,15 @@ from typing import Any, Final, Literal
 from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.batch_size import BatchSize
 from gapclose.generators.checkpoint import Checkpoint
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import (
+    GenerationError,
+    GeneratorConfigError,
+    MemoryOutError,
+    said,
+)
 from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.ip_adapter import read_ip_adapter
-from gapclose.generators.loading import DTYPES, find_device, first_line
+from gapclose.generators.loading import DTYPES, find_device
 from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
@@ -153,7 +158,8 @@ class DiffusersGenerator:
                 names a photo group, which only `FromPhotos` resolves.
             GeneratorConfigError: If the pipeline cannot be loaded, or does not take the draw's
                 scheduler, size or negative prompt; or if the draw wants a source picture.
-            GenerationError: If the pipeline fails, or memory is out at a batch of one.
+            GenerationError: If the pipeline fails.
+            MemoryOutError: If memory is out at a batch of one.
         """
         return self.generate_all([(draw, seeds)])[0]
 
@@ -253,11 +259,11 @@ class DiffusersGenerator:
             raise
         except torch.OutOfMemoryError:
             if len(wanted) == 1:
-                raise GenerationError(
+                raise MemoryOutError(
                     "memory is out at one image a time; choose a smaller size or dtype"
                 ) from None
         except Exception as error:  # a pipeline may raise anything
-            raise GenerationError(f"{type(error).__name__}: {first_line(error)}") from error
+            raise GenerationError(said(error)) from error
         else:
             self._batch.grow_after(len(wanted))
             return made

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["ContractError", "GenerationError", "GeneratorConfigError", "GeneratorError"]
+__all__ = [
+    "ContractError",
+    "GenerationError",
+    "GeneratorConfigError",
+    "GeneratorError",
+    "MemoryOutError",
+    "said",
+]
 
 
 class GeneratorError(Exception):
@@ -19,6 +26,10 @@ class GeneratorError(Exception):
 
 class GenerationError(GeneratorError, RuntimeError):
     """No images came out: this trial fails and the run goes on."""
+
+
+class MemoryOutError(GenerationError):
+    """Memory is out: the draw asks for too much of it, or others have it just now."""
 
 
 class ContractError(GenerationError):
@@ -59,3 +70,12 @@ class GeneratorConfigError(GeneratorError, ValueError):
     def __str__(self) -> str:
         """One line with the key, the reason and the remedy."""
         return self.problem if self.key is None else f"{self.key}: {self.problem}"
+
+
+def said(error: BaseException) -> str:
+    """Name an error, with the first line of what it says; one of somebody's own class may fail."""
+    try:
+        first = next(iter(str(error).strip().splitlines()), "")
+    except Exception:  # noqa: BLE001 - see above
+        first = "it cannot be shown"
+    return f"{type(error).__name__}: {first}"

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from gapclose.generators.checkpoint import digest_files, files_in, local_folder
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
 from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.images import Pixels
 from gapclose.generators.loading import first_line, silent_loading
@@ -110,7 +110,7 @@ class IPAdapter:
 
         Raises:
             GeneratorConfigError: If the pipeline takes no such weights, or they cannot be loaded.
-            GenerationError: If they do not fit into memory.
+            MemoryOutError: If they do not fit into memory.
         """
         import torch
         from safetensors import SafetensorError
@@ -128,6 +128,7 @@ class IPAdapter:
                         source,
                         subfolder=self._encoder,
                         use_safetensors=True,
+                        trust_remote_code=False,
                         dtype=pipeline.unet.dtype,
                         **where,
                     )
@@ -149,7 +150,7 @@ class IPAdapter:
         except GeneratorConfigError:
             raise
         except torch.OutOfMemoryError as error:
-            raise GenerationError(f"{self.model} does not fit into memory") from error
+            raise MemoryOutError(f"{self.model} does not fit into memory") from error
         except (
             OSError,
             ValueError,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from gapclose.generators.checkpoint import Checkpoint
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ def read_pipeline(
     Raises:
         GeneratorConfigError: If the checkpoint cannot be loaded, or it is no text-to-image
             pipeline.
-        GenerationError: If it does not fit into memory.
+        MemoryOutError: If it does not fit into memory.
     """
     import torch
 
@@ -111,7 +111,7 @@ def _read(
             )
         return pipeline.to(device)
     except torch.OutOfMemoryError as error:
-        raise GenerationError(f"{model} does not fit into the memory of {device}") from error
+        raise MemoryOutError(f"{model} does not fit into the memory of {device}") from error
     except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
         raise GeneratorConfigError(
             f"{model} cannot be loaded: {first_line(error)}",

@@ -94,7 +94,7 @@ class Pipeline:
         Raises:
             GeneratorConfigError: If the device is not there, the checkpoint or the adapter cannot
                 be loaded, or it is no text-to-image pipeline.
-            GenerationError: If it does not fit into memory.
+            MemoryOutError: If it does not fit into memory.
         """
         log.info("loading the generator %s", checkpoint.model)
         place = find_device(device)

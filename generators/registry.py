@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
 from gapclose.generators.base import Generator, takes_no_pictures, try_out
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError, said
 from gapclose.generators.recipe import Draw
 
 KINDS: Final[dict[str, str]] = {
@@ -84,7 +84,7 @@ def check_generator(
         if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
             _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
     if draw is not None and kind not in KINDS:
-        try_out(generator, draw)
+        _own(kind, lambda: try_out(generator, draw))
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -105,10 +105,9 @@ def _load(kind: str) -> Callable[..., Generator]:
     module, _, name = KINDS.get(kind, kind).rpartition(":")
     try:
         return cast("Callable[..., Generator]", getattr(_import(module), name))
-    except Exception as error:  # code of one's own may raise anything
+    except (Exception, SystemExit) as error:  # code of one's own may raise anything
         raise GeneratorConfigError(
-            f"{kind!r} cannot be loaded: {type(error).__name__}: {error}"
-            f"{_searched(module, error)}",
+            f"{kind!r} cannot be loaded: {said(error)}{_searched(module, error)}",
             key="generator.kind",
         ) from error
 
@@ -136,7 +135,7 @@ def _import(module: str) -> ModuleType:
     return made
 
 
-def _searched(module: str, error: Exception) -> str:
+def _searched(module: str, error: BaseException) -> str:
     """Say where a module that was not found was searched for."""
     top = module.partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or module.endswith(".py"):
@@ -157,11 +156,11 @@ def _own(kind: str, call: Callable[[], _T]) -> _T:
         return call()
     except (GeneratorConfigError, GenerationError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if kind in KINDS:
             raise
         raise GeneratorConfigError(
-            f"{kind!r} cannot be made: {type(error).__name__}: {error}",
+            f"{kind!r} cannot be made: {said(error)}",
             key="generator.kind",
         ) from error
 
