@@ -8,7 +8,6 @@ that `--help` answers at once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import shlex
 import sys
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from gapclose.loop.errors import OUR_ERRORS, ConfigError, UnwritableError
+from gapclose.loop.errors import OUR_ERRORS, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-# Of a library's own writes: errors that a file system raises for nothing else.
-_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _RESUMABLE = ("tune", "demo", "audit", "validate")
 _LOG_WIDTH = 120
 _LONGEST = 2000  # characters of an error
@@ -620,11 +617,10 @@ def main() -> NoReturn:
 
 
 def _as_ours(error: Exception) -> Exception:
-    """Return an error of ours in place of a library's that could not write."""
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        where = error.filename or "a file"
-        return UnwritableError(error.errno, error.strerror, str(where))
-    return error
+    """Return an error of ours in place of a library's where the machine is to blame."""
+    from gapclose.loop.run.faults import machines_fault
+
+    return machines_fault(error) or error
 
 
 def _seconds(budget: str | None) -> float | None:

@@ -21,6 +21,7 @@ __all__ = [
     "REMEDIES",
     "ConfigError",
     "GapcloseError",
+    "MachineError",
     "RunBusyError",
     "RunDamagedError",
     "RunMismatchError",
@@ -28,7 +29,6 @@ __all__ = [
     "SeedsExhaustedError",
     "UnwritableError",
     "ViewerError",
-    "is_machines_fault",
     "unwritable",
 ]
 
@@ -183,6 +183,23 @@ class UnwritableError(GapcloseError, OSError):
         return f"{said}; {remedy}, then the same command goes on"
 
 
+class MachineError(GapcloseError, RuntimeError):
+    """Memory is out, or a device is lost: see to the machine, then the same command goes on.
+
+    Attributes:
+        problem: What is out or lost, and the remedy.
+    """
+
+    def __init__(self, problem: str) -> None:
+        """Keep the evidence."""
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        """Return one line with the reason and the remedy."""
+        return f"{self.problem}, then the same command goes on"
+
+
 class ViewerError(GapcloseError, ValueError):
     """The App cannot open on this machine: install what the message says."""
 
@@ -217,13 +234,6 @@ REMEDIES: Final = {
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
     errno.EIO: "look at the disk",
 }
-
-
-def is_machines_fault(error: BaseException) -> bool:
-    """Return whether a full or failing disk is to blame, and no recipe and no generator."""
-    return isinstance(error, OSError) and (
-        isinstance(error, UnwritableError) or error.errno in REMEDIES
-    )
 
 
 def unwritable(path: Path | str, error: OSError, remedy: str) -> ConfigError | UnwritableError:

@@ -21,7 +21,6 @@ from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import Embedder
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import (
     ConfirmationFailed,
@@ -29,6 +28,7 @@ from gapclose.loop.run.events import (
     FoldEvaluated,
     FoldOpened,
 )
+from gapclose.loop.run.faults import ends_session, told
 from gapclose.loop.schedule.actions import EvaluateFold
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.search.class_search import ClassSearch
@@ -92,7 +92,8 @@ class Confirmation:
 
         Raises:
             GeneratorConfigError: The generator cannot be used as configured.
-            UnwritableError: The disk is full, or the like.
+            UnwritableError: The disk is full, or the like: whatever `ends_session`. Memory that is
+                out fails it for this session only.
         """
         start, generated = time.perf_counter(), self.synthesis.generated
         try:
@@ -101,11 +102,10 @@ class Confirmation:
         except GeneratorConfigError:
             raise
         except Exception as error:
-            if is_machines_fault(error):
+            if ends_session(error):
                 raise
             self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
-            said = f"{type(error).__name__}: {error}"
-            return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=said)
+            return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=told(error))
         digests: dict[str, Digests] = {
             holdout.stage: self.evidence.keep_fold(
                 opened.cls,

@@ -27,8 +27,8 @@ from gapclose.analysis.unseen import one_line
 from gapclose.generators.conditioning import takes_caption
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import normalize_prompt
-from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import PromptsProposed
+from gapclose.loop.run.faults import ends_session, told
 from gapclose.loop.schedule.actions import AskProposer
 from gapclose.loop.search.atom_bank import near_real
 from gapclose.loop.search.class_search import ClassSearch
@@ -70,7 +70,7 @@ class Proposals:
         """Ask what would close a class's gap; the class then tries that first.
 
         Raises:
-            UnwritableError: The disk is full, or the like.
+            UnwritableError: The disk is full, or the like: whatever `ends_session`.
         """
         name, start = action.cls, time.perf_counter()
         search = self.searches[name]
@@ -80,10 +80,10 @@ class Proposals:
             assert self.proposer is not None, "only a run with a proposer is to ask it"
             prompts = untried(search, self.proposer(self.diagnosis(name)))
         except BaseException as error:  # it may be a script that ends itself
-            if isinstance(error, KeyboardInterrupt) or is_machines_fault(error):
+            if isinstance(error, KeyboardInterrupt) or ends_session(error):
                 raise
             self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
-            failed = _told(error)
+            failed = told(error)[:FAILURE]
         if prompts:  # only once nothing can fail: the journal must know of it
             search.prioritize(prompts)
         seconds = time.perf_counter() - start
@@ -152,15 +152,6 @@ def untried(search: ClassSearch, said: Sequence[str] | Iterator[str]) -> tuple[W
         if text and len(text) <= LONGEST and search.holds_untried([words]):
             found.append(words)
     return tuple(found[:MOST])
-
-
-def _told(error: BaseException) -> str:
-    """Say what a proposer raised; its own class of error may fail at that, too."""
-    try:
-        said = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - its code is the user's
-        said = type(error).__name__
-    return " ".join(one_line(said).split())[:FAILURE]
 
 
 def _furthest(reference: ClassReference, images: Images) -> tuple[list[int], list[int]]:

@@ -24,6 +24,7 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch, pixel_digest
 from gapclose.generators.recipe import Draw, Recipe
+from gapclose.loop.run.faults import is_machines_fault, is_memory_out
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
 
@@ -186,6 +187,16 @@ class Synthesis:
         self.embed_seconds += time.perf_counter() - start
         return out
 
+    def suffices(self, recipe: Recipe, seeds: Sequence[int]) -> bool:
+        """Return whether images of a recipe can be generated just now; none of them is kept."""
+        try:
+            (batch,) = generate_all(self.generator, [(recipe.draw, seeds)])
+            pairs = zip(batch.images, batch.seeds, strict=True)
+            self.embed([apply_camera(recipe.camera, image, seed=seed) for image, seed in pairs])
+        except Exception:  # noqa: BLE001 - whatever it is, it tells nothing else
+            return False
+        return True
+
     def _drawn(
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
     ) -> tuple[list[dict[int, Pixels]], int, Counter[str]]:
@@ -259,19 +270,26 @@ class Synthesis:
         try:
             return [*generate_all(self.generator, jobs)]
         except GenerationError as error:
-            if not partly:
+            if not partly or _is_passing(error):
                 raise
             failure = error
         batches: list[ImageBatch | None] = []
         for job in jobs:
             try:
                 batches += generate_all(self.generator, [job])
-            except GenerationError:
+            except GenerationError as error:
+                if _is_passing(error):
+                    raise
                 batches.append(None)
         if not others and all(batch is None for batch in batches):
             raise failure
         log.warning("some of a trial's prompts fail: %s", failure)
         return batches
+
+
+def _is_passing(error: GenerationError) -> bool:
+    """Return whether it may not be raised another time: no prompt is to be left out for it."""
+    return is_machines_fault(error) or is_memory_out(error)
 
 
 def _taken(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gapclose.analysis.embedding import Embedder
@@ -17,7 +17,6 @@ from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.errors import is_machines_fault
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
@@ -27,6 +26,7 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
+from gapclose.loop.run.faults import ends_session, is_device_lost, is_memory_out, released, told
 from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.schedule.budget import BASELINE_IMAGES
 from gapclose.loop.schedule.cost_model import probe
@@ -38,14 +38,14 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of, under
 from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
-from gapclose.loop.search.trial import Images
+from gapclose.loop.search.trial import Images, Proposal
 from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import Groups
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.source_copies import SourceCopies
-from gapclose.loop.work.synthesis import Synthesis
+from gapclose.loop.work.synthesis import SampleBatch, Synthesis
 
 PROBED: Final = 8  # trials: so often it is measured how busy the machine is
 FLOOR_IMAGES: Final = 2000  # of a tune split: all pairs of more would not fit in memory
@@ -68,6 +68,7 @@ class Trials:
         real: By class.
         seed: Of the run.
         by_clock: Whether nothing but time ends the search.
+        unfinished: The trial that the session before this one ended with, by class and number.
     """
 
     synthesis: Synthesis
@@ -77,6 +78,7 @@ class Trials:
     real: Mapping[str, ClassReference]
     seed: int
     by_clock: bool
+    unfinished: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def kept(self) -> KeptImages:
@@ -108,7 +110,8 @@ class Trials:
 
         Raises:
             GeneratorConfigError: Not even the baseline can be generated as configured.
-            UnwritableError: The disk is full, or the like; the trial is done again.
+            UnwritableError: The disk is full, or whatever else `ends_session`; the trial is done
+                again.
         """
         name, search = proposed.cls, self.searches[proposed.cls]
         proposal = proposal_of(proposed)
@@ -123,7 +126,7 @@ class Trials:
                 recipe, seeds = proposal.jobs[0]
                 generated += self.synthesis.generate(name, [(recipe, seeds[:1])]).generated
                 start = time.perf_counter()
-            batch = self.synthesis.generate(name, proposal.jobs, partly=True)
+            batch = self._generate(name, proposal)
             invalid, generated = batch.invalid, generated + batch.generated
             if len(batch.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
@@ -131,13 +134,13 @@ class Trials:
             made = [(proposal.jobs[job][0], seed) for job, seed in jobs]
             copied = frozenset(self.copies.of(name, batch.images, made))
         except Exception as error:
-            if is_machines_fault(error):
-                raise  # a full disk says nothing of a recipe: the trial is done again
+            if self._is_no_recipes(error, proposed):
+                raise  # it says nothing of a recipe: the trial is done again
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be generated: it is the config that is wrong
             self.synthesis.rundir.log_error(f"trial {proposal.number} of {name} failed")
             search.absorb_failure(proposal)
-            result["error"] = f"{type(error).__name__}: {error}"
+            result["error"] = told(error)
         else:
             images = Images(
                 embeddings=batch.embeddings,
@@ -164,6 +167,33 @@ class Trials:
             result["probe"] = probe()
         return TrialFailed(**result) if "error" in result else TrialFinished(**result)
 
+    def _generate(self, name: str, proposal: Proposal) -> SampleBatch:
+        """Generate a trial's images; once more where memory is out, which may pass."""
+        try:
+            return self.synthesis.generate(name, proposal.jobs, partly=True)
+        except Exception as error:
+            if not is_memory_out(error):
+                raise
+            released(error)
+        return self.synthesis.generate(name, proposal.jobs, partly=True)
+
+    def _is_no_recipes(self, error: Exception, proposed: TrialProposed) -> bool:
+        """Return whether the machine is to blame for a trial that failed, or the embedder.
+
+        Memory that is out is the recipe's fault if it suffices for as many images of the baseline,
+        which has been generated before. A lost device is the recipe's if the session before ended
+        with the same trial: it would end every session.
+        """
+        search = self.searches[proposed.cls]
+        if is_device_lost(error):
+            return (proposed.cls, proposed.number) not in self.unfinished
+        if not is_memory_out(error):
+            return ends_session(error)
+        released(error)
+        images = sum(len(job.seeds) for job in proposed.jobs)
+        baseline = (search.space.baseline, search.state.baseline_seeds()[:images])
+        return not (search.has_baseline and self.synthesis.suffices(*baseline))
+
     def replay(self, events: Iterable[Event]) -> None:
         """Bring the searches where the journal stands, and have its images read back.
 
@@ -173,11 +203,20 @@ class Trials:
         self.searches.replay(self._remembering(events))
 
     def _remembering(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Pass events on, and remember what folds have had generated."""
+        """Pass events on, and remember what folds have had generated, and what was cut off."""
+        proposed: dict[tuple[str, int], TrialProposed] = {}
         for event in events:
-            if isinstance(event, FoldEvaluated):
-                self.kept.remember_fold(event)
+            match event:
+                case TrialProposed():
+                    proposed[event.cls, event.number] = event
+                case TrialFinished() | TrialFailed():
+                    proposed.pop((event.cls, event.number))
+                case FoldEvaluated():
+                    self.kept.remember_fold(event)
+                case _:
+                    pass
             yield event
+        self.unfinished.update([*proposed][:1])  # those after it were not begun
 
     def choose_camera(self, action: ChooseCamera) -> CameraChosen:
         """Choose the camera on images that exist, for all classes have their baselines then."""

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.loop.errors import REMEDIES, RunDamagedError, UnwritableError, is_machines_fault
+from gapclose.loop.errors import REMEDIES, RunDamagedError, UnwritableError
+from gapclose.loop.run.faults import is_machines_fault
 from gapclose.loop.run.files import (
     append_line,
     count_lines,

@@ -12,12 +12,14 @@ from unittest.mock import patch
 import modes
 import numpy as np
 import pytest
+import torch
 from histories import as_read, stopped
 from workshop import Workshop, open_workshop
 
-from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.analysis.errors import EmbedderError
+from gapclose.generators.errors import GenerationError, GeneratorConfigError, MemoryOutError
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.errors import RunDamagedError, UnwritableError
+from gapclose.loop.errors import MachineError, RunDamagedError, UnwritableError
 from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import (
     Event,
@@ -27,6 +29,7 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
+from gapclose.loop.run.faults import machines_fault
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
@@ -450,3 +453,202 @@ def test_a_gap_is_a_gap_in_units_of_a_score_whose_floor_is_another(shop: Worksho
     shop.reopen()
     search = shop.searches["frog"]
     assert gap_unit(real, search, config, scored_by=a_hundredfold) == pytest.approx(100.0)
+
+
+# ------------------------------------------------------------------------------ whose fault it is
+
+
+def plain_of(shop: Workshop) -> str:
+    """The prompt of the baseline."""
+    return shop.searches["frog"].space.baseline.draw.prompt
+
+
+def fails_for(
+    shop: Workshop, error: Callable[[], Exception], *, times: int = 1000, plain: bool = False
+) -> None:
+    """Have the generator fail for a while: for all but the baseline's prompt, or for that too."""
+    left, baseline = [None] * times, plain_of(shop)
+
+    def fails(draw: Any) -> Exception | None:
+        if left and (plain or draw.prompt != baseline):
+            left.pop()
+            return error()
+        return None
+
+    shop.generator.fails = fails
+
+
+OUT = pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError,
+        lambda: MemoryOutError("memory is out at one image a time"),
+        lambda: OSError(errno.ENOMEM, "Cannot allocate memory"),
+        lambda: RuntimeError("CUDA error: out of memory"),
+        torch.OutOfMemoryError,
+    ],
+    ids=["python", "at one image", "system", "driver", "torch"],
+)
+
+
+def at_other_words(shop: Workshop) -> TrialProposed:
+    """The next trial whose prompts are not the baseline's."""
+    while True:
+        event = proposed(shop)
+        draws = [Recipe.from_json(job.recipe).draw for job in event.jobs]
+        if all(draw.prompt != plain_of(shop) for draw in draws):
+            return event
+        run(shop, event)
+
+
+@OUT
+def test_memory_that_is_out_for_a_moment_costs_no_trial(
+    tmp_path: Path, error: Callable[[], Exception]
+) -> None:
+    shop, other = open_workshop(tmp_path / "a"), open_workshop(tmp_path / "b")
+    for each in (shop, other):
+        ran(each)
+    made, same = at_other_words(shop), at_other_words(other)
+    assert made == same
+    fails_for(shop, error, times=1)
+    event, expected = run(shop, made), run(other, same)
+    assert isinstance(event, TrialFinished)
+    assert timeless(event) == timeless(expected)
+
+
+@OUT
+def test_memory_that_is_out_for_a_recipe_alone_is_the_recipes(
+    shop: Workshop, error: Callable[[], Exception]
+) -> None:
+    ran(shop)
+    made = at_other_words(shop)
+    fails_for(shop, error)
+    event = run(shop, made)
+    assert isinstance(event, TrialFailed)
+    assert shop.synthesis.generated > 0
+    _, event = ran(shop)  # and the run goes on
+    assert event.number == made.number + 1
+
+
+@OUT
+def test_memory_that_is_out_for_the_baseline_too_is_the_machines(
+    shop: Workshop, error: Callable[[], Exception]
+) -> None:
+    made = proposed(shop)
+    fails_for(shop, error, plain=True)
+    shop.searches.apply(made)
+    with pytest.raises(Exception) as told:  # noqa: PT011 - of every kind of torch and Python
+        shop.trials.run(made)
+    assert str(machines_fault(told.value)).startswith("memory is out")
+    fails_for(shop, error, times=0)
+    assert isinstance(shop.trials.run(made), TrialFinished)
+    made = at_other_words(shop)
+    shop.searches.apply(made)
+    fails_for(shop, error, plain=True)
+    before = shop.searches["frog"].progress()
+    with pytest.raises(Exception) as told:  # noqa: PT011
+        shop.trials.run(made)
+    assert isinstance(machines_fault(told.value), MachineError)
+    assert shop.searches["frog"].progress() == before
+    assert not (shop.rundir.path / "errors.log").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: GenerationError("it failed"),
+        lambda: OSError(errno.EMFILE, "Too many open files"),
+        lambda: OSError(errno.EROFS, "Read-only file system"),
+    ],
+    ids=["wrapped", "files", "read-only"],
+)
+def test_the_systems_troubles_are_no_recipes_whatever_wraps_them(
+    shop: Workshop, error: Callable[[], Exception]
+) -> None:
+    ran(shop)
+    made = at_other_words(shop)
+    shop.searches.apply(made)
+
+    def wrapped() -> Exception:
+        told = error()
+        told.__cause__ = OSError(errno.ENOSPC, "No space left on device", "a.png")
+        return told
+
+    fails_for(shop, wrapped)
+    with pytest.raises((GenerationError, OSError)) as told:
+        shop.trials.run(made)
+    fault = machines_fault(told.value)
+    assert fault is not None
+    assert fault.exit_code == 1
+    assert str(fault).endswith(", then the same command goes on")
+
+
+def test_a_lost_device_ends_the_session_but_not_every_session(shop: Workshop) -> None:
+    """Nothing that is asked of it afterwards succeeds: no recipe can be told from the others."""
+    lost = "CUDA error: an illegal memory access was encountered"
+    ran(shop)
+    made = at_other_words(shop)
+    shop.searches.apply(made)
+    fails_for(shop, lambda: RuntimeError(lost), plain=True)
+    with pytest.raises(GenerationError, match=lost) as told:
+        shop.trials.run(made)
+    assert str(machines_fault(told.value)).startswith("a device is lost (")
+    journal = [*first_of(shop)]
+    for number in range(1, made.number):
+        assert shop.evidence.trial("frog", number) is not None
+    # The next session begins with that trial, and it is the one that it ends with, too.
+    assert isinstance(journal[0], TrialProposed)
+    shop.trials.unfinished.add(("frog", made.number))
+    event = shop.trials.run(made)
+    assert isinstance(event, TrialFailed)
+    assert event.error is not None
+    assert lost in event.error
+
+
+def test_the_first_trial_in_flight_is_the_one_that_a_session_ended_with(shop: Workshop) -> None:
+    ran(shop)
+    under_way = at_other_words(shop)
+    shop.searches.apply(under_way)
+    assert shop.trials.unfinished == set()
+    shop.reopen()
+    ahead = under_way.model_copy(update={"number": under_way.number + 1})
+    shop.trials._remembering([under_way, ahead]).close()
+    assert [*shop.trials._remembering([under_way, ahead])] == [under_way, ahead]
+    assert shop.trials.unfinished == {("frog", under_way.number)}
+    failed = TrialFailed(
+        cls="frog",
+        number=under_way.number,
+        error="x",
+        invalid=0,
+        images=0,
+        seconds=1.0,
+        progress=shop.searches["frog"].progress(),
+    )
+    shop.reopen()
+    assert len([*shop.trials._remembering([under_way, failed])]) == 2
+    assert shop.trials.unfinished == set()
+
+
+def test_an_embedder_that_breaks_its_contract_is_no_recipes_fault(shop: Workshop) -> None:
+    ran(shop)
+    made = proposed(shop)
+    shop.searches.apply(made)
+    fault = EmbedderError("returned 3 rows for 4 images", name="own:Embedder")
+    with (
+        patch.object(type(shop.synthesis.embedder), "embed", side_effect=fault),
+        pytest.raises(EmbedderError),
+    ):
+        shop.trials.run(made)
+
+
+def test_an_error_that_cannot_be_shown_fails_its_trial(shop: Workshop) -> None:
+    class UnspeakableError(GenerationError):
+        def __str__(self) -> str:
+            raise RuntimeError("there is nothing to say")
+
+    ran(shop)
+    made = at_other_words(shop)
+    fails_for(shop, UnspeakableError)
+    event = run(shop, made)
+    assert isinstance(event, TrialFailed)
+    assert event.error == "UnspeakableError"
