@@ -1,8 +1,9 @@
 """One Optuna study per class: the record on disk, and what to try next.
 
 The study in the run's storage is a record for people (optuna-dashboard opens it), filled from the
-journal. Proposals come from a study in memory that holds the history with the
-values as they stand now, because a Frank-Wolfe score changes whenever the mixture does.
+journal, so that no fault of it holds a run up. Proposals come from a study in memory that holds
+the history with the values as they stand now, because a Frank-Wolfe score changes whenever the
+mixture does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import copy
 import errno
 import hashlib
+import itertools
 import logging
 import math
 import os
@@ -46,6 +48,12 @@ _DISK: Final = {
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_IOERR: errno.EIO,
 }
+_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# Of what is missing, wrong or not reachable; a RuntimeError is Optuna's of another schema.
+_FAULTS: Final = (ImportError, RuntimeError, SQLAlchemyError, StorageInternalError)
+# To wait for another process that writes: a trial takes 20 ms, and Optuna tries five times.
+_SECONDS: Final = 1.0
+_BESIDE: Final = ("-journal", "-wal", "-shm")  # what SQLite would take for a new file's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,13 +220,20 @@ class OptunaRecord:
 
 
 class StudyRecords:
-    """The studies of all classes; trials are added while the next ones are generated."""
+    """The studies of all classes; trials are added while the next ones are generated.
+
+    Where a storage is locked or full, one line says so, and the trials from there on are added
+    when the session ends, or else by the next one.
+    """
 
     def __init__(self, records: Mapping[str, OptunaRecord]) -> None:
-        """Take the record of each class."""
+        """Take the record of each class; of none if another process has their storage."""
         self._records = dict(records)
         self._writer = ThreadPoolExecutor(1)
         self._added: Future[None] = self._writer.submit(lambda: None)  # the last trial
+        self._late: list[Mapping[str, Any]] = []  # trials that are yet to be added
+        self._waits = not records
+        self._said = False
 
     @classmethod
     def open(
@@ -227,39 +242,84 @@ class StudyRecords:
         """Open the studies of a run, or make them.
 
         Args:
-            storage: Where they lie; None for a file of the run's own.
+            storage: Where they lie; None for a file of the run's own, which is made anew if it
+                cannot be used, and left alone if another process has it locked.
             spaces: By class.
             path: Of that file.
             run: The run's id.
+
+        Raises:
+            ConfigError: The storage that was given cannot be used.
+            UnwritableError: The system does not let the file be written.
         """
-        storage = open_study_file(path) if storage is None else storage
-        return cls({n: OptunaRecord(storage, space, run=run) for n, space in spaces.items()})
+
+        def records(storage: Storage) -> StudyRecords:
+            return cls({n: OptunaRecord(storage, space, run=run) for n, space in spaces.items()})
+
+        if storage is not None:
+            try:
+                return records(storage)
+            except _FAULTS as error:
+                raise _refused(getattr(storage, "url", "the storage"), error) from None
+        try:
+            return records(open_study_file(path))
+        except UnwritableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - SQLite's, or of an Optuna with other tables
+            if _is_locked(error):
+                log.warning(
+                    "%s: another process has it locked; this session's trials are added by the "
+                    "next one",
+                    path,
+                )
+                return cls({})
+            set_aside(path, f"cannot be used ({' '.join(str(error).split())[:100]})")
+        return records(open_study_file(path))
 
     def repair(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Have each study hold each finished trial of its class once."""
         of: dict[str, list[Mapping[str, Any]]] = {name: [] for name in self._records}
         for row in rows:
-            of[row["class"]].append(row)
-        for name, own in of.items():
-            self._records[name].repair(own)
+            of.get(row["class"], []).append(row)
+        try:
+            for name, own in of.items():
+                self._records[name].repair(own)
+        except (SQLAlchemyError, StorageInternalError) as error:
+            if not _is_locked(error):
+                raise
+            self._put_off("trials of earlier sessions are", error)
 
     def tell(self, row: Mapping[str, Any]) -> None:
-        """Add a trial to its class's study: 20 ms in a database, after the one before it."""
-        self._added.result()
-        self._added = self._writer.submit(self._add, row)
+        """Have a trial added to its class's study: 20 ms in a database, which nobody waits for."""
+        self._late.append(row)
+        self._added = self._writer.submit(self._add)
 
     def close(self) -> None:
-        """Wait for the last trial to be added."""
-        self._writer.shutdown()
+        """Wait for the last trial to be added, and try those again that could not be."""
         self._added.result()
+        self._waits = not self._records
+        self._writer.submit(self._add).result()
+        self._writer.shutdown()
 
-    def _add(self, row: Mapping[str, Any]) -> None:
-        try:
-            self._records[row["class"]].tell(row)
-        except Exception as error:  # noqa: BLE001 - a locked or full storage; the next session repairs it
-            log.warning(
-                "trial %d of %s is not in the study yet: %s", row["number"], row["class"], error
-            )
+    def _add(self) -> None:
+        while self._late and not self._waits:
+            row = self._late[0]
+            try:
+                self._records[row["class"]].tell(row)
+            except Exception as error:  # noqa: BLE001 - a locked or full storage, or one that is gone
+                self._put_off(f"trial {row['number']} of {row['class']} is", error)
+            else:
+                del self._late[0]
+
+    def _put_off(self, what: str, error: Exception) -> None:
+        self._waits = True
+        if self._said:
+            return
+        self._said = True
+        said = " ".join(str(_of_sqlite(error) or error).split())[:100]
+        log.warning(
+            "%s not in the study yet (%s); the next session adds what it lacks", what, said
+        )
 
 
 def open_study_file(path: Path) -> Storage:
@@ -267,20 +327,41 @@ def open_study_file(path: Path) -> Storage:
 
     Raises:
         UnwritableError: The system does not let it be written.
+        Exception: Of SQLite, SQLAlchemy or Optuna: it is locked, or of another schema.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        set_aside(path, "is no file")
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+        with contextlib.closing(sqlite3.connect(path, timeout=_SECONDS)) as database:
             whole = database.execute("pragma quick_check").fetchone() == ("ok",)
-    except sqlite3.OperationalError:  # in use, or not to be written: raised when it is opened
-        whole = True
+    except sqlite3.OperationalError as error:
+        if _is_locked(error):
+            raise
+        whole = True  # not to be written: raised when it is opened
     except sqlite3.DatabaseError:
         whole = False
     if not whole:
-        aside = path.with_name(f"{path.name}.damaged")
-        log.warning("%s: is damaged; kept as %s, and made anew", path, aside.name)
-        with kept(path):
-            path.replace(aside)
-    return open_storage(sqlite_url(path))
+        set_aside(path, "is damaged")
+    return _opened(sqlite_url(path))
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Move a run's own storage aside, with what SQLite keeps beside it, and say why.
+
+    Raises:
+        UnwritableError: The system does not let it be moved.
+    """
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    aside = next(
+        place
+        for place in (path.with_name(name) for name in names)
+        if not (place.exists() or place.is_symlink())
+    )
+    log.warning("%s: %s; kept as %s, and made anew", path, why, aside.name)
+    with kept(path):
+        for suffix in ("", *_BESIDE):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
 
 
 def sqlite_url(path: Path) -> URL:
@@ -297,19 +378,46 @@ def open_storage(url: str | URL) -> Storage:
             written.
     """
     try:
-        made = make_url(url)
-        sqlite = made.get_backend_name() == "sqlite"
-        options = {"connect_args": {"timeout": 60}} if sqlite else {}
-        # Quoted: Optuna takes a brace for a slot of a template, and a ? ends a path.
-        text = made.render_as_string(hide_password=False)
-        with _written(made):
-            return optuna.storages.RDBStorage(text, engine_kwargs=options)
-    except (ImportError, SQLAlchemyError, StorageInternalError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"storage: {masked(str(url))} cannot be opened ({why}); give an SQLAlchemy URL whose "
-            "driver is installed, or null"
-        ) from None
+        return _opened(make_url(url))
+    except _FAULTS as error:
+        raise _refused(url, error) from None
+
+
+def _refused(url: str | URL, error: Exception) -> ConfigError:
+    named = f"storage: {masked(str(url))}"
+    if _is_locked(error):
+        return ConfigError(f"{named} is locked by another process; end it, or write null")
+    why = " ".join(str(error).split())[:200]
+    return ConfigError(
+        f"{named} cannot be opened ({why}); give an SQLAlchemy URL whose driver is installed, or "
+        "null"
+    )
+
+
+def _opened(url: URL) -> Storage:
+    sqlite = url.get_backend_name() == "sqlite"
+    options = {"connect_args": {"timeout": _SECONDS}} if sqlite else {}
+    # Quoted: Optuna takes a brace for a slot of a template, and a ? ends a path.
+    text = url.render_as_string(hide_password=False)
+    with _written(url):
+        return optuna.storages.RDBStorage(text, engine_kwargs=options)
+
+
+def _of_sqlite(error: BaseException) -> sqlite3.Error | None:
+    """Return SQLite's own error, whatever wraps it; None if it is none of its."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sqlite3.Error):
+        cause = getattr(cause, "orig", None) or cause.__cause__
+    return cause
+
+
+def _code(error: BaseException) -> int:
+    """Return SQLite's primary error code; 0 if there is none."""
+    return (getattr(_of_sqlite(error), "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _is_locked(error: BaseException) -> bool:
+    return _code(error) in _LOCKED
 
 
 @contextlib.contextmanager
@@ -318,10 +426,7 @@ def _written(storage: Storage | URL) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, sqlite3.Error):
-            cause = getattr(cause, "orig", None) or cause.__cause__
-        number = _DISK.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
+        number = _DISK.get(_code(error))
         if number is None:
             raise
         url = (

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 
 from gapclose.loop.config.reading import parse_config
-from gapclose.loop.errors import UnwritableError
+from gapclose.loop.errors import ConfigError, UnwritableError
 from gapclose.loop.search.optuna_record import (
     Observation,
     OptunaRecord,
+    StudyRecords,
     chosen_of,
     derive_seed,
     open_storage,
@@ -296,3 +300,181 @@ def test_a_database_that_cannot_be_written_is_no_fault_of_the_config(
     assert str(told.value).startswith(f"{path}: cannot be written: No space left on device; free")
     assert "\n" not in str(told.value)
     assert told.value.exit_code == 1
+
+
+# ---------------------------------------------------------------- a study that cannot be used
+
+
+def opened(path: Path, space: Space) -> StudyRecords:
+    """The studies in a run's own file."""
+    return StudyRecords.open(None, {"frog": space}, path=path, run="r")
+
+
+def of_frogs(number: int) -> dict[str, Any]:
+    return {**row(number), "class": "frog"}
+
+
+def of_another_version(path: Path) -> None:
+    storage: Any = open_study_file(path)
+    storage.engine.dispose()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("update alembic_version set version_num = 'v9.9.9.a'")
+        database.execute("update version_info set library_version = '9.9.9', schema_version = 99")
+        database.commit()
+
+
+def of_another_program(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table studies (color text)")
+        database.execute("create table trials (fish text)")
+        database.commit()
+
+
+def torn(path: Path) -> None:
+    OptunaRecord(open_study_file(path), SPACES[0], run="r")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def of_ones(path: Path) -> None:
+    path.write_bytes(b"\xff" * 9000)
+
+
+def link(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir()
+    path.symlink_to(path.parent / "elsewhere" / "study.db")
+
+
+SPACES: list[Space] = []
+UNUSABLE: list[Any] = [
+    of_another_version,
+    of_another_program,
+    torn,
+    of_ones,
+    link,
+    Path.mkdir,
+    lambda path: os.mkfifo(path),
+]
+
+
+@pytest.mark.parametrize("spoil", UNUSABLE, ids=str)
+def test_a_study_that_cannot_be_used_is_set_aside_and_made_anew(
+    spoil: Any, tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    SPACES[:] = [space]
+    for number in range(2):  # what was set aside before stays
+        path = tmp_path / "study.db"
+        if path.is_file():
+            path.unlink()
+        if spoil is link and number:
+            (tmp_path / "elsewhere").rmdir()
+        spoil(path)
+        caplog.clear()
+        records = opened(path, space)
+        records.repair([of_frogs(0)])
+        records.tell(of_frogs(1))
+        records.close()
+        assert len(stored(path, space)) == 2
+        (said,) = caplog.messages
+        assert said.startswith(f"{path}: ")
+        assert len(said.splitlines()) == 1
+        assert os.path.lexists(tmp_path / f"study.db.damaged{number or ''}")
+        assert not [*(tmp_path / "elsewhere").glob("*")]
+
+
+def test_what_sqlite_keeps_beside_a_study_goes_with_it(tmp_path: Path, space: Space) -> None:
+    """Else it would be played back into the new one."""
+    path = tmp_path / "study.db"
+    path.mkdir()
+    (tmp_path / "study.db-journal").write_text("old")
+    opened(path, space).close()
+    assert (tmp_path / "study.db.damaged-journal").read_text() == "old"
+    assert not (tmp_path / "study.db-journal").exists()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """As another process has it that writes for hours."""
+    with contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("begin exclusive")
+        yield
+
+
+def test_a_study_that_is_locked_costs_a_few_seconds_and_is_caught_up(
+    tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "study.db"
+    opened(path, space).close()
+    start = time.monotonic()
+    with locked(path):
+        records = opened(path, space)
+        records.repair([of_frogs(0)])
+        for number in range(1, 4):
+            records.tell(of_frogs(number))
+        records.close()
+    assert time.monotonic() - start < 10
+    (said,) = caplog.messages
+    assert said == (
+        f"{path}: another process has it locked; this session's trials are added by the next one"
+    )
+    records = opened(path, space)
+    records.repair([of_frogs(number) for number in range(4)])
+    records.close()
+    assert len(stored(path, space)) == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_study_that_is_locked_later_holds_no_trial_up(
+    tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "study.db"
+    records = opened(path, space)
+    records.tell(of_frogs(0))
+    records._added.result()
+    start = time.monotonic()
+    with locked(path):
+        for number in range(1, 5):
+            records.tell(of_frogs(number))
+        assert time.monotonic() - start < 1
+        records._added.result()  # Optuna tries five times, up to two seconds apart
+        assert time.monotonic() - start < 30
+    (said,) = caplog.messages
+    assert said == (
+        "trial 1 of frog is not in the study yet (database is locked); the next session adds what "
+        "it lacks"
+    )
+    records.close()  # it is free again
+    assert len(stored(path, space)) == 5
+    assert len(caplog.messages) == 1
+
+
+def test_a_study_that_is_locked_between_opening_and_repairing(
+    tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "study.db"
+    records = opened(path, space)
+    with locked(path):
+        records.repair([of_frogs(0)])
+    (said,) = caplog.messages
+    assert said.startswith("trials of earlier sessions are not in the study yet (")
+    records.close()
+
+
+@pytest.mark.parametrize("fault", [of_another_version, of_another_program, locked])
+def test_a_storage_of_ones_own_that_cannot_be_used_is_one_line(
+    fault: Any, tmp_path: Path, space: Space
+) -> None:
+    path = tmp_path / "mine.db"
+    with contextlib.ExitStack() as stack:
+        if fault is locked:
+            stack.enter_context(locked(path))
+        else:
+            fault(path)
+        before = path.read_bytes()
+        with pytest.raises(ConfigError, match=r"^storage: sqlite:///") as told:
+            StudyRecords.open(
+                open_storage(f"sqlite:///{path}"), {"frog": space}, path=tmp_path / "s", run="r"
+            )
+        assert len(str(told.value).splitlines()) == 1
+        if fault is not of_another_program:  # Optuna has put its tables beside the others
+            assert path.read_bytes() == before
