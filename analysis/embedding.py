@@ -16,12 +16,13 @@ from contextlib import suppress
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis import weights
+from gapclose.analysis.checked import checked, try_out
 from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.own_code import import_own
 
@@ -94,7 +95,7 @@ class TextEmbedder(Embedder, Protocol):
 
 
 def make_embedder(name: str, *, device: str = "auto") -> Embedder:
-    """Load an embedder.
+    """Load an embedder; whoever embeds by it, its rows are checked.
 
     Args:
         name: A key of `EMBEDDERS` and what it asks for (`open_clip:NAME/TAG`, `onnx:PATH` ...), or
@@ -102,17 +103,19 @@ def make_embedder(name: str, *, device: str = "auto") -> Embedder:
         device: auto (CUDA if there is one), cpu, cuda, cuda:1, mps.
 
     Raises:
-        EmbedderError: If `check_embedder` refuses the name or the weights do not fit the model.
+        EmbedderError: If `check_embedder` refuses the name or the weights do not fit the model; or
+            if code of your own breaks the contract at the first two images.
     """
     kind, target = _parse(name)
     _sources(name)
-    if not name.startswith("gapclose."):  # ours load nothing
-        log.info("loading the encoder %s", name)
+    if name.startswith("gapclose."):  # ours: features, which no model is loaded for
+        return cast(Embedder, _own(name, device))
+    log.info("loading the encoder %s", name)
     if kind == "code":
-        return _own(name, device)
+        return try_out(_own(name, device), name=name)
     module, _, attribute = EMBEDDERS[kind].partition(":")
     factory = getattr(importlib.import_module(module), attribute)
-    return cast(Embedder, factory(name, target, device=device))
+    return checked(factory(name, target, device=device))
 
 
 def make_embedders(
@@ -238,16 +241,16 @@ def _sources(name: str) -> tuple[weights.Source, ...]:
     return weights.open_clip_tag_sources(name, target)
 
 
-def _own(name: str, device: str) -> Embedder:
-    """Load an embedder of the user's own; whatever its code raises becomes one line."""
+def _own(name: str, device: str) -> Any:
+    """Make an embedder of the user's own; whatever its code raises becomes one line."""
     module, _, attribute = name.rpartition(":")
     try:
         factory = getattr(import_own(module), attribute, None)
         if factory is not None:
-            return cast(Embedder, factory(device=device))
+            return factory(device=device)
     except EmbedderError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EmbedderError(
             f"cannot be loaded: {type(error).__name__}: {error}",
             name=name,
@@ -266,6 +269,10 @@ def _code_source(target: str) -> weights.Source:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         spec = None
+    except (Exception, SystemExit) as error:  # a package of one's own may raise anything
+        raise EmbedderError(
+            f"cannot be loaded: {type(error).__name__}: {error}", name=target
+        ) from error
     if spec is None or not spec.origin:
         raise EmbedderError(
             f"no module {module}, neither installed nor in the folder of the "

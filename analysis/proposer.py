@@ -130,7 +130,7 @@ def make_proposer(name: str, *, device: str = "auto") -> Proposer:
     module, _, attribute = name.rpartition(":")
     try:
         proposer = getattr(import_own(module), attribute, None)
-    except Exception as error:  # code of one's own may raise anything
+    except (Exception, SystemExit) as error:  # code of one's own may raise anything
         raise ProposerError(
             f"cannot be loaded: {type(error).__name__}: {error}", name=name
         ) from error
@@ -144,7 +144,7 @@ def _is_importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-    except Exception as error:  # a package of one's own may raise anything
+    except (Exception, SystemExit) as error:  # a package of one's own may raise anything
         raise ProposerError(
             f"cannot be loaded: {type(error).__name__}: {error}", name=module
         ) from error

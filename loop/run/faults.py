@@ -1,7 +1,8 @@
 """Faults: whose an error is, the recipe's or the machine's, told in one place.
 
-Whatever catches errors of all kinds asks it: a recipe's fault fails a trial, the machine's ends
-the session in one line, and the next one does the same work again. It handles nothing itself.
+Whatever catches errors of all kinds asks it. A recipe's fault fails a trial, and three in a row,
+the generator's, stop a class; the machine's ends the session in one line, and the next one does
+the same work again. It handles nothing itself.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from gapclose.generators.errors import MemoryOutError
 from gapclose.loop.errors import REMEDIES, GapcloseError, MachineError, UnwritableError
 
 __all__ = [
-    "ends_session",
     "is_device_lost",
+    "is_embedders",
     "is_machines_fault",
     "is_memory_out",
     "machines_fault",
@@ -39,17 +40,6 @@ _NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")
 LONGEST: Final = 2000  # characters that are kept of an error
 
 
-def ends_session(error: BaseException) -> bool:
-    """Return whether a session ends with an error, for the next one to do the same work again.
-
-    The machine's faults, and those of an embedder, which is the same for all recipes. All others
-    are told of a recipe: its trial fails, and three in a row, the generator's, stop a class.
-    Memory that is out may be either's; `Trials` finds out.
-    """
-    embedder = any(isinstance(cause, EmbedderError) for cause in _causes(error))
-    return is_machines_fault(error) or (embedder and not is_memory_out(error))
-
-
 def is_machines_fault(error: BaseException) -> bool:
     """Return whether a disk, the system or a device is to blame, whatever wraps what it raised."""
     return is_device_lost(error) or any(
@@ -57,6 +47,11 @@ def is_machines_fault(error: BaseException) -> bool:
         and (isinstance(cause, UnwritableError) or cause.errno in _SYSTEM)
         for cause in _causes(error)
     )
+
+
+def is_embedders(error: BaseException) -> bool:
+    """Return whether an embedder raised it, or what it returned is no rows."""
+    return any(isinstance(cause, EmbedderError) for cause in _causes(error))
 
 
 def is_memory_out(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ from gapclose.loop.run.events import (
     FoldEvaluated,
     FoldOpened,
 )
-from gapclose.loop.run.faults import ends_session, told
+from gapclose.loop.run.faults import is_machines_fault, told
 from gapclose.loop.schedule.actions import EvaluateFold
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.search.class_search import ClassSearch
@@ -92,7 +92,7 @@ class Confirmation:
 
         Raises:
             GeneratorConfigError: The generator cannot be used as configured.
-            UnwritableError: The disk is full, or the like: whatever `ends_session`. Memory that is
+            UnwritableError: The disk is full, or whatever else `is_machines_fault`. Memory that is
                 out fails it for this session only.
         """
         start, generated = time.perf_counter(), self.synthesis.generated
@@ -102,7 +102,7 @@ class Confirmation:
         except GeneratorConfigError:
             raise
         except Exception as error:
-            if ends_session(error):
+            if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=told(error))

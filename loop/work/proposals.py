@@ -28,7 +28,7 @@ from gapclose.generators.conditioning import takes_caption
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import normalize_prompt
 from gapclose.loop.run.events import PromptsProposed
-from gapclose.loop.run.faults import ends_session, told
+from gapclose.loop.run.faults import is_machines_fault, told
 from gapclose.loop.schedule.actions import AskProposer
 from gapclose.loop.search.atom_bank import near_real
 from gapclose.loop.search.class_search import ClassSearch
@@ -70,7 +70,7 @@ class Proposals:
         """Ask what would close a class's gap; the class then tries that first.
 
         Raises:
-            UnwritableError: The disk is full, or the like: whatever `ends_session`.
+            UnwritableError: The disk is full, or whatever else `is_machines_fault`.
         """
         name, start = action.cls, time.perf_counter()
         search = self.searches[name]
@@ -80,7 +80,7 @@ class Proposals:
             assert self.proposer is not None, "only a run with a proposer is to ask it"
             prompts = untried(search, self.proposer(self.diagnosis(name)))
         except BaseException as error:  # it may be a script that ends itself
-            if isinstance(error, KeyboardInterrupt) or ends_session(error):
+            if isinstance(error, KeyboardInterrupt) or is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error(f"no prompts could be proposed for {name}")
             failed = told(error)[:FAILURE]

@@ -24,7 +24,7 @@ from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.neighbor_recall import NeighborRecall, neighbor_recalls
 from gapclose.generators.images import Pixels
 from gapclose.loop.run.events import Recall, RecallsMeasured, VerdictsReached
-from gapclose.loop.run.faults import ends_session
+from gapclose.loop.run.faults import is_machines_fault
 from gapclose.loop.run.state import RunState
 from gapclose.loop.run.verdicts import verdicts_of
 from gapclose.loop.schedule.worth import costs
@@ -114,7 +114,7 @@ class Recalls:
         try:
             recalls, prompts = self._measured(state)
         except Exception as error:
-            if ends_session(error):
+            if is_machines_fault(error):
                 raise
             self.synthesis.rundir.log_error("recalls could not be measured")
             recalls, prompts = {}, {}

@@ -26,7 +26,14 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
-from gapclose.loop.run.faults import ends_session, is_device_lost, is_memory_out, released, told
+from gapclose.loop.run.faults import (
+    is_device_lost,
+    is_embedders,
+    is_machines_fault,
+    is_memory_out,
+    released,
+    told,
+)
 from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.schedule.budget import BASELINE_IMAGES
 from gapclose.loop.schedule.cost_model import probe
@@ -110,8 +117,9 @@ class Trials:
 
         Raises:
             GeneratorConfigError: Not even the baseline can be generated as configured.
-            UnwritableError: The disk is full, or whatever else `ends_session`; the trial is done
-                again.
+            UnwritableError: The disk is full, or the machine fails otherwise; the trial is
+                done again.
+            EmbedderError: Not even the baseline can be embedded.
         """
         name, search = proposed.cls, self.searches[proposed.cls]
         proposal = proposal_of(proposed)
@@ -180,15 +188,15 @@ class Trials:
     def _is_no_recipes(self, error: Exception, proposed: TrialProposed) -> bool:
         """Return whether the machine is to blame for a trial that failed, or the embedder.
 
-        Memory that is out is the recipe's fault if it suffices for as many images of the baseline,
-        which has been generated before. A lost device is the recipe's if the session before ended
-        with the same trial: it would end every session.
+        Where memory is out or the embedder fails, it is the recipe's fault if as many images of
+        the baseline can be generated and embedded, which has been done before. A lost device is
+        the recipe's if the session before ended with the same trial: it would end every session.
         """
         search = self.searches[proposed.cls]
         if is_device_lost(error):
             return (proposed.cls, proposed.number) not in self.unfinished
-        if not is_memory_out(error):
-            return ends_session(error)
+        if is_machines_fault(error) or not (is_memory_out(error) or is_embedders(error)):
+            return is_machines_fault(error)
         released(error)
         images = sum(len(job.seeds) for job in proposed.jobs)
         baseline = (search.space.baseline, search.state.baseline_seeds()[:images])

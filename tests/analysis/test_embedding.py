@@ -200,7 +200,9 @@ def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     source.write_text(
         "class Mean:\n    id, width = 'own_embedders.mean:Mean', 3\n"
         "    def __init__(self, *, device): self.device = device\n"
-        "    def embed(self, images): return [i.mean((0, 1)) for i in images]\n"
+        "    def embed(self, images):\n"
+        "        rows = [i.mean((0, 1)) + 1 for i in images]\n"
+        "        return [row / (row @ row) ** 0.5 for row in rows]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     before = identity("own_embedders.mean:Mean")

@@ -23,6 +23,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from gapclose.analysis.embedding import make_embedder
+from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.two_sample import permutation_p_value
 from gapclose.generators.pond.renderer import real_photos
 from gapclose.loop.auditing import audit_folders
@@ -202,10 +203,17 @@ def test_status_says_what_the_audit_said(audited: Run) -> None:
 
 
 class OddEmbedder:
-    """The mean colour of each image; NaN, or one point, where a test says so."""
+    """The mean colour of each image; NaN, or one point, where a test says so.
+
+    Attributes:
+        constant: All images are one point.
+        blind_to: Images with this pixel in a corner are one point.
+        nan_every: So often a row is NaN.
+    """
 
     id, width = "gapclose_odd.mean:OddEmbedder", 4
     constant = False
+    blind_to: tuple[int, int, int] | None = None
     nan_every = 0
 
     def __init__(self, *, device: str = "auto") -> None:
@@ -217,6 +225,8 @@ class OddEmbedder:
             out[:, :3] = [image.mean(axis=(0, 1)) / 255 for image in images]
         for i in range(len(images)):
             self.seen += 1
+            if tuple(images[i][0, 0]) == self.blind_to:
+                out[i] = 1.0
             if self.nan_every and self.seen % self.nan_every == 0:
                 out[i] = np.nan
         return out / np.linalg.norm(out, axis=1, keepdims=True)
@@ -252,15 +262,34 @@ def audit_oddly(tmp_path: Path) -> Run:
     )
 
 
-def test_features_that_are_all_alike_tell_nothing(tmp_path: Path, odd: type[OddEmbedder]) -> None:
+def test_an_embedder_that_tells_no_image_from_another_is_refused(
+    tmp_path: Path, odd: type[OddEmbedder]
+) -> None:
     odd.constant = True
-    run = audit_oddly(tmp_path)
-    (row,) = run.gap["classes"]
+    with pytest.raises(EmbedderError, match="gives one row for two different pictures"):
+        audit_oddly(tmp_path)
+
+
+def test_features_that_are_all_alike_tell_nothing(tmp_path: Path, odd: type[OddEmbedder]) -> None:
+    odd.blind_to = (1, 2, 3)
+    for number, side in enumerate(SIDES):
+        # Beside others in their batches: of nothing else the embedder would be refused.
+        put(tmp_path / side / "bird", scenes("bird", 130, first=1_000 * number))
+        frogs = scenes("frog", 20, first=1_000 * number)
+        for image in frogs:
+            image[0, 0] = odd.blind_to
+        put(tmp_path / side / "frog", frogs)
+    run = audit_folders(
+        real=tmp_path / "real",
+        synthetic=tmp_path / "synthetic",
+        embedder=OddEmbedder.id,
+        out=tmp_path / "run",
+    )
+    (row,) = (row for row in run.gap["classes"] if row["name"] == "frog")
     assert (row["closed"], row["effect"], row["p_value"]) == (None, None, 1.0)
-    assert read_status(run.path).classes[0].verdict == "cannot be told"
-    page = (run.path / "report.html").read_text("utf-8")
-    assert "cannot be told" in page
-    assert "No gap" not in page
+    (said,) = (cls for cls in read_status(run.path).classes if cls.name == "frog")
+    assert said.verdict == "cannot be told"
+    assert "cannot be told" in (run.path / "report.html").read_text("utf-8")
 
 
 def test_one_image_without_features_is_named(tmp_path: Path, odd: type[OddEmbedder]) -> None:

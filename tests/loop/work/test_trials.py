@@ -641,6 +641,27 @@ def test_an_embedder_that_breaks_its_contract_is_no_recipes_fault(shop: Workshop
         shop.trials.run(made)
 
 
+def test_images_that_an_embedder_cannot_embed_are_the_recipes(shop: Workshop) -> None:
+    """Or every session would end with the same trial."""
+    ran(shop)
+    made, embed = at_other_words(shop), shop.synthesis.embedder.embed
+    calls: list[int] = []
+
+    def fails_once(images: Any) -> Any:
+        calls.append(len(images))
+        if len(calls) == 1:
+            raise EmbedderError("embed raised ValueError: too small", name="own:Embedder")
+        return embed(images)
+
+    with patch.object(shop.synthesis.embedder, "embed", fails_once):
+        event = run(shop, made)
+    assert isinstance(event, TrialFailed)
+    assert (
+        event.error == "EmbedderError: embedder 'own:Embedder': embed raised ValueError: too small"
+    )
+    assert len(calls) == 2
+
+
 def test_an_error_that_cannot_be_shown_fails_its_trial(shop: Workshop) -> None:
     class UnspeakableError(GenerationError):
         def __str__(self) -> str:
