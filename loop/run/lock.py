@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-from gapclose.loop.errors import RunBusyError
+from gapclose.loop.errors import ConfigError, RunBusyError
 from gapclose.loop.run.files import cut_torn_line, kept, own_file
 from gapclose.loop.run.folder import RunDir
 
@@ -27,6 +27,7 @@ def lock(run: RunDir, *, elsewhere: bool = False) -> Iterator[None]:
 
     Raises:
         RunBusyError: At once, if another process (or another `lock` of this one) has it.
+        ConfigError: The file system keeps no locks.
         UnwritableError: The folder is gone, or cannot be written.
     """
     path = run.file("lock")
@@ -37,6 +38,12 @@ def lock(run: RunDir, *, elsewhere: bool = False) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunBusyError(run.path, elsewhere=elsewhere) from None
+        except OSError as error:  # of a network drive, or a file system that knows no flock
+            raise ConfigError(
+                f"cannot be locked ({error.strerror}), so that two processes could write one run; "
+                "name a folder on another file system with --out",
+                where=path,
+            ) from None
         cut_torn_line(run.journal_path)
         cut_torn_line(run.trials_path)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from histories import TRIAL
 from pond_config import pond_config
 
-from gapclose.loop.errors import RunBusyError, UnwritableError
+from gapclose.loop.errors import ConfigError, RunBusyError, UnwritableError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.lock import lock
@@ -118,3 +119,20 @@ def test_what_is_locked_and_what_cannot_be_is_named(run: RunDir, tmp_path: Path)
         lock(RunDir(tmp_path / "x")),
     ):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_locks_is_refused_in_a_line(
+    run: RunDir, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(handle: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("gapclose.loop.run.lock.fcntl.flock", refuses)
+    before = run.config_path.read_bytes()
+    for enter in (lambda: lock(run).__enter__(), lambda: create_run(run.path, pond_config())):
+        with pytest.raises(ConfigError, match=r"cannot be locked .*; name a folder on") as told:
+            enter()
+        assert str(told.value).startswith(f"{run.path / 'lock'}: ")
+        assert len(str(told.value).splitlines()) == 1
+    assert run.config_path.read_bytes() == before
