@@ -72,8 +72,9 @@ from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.view import View
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.given import can_take
-from gapclose.loop.search.optuna_record import Storage, StudyRecords
+from gapclose.loop.search.optuna_record import StudyRecords
 from gapclose.loop.search.searches import Searches
+from gapclose.loop.search.study_storage import Storage
 from gapclose.loop.work.confirmation import Confirmation
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence

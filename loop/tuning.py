@@ -40,7 +40,7 @@ from gapclose.loop.run.state import RunState
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.objectives import OBJECTIVES
-from gapclose.loop.search.optuna_record import open_storage
+from gapclose.loop.search.study_storage import open_storage
 from gapclose.loop.session import Stopwatch, open_session
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
 from gapclose.loop.work.sides import left_out

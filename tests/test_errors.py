@@ -30,6 +30,7 @@ from gapclose.loop.errors import (
     OUR_ERRORS,
     ConfigError,
     GapcloseError,
+    MachineError,
     RunBusyError,
     RunDamagedError,
     RunMismatchError,
@@ -106,6 +107,7 @@ def test_the_roots_are_light() -> None:
             {"errno": errno.ENOSPC, "filename": "a.json"},
             "a.json: cannot be written: No space left on device; free some space, then",
         ),
+        (MachineError("memory is out"), {"exit_code": 1}, "memory is out, then the same command"),
         (SeedsExhaustedError("trial 9: too many", 8), {"most": 8}, "trial 9: too many"),
         (
             GeneratorConfigError("no GPU here", key="generator.device"),

@@ -45,4 +45,4 @@ def shown_files(run: RunDir, rows: Sequence[Mapping[str, Any]]) -> dict[str, str
 
 def name_of(run: RunDir, row: Mapping[str, Any]) -> str:
     """Return what FiftyOne calls the file of a row: its absolute path, no link followed."""
-    return os.path.abspath(run.path / row["path"])  # noqa: PTH100 - links are kept
+    return os.path.abspath(run.path / str(row["path"]))  # noqa: PTH100 - links are kept

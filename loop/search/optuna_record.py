@@ -8,52 +8,39 @@ mixture does.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import errno
 import hashlib
-import itertools
 import logging
 import math
-import os
-import sqlite3
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from gapclose.loop.config.storage_url import masked
-from gapclose.loop.errors import ConfigError, UnwritableError
-from gapclose.loop.run.files import kept
+from gapclose.loop.errors import UnwritableError
 from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.study_storage import (
+    FAULTS,
+    Storage,
+    is_locked,
+    of_sqlite,
+    open_study_file,
+    refused,
+    set_aside,
+    written,
+)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 log = logging.getLogger(__name__)
-
-Storage = optuna.storages.BaseStorage
-
-# What of SQLite's errors is the disk's fault, in the system's own numbers.
-_DISK: Final = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-}
-_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# Of what is missing, wrong or not reachable; a RuntimeError is Optuna's of another schema.
-_FAULTS: Final = (ImportError, RuntimeError, SQLAlchemyError, StorageInternalError)
-# To wait for another process that writes: a trial takes 20 ms, and Optuna tries five times.
-_SECONDS: Final = 1.0
-_BESIDE: Final = ("-journal", "-wal", "-shm")  # what SQLite would take for a new file's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +162,7 @@ class OptunaRecord:
         self._space = space
         self._storage = storage
         name = f"{space.cls}-{space.digest()}-{run}"
-        with _written(storage):
+        with written(storage):
             self._study = optuna.create_study(
                 storage=storage, study_name=name, load_if_exists=True
             )
@@ -215,7 +202,7 @@ class OptunaRecord:
                 "fingerprint": row.get("fingerprint"),
             },
         )
-        with _written(self._storage):
+        with written(self._storage):
             self._study.add_trial(trial)
 
 
@@ -259,14 +246,14 @@ class StudyRecords:
         if storage is not None:
             try:
                 return records(storage)
-            except _FAULTS as error:
-                raise _refused(getattr(storage, "url", "the storage"), error) from None
+            except FAULTS as error:
+                raise refused(getattr(storage, "url", "the storage"), error) from None
         try:
             return records(open_study_file(path))
         except UnwritableError:
             raise
         except Exception as error:  # noqa: BLE001 - SQLite's, or of an Optuna with other tables
-            if _is_locked(error):
+            if is_locked(error):
                 log.warning(
                     "%s: another process has it locked; this session's trials are added by the "
                     "next one",
@@ -285,7 +272,7 @@ class StudyRecords:
             for name, own in of.items():
                 self._records[name].repair(own)
         except (SQLAlchemyError, StorageInternalError) as error:
-            if not _is_locked(error):
+            if not is_locked(error):
                 raise
             self._put_off("trials of earlier sessions are", error)
 
@@ -316,120 +303,7 @@ class StudyRecords:
         if self._said:
             return
         self._said = True
-        said = " ".join(str(_of_sqlite(error) or error).split())[:100]
+        said = " ".join(str(of_sqlite(error) or error).split())[:100]
         log.warning(
             "%s not in the study yet (%s); the next session adds what it lacks", what, said
         )
-
-
-def open_study_file(path: Path) -> Storage:
-    """Open a run's own storage; a damaged one is set aside, and filled anew.
-
-    Raises:
-        UnwritableError: The system does not let it be written.
-        Exception: Of SQLite, SQLAlchemy or Optuna: it is locked, or of another schema.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        set_aside(path, "is no file")
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=_SECONDS)) as database:
-            whole = database.execute("pragma quick_check").fetchone() == ("ok",)
-    except sqlite3.OperationalError as error:
-        if _is_locked(error):
-            raise
-        whole = True  # not to be written: raised when it is opened
-    except sqlite3.DatabaseError:
-        whole = False
-    if not whole:
-        set_aside(path, "is damaged")
-    return _opened(sqlite_url(path))
-
-
-def set_aside(path: Path, why: str) -> None:
-    """Move a run's own storage aside, with what SQLite keeps beside it, and say why.
-
-    Raises:
-        UnwritableError: The system does not let it be moved.
-    """
-    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
-    aside = next(
-        place
-        for place in (path.with_name(name) for name in names)
-        if not (place.exists() or place.is_symlink())
-    )
-    log.warning("%s: %s; kept as %s, and made anew", path, why, aside.name)
-    with kept(path):
-        for suffix in ("", *_BESIDE):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-
-
-def sqlite_url(path: Path) -> URL:
-    """Return the URL of a SQLite file, whatever characters its path has."""
-    return URL.create("sqlite", database=str(path))
-
-
-def open_storage(url: str | URL) -> Storage:
-    """Open an Optuna storage; SQLite waits for a lock rather than failing at once.
-
-    Raises:
-        ConfigError: It cannot be opened.
-        UnwritableError: It is a SQLite file, and the disk is full or does not let itself be
-            written.
-    """
-    try:
-        return _opened(make_url(url))
-    except _FAULTS as error:
-        raise _refused(url, error) from None
-
-
-def _refused(url: str | URL, error: Exception) -> ConfigError:
-    named = f"storage: {masked(str(url))}"
-    if _is_locked(error):
-        return ConfigError(f"{named} is locked by another process; end it, or write null")
-    why = " ".join(str(error).split())[:200]
-    return ConfigError(
-        f"{named} cannot be opened ({why}); give an SQLAlchemy URL whose driver is installed, or "
-        "null"
-    )
-
-
-def _opened(url: URL) -> Storage:
-    sqlite = url.get_backend_name() == "sqlite"
-    options = {"connect_args": {"timeout": _SECONDS}} if sqlite else {}
-    # Quoted: Optuna takes a brace for a slot of a template, and a ? ends a path.
-    text = url.render_as_string(hide_password=False)
-    with _written(url):
-        return optuna.storages.RDBStorage(text, engine_kwargs=options)
-
-
-def _of_sqlite(error: BaseException) -> sqlite3.Error | None:
-    """Return SQLite's own error, whatever wraps it; None if it is none of its."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, sqlite3.Error):
-        cause = getattr(cause, "orig", None) or cause.__cause__
-    return cause
-
-
-def _code(error: BaseException) -> int:
-    """Return SQLite's primary error code; 0 if there is none."""
-    return (getattr(_of_sqlite(error), "sqlite_errorcode", None) or 0) & 0xFF
-
-
-def _is_locked(error: BaseException) -> bool:
-    return _code(error) in _LOCKED
-
-
-@contextlib.contextmanager
-def _written(storage: Storage | URL) -> Iterator[None]:
-    """Raise UnwritableError where it is the disk of a SQLite file that refuses."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        number = _DISK.get(_code(error))
-        if number is None:
-            raise
-        url = (
-            storage if isinstance(storage, URL) else make_url(getattr(storage, "url", "sqlite://"))
-        )
-        raise UnwritableError(number, os.strerror(number), url.database) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from rig import command, finished, here, wait_for_lines, written
+from small_disk import UnmountableError, mounted, tune_in_steps
 
 from gapclose.generators.images import write_pngs
 from gapclose.loop.config.reading import load_config
@@ -51,17 +51,11 @@ def unbroken(config: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(place)]
     try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except OSError as error:
+        with mounted(tmp_path / "disk", kib=48 * 1024) as place:
+            yield place
+    except UnmountableError as error:
         pytest.skip(f"nothing can be mounted here: {error}")
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -95,6 +89,17 @@ def test_a_disk_that_fills_up_in_the_night_costs_the_night_and_no_more(
     ballast.unlink()
     code, err = here(*words)
     assert (code, err) == (0, "")
+    assert counts(out) == counts(unbroken)
+    assert (out / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
+
+
+def test_a_disk_that_is_full_again_and_again_costs_no_trial(
+    config: Path, unbroken: Path, small_disk: Path
+) -> None:
+    """tests/benchmarks/disk_steps.py does it every 50 kB."""
+    full = [*tune_in_steps(config, small_disk, first=50, step=900)]
+    assert len(full) >= 5, full
+    out = small_disk / "run"
     assert counts(out) == counts(unbroken)
     assert (out / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
 

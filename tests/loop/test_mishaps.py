@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from PIL import Image
 from rig import command, finished, here, written
@@ -466,3 +467,37 @@ def test_a_class_that_does_not_hold_goes_back_into_the_search_at_the_same_trial_
     assert code == 0, err
     assert (killed / "mixtures.json").read_bytes() == (unbroken / "mixtures.json").read_bytes()
     assert reopened(killed) == reopened(unbroken)
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_set_back_and_forth_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    """By years, between any two readings: no decision is made by a stamp."""
+    tune = {"budget": None, "trials": 3, "images_per_trial": 8}
+    config = written(tmp_path / "c.yaml", photos, tune=tune)
+    code, err = here("tune", config, "--out", tmp_path / "plain")
+    assert code == 0, err
+    rng = np.random.default_rng(0)
+    readings: list[float] = []
+
+    def jumping() -> float:
+        readings.append(float(rng.uniform(0.0, 4e9)))
+        return readings[-1]
+
+    with patch("time.time", jumping):
+        for trials in (1, 3):  # the second session finds stamps of years to come
+            more = ("--set", f"tune.trials={trials}")
+            code, err = here("tune", config, "--out", tmp_path / "odd", *more)
+            assert (code, err) == (0, "")
+        assert here("status", tmp_path / "odd")[0] == 0
+        assert here("report", tmp_path / "odd")[0] == 0
+    assert len(readings) > 10
+    for run in ("plain", "odd"):
+        rows = Run.open(tmp_path / run).trials
+        states = {(row["class"], row["number"], row["state"]) for row in rows}
+        assert states == {(name, n, "complete") for name in ("frog", "ship") for n in range(3)}
+    state = read_status(tmp_path / "odd")
+    assert state.running is False
+    seconds = [event.at for event in read_journal(RunDir(tmp_path / "odd").journal_path)]
+    assert seconds != sorted(seconds), "the journal has the stamps as they were read"
+    used = [event.used for event in read_journal(RunDir(tmp_path / "odd").journal_path)]
+    assert used == sorted(used)

@@ -30,7 +30,7 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_run, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.state import fold
-from gapclose.loop.search.optuna_record import sqlite_url
+from gapclose.loop.search.study_storage import sqlite_url
 
 pytestmark = pytest.mark.slow
 

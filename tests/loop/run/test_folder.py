@@ -19,7 +19,7 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import joined_run
 from gapclose.loop.run.journal import read_journal
 from gapclose.loop.run.lock import lock
-from gapclose.loop.search.optuna_record import open_study_file
+from gapclose.loop.search.study_storage import open_study_file
 
 
 @pytest.mark.parametrize("damage", ["garbage", "torn"])

@@ -23,12 +23,10 @@ from gapclose.loop.search.optuna_record import (
     StudyRecords,
     chosen_of,
     derive_seed,
-    open_storage,
-    open_study_file,
     propose,
-    sqlite_url,
 )
 from gapclose.loop.search.space import Space
+from gapclose.loop.search.study_storage import open_storage, open_study_file, sqlite_url
 
 DISTRIBUTIONS = {
     "color": CategoricalDistribution(("", "green", "brown")),
