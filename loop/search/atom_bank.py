@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,39 +18,16 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.favoured import left_out
-from gapclose.loop.search.image_rows import ImageRows
-from gapclose.loop.search.mixture_weights import objective, solve_weights
-from gapclose.loop.search.recording import Recorder, Recording
+from gapclose.loop.search.image_steps import paired_change, step_gain
+from gapclose.loop.search.kernel_means import KernelMeans
+from gapclose.loop.search.mixture_weights import fit_weights, objective
+from gapclose.loop.search.recording import Notes, Recorder, Recording
+from gapclose.loop.search.resting import Standing, choose
+from gapclose.loop.search.room import Room
 
 Floats = NDArray[np.float64]
 
-VERSION: Final = 2  # of recorded numbers: another order, sum or solver is another version
-
-
-class Square:
-    """A square matrix that grows by a row and a column, without being copied each time."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._size, self._all = 0, np.zeros((8, 8))
-
-    @property
-    def values(self) -> Floats:
-        """(n, n)."""
-        return self._all[: self._size, : self._size]
-
-    def grow(self) -> None:
-        """Add one more row and column of zeros."""
-        if self._size == len(self._all):
-            wider = np.zeros((2 * self._size, 2 * self._size))
-            wider[: self._size, : self._size] = self._all
-            self._all = wider
-        self._size += 1
-
-    def add(self, number: int, column: Floats) -> None:
-        """Add to one row, and to the column that mirrors it."""
-        self.values[number] += column
-        self.values[:, number] = self.values[number]
+VERSION: Final = 3  # of recorded numbers: another order, sum or solver is another version
 
 
 @dataclass(slots=True)
@@ -62,25 +39,26 @@ class AtomBank:
         real: (n_real, d) unit rows of the tune split.
         real_real: Mean kernel value of distinct real pairs; computed, and so is the next.
         basis: Names the kernel and the real images.
+        room: Bounds what new images are compared with: beyond it, atoms rest that carry no weight.
     """
 
     kernel: Kernel
     real: NDArray[np.float32]
     real_real: float = math.nan
     basis: str = ""
-    _sums: Square = field(default_factory=Square)  # between atoms, one seed's pairs out
-    _pairs: Square = field(default_factory=Square)
+    room: Room = field(default_factory=Room)
+    _means: KernelMeans = field(init=False)
     _real_sums: Floats = field(default_factory=lambda: np.zeros(0))  # of means over real images
     _sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    _images: ImageRows = field(init=False)
-    _recorder: Recorder | None = None
+    _rested: Floats = field(default_factory=lambda: np.zeros(0))  # scores of atoms that rest
+    _notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         """Start empty."""
         if not self.basis:
             self.real_real = self.kernel.mean_distinct(self.real)
             self.basis = basis_of(self.kernel, self.real)
-        self._images = ImageRows(self.real.shape[1])
+        self._means = KernelMeans(self.kernel, self.real.shape[1])
 
     def __len__(self) -> int:
         """Number of atoms."""
@@ -93,7 +71,7 @@ class AtomBank:
 
     def empty(self) -> AtomBank:
         """Return a bank without images, with the same kernel and real images."""
-        return AtomBank(self.kernel, self.real, self.real_real, self.basis)
+        return AtomBank(self.kernel, self.real, self.real_real, self.basis, self.room)
 
     def add(
         self,
@@ -119,23 +97,13 @@ class AtomBank:
         number = len(self) if atom is None else atom
         if n < 2 and new:
             raise ValueError(f"an atom needs at least 2 images, not {n}")
-        before = len(self._images)
-        self._images.append(embeddings, seeds, number, sources)
+        self._means.add(number, embeddings, seeds, sources, self._notes.numbers)
         if new:
-            self._sums.grow()
-            self._pairs.grow()
             self._real_sums = np.append(self._real_sums, 0.0)
             self._sizes = np.append(self._sizes, 0)
-        size = len(self)
-
-        def sums() -> Floats:
-            near = self._near(embeddings, sources)
-            return np.append(self._images.sums(self.kernel, since=before, atoms=size), near.sum())
-
-        found = self._numbers(size + 1, sums)
-        self._sums.add(number, found[:size])
-        self._pairs.add(number, self._images.pairs(since=before, atoms=size))
-        self._real_sums[number] += found[size]
+            self._rested = np.append(self._rested, 0.0)
+        near = self._notes.number(lambda: self._near(embeddings, sources).sum())
+        self._real_sums[number] += near
         self._sizes[number] += n
         return number
 
@@ -148,9 +116,14 @@ class AtomBank:
         return self._sizes
 
     @property
+    def active(self) -> NDArray[np.int64]:
+        """(k,) numbers of the atoms that do not rest; all of them until there are many."""
+        return self._means.active
+
+    @property
     def Q(self) -> Floats:  # noqa: N802
-        """(n, n) mean kernel values between atoms, unbiased on the diagonal."""
-        return self._sums.values / self._pairs.values
+        """(k, k) mean kernel values between active atoms, unbiased on the diagonal."""
+        return self._means.values
 
     @property
     def q(self) -> Floats:
@@ -159,8 +132,7 @@ class AtomBank:
 
     def rows_of(self, atom: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return an atom's images and their seeds, in the order that they came."""
-        mine = self._images.atoms == atom
-        return self._images.embeddings[mine], self._images.seeds[mine]
+        return self._means.all_of(atom)
 
     def fit(
         self,
@@ -169,22 +141,43 @@ class AtomBank:
         without: NDArray[np.bool_] | None = None,
         favoured: NDArray[np.bool_] | None = None,
     ) -> Floats:
-        """Fit the weights.
-
-        The ridge (1 - Q_jj) / n_j is the variance that atom j's mean embedding has from its
-        few images; without it small lucky atoms are overweighted.
-        """
+        """Fit the weights as `fit_weights` does; those of atoms that rest are 0."""
+        rests, means = len(self.active) < len(self), self._means
+        if rests and without is not None and without[self.active].all():
+            known = np.full(len(self), 1.0 / len(self)) if start is None else start
+            self._choose(known, without)
+        active, weights = self.active, np.zeros(len(self))
 
         def solved() -> Floats:
-            out = left_out(favoured, without, self._images, self.empty)
-            noise = np.diag((1.0 - np.diag(self.Q)) / self.sizes)
-            return solve_weights(self.Q + noise, self.q, start=start, without=out)
+            out = left_out(None if rests else favoured, without, means.images, self.empty)
+            return fit_weights(
+                self.Q,
+                self.q[active],
+                counted=means.counted,
+                start=None if start is None else start[active],
+                without=None if out is None else out[active],
+            )
 
-        return self._numbers(len(self), solved)
+        weights[active] = self._notes.numbers(len(active), solved)
+        lost = start is not None and without is not None and bool(start[without].any())
+        if self.room.is_exceeded(images=len(means.images), atoms=len(active)) or (rests and lost):
+            self._choose(weights, without)
+        return weights
+
+    def _choose(self, weights: Floats, without: NDArray[np.bool_] | None) -> None:
+        standing = Standing(
+            weights=weights,
+            scores=self.scores(weights),
+            near=self.q,
+            sizes=self.sizes,
+            without=without,
+        )
+        self._rested = choose(self._means, self.room, standing, self._notes.numbers)
 
     def gap(self, weights: Floats) -> float:
         """Squared MMD of a mixture to the real tune split; optimistic for fitted weights."""
-        return objective(weights, self.Q, self.q) + self.real_real
+        active = self.active
+        return objective(weights[active], self.Q, self.q[active]) + self.real_real
 
     def gap_of(self, embeddings: NDArray[np.float32], *, sources: Sequence[int] = ()) -> float:
         """Squared MMD of images to the real tune split.
@@ -198,15 +191,20 @@ class AtomBank:
             near = float(self._near(embeddings, sources).mean())
             return self.kernel.mean_distinct(embeddings) - 2.0 * near + self.real_real
 
-        return self._number(measured)
+        return self._notes.number(measured)
 
     def scores(self, weights: Floats) -> Floats:
-        """Return (n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help."""
-        return np.asarray(self.Q @ weights - self.q)
+        """Return (n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help.
+
+        Those of atoms that rest are as they were when it was looked at last which atoms should.
+        """
+        scores, active = self._rested.copy(), self.active
+        scores[active] = self.Q @ weights[active] - self.q[active]
+        return scores
 
     def score(self, weights: Floats, atom: int) -> float:
         """Return the Frank-Wolfe score of one atom."""
-        return self._number(lambda: float(self.scores(weights)[atom]))
+        return self._notes.number(lambda: float(self.scores(weights)[atom]))
 
     def slopes(
         self,
@@ -225,8 +223,7 @@ class AtomBank:
             seeds: (m,) Images of the bank with an image's seed are left out for it.
             near: (m,) as `near_real` computes it.
         """
-        shares = (weights / self.sizes)[self._images.atoms]
-        return self._images.mean_with(self.kernel, embeddings, seeds, shares=shares) - near
+        return self._means.towards(weights, embeddings, np.asarray(seeds)) - near
 
     def change(
         self,
@@ -239,10 +236,6 @@ class AtomBank:
     ) -> float:
         """Estimate what happens to a mixture's squared MMD when its images change as pairs do.
 
-        With D the mean difference that a change makes to an image's kernel embedding, and r what
-        separates the mixture's from the real one, |r + D|^2 - |r|^2 = 2 <D, r> + |D|^2. The whole
-        bank estimates r, so a few pairs need only estimate D, and do so well.
-
         Args:
             weights: (n,) of the mixture, whose images are as those before.
             before: (m, d) unit rows, m >= 2.
@@ -250,14 +243,9 @@ class AtomBank:
             seeds: (m,) theirs.
             sources: Theirs, as `near_real` has them.
         """
-        m, both = len(seeds), np.concatenate([after, before])
+        both = np.concatenate([after, before])
         near = self._near(both, [*sources, *sources])
-        slopes = self.slopes(weights, both, [*seeds, *seeds], near)
-        gram = self.kernel.gram(both)
-        square = gram[:m, :m] - gram[:m, m:] - gram[m:, :m] + gram[m:, m:]
-        # Distinct pairs alone: an image's own change would add its scatter.
-        length = (square.sum() - np.trace(square)) / (m * (m - 1))
-        return float(2.0 * (slopes[:m].mean() - slopes[m:].mean()) + length)
+        return paired_change(self.kernel, both, self.slopes(weights, both, [*seeds, *seeds], near))
 
     def promise(
         self,
@@ -281,29 +269,18 @@ class AtomBank:
         """
 
         def estimated() -> float:
-            own = weights @ self.Q @ weights
+            held = weights[self.active]
+            own = held @ self.Q @ held
             near = self._near(embeddings, sources)
             slopes = self.slopes(weights, embeddings, seeds, near)
-            towards = slopes + near
-            curvature = self.kernel.mean_distinct(embeddings) - 2.0 * towards.mean() + own
-            return step_gain(float(own - weights @ self.q) - slopes, curvature)
+            curvature = self.kernel.mean_distinct(embeddings) - 2.0 * (slopes + near).mean() + own
+            return step_gain(float(own - held @ self.q[self.active]) - slopes, curvature)
 
-        return self._number(estimated)
+        return self._notes.number(estimated)
 
-    @contextmanager
-    def noting(self, known: Recording | None = None) -> Iterator[Recorder]:
+    def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:
         """Note what is computed meanwhile, or take it from what was noted before."""
-        self._recorder = Recorder(self.basis, known)
-        try:
-            yield self._recorder
-        finally:
-            self._recorder = None
-
-    def _numbers(self, size: int, compute: Callable[[], Floats]) -> Floats:
-        return compute() if self._recorder is None else self._recorder.numbers(size, compute)
-
-    def _number(self, compute: Callable[[], float]) -> float:
-        return float(self._numbers(1, lambda: np.array([compute()]))[0])
+        return self._notes.open(self.basis, known)
 
 
 def near_real(
@@ -337,21 +314,6 @@ def near_real(
         alike = kernel.of_squared(np.einsum("ij,ij->i", apart, apart))
         near[made] = (len(real) * near[made] - alike) / (len(real) - 1)
     return near
-
-
-def step_gain(gaps: Floats, curvature: float) -> float:
-    """Estimate what a step towards an atom gains, found on half of its images, paid by the other.
-
-    Args:
-        gaps: (m,) Frank-Wolfe gap of each of its images, m >= 2.
-        curvature: Of the squared MMD along the way to it.
-    """
-    halves = gaps[::2].mean(), gaps[1::2].mean()
-    gains = []
-    for found, paid in (halves, halves[::-1]):
-        step = min(max(found, 0.0) / max(curvature, 1e-12), 1.0)
-        gains.append(2.0 * step * paid - step**2 * curvature)
-    return float(np.mean(gains))
 
 
 def basis_of(kernel: Kernel, real: NDArray[np.float32]) -> str:

@@ -1,6 +1,6 @@
 """Image rows: the embeddings of a class's images, appended to without being copied each time.
 
-`atom_bank` keeps them. A run of a thousand trials holds some 30,000 images of a class.
+`kernel_means` keeps those that new ones are compared with.
 """
 
 from __future__ import annotations
@@ -88,6 +88,18 @@ class ImageRows:
             self._of_seed.setdefault(int(seed), []).append(row)
         self._count = end
 
+    def at(self, rows: NDArray[np.int64]) -> ImageRows:
+        """Return some of the images, in the order of their places."""
+        found = ImageRows(self._embeddings.shape[1])
+        found._count = len(rows)
+        found._embeddings = _grown(self.embeddings[rows], max(_ROOM, len(rows)))
+        found._seeds = _grown(self.seeds[rows], len(found._embeddings))
+        found._sources = _grown(self.sources[rows], len(found._embeddings))
+        found._atoms = _grown(self.atoms[rows], len(found._embeddings))
+        for row, seed in enumerate(found.seeds.tolist()):
+            found._of_seed.setdefault(seed, []).append(row)
+        return found
+
     def pairs(self, *, since: int, atoms: int) -> NDArray[np.float64]:
         """Count the pairs of an atom's last images with those of all atoms, one seed's pairs out.
 
@@ -119,7 +131,7 @@ class ImageRows:
         self,
         kernel: Kernel,
         embeddings: NDArray[np.float32],
-        seeds: Sequence[int],
+        seeds: NDArray[np.int64],
         *,
         shares: NDArray[np.float64],
     ) -> NDArray[np.float64]:
@@ -132,7 +144,7 @@ class ImageRows:
             shares: (n,) >= 0, what each of these counts.
         """
         used = np.flatnonzero(shares)
-        apart = np.asarray(seeds)[:, None] != self.seeds[used][None, :]
+        apart = seeds[:, None] != self.seeds[used][None, :]
         gram = kernel.gram(embeddings, self.embeddings[used]) * apart
         return np.asarray((gram @ shares[used]) / (apart @ shares[used]))
 

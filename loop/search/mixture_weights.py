@@ -91,6 +91,30 @@ def solve_weights(
         working = np.sort(np.concatenate([working, outside]))
 
 
+def fit_weights(
+    Q: Floats,  # noqa: N803
+    q: Floats,
+    *,
+    counted: NDArray[np.int64],
+    start: Floats | None = None,
+    without: NDArray[np.bool_] | None = None,
+) -> Floats:
+    """Minimise as `solve_weights` does, where means are of few images.
+
+    The ridge (1 - Q_jj) / n_j is the variance that atom j's mean embedding has from its few
+    images; without it small lucky atoms are overweighted.
+
+    Args:
+        Q: (n, n) mean kernel values between atoms.
+        q: (n,) those between atoms and the real images.
+        counted: (n,) images that each atom's are of.
+        start: See `solve_weights`, and so is the next.
+        without: (n,).
+    """
+    noise = np.diag((1.0 - np.diag(Q)) / counted)
+    return solve_weights(Q + noise, q, start=start, without=without)
+
+
 def _descend(
     Q: Floats,  # noqa: N803
     q: Floats,

@@ -7,7 +7,8 @@ against other photos are of no use, and are computed anew, as those of a trial t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,3 +59,28 @@ class Recorder:
     def recording(self) -> Recording:
         """All numbers so far."""
         return Recording(basis=self._basis, numbers=np.concatenate([np.zeros(0), *self._parts]))
+
+
+class Notes:
+    """What a score computes by: numbers are noted while a recorder is open, else only computed."""
+
+    def __init__(self) -> None:
+        """Begin with none open."""
+        self._recorder: Recorder | None = None
+
+    @contextmanager
+    def open(self, basis: str, known: Recording | None = None) -> Iterator[Recorder]:
+        """Note what is computed meanwhile; see `Recorder`."""
+        self._recorder = Recorder(basis, known)
+        try:
+            yield self._recorder
+        finally:
+            self._recorder = None
+
+    def numbers(self, size: int, compute: Callable[[], Floats]) -> Floats:
+        """Return (size,) numbers, known or computed now."""
+        return compute() if self._recorder is None else self._recorder.numbers(size, compute)
+
+    def number(self, compute: Callable[[], float]) -> float:
+        """Return one."""
+        return float(self.numbers(1, lambda: np.array([compute()]))[0])

@@ -52,6 +52,7 @@ from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.budget import ClassLimits, Limits
 from gapclose.loop.session import Session, Stopwatch
+from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.real_data import ClassReference, Fold
@@ -229,7 +230,15 @@ def open_session(config: RunConfig, rundir: RunDir, real: dict[str, ClassReferen
         confirmation=absent,
         recalls=absent,
         proposals=absent,
-        diagnostics=absent,
+        diagnostics=Diagnostics(
+            config=config,
+            synthesis=synthesis,
+            evidence=evidence,
+            real=real,
+            searches=searches,
+            nouns={},
+            groups={},
+        ),
         projections=Projections(rundir),
         _drawable=True,
     )

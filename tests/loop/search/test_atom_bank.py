@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
-from gapclose.loop.search.atom_bank import AtomBank, Square, near_real
+from gapclose.loop.search.atom_bank import AtomBank, near_real
 from gapclose.loop.search.mixture_weights import solve_weights
 from gapclose.loop.search.recording import Recording
 
@@ -380,16 +380,3 @@ def test_the_ruler_names_the_photos_and_the_kernel() -> None:
     other = Kernel(bandwidths=kernel.bandwidths[:3])
     assert AtomBank(kernel=other, real=real).basis != same.basis
     assert AtomBank(kernel=kernel, real=real[::-1]).basis != same.basis
-
-
-def test_a_square_grows_and_mirrors_what_is_added() -> None:
-    square, wanted = Square(), np.zeros((0, 0))
-    rng = np.random.default_rng(4)
-    for n in range(1, 20):
-        square.grow()
-        wanted = np.pad(wanted, ((0, 1), (0, 1)))
-        number, column = int(rng.integers(n)), rng.normal(size=n)
-        square.add(number, column)
-        wanted[number] += column
-        wanted[:, number] = wanted[number]
-        np.testing.assert_array_equal(square.values, wanted)

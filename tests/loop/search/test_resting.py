@@ -1,0 +1,280 @@
+"""Resting: a trial costs the same whatever came before it, and no atom is lost that would help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
+
+from gapclose.analysis.floor import Floor
+from gapclose.analysis.kernel import Kernel
+from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.kernel_means import RECALLED
+from gapclose.loop.search.mixture_weights import allot, drop_small
+from gapclose.loop.search.recording import Recording
+from gapclose.loop.search.room import Room
+
+Rows = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+WIDTH: Final = 10
+UNBOUNDED: Final = Room(images=10**9, atoms=10**9)
+
+
+class CountingKernel(Kernel):
+    """A kernel that counts how often it is evaluated."""
+
+    evaluations = 0
+
+    def gram(self, a: ArrayLike, b: ArrayLike | None = None) -> Floats:
+        found = super().gram(a, b)
+        CountingKernel.evaluations += found.size
+        return found
+
+
+class World:
+    """Photos of a few modes, and recipes near one of them each."""
+
+    def __init__(self, seed: int, *, spread: float = 0.4) -> None:
+        self.rng, self.spread = np.random.default_rng(seed), spread
+        self.modes = self.rng.normal(size=(4, WIDTH))
+        self.photos = self._near(self.modes[self.rng.choice(4, 150, p=(0.4, 0.3, 0.2, 0.1))])
+        self.centres: list[NDArray[np.float64]] = []
+        self._seed = 0
+
+    def _near(self, centres: NDArray[np.float64]) -> Rows:
+        rows = centres + self.spread * self.rng.normal(size=centres.shape)
+        return np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+    def recipe(self) -> int:
+        away = self.rng.choice((0.1, 0.5, 1.0)) * self.rng.normal(size=WIDTH)
+        self.centres.append(self.modes[self.rng.integers(4)] + away)
+        return len(self.centres) - 1
+
+    def images(self, recipe: int, n: int) -> tuple[Rows, range]:
+        self._seed += n
+        return self._near(np.tile(self.centres[recipe], (n, 1))), range(self._seed - n, self._seed)
+
+
+def bank_of(world: World, room: Room) -> AtomBank:
+    kernel = CountingKernel(bandwidths=Kernel.fit(world.photos).bandwidths)
+    return AtomBank(kernel=kernel, real=world.photos, room=room)
+
+
+def grown(weights: Floats | None, bank: AtomBank) -> Floats | None:
+    if weights is None:
+        return None
+    return np.concatenate([weights, np.zeros(len(bank) - len(weights))])
+
+
+def searched(
+    world: World, banks: Sequence[AtomBank], trials: int
+) -> tuple[list[Floats], list[int]]:
+    """Fill banks with the same trials: a third are recipes, the others are of the last mixture.
+
+    Returns:
+        The weights of each, and the evaluations of the last in each trial.
+    """
+    weights: list[Floats | None] = [None] * len(banks)
+    counts = []
+    for trial in range(trials):
+        lead = weights[0]
+        if lead is None or trial % 3 == 0:
+            jobs = [(world.recipe(), 8)]
+        else:
+            jobs = [(i, n) for i, n in enumerate(allot([*drop_small(lead)], 16)) if n]
+        made = [(recipe, *world.images(recipe, n)) for recipe, n in jobs]
+        for number, bank in enumerate(banks):
+            before = CountingKernel.evaluations
+            for recipe, rows, seeds in made:
+                bank.add(rows, seeds, atom=recipe if recipe < len(bank) else None)
+            weights[number] = bank.fit(start=grown(weights[number], bank))
+            bank.gap(weights[number])
+        counts.append(CountingKernel.evaluations - before)
+    return [w for w in weights if w is not None], counts
+
+
+def test_a_trial_compares_with_no_more_images_than_there_is_room_for() -> None:
+    world, room = World(1), Room(images=300, atoms=40)
+    bank = bank_of(world, room)
+    _, counts = searched(world, [bank], 240)
+    chosen = 24 * (300 // 4)  # new images of a trial, and ...
+    assert int(bank.sizes.sum()) > 10 * room.images
+    assert len(bank) > 1.5 * room.atoms
+    assert len(bank.active) <= room.atoms
+    # ... of a trial that changes who rests: each resting atom once against the mixture.
+    few = np.sort(counts)[: int(0.9 * len(counts))]
+    assert few.max() <= 24 * (room.images + 24)
+    rescored = 8 * len(bank) * (room.images // 4) + room.images**2
+    assert max(counts) <= 24 * (room.images + 24) + rescored + chosen
+    early, late = np.median(counts[40:80]), np.median(counts[200:240])
+    assert late <= 2 * early
+
+
+def test_nothing_rests_while_there_is_room() -> None:
+    world = World(2)
+    bounded, unbounded = bank_of(world, Room(images=1_000, atoms=30)), bank_of(world, UNBOUNDED)
+    found, _ = searched(world, [unbounded, bounded], 60)
+    assert found[0].tobytes() == found[1].tobytes()
+    assert bounded.Q.tobytes() == unbounded.Q.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mixture_is_as_good_as_one_that_is_fitted_to_everything(seed: int) -> None:
+    world = World(10 + seed)
+    unbounded, bounded = bank_of(world, UNBOUNDED), bank_of(world, Room(images=1_600, atoms=60))
+    found, _ = searched(world, [unbounded, bounded], 270)
+    assert len(bounded.active) < len(unbounded.active) == len(bounded) == 90
+    assert int(bounded.sizes.sum()) > 3_000
+    floor = Floor.fit(world.photos, kernel=unbounded.kernel, seed=0)
+    unit = floor.floor_p95(n_real=len(world.photos), n_synthetic=200)
+    # Held against all pairs of all images. A gain is a tenth of a floor, a class is closed by half.
+    assert unbounded.gap(found[1]) - unbounded.gap(found[0]) < 0.25 * unit
+    first = np.eye(len(unbounded))[0]
+    assert unbounded.gap(first) - unbounded.gap(found[1]) > 5 * unit
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_atom_rests_that_would_help_more_than_one_that_does_not(seed: int) -> None:
+    world, room = World(seed), Room(images=160, atoms=24)
+    bank, weights = bank_of(world, room), None
+    for _ in range(60):
+        atom = bank.add(*world.images(world.recipe(), 4))
+        active = len(bank.active)
+        weights = bank.fit(start=grown(weights, bank))
+        rest = np.setdiff1d(np.arange(len(bank)), bank.active)
+        if len(bank.active) >= active:
+            continue
+        assert atom + 1 == len(bank) > len(bank.active)
+        scores = bank.scores(weights)
+        spare = bank.active[weights[bank.active] == 0]
+        assert (weights[rest] == 0).all()
+        # Of the same images: what woke was not compared with all of them before.
+        assert scores[rest].min() >= np.median(scores[spare]) - 1e-9
+        exact = bank_of(world, UNBOUNDED)
+        for number in range(len(bank)):
+            rows, seeds = bank.rows_of(number)
+            exact.add(rows, seeds.tolist())
+        level = float(weights @ exact.scores(weights))
+        assert exact.scores(weights)[rest].min() > level - 0.02
+        return
+    raise AssertionError("the room was never left")
+
+
+def one_of_each(world: World, room: Room) -> AtomBank:
+    """A bank of a perfect recipe of each mode, a poorer one of each, and many of no use."""
+    bank = bank_of(world, room)
+    for away in (0.0, 0.6):
+        for mode in world.modes:
+            world.centres.append(mode + away * world.rng.normal(size=WIDTH) / np.sqrt(3))
+    world.centres += [3 * world.rng.normal(size=WIDTH) for _ in range(40)]
+    for recipe in range(len(world.centres)):
+        bank.add(*world.images(recipe, 24))
+    return bank
+
+
+def test_an_atom_that_rests_comes_back_once_it_would_help() -> None:
+    room = Room(images=400, atoms=16)
+    bank = one_of_each(World(5), room)
+    weights = bank.fit()
+    assert len(bank.active) <= 8
+    perfect = np.arange(len(bank)) < 4
+    assert weights[perfect].sum() > 0.6
+    rested = np.setdiff1d(np.arange(4, 8), bank.active)
+    # The perfect recipes turn out to copy photos.
+    after = bank.fit(start=weights, without=perfect)
+    for _ in range(2):
+        after = bank.fit(start=after, without=perfect)
+    assert after[perfect].sum() == 0
+    exact = bank_of(World(5), UNBOUNDED)
+    for number in range(len(bank)):
+        rows, seeds = bank.rows_of(number)
+        exact.add(rows, seeds.tolist())
+    wanted = exact.fit(without=perfect)
+    assert wanted[rested].sum() > 0.05, "else there is nothing to come back"
+    assert exact.gap(after) - exact.gap(wanted) < 0.1 * (exact.gap(after) - exact.gap(weights))
+
+
+def test_there_are_weights_where_all_that_is_at_hand_gets_none() -> None:
+    bank = one_of_each(World(6), Room(images=400, atoms=16))
+    weights = bank.fit()
+    barred = np.isin(np.arange(len(bank)), bank.active)
+    after = bank.fit(start=weights, without=barred)
+    assert after.sum() == pytest.approx(1.0)
+    assert after[barred].sum() == 0
+
+
+def test_images_that_rest_are_kept_in_their_order_and_are_not_added_twice() -> None:
+    world = World(7)
+    bank, wanted = bank_of(world, Room(images=200, atoms=10)), list[tuple[Rows, list[int]]]()
+    weights = None
+    for trial in range(60):
+        recipe = world.recipe() if trial % 2 == 0 else trial % len(bank)
+        rows, seeds = world.images(recipe, 6)
+        bank.add(rows, seeds, atom=recipe if recipe < len(bank) else None)
+        if recipe == len(wanted):
+            wanted.append((rows, [*seeds]))
+        else:
+            wanted[recipe] = (
+                np.concatenate([wanted[recipe][0], rows]),
+                wanted[recipe][1] + [*seeds],
+            )
+        weights = bank.fit(start=grown(weights, bank))
+    assert len(bank.active) <= 10 < len(bank)
+    assert bank.sizes.tolist() == [len(seeds) for _, seeds in wanted]
+    for atom, (rows, seeds) in enumerate(wanted):
+        kept, known = bank.rows_of(atom)
+        assert known.tolist() == seeds
+        np.testing.assert_array_equal(kept, rows)
+        active, size = bank.active.tolist(), len(bank.active)
+        with pytest.raises(ValueError, match="a seed each"):
+            bank.add(rows[:2], [10**6, seeds[0]], atom=atom)
+        assert (bank.active.tolist(), len(bank.Q)) == (active, size)
+
+
+def test_an_atom_that_gets_images_is_compared_again_with_those_that_it_had() -> None:
+    world = World(8)
+    bank = one_of_each(world, Room(images=400, atoms=16))
+    bank.fit()
+    resting = int(np.setdiff1d(np.arange(len(bank)), bank.active)[0])
+    before, _ = bank.rows_of(resting)
+    rows, seeds = world.images(resting, 1)
+    bank.add(rows, seeds, atom=resting)
+    assert bank.active[-1] == resting
+    its = np.concatenate([before[-RECALLED:], rows])
+    assert bank.Q[-1, -1] == pytest.approx(bank.kernel.mean_distinct(its), abs=1e-6)
+    assert bank.q[resting] == pytest.approx(bank.kernel.mean(its, world.photos), abs=1e-6)
+
+
+def test_a_search_in_which_atoms_rest_is_replayed_without_computing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def filled(known: Sequence[Recording | None]) -> tuple[AtomBank, Floats, list[Recording]]:
+        world, noted = World(9), []
+        bank, weights = bank_of(world, Room(images=200, atoms=16)), None
+        for trial, recording in enumerate(known):
+            recipe = world.recipe() if trial % 2 == 0 else trial % len(bank)
+            rows, seeds = world.images(recipe, 6)
+            with bank.noting(recording) as recorder:
+                bank.add(rows, seeds, atom=recipe if recipe < len(bank) else None)
+                weights = bank.fit(start=grown(weights, bank))
+            noted.append(recorder.recording)
+        assert weights is not None
+        return bank, weights, noted
+
+    bank, weights, noted = filled([None] * 60)
+    assert len(bank.active) < len(bank)
+    for name in ("gram", "mean_rows", "mean"):
+        monkeypatch.setattr(Kernel, name, None)
+    monkeypatch.setattr(CountingKernel, "gram", None)
+    again, weights_again, _ = filled(noted)
+    assert weights_again.tobytes() == weights.tobytes()
+    for name in ("active", "Q", "q", "sizes"):
+        assert getattr(again, name).tobytes() == getattr(bank, name).tobytes()
+    assert again.scores(weights).tobytes() == bank.scores(weights).tobytes()
