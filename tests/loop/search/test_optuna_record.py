@@ -18,6 +18,8 @@ from sqlalchemy import event
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.errors import ConfigError, UnwritableError
 from gapclose.loop.search.optuna_record import (
+    BEST,
+    TOLD,
     Observation,
     OptunaRecord,
     StudyRecords,
@@ -57,6 +59,32 @@ def test_seeds_are_derived_from_everything_named() -> None:
     others |= {derive_seed(0, "fro", "g3"), derive_seed("0frog3")}
     assert seed not in others
     assert len(others) == 5
+
+
+def test_an_ask_is_told_of_the_best_and_of_the_latest_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[list[float]] = []
+    sample = optuna.samplers.TPESampler.sample_independent
+
+    def noted(sampler: Any, study: optuna.Study, *rest: Any) -> Any:
+        told.append([t.value for t in study.get_trials(deepcopy=False) if t.value is not None])
+        return sample(sampler, study, *rest)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "sample_independent", noted)
+    for n in (BEST, TOLD - 3, TOLD, 3 * TOLD):
+        rows, told[:] = past(n), []
+        propose(DISTRIBUTIONS, rows, seed=1)
+        values = [row.value for row in rows]
+        assert len(told) == len(DISTRIBUTIONS)
+        for its in told:
+            if n <= TOLD:
+                assert its == values
+                continue
+            best = sorted(values)[:BEST]
+            assert its[BEST - TOLD :] == values[BEST - TOLD :]
+            assert len(its) <= TOLD
+            assert [v for v in values[: BEST - TOLD] if v in best] == its[: BEST - TOLD]
 
 
 @pytest.mark.parametrize("n", [0, 3, 20])
