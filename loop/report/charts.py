@@ -16,6 +16,7 @@ __all__ = ["Scale", "chart_data"]
 
 Row = Mapping[str, Any]
 
+_POINTS: Final = 1_000  # of a class's course: a browser draws each, and no more can be told apart
 _LOWEST_RATIO: Final = 0.3  # left edge of the bars: what is below has no gap to speak of
 
 
@@ -67,7 +68,7 @@ def chart_data(rows: Sequence[Row], trials: Sequence[Row], samples: Samples) -> 
 def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
     """Return the gap in floors over images generated; None without a floor to divide by."""
     floor, before = row.get("floor_p95"), row.get("before") or {}
-    counted = [t for t in trials if t.get("images_total") is not None]
+    counted = _thinned([t for t in trials if t.get("images_total") is not None])
     if not floor or not counted:
         return None
 
@@ -84,6 +85,14 @@ def _course(row: Row, trials: Sequence[Row]) -> dict[str, Any] | None:
         "before": before.get("ratio"),
         "before_error": _interval(before, before.get("floor_p95")),
     }
+
+
+def _thinned(trials: Sequence[Row]) -> Sequence[Row]:
+    """Return at most so many trials as are drawn, evenly spaced, the first and the last of all."""
+    if len(trials) <= _POINTS:
+        return trials
+    last = len(trials) - 1
+    return [trials[round(i * last / (_POINTS - 1))] for i in range(_POINTS)]
 
 
 def _interval(row: Row, floor: float | None) -> float | None:

@@ -1,12 +1,17 @@
-"""A run of 10,000 finished trials: how long it takes to resume it, to append to it, to look at it.
+"""A run of 10,000 finished trials: what a trial costs, and to resume, to append and to look at it.
 
-    python tests/benchmarks/long_journal.py [--trials 10000] [--run FOLDER]
+    python tests/benchmarks/long_journal.py [--trials 10000] [--classes 10] [--run FOLDER]
 
 The run is made by the session that ships: it decides, proposes, absorbs and appends, and its
 evidence lies where a run's lies. Only images are left out: the embedding of a recipe and a seed is
 drawn from a known distribution of width 64 (words are modes, guidance moves all of them), and the
 photos have a part that no word draws, so no class is ever closed. To make it takes half an hour;
-with `--run` it is kept, and one that is there is measured as it is.
+with `--run` it is kept, and one that is there is measured as it is. One class with all the trials
+is the hard case: 280,000 images are of it.
+
+What a trial costs is all that this program does for it: to decide, to propose, to absorb, to
+append and to project, but not to draw. It is the processor's time, which a busy machine changes
+least, in the mean of 200 trials: kinds of trials take turns.
 
 Resuming is what `tune` does before it decides anything: read the journal, bring the searches where
 it stands, and restore the projections and the Optuna studies. It must end where the uninterrupted
@@ -18,6 +23,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -41,9 +47,19 @@ from gapclose.analysis.kernel import Kernel
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.report.projections import Projections
+from gapclose.loop.report.charts import chart_data
+from gapclose.loop.report.page import write_report
+from gapclose.loop.report.projections import Projections, read_trials
 from gapclose.loop.report.status import read_status
-from gapclose.loop.run.events import Event, PhotosListed, TrialProposed
+from gapclose.loop.report.thumbnails import Samples
+from gapclose.loop.run.events import (
+    Event,
+    PhotosListed,
+    RunFinished,
+    Stopped,
+    StopReason,
+    TrialProposed,
+)
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
 from gapclose.loop.run.journal import Journal, read_journal
@@ -69,6 +85,8 @@ CLASSES: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog"
 COLOURS: Final = ("red", "green", "blue", "brown", "gray", "white", "black", "yellow")
 PLACES: Final = ("", " on a leaf", " on mud", " in water", " at night", " in snow")
 APPENDED: Final = 200  # trials whose events are timed
+AROUND: Final = (500, 1_000, 2_000, 5_000, 10_000)  # trials, where their cost is shown
+COSTS: Final = "costs.json"  # seconds of each trial, and the memory, of the session that made it
 MARK: Final = "stands.json"  # where the session that made the run stood at its end
 
 _passed = True
@@ -82,12 +100,12 @@ def say(what: str, target: str, value: float, met: bool | None, unit: str) -> No
     print(f"| {what:<54} | {target:>9} | {value:>9.3f} {unit:<4} | {mark:>3} |", flush=True)
 
 
-def config_of(trials: int) -> RunConfig:
+def config_of(trials: int, classes: Sequence[str]) -> RunConfig:
     """Words, guidance and steps to search."""
     return parse_config(
         {
             "real": {"path": "/photos"},
-            "classes": [*CLASSES],
+            "classes": [*classes],
             "generator": {"kind": "long_journal:Drawn"},
             "embedder": "pond",
             "judge": None,
@@ -98,7 +116,7 @@ def config_of(trials: int) -> RunConfig:
                 "num_inference_steps": [10, 40],
             },
             "baseline": {"prompt": "a green {class}", "guidance_scale": 7.5},
-            "tune": {"budget": None, "trials": -(-trials // len(CLASSES)), "images_per_trial": 8},
+            "tune": {"budget": None, "trials": -(-trials // len(classes)), "images_per_trial": 8},
         }
     )
 
@@ -156,6 +174,7 @@ class Drawn(Synthesis):
         self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool = False
     ) -> SampleBatch:
         """Return the embeddings of recipes and seeds; one seed has one noise under each recipe."""
+        start = time.process_time()
         rows, recipes, seeds = [], [], []
         for number, (recipe, wanted) in enumerate(jobs):
             prompt, guidance = recipe.draw.prompt, recipe.draw.guidance_scale
@@ -166,6 +185,7 @@ class Drawn(Synthesis):
             recipes += [number] * len(wanted)
             seeds += wanted
         self.generated += len(seeds)
+        self.generate_seconds += time.process_time() - start
         return SampleBatch(
             images=(),
             embeddings=np.concatenate(rows),
@@ -256,14 +276,20 @@ def finished(state: RunState) -> int:
     return sum(cls.trials for cls in state.classes.values())
 
 
-def drive(session: Session, trials: int) -> None:
-    """Go on until so many trials have ended."""
-    said = time.perf_counter()
+def drive(session: Session, trials: int) -> list[float]:
+    """Go on until so many trials have ended; return the seconds of the processor for each."""
+    said, spent = time.perf_counter(), []
+    start = time.process_time()
     while finished(session.state) < trials:
         session.perform(session.decide())
+        if finished(session.state) > len(spent):
+            now, drawn = time.process_time(), session.synthesis.generate_seconds
+            spent.append(now - start - drawn)
+            start, session.synthesis.generate_seconds = now, 0.0
         if time.perf_counter() - said > 30:
             said = time.perf_counter()
             print(f"{finished(session.state):,} trials", file=sys.stderr, flush=True)
+    return spent
 
 
 def stand_of(session: Session) -> dict[str, Any]:
@@ -338,24 +364,63 @@ def make(config: RunConfig, folder: Path, trials: int) -> None:
     rundir = create_run(folder, config)
     if rundir.has(MARK):
         return
-    real = {name: real_of(name) for name in CLASSES}
+    real = {name: real_of(name) for name in config.classes}
     with lock(rundir), threadpool_limits(1, user_api="blas"):
         session = open_session(config, rundir, real).session
-        took = timed(lambda: drive(session, trials))
+        spent: list[float] = []
+        took = timed(lambda: spent.extend(drive(session, trials)))
         print(f"made in {took:.0f} s", file=sys.stderr)
         session.close()
+        gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        rundir.write_json(COSTS, {"seconds": spent, "gib": gib})
         rundir.write_json(MARK, stand_of(session))
+
+
+def page_of(config: RunConfig, rundir: RunDir, scratch: Path) -> tuple[float, float]:
+    """Write the page of a copy that has ended here; return its seconds and its MB.
+
+    Nothing was confirmed, so it has no sections of classes: what they plot is counted besides.
+    """
+    copy = create_run(scratch, config)
+    shutil.copyfile(rundir.journal_path, copy.journal_path)
+    names = [*config.classes]
+    with lock(copy):
+        stopped = Stopped(reason=StopReason.INTERRUPTED)
+        ended = RunFinished(stopped=dict.fromkeys(names, stopped), findings={})
+        Journal(copy.journal_path).append(ended, used=1e9)
+    written: list[Path] = []
+    took = timed(lambda: written.append(write_report(copy.path)))
+    rows = [{"name": name, "floor_p95": 1e-3} for name in names]
+    plotted = chart_data(rows, read_trials(copy), Samples.read(copy))
+    size = written[0].stat().st_size + len(json.dumps(plotted))
+    return took, size / 1e6
+
+
+def show_costs(rundir: RunDir) -> None:
+    """Print what trials cost, where the session that made the run has told it."""
+    if not rundir.has(COSTS):
+        return
+    told: Any = rundir.read_json(COSTS)
+    first = math.nan
+    for trials in (n for n in AROUND if n <= len(told["seconds"])):
+        since = min(trials + 100, len(told["seconds"])) - 200
+        cost = 1000 * float(np.mean(told["seconds"][since : since + 200]))
+        first = cost if trials == AROUND[0] else first
+        met, target = cost <= 2 * first, f"<= {2 * first:.0f}"
+        say(f"cost of a trial around {trials:,}", target, cost, met, "ms")
+    say("    largest memory meanwhile", "<= 2", told["gib"], told["gib"] <= 2, "GiB")
 
 
 def measure(config: RunConfig, folder: Path) -> None:
     """Print the table."""
     rundir = RunDir.open(folder)
-    real = {name: real_of(name) for name in CLASSES}
+    real = {name: real_of(name) for name in config.classes}
     size = sum(file.stat().st_size for file in (folder / "embeddings").iterdir())
     state = fold(read_journal(rundir.journal_path))
     say("finished trials", "", finished(state), None, "")
     say("journal", "", rundir.journal_path.stat().st_size / 2**20, None, "MiB")
     say("embeddings", "", size / 2**20, None, "MiB")
+    show_costs(rundir)
     with lock(rundir), threadpool_limits(1, user_api="blas"):
         opened = open_session(config, rundir, real)
         session, parts = opened.session, opened.seconds
@@ -368,6 +433,10 @@ def measure(config: RunConfig, folder: Path) -> None:
         gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         say("    largest memory of the process", "", gib, None, "GiB")
         session.close()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        took, size = page_of(config, rundir, Path(scratch))
+        say("page", "<= 10", size, size <= 10, "MB")
+        say("    to write it", "", took, None, "s")
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         times = 1000 * append_times(config, rundir, Path(scratch))
     for event, rows, most in (
@@ -392,9 +461,10 @@ def main() -> None:
     """Make the run and measure it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--classes", type=int, default=len(CLASSES))
     parser.add_argument("--run", type=Path)
     given = parser.parse_args()
-    config = config_of(given.trials)
+    config = config_of(given.trials, CLASSES[: given.classes])
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.run or Path(temporary) / "run"
         make(config, folder, given.trials)
