@@ -45,11 +45,13 @@ class Aside:
         none = np.empty(0, np.int64)
         self._none = Block(embeddings=np.empty((0, width), np.float32), seeds=none, sources=none)
         self._blocks: dict[int, list[Block]] = {}
+        self._seeds: dict[int, set[int]] = {}
 
     def put(self, atom: int, block: Block) -> None:
         """Put images of an atom after those that it has here."""
         if len(block):
             self._blocks.setdefault(atom, []).append(block)
+            self._seeds.setdefault(atom, set()).update(block.seeds.tolist())
 
     def of(self, atom: int) -> Block:
         """Return an atom's images."""
@@ -69,9 +71,10 @@ class Aside:
         """
         block = self.of(atom)
         self._blocks.pop(atom, None)
+        self._seeds.pop(atom, None)
         self.put(atom, block.at(slice(None, -most)))
         return block.at(slice(-most, None))
 
     def holds_one(self, atom: int, seeds: Sequence[int]) -> bool:
         """Return whether an atom has an image of one of some seeds here."""
-        return any(np.isin(block.seeds, seeds).any() for block in self._blocks.get(atom, ()))
+        return not self._seeds.get(atom, set()).isdisjoint(seeds)

@@ -47,6 +47,8 @@ class Atoms:
     copies: Copies = field(default_factory=Copies)
     _atoms: list[_Atom] = field(default_factory=list)
     _number: dict[Recipe, int] = field(default_factory=dict)
+    _strengths: set[float | None] = field(default_factory=set)
+    _whole: list[int] = field(default_factory=list)  # numbers of those that take all captions
     _weights: NDArray[np.float64] | None = None
 
     @property
@@ -83,6 +85,9 @@ class Atoms:
         if known is None:
             self._number[recipe] = number
             self._atoms.append(_Atom(recipe))
+            self._strengths.add(recipe.draw.strength)
+            if takes_all_captions(recipe.draw):
+                self._whole.append(number)
         atom = self._atoms[number]
         if params is not None and atom.params is None:
             atom.params = params
@@ -97,10 +102,13 @@ class Atoms:
         if self._weights is not None:
             new = np.zeros(len(self.bank) - len(self._weights))
             known["start"] = np.concatenate([self._weights, new])
-        barred = np.array([self.copies.at(atom.recipe.draw.strength) for atom in self._atoms])
-        if barred.any():
+        barred = np.zeros(len(self._atoms), dtype=np.bool_)
+        if any(map(self.copies.at, self._strengths)):
+            barred[:] = [self.copies.at(atom.recipe.draw.strength) for atom in self._atoms]
             known["without"] = barred
-        whole = np.array([takes_all_captions(atom.recipe.draw) for atom in self._atoms]) & ~barred
+        whole = np.zeros_like(barred)
+        whole[self._whole] = True
+        whole &= ~barred
         if whole.any():
             known["favoured"] = whole
         self._weights = self.bank.fit(**known)
