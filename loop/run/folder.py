@@ -283,20 +283,27 @@ class RunDir:
 
     def _place(self, name: str) -> Path:
         """Return RUN/name, whatever lies there; a file that is replaced may be a link before."""
-        path = self._inside(name)
-        for folder in path.parents:
-            if folder == self.path:
-                return path
-            if (mode := _mode(folder)) is not None and not stat.S_ISDIR(mode):
-                said = "is a link or no folder; put the folder itself in its place"
-                raise RunDamagedError(folder, said)
-        raise AssertionError("a path inside the run has the run among its parents")
+        return _place(self.path, name)
 
-    def _inside(self, name: str) -> Path:
-        parts = Path(name).parts
-        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
-            raise ValueError(f"{name!r} is no path inside a run folder")
-        return self.path / name
+
+def _place(run: Path, name: str) -> Path:
+    """Return a place in a run that no link leads to.
+
+    Raises:
+        RunDamagedError: A folder that it lies in is a link or no folder.
+        ValueError: It would leave the run.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+        raise ValueError(f"{name!r} is no path inside a run folder")
+    path = run / name
+    for folder in path.parents:
+        if folder == run:
+            break
+        if (mode := _mode(folder)) is not None and not stat.S_ISDIR(mode):
+            said = "is a link or no folder; put the folder itself in its place"
+            raise RunDamagedError(folder, said)
+    return path
 
 
 def _mode(path: Path) -> int | None:
