@@ -35,6 +35,7 @@ OWNERS = {
     "optuna": {
         "loop/search/space.py",
         "loop/search/optuna_record.py",
+        "loop/search/study_storage.py",
         "loop/search/importance.py",
         "loop/search/shares.py",
     },
