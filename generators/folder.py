@@ -28,6 +28,8 @@ from gapclose.generators.images import (
 from gapclose.generators.recipe import Draw
 
 _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+# Whatever a file is called: Pillow runs a program of the machine's for PostScript.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _WORDS: Final = re.compile(r"[^\W_]+")
 
 
@@ -145,7 +147,7 @@ def _is_image(path: Path) -> bool:
 
 def _read(path: Path) -> Pixels:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             upright = ImageOps.exif_transpose(image)
             return np.array(upright.convert("RGB"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, ValueError) as error:

@@ -224,3 +224,17 @@ def test_the_wheel_holds_every_module_and_everything_that_ships(
     missing = {f"gapclose/{n}" for n in names if n.startswith(ROOMS)} - inside
     assert not missing
     assert any(name.endswith("licenses/LICENSE") for name in inside)
+
+
+def test_no_file_is_opened_by_any_format_that_pillow_has(root: Path) -> None:
+    """Pillow runs Ghostscript for PostScript, whatever a file is called: formats are listed."""
+    opened = []
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
+                    listed = any(word.arg == "formats" for word in node.keywords)
+                    streamed = ast.unparse(node.args[0]) == "stream"  # what we have just encoded
+                    if not listed and not streamed and "pond" not in path.parts:
+                        opened.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert opened == []

@@ -52,7 +52,7 @@ Many = Annotated[list[Item], Field(strict=False)]
 """A list, of JSON; a tuple, of what is not written yet."""
 Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
-Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
+Chance = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Literal["real", "synthetic"]
 
@@ -126,8 +126,8 @@ class Judge(_Shape):
     floor_p95: Number | None
     ratio: Number | None
     effect: Number | None
-    p_value: Number | None
-    q_value: Number | None
+    p_value: Chance | None
+    q_value: Chance | None
 
 
 class Attribute(_Shape):
@@ -137,7 +137,7 @@ class Attribute(_Shape):
     word: str
     real: Number
     synthetic: Number
-    q_value: Number | None = None
+    q_value: Chance | None = None
     standard_error: Number | None = None
 
 
@@ -239,8 +239,8 @@ class _Measured(_Shape):
     floor_p95: Number | None
     ratio: Number | None
     effect: Number | None
-    p_value: Number | None
-    q_value: Number | None
+    p_value: Chance | None
+    q_value: Chance | None
     closed: bool | None
     confirmed: bool | None
     auc: Number | None
@@ -277,7 +277,7 @@ class _Measured(_Shape):
 class _Evaluated(_Measured):
     gap: Number
     floor_p95: Number
-    p_value: Number
+    p_value: Chance
 
 
 class _ClassRow(_Measured):
@@ -300,8 +300,8 @@ class Cluster(_Shape):
     side: Side
     name: str | None
     samples: Many[str]
+    q_value: Chance | None
     stage: str | None = None
-    q_value: Number | None = None
 
 
 class Reason(_Shape):

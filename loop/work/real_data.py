@@ -12,15 +12,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gapclose.analysis.class_gap import MIN_CLOSED
+from gapclose.analysis.decode import DAMAGED, open_image
 from gapclose.analysis.embedding import Embedder, is_code
 from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.gap import MIN_IMAGES
@@ -105,7 +106,7 @@ def one_size(images: Sequence[Pixels], photos: Sequence[Path]) -> bool:
     """Return whether images are of the one size of the first photos."""
     sizes = {image.shape[1::-1] for image in images}
     for path in photos[:_SIZES_READ]:
-        with Image.open(path) as photo:
+        with suppress(*DAMAGED), open_image(path) as photo:  # read before, and here still
             sizes.add(photo.size)
     return len(sizes) == 1
 

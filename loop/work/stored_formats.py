@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gapclose.analysis.cache import embed_files
 from gapclose.analysis.confounds import (
@@ -28,6 +27,7 @@ from gapclose.analysis.confounds import (
     equalize,
     read_confounds,
 )
+from gapclose.analysis.decode import DAMAGED, open_image
 from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import MIN_IMAGES, mmd2
@@ -150,7 +150,7 @@ def stored_as(
         cameras = [holdout.mixture.recipes[number].camera for number in holdout.images.recipes]
         sizes = []
         for path in holdout.paths(rundir):
-            with suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
+            with suppress(*DAMAGED), open_image(path) as image:
                 sizes.append(image.size)
         if not sizes or not photos.codecs:
             continue

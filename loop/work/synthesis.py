@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from gapclose.analysis.decode import DAMAGED, open_image
 from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
@@ -304,9 +304,14 @@ def _taken(
 
 
 def read_image(path: Path) -> Pixels | None:
-    """Read an image of the run folder; None where there is no whole or no valid one."""
+    """Read an image of the run folder; None where there is no whole or no valid one.
+
+    A run folder may come from elsewhere: a link, or what is of no format of `decode`, is none.
+    """
+    if path.is_symlink():
+        return None
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return np.array(image.convert("RGB"))  # torch wants an array that it may write to
-    except (OSError, SyntaxError, ValueError):  # a power cut can leave a file without its end
+    except DAMAGED:  # a power cut can leave a file without its end
         return None

@@ -68,9 +68,12 @@ def test_modes_rotation_and_flat_images(tmp_path: Path) -> None:
     assert batch.images[1].shape == (6, 4, 3)
 
 
-def test_an_unreadable_file_is_a_failed_generation(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
+)
+def test_an_unreadable_file_is_a_failed_generation(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "frog").mkdir()
-    (tmp_path / "frog" / "0.png").write_bytes(b"no image")
+    (tmp_path / "frog" / "0.png").write_bytes(content)
     with pytest.raises(GenerationError, match="cannot be read"):
         FolderGenerator(tmp_path).generate(Draw(prompt="a frog"), [0])
 

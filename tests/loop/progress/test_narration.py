@@ -73,8 +73,10 @@ LINES: list[tuple[Reported, list[str]]] = [
     ),
     (PromptsPrioritized(cls="frog", prompts=({},)), ["frog: 1 prompt comes first, as tagged"]),
     (
-        CameraChosen(camera=CAMERA | {"kernel": "area", "jpeg": None}, turn="frog", progress={}),
-        ["the camera for all classes: noise 0.03, blur 0.333, kernel area"],
+        CameraChosen(
+            camera=CAMERA | {"kernel": "area", "jpeg_quality": None}, turn="frog", progress={}
+        ),
+        ["the camera for all classes: noise 0.03, saturation 0.333, kernel area"],
     ),
     (TrialProposed(cls="frog", number=3, stage="joint", params={}, jobs=()), []),
     (

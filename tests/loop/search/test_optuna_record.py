@@ -372,18 +372,18 @@ def link(path: Path) -> None:
 
 
 SPACES: list[Space] = []
-UNUSABLE: list[Any] = [
-    of_another_version,
-    of_another_program,
-    torn,
-    of_ones,
-    link,
-    Path.mkdir,
-    lambda path: os.mkfifo(path),
-]
+UNUSABLE: dict[str, Any] = {
+    "of another version": of_another_version,
+    "of another program": of_another_program,
+    "torn": torn,
+    "of ones": of_ones,
+    "a link": link,
+    "a folder": Path.mkdir,
+    "a pipe": lambda path: os.mkfifo(path),
+}
 
 
-@pytest.mark.parametrize("spoil", UNUSABLE, ids=str)
+@pytest.mark.parametrize("spoil", UNUSABLE.values(), ids=UNUSABLE)
 def test_a_study_that_cannot_be_used_is_set_aside_and_made_anew(
     spoil: Any, tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
 ) -> None:

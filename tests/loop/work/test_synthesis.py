@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
+from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.run.joining import create_run
-from gapclose.loop.work.synthesis import Synthesis
+from gapclose.loop.work.synthesis import Synthesis, read_image
 
 DRAW = Draw(prompt="a photo of a frog")
 
@@ -182,3 +184,21 @@ def test_a_class_cannot_write_elsewhere(tmp_path: Path, cls: str) -> None:
     with pytest.raises(ValueError, match="cannot name a folder"):
         synthesis.generate(cls, [(recipe(), (1, 2))])
     assert generator.asked == []
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+
+
+def test_an_image_of_a_run_is_read_whatever_somebody_put_in_its_place(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    write_png(tmp_path / "own.png", image, source_type="digitalCreation")
+    read = read_image(tmp_path / "own.png")
+    assert read is not None
+    assert np.array_equal(read, image)
+    (tmp_path / "link.png").symlink_to(tmp_path / "own.png")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    (tmp_path / "ps.png").write_bytes(POSTSCRIPT)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "own.png").read_bytes()[:60])
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("link", "self", "ps", "torn", "pipe", "gone"):
+        assert read_image(tmp_path / f"{name}.png") is None, name
