@@ -38,7 +38,7 @@ class AtomBank:
         kernel: Frozen from the class's real images.
         real: (n_real, d) unit rows of the tune split.
         real_real: Mean kernel value of distinct real pairs; computed, and so is the next.
-        basis: Names the kernel and the real images.
+        basis: Names the kernel, the real images and the room.
         room: Bounds what new images are compared with: beyond it, atoms rest that carry no weight.
     """
 
@@ -57,7 +57,7 @@ class AtomBank:
         """Start empty."""
         if not self.basis:
             self.real_real = self.kernel.mean_distinct(self.real)
-            self.basis = basis_of(self.kernel, self.real)
+            self.basis = basis_of(self.kernel, self.real, self.room)
         self._means = KernelMeans(self.kernel, self.real.shape[1])
 
     def __len__(self) -> int:
@@ -316,8 +316,11 @@ def near_real(
     return near
 
 
-def basis_of(kernel: Kernel, real: NDArray[np.float32]) -> str:
-    """Return 16 hex digits that name a kernel and the real images that it compares with."""
-    found = hashlib.sha256(f"{VERSION} {kernel.bandwidths!r}".encode())
+def basis_of(kernel: Kernel, real: NDArray[np.float32], room: Room) -> str:
+    """Return 16 hex digits that name a kernel, the real images that it compares with, and a room.
+
+    Of another room, other numbers are asked for: those that were noted would be read as others.
+    """
+    found = hashlib.sha256(f"{VERSION} {kernel.bandwidths!r} {room!r}".encode())
     found.update(np.ascontiguousarray(real).tobytes())
     return found.hexdigest()[:16]

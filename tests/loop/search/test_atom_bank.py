@@ -16,6 +16,7 @@ from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank, near_real
 from gapclose.loop.search.mixture_weights import solve_weights
 from gapclose.loop.search.recording import Recording
+from gapclose.loop.search.room import Room
 
 Floats = NDArray[np.float64]
 
@@ -372,7 +373,7 @@ def test_what_was_noted_is_read_back_and_nothing_is_computed(
         filled(replace(noted, basis="other"))
 
 
-def test_the_ruler_names_the_photos_and_the_kernel() -> None:
+def test_the_ruler_names_the_photos_the_kernel_and_the_room() -> None:
     real = unit(np.random.default_rng(1), 30)
     kernel = Kernel.fit(real)
     same = AtomBank(kernel=Kernel.fit(real), real=real.copy())
@@ -380,3 +381,4 @@ def test_the_ruler_names_the_photos_and_the_kernel() -> None:
     other = Kernel(bandwidths=kernel.bandwidths[:3])
     assert AtomBank(kernel=other, real=real).basis != same.basis
     assert AtomBank(kernel=kernel, real=real[::-1]).basis != same.basis
+    assert AtomBank(kernel=kernel, real=real, room=Room(images=15_999)).basis != same.basis
