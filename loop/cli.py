@@ -586,6 +586,7 @@ def app_(
     address: Annotated[
         str, typer.Option(help="what it binds to; others than this machine only if you say so")
     ] = "127.0.0.1",
+    trust: _Trust = False,
 ) -> None:
     """Open a run in the FiftyOne App."""
     from gapclose.loop.app.viewer import open_app
@@ -597,6 +598,7 @@ def app_(
         run,
         port=port,
         address=address,
+        trust=trust,
         opened=lambda url: _echo(f"open {url} in a browser; Ctrl-C ends it"),
     )
 

@@ -131,7 +131,7 @@ def _checked(
     reporter: Reporter,
 ) -> Photos:
     """Check what a config names, and whether a run that is there can go on with it."""
-    check_trust(before, config, trust=trust)
+    check_trust(before, config, trust=trust, writes_storage=True)
     check_version(before)
     photos = Photos.check(config, before, reporter)
     if before.config_path.is_file():

@@ -33,7 +33,7 @@ from gapclose.loop.app.views import (
 from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.report.contents import GAP
 from gapclose.loop.report.projections import open_run, read_verdicts
-from gapclose.loop.run.files import to_json
+from gapclose.loop.run.files import read_arrays, read_bytes, to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import read_tags, write_tags
 
@@ -54,7 +54,12 @@ _VERSION: Final = 4  # of what build_dataset makes; a dataset of an older one is
 
 
 def open_app(
-    run: Path, *, port: int = 5151, address: str = "127.0.0.1", opened: Callable[[str], None]
+    run: Path,
+    *,
+    port: int = 5151,
+    address: str = "127.0.0.1",
+    trust: bool = False,
+    opened: Callable[[str], None],
 ) -> NoReturn:
     """Open a run in the FiftyOne App: samples, the map coloured by side, histograms.
 
@@ -65,6 +70,7 @@ def open_app(
         run: A run folder with samples.
         port: Where the App's server listens.
         address: What it binds to; only this machine by default.
+        trust: Show the images that a run from elsewhere names outside of its folder.
         opened: Is told the address that the person opens; it holds the token.
 
     Raises:
@@ -81,7 +87,7 @@ def open_app(
             token=(token := secrets.token_urlsafe(32)),
             address=address,
             port=port,
-            shown=shown_files(folder, folder.samples()),
+            shown=shown_files(folder, folder.samples(), trust=trust),
             page=f"/datasets/{dataset.name}?workspace={WORKSPACE}",
         )
         opened(f"http://{reached_at(address)}:{port}/?token={token}")
@@ -189,8 +195,10 @@ def _stamp(run: RunDir, *told: Sequence[Mapping[str, Any]]) -> str:
     """Hash samples, map, classes and clusters, and how a dataset is built from them."""
     digest = hashlib.sha256(str(_VERSION).encode())
     for name in ("samples.jsonl", "projection.safetensors"):
-        path = run.path / name
-        digest.update(path.read_bytes() if path.is_file() else b"-")
+        try:
+            digest.update(read_bytes(run.file(name)))
+        except FileNotFoundError:
+            digest.update(b"-")
     digest.update(to_json(told).encode())
     return digest.hexdigest()
 
@@ -257,14 +265,9 @@ def _float(value: float | None) -> float | None:
 
 def _stored(path: Path, key: str, n: int) -> NDArray[np.float64] | None:
     """Read an array (n, d) of the run's samples; None if there is none, or it is of others."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        return None
     try:
-        rows = np.asarray(load_file(path)[key], np.float64)
-    except (SafetensorError, KeyError):
+        rows = np.asarray(read_arrays(path)[key], np.float64)
+    except (FileNotFoundError, RunDamagedError, KeyError):
         return None
     return rows if rows.ndim == 2 and len(rows) == n and np.isfinite(rows).all() else None
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any, Final
 
+from gapclose.loop.config.paths import without_folders
 from gapclose.loop.config.schema import RunConfig
 
 __all__ = ["FREE_KEYS", "changed_keys", "fingerprint", "flat", "measured_as"]
@@ -27,6 +28,7 @@ FREE_KEYS: Final = frozenset(
 """What may change on resume."""
 
 _PLACES: Final = frozenset({"real.path", "code_folder", "space.captions"})
+_NAMED: Final = frozenset({"embedder", "judge", "space.proposer"})  # some by where they lie
 
 _LATER: Final[dict[str, Any]] = {
     "code_folder": None,
@@ -60,8 +62,14 @@ def measured_as(config: RunConfig) -> str:
 
     Photos, models and code may be moved; what is embedded, tried and judged may not change.
     """
+
+    def placeless(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placeless(item) for item in value]
+        return without_folders(value) if isinstance(value, str) else value
+
     kept = {
-        key: value
+        key: placeless(value) if key in _NAMED else value
         for key, value in flat(config.to_dict()).items()
         if key not in FREE_KEYS and key not in _PLACES and not key.startswith("generator.")
     }

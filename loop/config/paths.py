@@ -21,6 +21,7 @@ __all__ = [
     "is_embedder_code",
     "local_embedder",
     "resolved",
+    "without_folders",
 ]
 
 CODE_FILE: Final = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -99,6 +100,12 @@ def resolved(path: Path) -> Path:
     `Path.resolve` raises RuntimeError there.
     """
     return Path(os.path.realpath(path.expanduser()))
+
+
+def without_folders(name: str) -> str:
+    """Name what lies on a machine by its last part alone, as `onnx:net.onnx`."""
+    parts = name.split(":")
+    return ":".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
 
 
 def absolute_code(name: str, *, base: Path | None = None) -> str:

@@ -14,6 +14,7 @@ from gapclose.analysis.unseen import one_line
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.mixtures import ClassMixture, MixturesFile
+from gapclose.loop.config.paths import without_folders
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import DiffusersSpec
 from gapclose.loop.errors import ConfigError, unwritable
@@ -76,7 +77,7 @@ def mixtures_of(path: Path, *, only_confirmed: bool = False) -> MixturesFile:
         schema=1,
         run=one_line(run.path.name),
         generator=_generator_name(config),
-        embedder=_without_folders(config.embedder),
+        embedder=without_folders(config.embedder),
         classes=classes,
     )
 
@@ -201,10 +202,4 @@ def check_usable(
 def _generator_name(config: RunConfig) -> str:
     spec = config.generator.as_spec()
     model = spec.get("model")
-    return _without_folders(f"{spec['kind']}:{model}" if model else str(spec["kind"]))
-
-
-def _without_folders(name: str) -> str:
-    """Name what lies on a machine by its last part alone: its place is omitted for privacy."""
-    parts = name.split(":")
-    return ":".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
+    return without_folders(f"{spec['kind']}:{model}" if model else str(spec["kind"]))

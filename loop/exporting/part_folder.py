@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from gapclose.loop.run.files import (
     own_file,
     read_lines,
     remove,
+    remove_all,
     to_json,
 )
 
@@ -109,7 +109,7 @@ def part_folder(out: Path, *, key: str) -> Iterator[PartFolder]:
         with kept(out):
             for path in [*folder.iterdir(), _old(out)]:
                 if path not in (data, log) and (_OURS.fullmatch(path.name) or path == _old(out)):
-                    _drop(path)
+                    remove_all(path)
             _clear(data)
             part = PartFolder(data=data, log=ImageLog(log))
         try:
@@ -122,7 +122,7 @@ def part_folder(out: Path, *, key: str) -> Iterator[PartFolder]:
         except (KeyboardInterrupt, UnwritableError):
             raise
         except BaseException:
-            _drop(data)
+            remove_all(data)
             remove(log)
             raise
         remove(log)
@@ -136,17 +136,9 @@ def take_away(out: Path) -> None:
         UnwritableError: The system does not let it be removed.
     """
     with _held(out), kept(out):
-        _drop(_old(out))
+        remove_all(_old(out))
         out.rename(_old(out))
-        _drop(_old(out))
-
-
-def _drop(path: Path) -> None:
-    """Remove a folder with all in it, a file, or a link itself."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        remove(path)
+        remove_all(_old(out))
 
 
 def _old(out: Path) -> Path:
@@ -156,15 +148,15 @@ def _old(out: Path) -> Path:
 def _clear(data: Path) -> None:
     """Make the folder, or take out of it all but images, which are checked where they are used."""
     if data.is_symlink() or not data.is_dir():
-        _drop(data)
+        remove_all(data)
         data.mkdir()
     for path in data.iterdir():
         if path.is_symlink() or not path.is_dir():
-            _drop(path)
+            remove_all(path)
             continue
         for file in path.iterdir():
             if file.is_symlink() or not file.is_file() or not _IMAGE.fullmatch(file.name):
-                _drop(file)
+                remove_all(file)
 
 
 @contextlib.contextmanager

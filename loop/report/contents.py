@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ STATE: Final = "state.json"
 MIXTURES: Final = "mixtures.json"
 GAP: Final = "gap.json"
 VALIDATION: Final = "validation.json"
+_INVALID: Final = 0.05  # share of the images of a confirmation that may be missing
 _NOT_ITS: Final = "mixtures.json does not hold the mixture that was confirmed"
 _ALL_CLOSED: Final = "every class is closed and confirmed"
 
@@ -102,14 +103,14 @@ def mixtures_key(mixtures: Mapping[str, Any]) -> str:
 
 
 def own_verdicts(
-    gap: dict[str, Any], mixtures: Mapping[str, Any], shown: Mapping[str, Set[str]]
+    gap: dict[str, Any], mixtures: Mapping[str, Any], shown: Mapping[str, Mapping[str, int]]
 ) -> dict[str, Any]:
     """Confirm no class of a gap.json whose mixture is not the one that is there.
 
     Args:
         gap: As gap.json, of a run whose journal is gone.
         mixtures: By class, as in mixtures.json.
-        shown: By class, the fingerprints of the recipes that it was confirmed with; an older
+        shown: By class, how many images of each recipe confirmed it, by fingerprint; an older
             gap.json does not name its mixture.
     """
 
@@ -119,8 +120,7 @@ def own_verdicts(
             return False
         if "mixture" in row:
             return bool(row["mixture"] == mixture_key(mixture))
-        held = {fingerprint_of(part["recipe"]) for part in mixture["recipes"]}
-        return shown.get(row["name"], set()) <= held
+        return _has_shown(mixture, shown.get(row["name"], {}))
 
     def own(row: dict[str, Any]) -> dict[str, Any]:
         if not row["confirmed"] or belongs(row):
@@ -128,6 +128,23 @@ def own_verdicts(
         return row | {"confirmed": False, "objections": [_NOT_ITS]}
 
     return gap | {"classes": [own(row) for row in gap["classes"]]}
+
+
+def _has_shown(mixture: Mapping[str, Any], shown: Mapping[str, int]) -> bool:
+    """Return whether images are of a mixture, each recipe by its weight but for a few of them.
+
+    Images that could not be scored are not among them.
+    """
+    n = sum(shown.values())
+    weights: dict[str, float] = {}
+    for part in mixture["recipes"]:
+        key = fingerprint_of(part["recipe"])
+        weights[key] = weights.get(key, 0.0) + part["weight"]
+    expected = {key: weight * n for key, weight in weights.items() if weight > 0}
+    return bool(shown) and all(
+        key in expected and abs(shown.get(key, 0) - expected[key]) <= 2 + _INVALID * n
+        for key in {*expected, *shown}
+    )
 
 
 def state_json(state: RunState) -> dict[str, Any]:

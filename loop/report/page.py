@@ -43,6 +43,7 @@ from gapclose.loop.run.events import StopReason
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.photo_groups import PhotoGroup, read_group
+from gapclose.loop.run.shapes import EnvironmentFile
 
 __all__ = ["write_report"]
 
@@ -138,15 +139,13 @@ def _content(run: RunDir, *, trust: bool) -> dict[str, Any]:
         "stopped": in_short(gap.get("stopped") or {}) or state.get("stopped_because"),
         "cost": _cost(trials, state),
         "failures": [t for t in trials if t.get("state") == "fail"],
-        "environment": _flat(
-            run.read_json("environment.json") if run.has("environment.json") else {}
-        ),
+        "environment": _environment(run),
         "map": samples.has_map,
         "outliers": samples.outliers(_SHOWN_OUTLIERS),
         "n_real": sum(row["side"] == "real" for row in samples.rows),
         "n_outliers": sum(bool(row.get("outlier")) for row in samples.rows),
         "thinned": samples.thinned,
-        "data": chart_data(rows, trials, samples),
+        "data": _seen(chart_data(rows, trials, samples)),
         "caveat": CAVEAT,
         "plotly": _plotly(),
     }
@@ -200,6 +199,14 @@ def _cost(trials: Sequence[Row], state: Row) -> dict[str, Any]:
         "budget": state.get("budget_seconds"),
         "invalid": sum(trial.get("invalid") or 0 for trial in trials),
     }
+
+
+def _environment(run: RunDir) -> list[tuple[str, str]]:
+    """Return names and versions; none where they are lost, for nothing else depends on them."""
+    try:
+        return _flat(run.read_json("environment.json", EnvironmentFile))
+    except (FileNotFoundError, RunDamagedError):
+        return []
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -270,7 +277,13 @@ def _template() -> Any:
 
 def _seen(value: Any) -> Any:
     """Have every text of a run seen as it is: a class or a file may be called anything."""
-    return replaced(value) if type(value) is str else value  # markup is of our own making
+    if type(value) is str:  # markup is of our own making
+        return replaced(value)
+    if isinstance(value, dict):
+        return {key: _seen(below) for key, below in value.items()}
+    if isinstance(value, list) and not all(isinstance(below, int | float) for below in value):
+        return [_seen(below) for below in value]
+    return value
 
 
 def _prose(text: str) -> Any:

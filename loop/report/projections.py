@@ -40,7 +40,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.files import count_lines, damaged, to_json
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.journal import Head, fold_run, read_heads, read_journal
+from gapclose.loop.run.journal import Head, fold_run, last_verdicts, read_heads, read_journal
 from gapclose.loop.run.lock import lock
 from gapclose.loop.run.shapes import GapFile, MixturesFile, StateFile, mismatch
 from gapclose.loop.run.state import RunState
@@ -201,12 +201,12 @@ def read_verdicts(rundir: RunDir) -> Verdicts:
     return Verdicts(run=rundir.path, files=said)
 
 
-def _confirmed_with(rundir: RunDir) -> dict[str, set[str]]:
-    """Return the fingerprints of the recipes that a run's classes were confirmed with."""
-    recipes: dict[str, set[str]] = {}
+def _confirmed_with(rundir: RunDir) -> dict[str, Counter[str]]:
+    """Count the images that confirmed a run's classes, by class and their recipe's fingerprint."""
+    recipes: dict[str, Counter[str]] = {}
     for row in rundir.samples():
         if row["stage"] == "tuned" and row.get("recipe"):
-            recipes.setdefault(row["class"], set()).add(row["recipe"])
+            recipes.setdefault(row["class"], Counter())[row["recipe"]] += 1
     return recipes
 
 
@@ -225,9 +225,26 @@ def read_state(rundir: RunDir) -> dict[str, Any]:
     if not rundir.journal_path.is_file():
         return _object(rundir, STATE) if rundir.has(STATE) else {}
     stored = _stored(rundir, STATE)
-    if stored is None or not _follows(stored, [*read_heads(rundir.journal_path)]):
+    heads = [*read_heads(rundir.journal_path)]
+    if stored is None or not _follows(stored, heads) or not _agrees(rundir, stored):
         return _as_stored(state_json(fold_run(rundir)))
     return stored
+
+
+def _agrees(rundir: RunDir, state: Mapping[str, Any]) -> bool:
+    """Return whether state.json calls classes closed and confirmed as the last verdicts do."""
+    told = last_verdicts(rundir.journal_path)
+    verdicts = {} if told is None else told.verdicts
+    classes: Mapping[str, Mapping[str, Any]] = state.get("classes", {})
+    return {*verdicts} <= {*classes} and all(
+        (row.get("closed"), row.get("confirmed"))
+        == (
+            (None, None)
+            if name not in verdicts
+            else (verdicts[name].closed, verdicts[name].confirmed)
+        )
+        for name, row in classes.items()
+    )
 
 
 def read_trials(rundir: RunDir) -> list[dict[str, Any]]:

@@ -247,12 +247,9 @@ def _caption(row: Row) -> str:
 
 
 def _read_map(run: RunDir, n: int) -> NDArray[np.float32] | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        xy = np.asarray(load_file(run.file("projection.safetensors"))["xy"], np.float32)
-    except (OSError, RunDamagedError, SafetensorError, KeyError):
+        xy = np.asarray(run.read_arrays("projection.safetensors")["xy"], np.float32)
+    except (FileNotFoundError, RunDamagedError, KeyError):
         return None
     # A map of other images (samples were written, the fit was cut off) would mislead.
     return xy if xy.shape == (n, 2) and n and np.isfinite(xy).all() else None

@@ -13,14 +13,18 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "append_line",
@@ -30,10 +34,13 @@ __all__ = [
     "kept",
     "opened",
     "own_file",
+    "parse_json",
     "plain",
+    "read_arrays",
     "read_bytes",
     "read_lines",
     "remove",
+    "remove_all",
     "sync_folder",
     "to_json",
     "whole_lines",
@@ -44,7 +51,7 @@ __all__ = [
 _CHUNK: Final = 2**20  # bytes
 _LONGEST: Final = 2**28  # bytes of a line: what a million photos were called takes a tenth of it
 _LARGEST: Final = 2**30  # bytes of a file that is read whole
-UNFIT: Final = "is a link or no file; put the file itself in its place, or remove it"
+UNFIT: Final = "is a link or not a regular file; put the file itself in its place, or remove it"
 
 
 @contextlib.contextmanager
@@ -123,7 +130,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         FileNotFoundError: There is none.
-        RunDamagedError: It is a link or no file, or cannot be read.
+        RunDamagedError: It is a link or not a regular file, or cannot be read.
     """
     try:
         with open(path, "rb", opener=own_file) as file:
@@ -140,7 +147,7 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: There is none.
-        RunDamagedError: It is a link or no file, or larger than any of a run is.
+        RunDamagedError: It is a link or not a regular file, or larger than any of a run is.
     """
     with opened(path) as file:
         data = file.read(_LARGEST + 1)
@@ -164,7 +171,7 @@ def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
 
     Raises:
         UnwritableError: It cannot be written; `cut_torn_line` takes away what there is of it.
-        RunDamagedError: It is a link or no file.
+        RunDamagedError: It is a link or not a regular file.
     """
     with kept(path):
         fresh = not path.exists()
@@ -183,7 +190,7 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     What follows the last newline is torn.
 
     Raises:
-        RunDamagedError: It is a link or no file, or a line has no end in sight.
+        RunDamagedError: It is a link or not a regular file, or a line has no end in sight.
     """
     try:
         with opened(path) as file:
@@ -198,6 +205,40 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         return
 
 
+def parse_json(data: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: It is none, or holds half a character, which no file and no page can.
+        RecursionError: It is nested too deeply.
+    """
+    value = json.loads(data)
+    if b"\\ud" in data.lower():  # escapes of surrogates: pairs are read as one character
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("an escape of half a character") from None
+    return value
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a safetensors file of a run.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunDamagedError: It is none, or as `read_bytes`.
+    """
+    from safetensors import SafetensorError  # with numpy, which `status` need not wait for
+    from safetensors.numpy import load
+
+    try:
+        return load(read_bytes(path))
+    except (SafetensorError, KeyError, ValueError) as error:
+        if isinstance(error, RunDamagedError):
+            raise
+        raise damaged(path, str(error)) from None
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the JSON objects of a file, a line each; none where there is no file.
 
@@ -207,7 +248,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in whole_lines(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError):  # too many digits, nested too deeply
             row = None
         if not isinstance(row, dict):
@@ -249,12 +290,20 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def remove_all(path: Path) -> None:
+    """Remove a folder with all in it, a file, or a link itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        remove(path)
+
+
 def cut_torn_line(path: Path) -> None:
     """Take away what a killed writer left of a line.
 
     Raises:
         UnwritableError: The system does not let it be cut.
-        RunDamagedError: It is a link or no file.
+        RunDamagedError: It is a link or not a regular file.
     """
     with kept(path):
         try:

@@ -7,7 +7,6 @@ lead wherever they like, and whatever is no regular file. It imports nothing tha
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ import stat
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.config.schema import RunConfig
@@ -25,6 +24,8 @@ from gapclose.loop.run.files import (
     append_line,
     damaged,
     own_file,
+    parse_json,
+    read_arrays,
     read_bytes,
     read_lines,
     remove,
@@ -32,6 +33,9 @@ from gapclose.loop.run.files import (
     write_text,
 )
 from gapclose.loop.run.shapes import Sample, TrialRow, mismatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["RunDir"]
 
@@ -125,7 +129,7 @@ class RunDir:
         """
         path = self.file(name)
         try:
-            value = json.loads(read_bytes(path))
+            value = parse_json(read_bytes(path))
         except RunDamagedError:
             raise
         except (ValueError, RecursionError) as error:  # too many digits, nested too deeply
@@ -133,6 +137,15 @@ class RunDir:
         if shape is not None and (problem := mismatch(shape, value)):
             raise damaged(path, problem)
         return value
+
+    def read_arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """Read the arrays of RUN/name, a safetensors file.
+
+        Raises:
+            FileNotFoundError: If the run has not come that far.
+            RunDamagedError: If it is no such file, or as `file`.
+        """
+        return read_arrays(self.file(name))
 
     # ------------------------------------------------------------------------------- writing
 

@@ -16,10 +16,10 @@ from gapclose.loop.config.identity import changed_keys
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError, RunMismatchError, RunOutdatedError, unwritable
 from gapclose.loop.run.environment import environment
-from gapclose.loop.run.files import write_text
+from gapclose.loop.run.files import remove_all, write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.lock import lock
-from gapclose.loop.run.trust import made_here, origin
+from gapclose.loop.run.trust import made_here, origin, recorded_marks
 
 __all__ = ["appears", "check_config", "check_version", "create_run", "joined_run"]
 
@@ -120,12 +120,11 @@ def _write_config(run: RunDir, config: RunConfig) -> None:
     with lock(run, elsewhere=True):
         if run.config_path.is_file():
             check_config(run, config)
+            if made_here(run) and not {*mark.split()} <= {*recorded_marks(run)}:
+                made = run.read_json("environment.json")
+                both = origin(config, before=run)  # a kill may come between the two files
+                run.write_json("environment.json", made | {"origin": both})
             if run.config() != config:
-                if made_here(run):
-                    made = run.read_json("environment.json")
-                    run.write_json(
-                        "environment.json", made | {"origin": origin(config, before=run)}
-                    )
                 write_text(run.config_path, config.to_yaml())
         else:
             # The config comes last: a folder without one is not yet a run.
@@ -151,4 +150,4 @@ def _sweep(run: RunDir) -> None:
         *run.folder("images").rglob(".*.part"),
     ]
     for half in halves:
-        half.unlink(missing_ok=True)
+        remove_all(half)

@@ -26,6 +26,7 @@ from gapclose.loop.run.events import (
     FoldOpened,
     MixturesGiven,
     RecallsMeasured,
+    RunFinished,
     TrialFailed,
     TrialFinished,
     TrialProposed,
@@ -37,7 +38,15 @@ from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.shapes import mixture_key
 from gapclose.loop.run.state import RunState, apply
 
-__all__ = ["Head", "Journal", "fold_journal", "fold_run", "read_heads", "read_journal"]
+__all__ = [
+    "Head",
+    "Journal",
+    "fold_journal",
+    "fold_run",
+    "last_verdicts",
+    "read_heads",
+    "read_journal",
+]
 
 # As `append` writes them: the fields that every event has come first.
 _NUMBER: Final = rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -132,7 +141,7 @@ def _follows(event: Event, state: RunState) -> bool:
     """Return whether an event may come next: lines may be lost, doubled, or from elsewhere."""
     match event:
         case TrialProposed():
-            return event.number == state.of(event.cls).proposed
+            return bool(event.jobs) and event.number == state.of(event.cls).proposed
         case TrialFinished() | TrialFailed():  # in the order proposed
             flying = [trial.number for trial in state.in_flight if trial.cls == event.cls]
             return flying[:1] == [event.number]
@@ -140,6 +149,8 @@ def _follows(event: Event, state: RunState) -> bool:
             return event.fold == state.of(event.cls).next_fold()
         case FoldEvaluated() | ConfirmationFailed():
             opened = state.of(event.cls).opened
+            if isinstance(event, FoldEvaluated) and not _is_row_of(event):
+                return False
             return opened is not None and event.fold == opened.fold
         case VerdictsReached():
             judged = {name: state.of(name).evaluation for name in event.verdicts}
@@ -152,8 +163,15 @@ def _follows(event: Event, state: RunState) -> bool:
             return state.given is None and not tried
         case RecallsMeasured():
             return all(state.of(name).has_baseline for name in event.recalls)
+        case RunFinished():
+            return {*state.names} <= event.stopped.keys()
         case _:
             return True
+
+
+def _is_row_of(evaluated: FoldEvaluated) -> bool:
+    """Return whether its rows of gap.json bear the name of its class."""
+    return {row["name"] for row in (evaluated.before, evaluated.after)} == {evaluated.cls}
 
 
 def _is_of(verdict: ClassVerdict, evaluated: FoldEvaluated) -> bool:
@@ -190,6 +208,24 @@ def read_heads(path: Path) -> Iterator[Head]:
         else:  # as another program has written it
             event = _read(path, number, line)
             yield Head(type(event), event.used)
+
+
+def last_verdicts(path: Path) -> VerdictsReached | None:
+    """Return the verdicts that a journal's classes have, of which the last are of all; or None.
+
+    Raises:
+        RunDamagedError: Their line is no event.
+    """
+    last = None
+    for number, line in whole_lines(path):
+        head = _HEAD.match(line)
+        if head is not None and _KINDS.get(head[2]) is VerdictsReached:
+            last = number, line
+    if last is None:
+        return None
+    event = _read(path, *last)
+    assert isinstance(event, VerdictsReached), "its head says so"
+    return event
 
 
 def _read(path: Path, number: int, line: bytes) -> Event:

@@ -2,7 +2,8 @@
 
 A run folder may come from elsewhere, or be edited by hand: a file or an event of another shape is
 refused in one line where it is read, and nowhere else. Keys that are not named here are let
-through, for a newer version may add some, and no value is changed.
+through, for a newer version may add some (recipes and cameras know all of theirs), and no value is
+changed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gapclose.generators.recipe import Camera, Recipe
 __all__ = [
     "CameraJson",
     "ClassRow",
+    "EnvironmentFile",
     "Findings",
     "GapFile",
     "GivenJson",
@@ -38,12 +40,14 @@ __all__ = [
     "RecipeJson",
     "Sample",
     "StateFile",
+    "TagsFile",
     "TrialRow",
     "fingerprint_of",
     "mismatch",
     "mixture_key",
 ]
 
+_ROUNDING: Final = 0.01
 _MOST: Final = 10**12  # of images, seconds, floors ...
 
 Item = TypeVar("Item")
@@ -108,8 +112,14 @@ class Part(_Shape):
 
 class _Mixture(_Shape):
     recipes: Annotated[list[Part], Field(min_length=1, strict=False)]
-    gap_tune: Number | None = None
+    gap_tune: Number | None
     effective: Number | None = None
+
+    @model_validator(mode="after")
+    def _weighs(self) -> _Mixture:
+        if abs(sum(part.weight for part in self.recipes) - 1.0) > _ROUNDING:
+            raise ValueError("the weights do not sum to 1")
+        return self
 
 
 class MixturesFile(_Shape):
@@ -416,6 +426,32 @@ class StateFile(_Shape):
 class _Job(_Shape):
     recipe: RecipeJson
     seeds: Many[Seed]
+
+
+Plain = str | bool | int | float | None
+
+
+class EnvironmentFile(_Shape):
+    """environment.json: names and what they say, some in groups."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Plain | dict[str, Plain]]
+
+    origin: Annotated[str, Field(max_length=400)] | None = None
+
+
+class Tagged(_Shape):
+    """An image that bears tags."""
+
+    path: str
+    tags: Many[str]
+
+
+class TagsFile(_Shape):
+    """tags.json."""
+
+    samples: Many[Tagged]
+    dataset: str | None = None
 
 
 class TrialRow(_Shape):

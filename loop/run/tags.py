@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.shapes import TagsFile
 
 __all__ = ["GAP", "REJECT", "read_tags", "tagged_dataset", "tagged_images", "write_tags"]
 
@@ -27,11 +28,7 @@ def read_tags(run: RunDir) -> dict[str, list[str]]:
     """
     if not run.has(_FILE):
         return {}
-    try:
-        rows = _read(run)["samples"]
-        return {str(row["path"]): [str(tag) for tag in row["tags"]] for row in rows}
-    except (KeyError, TypeError):
-        raise _damaged(run) from None
+    return {row["path"]: list(row["tags"]) for row in _read(run)["samples"]}
 
 
 def tagged_images(run: RunDir, tag: str) -> set[str]:
@@ -70,12 +67,9 @@ def write_tags(
 
 
 def _read(run: RunDir) -> dict[str, Any]:
-    value = run.read_json(_FILE)
-    if not isinstance(value, dict):
-        raise _damaged(run)
+    try:
+        value: dict[str, Any] = run.read_json(_FILE, TagsFile)
+    except RunDamagedError:
+        why = "is no list of tagged samples; remove it and tag again"
+        raise RunDamagedError(run.path / _FILE, why) from None
     return value
-
-
-def _damaged(run: RunDir) -> RunDamagedError:
-    why = "is no list of tagged samples; remove it and tag again"
-    return RunDamagedError(run.path / _FILE, why)

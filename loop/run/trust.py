@@ -7,9 +7,13 @@ file from outside of its folder, unless the user says `--trust`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
+import os
 import secrets
+import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,36 +26,44 @@ from gapclose.loop.config.identity import fingerprint
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, RealFolder
 from gapclose.loop.errors import ConfigError, RunDamagedError
-from gapclose.loop.run.files import read_bytes, write_bytes
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.shapes import EnvironmentFile
 
-__all__ = ["ShownFiles", "check_trust", "made_here", "origin"]
+__all__ = ["ShownFiles", "check_trust", "made_here", "origin", "recorded_marks"]
 
 _KEY: Final = "origin.key"
+_KEY_BYTES: Final = 32
 
 
 def check_trust(
-    run: RunDir, config: RunConfig, *, trust: bool, copies_photos: bool = False
+    run: RunDir,
+    config: RunConfig,
+    *,
+    trust: bool,
+    copies_photos: bool = False,
+    writes_storage: bool = False,
 ) -> None:
-    """Let the code that a config names be found.
+    """Check that a config may be used, and let the code that it names be found.
 
     Args:
         run: The run that the config is of, or is to be of.
         config: What names the code.
-        trust: Let it be found wherever the run was made.
+        trust: Use it wherever the run was made.
         copies_photos: Whether the photos of the config are about to be written elsewhere.
+        writes_storage: Whether its storage is about to be written to.
 
     Raises:
         ConfigError: A run from elsewhere names code, a database or a folder of photos, and is not
             to be trusted.
     """
-    if not trust and run.config_path.is_file() and not made_here(run):
+    if not trust and run.config_path.is_file():
         named = []
-        if code := config.names_code():
+        mine = made_here(run)
+        if not mine and (code := config.names_code()):
             named.append(f"code to import ({', '.join(code)})")
-        if config.storage is not None and config.storage == run.config().storage:
+        if writes_storage and _is_others_storage(run, config):
             named.append("a database to write to (storage)")
-        if copies_photos and isinstance(config.real, RealFolder):
+        if not mine and copies_photos and isinstance(config.real, RealFolder):
             named.append(f"photos to copy ({config.real.path})")
         if named:
             raise ConfigError(
@@ -62,25 +74,45 @@ def check_trust(
     config.admit_code()
 
 
+def _is_others_storage(run: RunDir, config: RunConfig) -> bool:
+    """Return whether a storage is what a run names that this user has not made so."""
+    own = config.storage is None or config.storage != run.config().storage
+    return not own and not _is_marked(run, config, bound=True)
+
+
 def made_here(run: RunDir) -> bool:
-    """Return whether this user's gapclose made the run, with the config it now has."""
+    """Return whether this user's gapclose made the run, with the config it now has.
+
+    Its storage may be another's: a version before did not mark that.
+    """
     try:
-        found = run.read_json("environment.json")
-        config = run.config()
-    except (FileNotFoundError, RunDamagedError, ConfigError):
+        return _is_marked(run, run.config(), bound=False)
+    except ConfigError:
         return False
-    recorded = found.get("origin") if isinstance(found, dict) else None
-    if not isinstance(recorded, str) or not recorded.isascii():
-        return False
+
+
+def _is_marked(run: RunDir, config: RunConfig, *, bound: bool) -> bool:
+    """Return whether a run bears a mark of this user's, with `bound` one of its storage, too."""
+    marks = recorded_marks(run)
+    said = _said(config)[bound]
     return any(
-        hmac.compare_digest(mark, _mark(key, config))
-        for key in _keys()
-        for mark in recorded.split()
+        hmac.compare_digest(mark, own)
+        for own in [_mark(key, said) for key in _keys()]
+        for mark in marks
     )
 
 
+def recorded_marks(run: RunDir) -> list[str]:
+    """Return the marks of a run, whoever made them."""
+    try:
+        recorded = run.read_json("environment.json", EnvironmentFile).get("origin")
+    except (FileNotFoundError, RunDamagedError):
+        return []
+    return recorded.split() if recorded and recorded.isascii() else []
+
+
 def origin(config: RunConfig, *, before: RunDir | None = None) -> str:
-    """Return a mark that only this user can make, bound to what the config says.
+    """Return marks that only this user can make, bound to what the config says.
 
     The secret never leaves the user's own folders, so a run folder from elsewhere cannot
     carry a valid mark, nor can one's own run be given back with other code in its config.
@@ -89,16 +121,23 @@ def origin(config: RunConfig, *, before: RunDir | None = None) -> str:
         config: That the run is to have.
         before: The run whose config it replaces: while it does, both are this user's.
     """
-    marks = [_mark(next(_keys(), None) or _new_key(), config)]
+    key = _own_key()
+    marks = [_mark(key, said) for said in _said(config)]
     if before is not None and made_here(before):
-        marks.append(_mark(next(_keys()), before.config()))
+        marks += [_mark(key, said) for said in _said(before.config())]
     return " ".join(dict.fromkeys(marks))
 
 
-def _mark(key: bytes, config: RunConfig) -> str:
+def _said(config: RunConfig) -> tuple[str, str]:
+    """Return what is marked: the config, and the config with its storage.
+
+    A storage may change on resume, but not by another's hand.
+    """
     said = fingerprint(config)
-    if config.storage is not None:  # may change on resume, but not by another's hand
-        said += f" storage {config.storage}"
+    return said, said if config.storage is None else f"{said} storage {config.storage}"
+
+
+def _mark(key: bytes, said: str) -> str:
     return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
 
 
@@ -110,24 +149,58 @@ def _key_folders() -> tuple[Path, Path]:
 def _keys() -> Iterator[bytes]:
     """Yield this user's secrets; a version before kept its own in the cache."""
     for folder in _key_folders():
-        with contextlib.suppress(OSError, RunDamagedError):
-            yield read_bytes(folder / _KEY)
+        with contextlib.suppress(OSError):
+            yield _read_key(folder / _KEY)
 
 
-def _new_key() -> bytes:
-    key = secrets.token_bytes(32)
-    kept, cache = _key_folders()
-    try:
-        _keep(kept / _KEY, key)
-    except OSError:  # a home that is read-only, or is none
-        _keep(cache / _KEY, key)
+def _read_key(path: Path) -> bytes:
+    """Read a secret.
+
+    Raises:
+        OSError: There is none, or others may know or have made it.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        private = found.st_uid == os.getuid() and not found.st_mode & 0o077
+        key = file.read(_KEY_BYTES + 1) if stat.S_ISREG(found.st_mode) and private else b""
+    if len(key) != _KEY_BYTES:
+        raise PermissionError(errno.EACCES, "is no secret of this user's alone", str(path))
     return key
 
 
-def _keep(path: Path, key: bytes) -> None:
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _own_key() -> bytes:
+    """Return the secret that this user marks by; it is made, and moved out of the cache."""
+    kept, cache = (folder / _KEY for folder in _key_folders())
+    with contextlib.suppress(OSError):
+        return _read_key(kept)
+    try:
+        key = _read_key(cache)
+    except OSError:
+        key = secrets.token_bytes(_KEY_BYTES)
+    try:
+        return _kept_key(kept, key)
+    except OSError:  # a home that is read-only, or is none
+        return _kept_key(cache, key)
+
+
+def _kept_key(path: Path, key: bytes) -> bytes:
+    """Keep a secret, unless another process has just kept its own; return that which stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, key)
-    path.chmod(0o600)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # for its user alone
+    try:
+        with open(handle, "wb") as file:  # noqa: PTH123 - of a handle
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+    return _read_key(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

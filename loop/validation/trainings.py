@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.downstream.classifier import Classifier, Predictor
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels
-from gapclose.loop.run.files import write_bytes
+from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.run.files import read_arrays, write_bytes
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.validation.arms import REAL, Arm, Part
@@ -104,13 +104,13 @@ class Trainings:
     def known(self, training: Training) -> Outcome | None:
         """Return what came of a training in an earlier session; None if it is still to be done."""
         try:
-            read = load_file(self._path(training))
+            read = read_arrays(self._path(training))
             outcome = Outcome(
                 predicted=read["predicted"],
                 trained_on=read["trained_on"],
                 reverse={pool: read[_REVERSE + pool] for pool in self._reversed(training)},
             )
-        except (OSError, KeyError, SafetensorError):
+        except (FileNotFoundError, RunDamagedError, KeyError):
             return None
         return outcome if self._is_sound(training, outcome) else None
 

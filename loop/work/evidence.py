@@ -17,12 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import Digests
-from gapclose.loop.run.files import write_bytes
+from gapclose.loop.run.files import read_arrays, write_bytes
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
@@ -165,8 +164,8 @@ class Evidence:
     def _arrays(self, name: str, digests: Digests | None) -> Arrays:
         path = self.rundir.embeddings_path(name)
         try:
-            arrays: Arrays = load_file(path)
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            arrays: Arrays = read_arrays(path)
+        except FileNotFoundError as error:
             raise _damaged(path, error) from None
         if digests is not None and _digests(arrays) != digests:
             raise _damaged(path, ValueError("it is not what the journal names"))

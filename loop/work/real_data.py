@@ -33,6 +33,7 @@ from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, PondReal
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.run.events import FoldOpened
+from gapclose.loop.run.files import remove_all
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.schedule.decide import MOST_FOLDS
@@ -262,7 +263,7 @@ def rendered_pond(rundir: RunDir, real: PondReal, classes: Sequence[str]) -> Ima
     folder = rundir.real_path
     if not folder.exists():
         for left in rundir.path.glob(".real.*"):  # by a run that was killed
-            shutil.rmtree(left)
+            remove_all(left)
         rough = Path(tempfile.mkdtemp(dir=rundir.path, prefix=".real."))
         try:
             write_real(rough, per_class=real.per_class, seed=real.seed, classes=tuple(classes))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from safetensors.numpy import load_file
-
 from gapclose.analysis.embedding import Embedder
+from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import PromptsPrioritized
+from gapclose.loop.run.files import read_arrays
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import TagAnswer
 from gapclose.loop.run.tags import GAP, tagged_images
@@ -30,11 +30,14 @@ def selections(run: RunDir, real_data: Mapping[str, ClassReference]) -> Iterator
         run: A run folder.
         real_data: The run's classes.
     """
-    tagged, path = tagged_images(run, GAP), run.embeddings_path("samples")
+    tagged = tagged_images(run, GAP)
     samples = run.samples()
-    if not tagged or not path.is_file():
+    if not tagged:
         return
-    rows = load_file(path)["embeddings"]
+    try:
+        rows = read_arrays(run.embeddings_path("samples"))["embeddings"]
+    except (FileNotFoundError, RunDamagedError, KeyError):
+        return
     if len(rows) != len(samples):
         return
     audited = all(row["stage"] != "tuned" for row in samples)
@@ -43,7 +46,7 @@ def selections(run: RunDir, real_data: Mapping[str, ClassReference]) -> Iterator
         chosen = [i for i in own if samples[i]["path"] in tagged]
         real = [i for i in chosen if samples[i]["side"] == "real"]
         # An audit shows all photos. Those that are to confirm the class must not steer it.
-        steering = [i for i in real if samples[i]["split"] == "tune"] if audited else real
+        steering = [i for i in real if samples[i].get("split") == "tune"] if audited else real
         if 2 * len(real) > len(chosen):
             made = [i for i in own if samples[i]["side"] == "synthetic"]
             # What it makes now; an audit shows the baseline's images alone.

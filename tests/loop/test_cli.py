@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from histories import TRIAL
 from make_run import make_run
 from make_validation import make_validation
 from rig import quick
@@ -621,7 +622,7 @@ def test_status_as_json(
     run = create_run(tmp_path / "r", parse_config(POND))
     run.append_line(
         "trials.jsonl",
-        {"class": "frog", "state": "complete", "images_total": 8, "mixture_gap": 0.5},
+        {**TRIAL, "images_total": 8, "mixture_gap": 0.5},
     )
     assert call(monkeypatch, "status", str(run.path), "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import TRIAL
 from make_run import Renderer, make_run, mixture_of
 from PIL import Image
 
@@ -146,10 +147,9 @@ def test_seeds_step_over_what_any_shape_of_trial_used(tmp_path: Path) -> None:
         return [*itertools.islice(seeds, n)]
 
     plain = first(6)
-    run.append_line(
-        "trials.jsonl", {"class": "frog", "jobs": [{"recipe": {}, "seeds": plain[1:3]}]}
-    )
-    run.append_line("trials.jsonl", {"class": "cat", "seeds": plain[:1]})
+    jobs = [{"recipe": {"draw": {"prompt": "x"}}, "seeds": plain[1:3]}]
+    run.append_line("trials.jsonl", {**TRIAL, "jobs": jobs})
+    run.append_line("trials.jsonl", {**TRIAL, "class": "cat", "seeds": plain[:1]})
     stray = run.image_path("frog", "ab", plain[4])
     stray.parent.mkdir(parents=True)
     stray.touch()
@@ -183,7 +183,9 @@ def test_classes_that_are_not_confirmed_say_so(
 def test_a_shortcut_between_the_classes_is_said_once_more(
     run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = {"feature": "noise", "objection": "noise tells the classes; frog is noisier"}
+    figures = {"real": 0.3, "synthetic": 0.9, "by_real_rule": 0.5}
+    objection = "noise tells the classes; frog is noisier"
+    found = {"feature": "noise", "objection": objection, **figures}
     run.write_json("gap.json", run.read_json("gap.json") | {"shortcuts": [found]})
     with caplog.at_level(logging.WARNING):
         export(run.path, tmp_path / "out", per_class=2, trust=True)
@@ -198,7 +200,7 @@ def test_what_confirmed_a_class_that_nothing_was_tried_for_is_drawn_anew(
     copy = RunDir.open(tmp_path / "run")
     tuned = [row["seed"] for row in copy.samples() if row["stage"] == "tuned"]
     for cls in ("frog", "truck"):
-        copy.append_line("trials.jsonl", {"class": cls, "seeds": tuned})
+        copy.append_line("trials.jsonl", {**TRIAL, "class": cls, "seeds": tuned})
     rows = metadata(export(copy.path, tmp_path / "out", per_class=10, trust=True))
     assert not {row["seed"] for row in rows} & {*tuned}
 
@@ -244,7 +246,7 @@ def test_code_of_a_run_made_elsewhere_is_not_imported_without_trust(
 ) -> None:
     config = {"generator": {"kind": "no_such_module:Thing"}}
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2, config=config)
-    monkeypatch.setenv("GAPCLOSE_CACHE", str(tmp_path / "another user's"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another user's"))
     with pytest.raises(ConfigError, match=r"no_such_module:Thing.*--trust"):
         export(run.path, tmp_path / "out", per_class=1)
 

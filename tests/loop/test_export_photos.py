@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from painter import confirm
 from PIL import Image
 
 from gapclose.analysis.errors import RealDataError
@@ -49,10 +50,7 @@ def run(tmp_path: Path) -> RunDir:
     group = PhotoGroup(cls="frog", name=ALL_PHOTOS, captions=dict.fromkeys(photos))
     keep_group(run, group)
     draw = Draw(prompt="a frog", photos=group.digest, strength=0.5)
-    recipe = Recipe(draw=draw, camera=Camera()).to_json()
-    run.write_json("gap.json", {"schema": 1, "classes": [{"name": "frog", "confirmed": True}]})
-    mixture = {"recipes": [{"weight": 1.0, "recipe": recipe}]}
-    run.write_json("mixtures.json", {"schema": 1, "classes": {"frog": mixture}})
+    confirm(run, {"frog": [Recipe(draw=draw, camera=Camera())]})
     return run
 
 
@@ -108,6 +106,7 @@ def test_images_that_are_shown_need_no_photos(
         path = run.path / "images" / f"{seed}.png"
         Image.fromarray(pixels).save(path)
         shown = {"class": "frog", "stage": "tuned", "recipe": recipe.fingerprint(), "seed": seed}
+        shown |= {"side": "synthetic"}
         rows.append({"path": f"images/{seed}.png", **shown})
     run.write_samples(rows)
     (run.path.parent / "photos" / "frog" / "0.png").unlink()

@@ -20,7 +20,7 @@ import datasets
 import numpy as np
 import pytest
 import torchvision
-from painter import class_of, painted_run
+from painter import class_of, confirm, painted_run
 from PIL import Image
 
 from gapclose.generators.recipe import Camera, Draw, Recipe
@@ -171,9 +171,7 @@ def test_a_value_that_only_the_last_class_has_is_read_far_into_the_metadata(
 ) -> None:
     run = painted_run(tmp_path / "run", ["a", "b"])
     draws = {"a": Draw(prompt="a" * 400_000), "b": Draw(prompt="b", scheduler="ddim")}
-    recipes = {n: Recipe(draw=draw, camera=Camera()).to_json() for n, draw in draws.items()}
-    mixtures = {n: {"recipes": [{"weight": 1.0, "recipe": r}]} for n, r in recipes.items()}
-    run.write_json("mixtures.json", {"schema": 1, "classes": mixtures})
+    confirm(run, {name: [Recipe(draw=draw, camera=Camera())] for name, draw in draws.items()})
     out = export(run.path, tmp_path / "out", per_class=30, trust=True)
     assert (out / "metadata.jsonl").stat().st_size > 11 << 20  # datasets infers types from 10 MiB
     for words in ({"path": str(out)}, {"path": "imagefolder", "data_dir": str(out)}):

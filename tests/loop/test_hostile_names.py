@@ -55,6 +55,8 @@ def test_the_page_shows_it_as_text(run: RunDir) -> None:
     assert code == 0
     assert UNSEEN.search(err) is None
     page = (run.path / "report.html").read_text(encoding="utf-8")
+    data = page[page.index('id="data">') + 10 :]
+    assert UNSEEN.search(str(json.loads(data[: data.index("</script>")]))) is None
     assert_seen(page.replace(get_plotlyjs().replace("</script", "<\\/script"), ""))
 
 

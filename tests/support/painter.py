@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from histories import gap_file
 
 from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.images import ImageBatch, Pixels
@@ -14,6 +15,7 @@ from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
+from gapclose.loop.run.shapes import mixture_key
 
 
 class Painter:
@@ -71,19 +73,39 @@ def painted_run(path: Path, classes: Sequence[str], *, license: str | None = Non
         "space": {"prompt": "{class}"},
     }
     run = create_run(path, parse_config(data))
-    rows = [{"name": name, "ratio": 0.5, "confirmed": True} for name in classes]
-    run.write_json("gap.json", {"schema": 1, "classes": rows})
-    mixtures = {name: {"recipes": _mixture(_prompt(i))} for i, name in enumerate(classes)}
-    run.write_json("mixtures.json", {"schema": 1, "classes": mixtures})
+    confirm(run, {name: _mixture(_prompt(i)) for i, name in enumerate(classes)})
     return run
+
+
+def confirm(run: RunDir, mixtures: Mapping[str, Sequence[Recipe]]) -> None:
+    """Write that classes are confirmed with these recipes, in equal shares."""
+    held = {
+        name: {
+            "recipes": [
+                {
+                    "fingerprint": recipe.fingerprint(),
+                    "weight": 1.0 / len(recipes),
+                    "recipe": recipe.to_json(),
+                }
+                for recipe in recipes
+            ],
+            "gap_tune": None,
+        }
+        for name, recipes in mixtures.items()
+    }
+    run.write_json("mixtures.json", {"schema": 1, "classes": held})
+    gap = gap_file(mixtures)
+    for row in gap["classes"]:
+        row |= {"ratio": 0.5, "closed": True, "confirmed": True}
+        row["mixture"] = mixture_key(held[row["name"]])
+    run.write_json("gap.json", gap)
 
 
 def _prompt(index: int) -> str:
     return f"painting number {index}"
 
 
-def _mixture(prompt: str) -> list[dict[str, object]]:
+def _mixture(prompt: str) -> list[Recipe]:
     """Half of it with the generator's own scheduler and size: keys that are null in some rows."""
     draws = [Draw(prompt=prompt), Draw(prompt=prompt, scheduler="ddim", size=(8, 16))]
-    recipes = [Recipe(draw=draw, camera=Camera()) for draw in draws]
-    return [{"weight": 0.5, "recipe": recipe.to_json()} for recipe in recipes]
+    return [Recipe(draw=draw, camera=Camera()) for draw in draws]

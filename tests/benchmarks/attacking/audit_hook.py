@@ -113,6 +113,8 @@ class Hook:
         self._tell(f"ran: {args[:2]!r}")
 
     def _talk(self, event: str, args: tuple[Any, ...]) -> None:
+        if args[1] == ("::1", 0):
+            return  # urllib3 asks so, when it is imported, whether there is IPv6
         if not str(args[1]).startswith(self._written):
             self._tell(f"{event}: {args[1]!r}")
 

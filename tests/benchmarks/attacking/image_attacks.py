@@ -283,7 +283,7 @@ def _class_names(rng: random.Random, folder: Path, world: World) -> str:
             b"a" * 255,
             b"esc\x1b[31m",
             b"-x",
-            b"[red]x[/red]",
+            b"[red]x",
             b"{class}",
         ),
         *(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from watched import MARK, Case
+from watched import CONFIG, MARK, Case
 from worlds import EXPORTED, Base, World, config_of, copied
 
 __all__ = ["run_case_of"]
@@ -49,7 +49,7 @@ def run_case_of(number: int, seed: int, folder: Path, world: World) -> Case:
     if elsewhere:
         (folder / "cache").mkdir()
         for path in base.cache.iterdir():
-            if path.name != "origin.key":
+            if path.name != CONFIG:
                 copied(path, folder / "cache" / path.name) if path.is_dir() else None
     else:
         copied(base.cache, folder / "cache")

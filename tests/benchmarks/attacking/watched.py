@@ -30,6 +30,8 @@ from audit_hook import Hook
 
 __all__ = ["MARK", "Canary", "Case", "Outcome", "clear", "run_case"]
 
+CONFIG: Final = "config"
+"""In the cache of who makes runs: where their secret lies."""
 MARK: Final = "CANARY-SECRET-91c7"
 """In every text of the canary; in nothing that a command may write."""
 
@@ -135,6 +137,7 @@ def run_case(case: Case, canary: Canary) -> Outcome:
     said.mkdir(exist_ok=True)
     for name in ("work", "home", "tmp"):
         (case.folder / name).mkdir(exist_ok=True)
+    time.sleep(0.02)  # what is written from now on is younger than what was attacked
     began = time.time()
     child = os.fork()
     if child == 0:
@@ -176,7 +179,9 @@ def _become(case: Case, said: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         home = case.folder / "home"
         os.environ |= {"HOME": str(home), "TMPDIR": str(case.folder / "tmp"), "TERM": "dumb"}
-        os.environ |= {"GAPCLOSE_CACHE": str(case.folder / "cache"), "HF_HUB_OFFLINE": "1"}
+        cache = case.folder / "cache"
+        os.environ |= {"GAPCLOSE_CACHE": str(cache), "XDG_CONFIG_HOME": str(cache / CONFIG)}
+        os.environ |= {"HF_HUB_OFFLINE": "1"}
         tempfile.tempdir = None
         os.chdir(case.folder / "work")
         if case.plain_user:

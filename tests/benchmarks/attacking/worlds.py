@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import yaml
 from PIL import Image, PngImagePlugin
-from watched import MARK, Canary
+from watched import CONFIG, MARK, Canary
 
 from gapclose.generators.pond.renderer import write_real
 
@@ -68,7 +68,8 @@ class World:
         photos, cache = root / "photos", root / "cache"
         write_real(photos, per_class=PHOTOS, classes=CLASSES)
         (photos / "scenes.jsonl").unlink()
-        with patch.dict(os.environ, {"GAPCLOSE_CACHE": str(cache)}):
+        own = {"GAPCLOSE_CACHE": str(cache), "XDG_CONFIG_HOME": str(cache / CONFIG)}
+        with patch.dict(os.environ, own):
             judged = _tuned(root / "judged", photos, cache, seed=0)
             other = _tuned(root / "other", photos, cache, seed=9)
             halfway = _tuned(root / "halfway", photos, cache, seed=0, calls=5)

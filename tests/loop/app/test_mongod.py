@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,6 +95,14 @@ def servers(data: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for temporary files whose path leaves room for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix="gc-", dir="/tmp") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
@@ -160,31 +169,27 @@ def test_it_has_no_port_and_a_door_for_one_user(data: Path, user: Callable[[], U
 
 
 @pytest.mark.parametrize("squatted", ["open", "a link"])
-def test_a_folder_that_others_can_enter_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squatted: str
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_folder_that_others_can_enter_is_refused(short: Path, squatted: str) -> None:
     with pytest.raises(ViewerError):  # there is no such program; the folder has been made
-        join_mongod(tmp_path / "none", tmp_path / "data")
-    (folder,) = tmp_path.glob("gapclose-*")
+        join_mongod(short / "none", short / "data")
+    (folder,) = short.glob("gapclose-*")
     if squatted == "open":
         folder.chmod(0o755)
     else:
-        folder.rename(tmp_path / "theirs")
-        folder.symlink_to(tmp_path / "theirs")
+        folder.rename(short / "theirs")
+        folder.symlink_to(short / "theirs")
     with pytest.raises(ViewerError, match="others can enter it"):
-        join_mongod(tmp_path / "none", tmp_path / "data")
+        join_mongod(short / "none", short / "data")
 
 
 def test_one_that_does_not_start_is_one_line_with_its_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path,
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    mongod = tmp_path / "mongod"
+    mongod = short / "mongod"
     mongod.write_text("#!/bin/sh\nexit 100\n")
     mongod.chmod(0o755)
     with pytest.raises(ViewerError, match=r"exit code 100.*mongod\.log") as error:
-        join_mongod(mongod, tmp_path / "data")
+        join_mongod(mongod, short / "data")
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
 

@@ -272,3 +272,31 @@ def test_a_verdict_names_its_mixture(run: RunDir) -> None:
     first["weight"], second["weight"] = second["weight"], first["weight"]
     run.write_json(MIXTURES, mixtures)
     assert confirmed(run) == [False] * 3
+
+
+def test_a_status_believes_no_state_that_calls_a_class_confirmed(run: RunDir) -> None:
+    state = run.read_json(STATE)
+    state["classes"]["frog"] |= {"closed": True, "confirmed": True}
+    run.write_json(STATE, state)
+    with lock(run):
+        [frog] = read_status(run.path).classes
+        assert (frog.closed, frog.confirmed) == (False, False)
+
+
+@pytest.mark.parametrize("spoil", ["no samples", "another share", "one recipe more"])
+def test_an_old_verdict_is_of_the_shares_that_its_images_have(old: RunDir, spoil: str) -> None:
+    mixtures = old.read_json(MIXTURES)
+    recipes = mixtures["classes"]["frog"]["recipes"]
+    if spoil == "no samples":
+        old.remove("samples.jsonl")
+    elif spoil == "another share":
+        for part in recipes:
+            part["weight"] = 0.1 / (len(recipes) - 1)
+        recipes[-1]["weight"] = 0.9
+    else:
+        for part in recipes:
+            part["weight"] /= 2
+        other = recipes[0]["recipe"] | {"draw": recipes[0]["recipe"]["draw"] | {"prompt": "x"}}
+        recipes.append(recipes[0] | {"recipe": other, "weight": 0.5})
+    old.write_json(MIXTURES, mixtures)
+    assert confirmed(old) == [False] * 3

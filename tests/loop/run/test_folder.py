@@ -78,22 +78,22 @@ def test_nothing_but_a_regular_file_is_opened(run: RunDir, tmp_path: Path, what:
     outside = tmp_path / "private.json"
     outside.write_text('{"a": 1}')
     place(what, run.path / "gap.json", outside)
-    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or no file"):
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or not a regular file"):
         run.read_json("gap.json")
-    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or no file"):
+    with pytest.raises(RunDamagedError, match=r"gap\.json: is a link or not a regular file"):
         run.has("gap.json")
     for name in ("trials.jsonl", "journal.jsonl"):
         place(what, run.path / name, outside)
-        with pytest.raises(RunDamagedError, match=rf"{name}: is a link or no file"):
+        with pytest.raises(RunDamagedError, match=rf"{name}: is a link or not a regular file"):
             run.append_line(name, TRIAL)
-    with pytest.raises(RunDamagedError, match=r"trials\.jsonl: is a link or no file"):
+    with pytest.raises(RunDamagedError, match=r"trials\.jsonl: is a link or not a regular file"):
         run.trials()
     place(what, run.path / "embeddings" / "x.safetensors", outside)
-    with pytest.raises(RunDamagedError, match=r"x\.safetensors: is a link or no file"):
+    with pytest.raises(RunDamagedError, match=r"x\.safetensors: is a link or not a regular file"):
         run.embeddings_path("x")
     (run.path / "lock").unlink()
     place(what, run.path / "lock", outside)
-    with pytest.raises(RunDamagedError, match="lock: is a link or no file"), lock(run):
+    with pytest.raises(RunDamagedError, match="lock: is a link or not a regular file"), lock(run):
         pass
     if what != "folder":  # what is replaced whole needs no opening
         run.write_json("gap.json", {"b": 2})
@@ -205,7 +205,7 @@ def test_errors_that_cannot_be_logged_cost_nothing(
 ) -> None:
     (run.path / "errors.log").mkdir()
     run.log_error("a trial failed")
-    assert "errors.log: is a link or no file" in caplog.text
+    assert "errors.log: is a link or not a regular file" in caplog.text
 
 
 def test_an_error_whose_message_is_no_text_is_logged(run: RunDir) -> None:

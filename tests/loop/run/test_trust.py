@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import platformdirs
 import pytest
 from pond_config import pond_config
 
 from gapclose.loop.config.reading import load_config
+from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
-from gapclose.loop.run.trust import ShownFiles, check_trust, made_here
+from gapclose.loop.run.trust import ShownFiles, check_trust, made_here, origin
 
 
 def test_a_run_from_elsewhere_is_told_from_ones_own(
@@ -32,30 +34,91 @@ def test_a_run_from_elsewhere_is_told_from_ones_own(
     assert not made_here(run)
 
 
-def test_a_mark_of_a_version_that_kept_its_secret_in_the_cache_still_counts(
-    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    key = Path(platformdirs.user_config_dir("gapclose")) / "origin.key"
-    (cache / "origin.key").write_bytes(key.read_bytes())
-    monkeypatch.setenv("GAPCLOSE_CACHE", str(cache))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
+KEPT = "gapclose/origin.key"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user who has no secret yet; HOME/config and HOME/cache are where it may lie."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("GAPCLOSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def secret(path: Path, key: bytes = bytes(32), mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(key)
+    path.chmod(mode)
+    return path
+
+
+def test_a_secret_that_an_earlier_version_kept_in_the_cache_is_moved_out_of_it(home: Path) -> None:
+    old = secret(home / "cache" / "origin.key")
+    before = create_run(home / "before", pond_config())
+    assert (home / "config" / KEPT).read_bytes() == bytes(32)
+    assert stat.S_IMODE((home / "config" / KEPT).stat().st_mode) == 0o600
+    old.unlink()  # the cache is cleared
+    after = create_run(home / "after", pond_config())
+    assert made_here(before)
+    assert made_here(after)
+
+
+def test_where_there_is_no_home_the_secret_lies_in_the_cache(home: Path) -> None:
+    (home / "config").touch()  # a file: no folder can be made there
+    run = create_run(home / "run", pond_config())
+    assert (home / "cache" / "origin.key").is_file()
     assert made_here(run)
+
+
+@pytest.mark.parametrize(
+    ("key", "mode"), [(b"", 0o600), (bytes(31), 0o600), (bytes(33), 0o600), (bytes(32), 0o644)]
+)
+def test_a_secret_that_others_may_know_marks_nothing(home: Path, key: bytes, mode: int) -> None:
+    """Whoever shares a cache could sign runs for everybody."""
+    run = create_run(home / "run", pond_config())
+    (home / "config" / KEPT).rename(home / "cache-key")
+    own = (home / "cache-key").read_bytes()
+    secret(home / "cache" / "origin.key", key if len(key) != 32 else own, mode)
+    assert not made_here(run)
+    secret(home / "cache" / "origin.key", own)
+    assert made_here(run)
+
+
+def test_two_first_runs_at_once_have_one_secret(home: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        marks = {*pool.map(lambda _: origin(pond_config()), range(16))}
+    assert len(marks) == 1
+    assert [path.name for path in (home / "config" / "gapclose").iterdir()] == ["origin.key"]
 
 
 def test_storage_may_change_on_resume_but_not_by_another_hand(run: RunDir, tmp_path: Path) -> None:
+    def write_to(config: RunConfig, *, trust: bool = False) -> None:
+        check_trust(run, config, trust=trust, writes_storage=True)
+
     mine = pond_config(storage=f"sqlite:///{tmp_path}/mine.db")
+    write_to(mine)  # named by this user now, whatever the run says
     create_run(run.path, mine)
-    assert made_here(run)
-    check_trust(run, mine, trust=False)
+    write_to(mine)
     evil = pond_config(storage=f"sqlite:///{tmp_path}/evil.db")
     write_text(run.config_path, evil.to_yaml())
-    assert not made_here(run)
     with pytest.raises(ConfigError, match="made elsewhere and names a database"):
-        check_trust(run, evil, trust=False)
-    check_trust(run, mine, trust=False)  # named by this user now
-    check_trust(run, evil, trust=True)
+        write_to(evil)
+    write_to(mine)
+    write_to(evil, trust=True)
+    check_trust(run, evil, trust=False)  # what only reads the run does not open it
+
+
+def test_a_run_that_an_earlier_version_marked_without_its_storage_is_ones_own(
+    run: RunDir, tmp_path: Path
+) -> None:
+    config = pond_config(storage=f"sqlite:///{tmp_path}/mine.db")
+    create_run(run.path, config)
+    made = run.read_json("environment.json")
+    old = origin(pond_config())  # it said nothing of a storage
+    run.write_json("environment.json", made | {"origin": old})
+    assert made_here(run)
+    create_run(run.path, config)  # as `tune --trust` does
+    check_trust(run, config, trust=False, writes_storage=True)
 
 
 def test_a_config_is_ones_own_wherever_its_change_is_cut_off(run: RunDir) -> None:
@@ -65,7 +128,7 @@ def test_a_config_is_ones_own_wherever_its_change_is_cut_off(run: RunDir) -> Non
     assert made_here(run)
 
 
-@pytest.mark.parametrize("mark", [None, 3, "", "x" * 64, "\u00e9" * 64, ["a"]])
+@pytest.mark.parametrize("mark", [None, 3, "", "x" * 64, "\u00e9" * 64, ["a"], "a " * 10**6])
 def test_no_mark_is_not_ones_own(run: RunDir, mark: object) -> None:
     run.write_json("environment.json", {"schema": 1, "origin": mark})
     assert not made_here(run)

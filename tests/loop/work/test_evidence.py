@@ -114,7 +114,7 @@ def test_what_is_gone_or_damaged_is_named(evidence: Evidence, kind: str) -> None
         assert str(path) in str(told.value)
     path.unlink()
     path.mkdir()
-    with pytest.raises(RunDamagedError, match="is damaged"):
+    with pytest.raises(RunDamagedError, match="not a regular file"):
         read(evidence)
 
 

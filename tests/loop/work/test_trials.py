@@ -13,7 +13,7 @@ import modes
 import numpy as np
 import pytest
 import torch
-from histories import as_read, stopped
+from histories import as_read, evaluated, stopped
 from workshop import Workshop, open_workshop
 
 from gapclose.analysis.errors import EmbedderError
@@ -23,7 +23,6 @@ from gapclose.loop.errors import MachineError, RunDamagedError, UnwritableError
 from gapclose.loop.run.class_state import FAILURES
 from gapclose.loop.run.events import (
     Event,
-    FoldEvaluated,
     StopReason,
     TrialFailed,
     TrialFinished,
@@ -348,14 +347,11 @@ def test_a_session_that_resumes_draws_nothing_anew(shop: Workshop) -> None:
         events += ran(shop)
     assert any(isinstance(event, TrialFailed) for event in events)
     drawn = ("draw", 15_000_000, 3)
-    evaluated = FoldEvaluated(
-        cls="frog", fold=0, mixture={}, before={}, after={}, agreement=None, drawn=(drawn,),
-        images=3, seconds=1.0,
-    )  # fmt: skip
+    judged = evaluated(drawn=(drawn,), images=3, seconds=1.0)
     before, following = shop.searches["frog"].progress(), proposed(shop)
     shop.reopen()
     shop.generator.asked.clear()
-    shop.trials.replay([*events, evaluated])
+    shop.trials.replay([*events, judged])
     assert shop.searches["frog"].progress() == before
     assert proposed(shop) == following
     assert asked(shop) == []
