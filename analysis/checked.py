@@ -41,7 +41,9 @@ class CheckedEmbedder:
 
     def __getattr__(self, name: str) -> Any:
         """Return what the embedder has besides, such as its `logit_scale`."""
-        return getattr(self.__dict__["_embedder"], name)
+        if name == "_embedder":  # copying and unpickling ask before there is one
+            raise AttributeError(name)
+        return getattr(self._embedder, name)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed any number of (h, w, 3) images, also of different sizes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,15 @@ def test_what_keeps_the_contract_passes_as_it_is() -> None:
     assert not hasattr(checked(Own()), "embed_text")
     assert embedder.embed([]).shape == (0, WIDTH)
     assert own.calls == 0
+
+
+def test_a_copy_is_checked_as_the_embedder_is() -> None:
+    embedder = checked(OwnWithWords())
+    again = copy.copy(embedder)
+    assert isinstance(again, TextEmbedder)
+    assert (again.id, again.width, again.logit_scale) == ("own", WIDTH, 7.0)
+    rows = again.embed([picture(1)])
+    np.testing.assert_array_equal(rows, embedder.embed([picture(1)]))
 
 
 def test_an_array_that_is_used_again_changes_no_row() -> None:
