@@ -4,10 +4,11 @@
 
 The run is made by the session that ships: it decides, proposes, absorbs and appends, and its
 evidence lies where a run's lies. Only images are left out: the embedding of a recipe and a seed is
-drawn from a known distribution of width 64 (words are modes, guidance moves all of them), and the
-photos have a part that no word draws, so no class is ever closed. To make it takes half an hour;
-with `--run` it is kept, and one that is there is measured as it is. One class with all the trials
-is the hard case: 280,000 images are of it.
+drawn from a known distribution of width 512 (words are modes, guidance moves all of them), and
+the photos have a part that no word draws, so no class is ever closed. To make it takes half an
+hour; with `--run` it is kept, and one that is there is measured as it is. There are two cases: ten
+classes (the default) share the trials, as in most runs, or one class (`--classes 1`) has them all,
+which is the hard case: 280,000 images are of it.
 
 What a trial costs is all that this program does for it: to decide, to propose, to absorb, to
 append and to project, but not to draw. It is the processor's time, which a busy machine changes
@@ -123,7 +124,7 @@ def config_of(trials: int, classes: Sequence[str]) -> RunConfig:
 
 @cache
 def direction(name: str) -> NDArray[np.float32]:
-    """Return the unit direction (64,) that a word stands for."""
+    """Return the unit direction (WIDTH,) that a word stands for."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     drawn = np.random.default_rng(seed).standard_normal(WIDTH, dtype=np.float32)
     return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
@@ -142,7 +143,7 @@ def centre_of(cls: str, words: Sequence[str]) -> Rows:
 
 
 def photos_of(cls: str, n: int, *, seed: int) -> Rows:
-    """Return photos (n, 64): some colours and places, and a part that no word draws."""
+    """Return photos (n, WIDTH): some colours and places, and a part that no word draws."""
     rng = np.random.default_rng([seed, CLASSES.index(cls)])
     colours = rng.choice(COLOURS, n, p=rng.dirichlet(np.ones(len(COLOURS))))
     places = rng.choice(PLACES, n, p=rng.dirichlet(np.ones(len(PLACES))))
@@ -161,7 +162,7 @@ class Reader:
         raise AssertionError(f"{len(images)} images: none should be embedded")
 
     def embed_text(self, texts: Sequence[str]) -> Rows:
-        """Return (n, 64) unit rows."""
+        """Return (n, WIDTH) unit rows."""
         named = [[w for w in (*COLOURS, *PLACES) if w and w in text] for text in texts]
         rows = np.stack([np.sum([direction(w) for w in words], axis=0) for words in named])
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
@@ -193,6 +194,7 @@ class Drawn(Synthesis):
             seeds=tuple(seeds),
             invalid=0,
             generated=len(seeds),
+            drawn=tuple(seeds),  # a number each, as digests of pixels are
         )
 
 
