@@ -27,7 +27,7 @@ from gapclose.loop.search.room import Room
 
 Floats = NDArray[np.float64]
 
-VERSION: Final = 3  # of recorded numbers: another order, sum or solver is another version
+VERSION: Final = 4  # of recorded numbers: another order, sum or solver is another version
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ class AtomBank:
         standing = Standing(
             weights=weights,
             scores=self.scores(weights),
-            near=self.q,
+            near=lambda block: self._near(block.embeddings, block.sources.tolist()),
             sizes=self.sizes,
             without=without,
         )

@@ -6,12 +6,14 @@ it is by then, those that rest too, so none is lost for good.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gapclose.loop.search.aside import Block
 from gapclose.loop.search.kernel_means import RECALLED, Compute, KernelMeans
 from gapclose.loop.search.room import Room
 
@@ -27,14 +29,14 @@ class Standing:
     Attributes:
         weights: (n,) of the mixture.
         scores: (n,) Frank-Wolfe scores; of atoms that rest as they were known last.
-        near: (n,) mean kernel values between atoms and the real images.
+        near: Returns the mean kernel values (m,) of images with the real ones.
         sizes: (n,) images of each, at hand or not.
         without: (n,) atoms that get no weight.
     """
 
     weights: Floats
     scores: Floats
-    near: Floats
+    near: Callable[[Block], Floats]
     sizes: NDArray[np.int64]
     without: NDArray[np.bool_] | None
 
@@ -75,6 +77,7 @@ def _rescored(means: KernelMeans, standing: Standing, resting: NDArray[np.int64]
             np.concatenate([block.seeds for block in blocks]),
         )
         sizes = np.array([*map(len, blocks)])
-        sums = np.add.reduceat(towards, np.cumsum(sizes) - sizes)
-        scores[some] = sums / sizes - standing.near[some]
+        # Of the same images on both sides: what an image has in common with all then cancels.
+        slopes = towards - np.concatenate([standing.near(block) for block in blocks])
+        scores[some] = np.add.reduceat(slopes, np.cumsum(sizes) - sizes) / sizes
     return scores

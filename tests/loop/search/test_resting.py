@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
-from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.atom_bank import AtomBank, near_real
 from gapclose.loop.search.kernel_means import RECALLED
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.recording import Recording
@@ -220,6 +220,25 @@ def test_an_atom_that_gets_images_is_compared_again_with_those_that_it_had() -> 
     its = np.concatenate([before[-RECALLED:], rows])
     assert bank.Q[-1, -1] == pytest.approx(bank.kernel.mean_distinct(its), abs=1e-6)
     assert bank.q[resting] == pytest.approx(bank.kernel.mean(its, world.photos), abs=1e-6)
+
+
+def test_the_score_of_an_atom_that_rests_compares_the_same_images_on_both_sides() -> None:
+    world = World(10)
+    bank = bank_of(world, Room(images=1_500, atoms=8))
+    for _ in range(30):
+        bank.add(*world.images(world.recipe(), 2 * RECALLED))
+    weights = bank.fit()
+    resting = np.setdiff1d(np.arange(len(bank)), bank.active)
+    bank.add(*world.images(int(weights.argmax()), 1_500), atom=int(weights.argmax()))
+    weights = bank.fit(start=weights)
+    scores = bank.scores(weights)
+    resting = np.intersect1d(resting, np.setdiff1d(np.arange(len(bank)), bank.active))
+    assert len(resting) > 10
+    for atom in resting.tolist():
+        rows, seeds = (its[-RECALLED:] for its in bank.rows_of(atom))
+        near = near_real(bank.kernel, rows, bank.real)
+        slopes = bank.slopes(weights, rows, seeds.tolist(), near)
+        assert scores[atom] == pytest.approx(slopes.mean(), abs=1e-6)
 
 
 def test_a_search_in_which_atoms_rest_is_replayed_without_computing(
