@@ -163,8 +163,8 @@ class Session:
             {name: search.space for name, search in self.trials.searches.items()},
             path=self.rundir.study_path,
             run=self.state.run,
+            rows=rows,
         )
-        self.records.repair(rows)
         names = tuple(self.limits.classes)
         self.append(SessionStarted(classes=names, budget=self.config.tune.budget, probe=probe()))
         if not _same(listed, self.state.listed):

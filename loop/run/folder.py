@@ -245,8 +245,8 @@ class RunDir:
 
     @property
     def study_path(self) -> Path:
-        """RUN/study.db."""
-        return self.file("study.db")
+        """RUN/study.db, whatever lies there: what is no file is set aside by who opens it."""
+        return self._place("study.db")
 
     @property
     def real_path(self) -> Path:

@@ -2,8 +2,8 @@
 
 The study in the run's storage is a record for people (optuna-dashboard opens it), filled from the
 journal, so that no fault of it holds a run up. Proposals come from a study in memory that holds
-the history with the values as they stand now, because a Frank-Wolfe score changes whenever the
-mixture does.
+the history with the values as they are now, because a Frank-Wolfe score changes whenever the
+mixture does; those of inactive atoms are as they were computed last.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from typing import Any, Final
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from gapclose.loop.errors import UnwritableError
 from gapclose.loop.search.space import Params, Space
@@ -38,7 +36,7 @@ from gapclose.loop.search.study_storage import (
     written,
 )
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it cannot read is said in our words
 
 log = logging.getLogger(__name__)
 
@@ -242,9 +240,15 @@ class StudyRecords:
 
     @classmethod
     def open(
-        cls, storage: Storage | None, spaces: Mapping[str, Space], *, path: Path, run: str
+        cls,
+        storage: Storage | None,
+        spaces: Mapping[str, Space],
+        *,
+        path: Path,
+        run: str,
+        rows: Sequence[Mapping[str, Any]] = (),
     ) -> StudyRecords:
-        """Open the studies of a run, or make them.
+        """Open the studies of a run, or make them, and add what they lack.
 
         Args:
             storage: Where they lie; None for a file of the run's own, which is made anew if it
@@ -252,6 +256,7 @@ class StudyRecords:
             spaces: By class.
             path: Of that file.
             run: The run's id.
+            rows: The finished trials of all classes.
 
         Raises:
             ConfigError: The storage that was given cannot be used.
@@ -263,11 +268,15 @@ class StudyRecords:
 
         if storage is not None:
             try:
-                return records(storage)
+                found = records(storage)
             except FAULTS as error:
                 raise refused(getattr(storage, "url", "the storage"), error) from None
+            found.repair(rows)
+            return found
         try:
-            return records(open_study_file(path))
+            found = records(open_study_file(path))
+            found._repair(rows)
+            return found
         except UnwritableError:
             raise
         except Exception as error:  # noqa: BLE001 - SQLite's, or of an Optuna with other tables
@@ -279,20 +288,29 @@ class StudyRecords:
                 )
                 return cls({})
             set_aside(path, f"cannot be used ({' '.join(str(error).split())[:100]})")
-        return records(open_study_file(path))
+        found = records(open_study_file(path))
+        found._repair(rows)
+        return found
 
     def repair(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Have each study hold each finished trial of its class once."""
+        """Have each study hold each finished trial of its class once, now or in a later session.
+
+        Raises:
+            UnwritableError: The system does not let the storage be written.
+        """
+        try:
+            self._repair(rows)
+        except UnwritableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_add`
+            self._put_off("trials of earlier sessions are", error)
+
+    def _repair(self, rows: Iterable[Mapping[str, Any]]) -> None:
         of: dict[str, list[Mapping[str, Any]]] = {name: [] for name in self._records}
         for row in rows:
             of.get(row["class"], []).append(row)
-        try:
-            for name, own in of.items():
-                self._records[name].repair(own)
-        except (SQLAlchemyError, StorageInternalError) as error:
-            if not is_locked(error):
-                raise
-            self._put_off("trials of earlier sessions are", error)
+        for name, own in of.items():
+            self._records[name].repair(own)
 
     def tell(self, row: Mapping[str, Any]) -> None:
         """Have a trial added to its class's study: 20 ms in a database, which nobody waits for."""

@@ -25,7 +25,7 @@ from gapclose.loop.config.storage_url import masked
 from gapclose.loop.errors import ConfigError, UnwritableError
 from gapclose.loop.run.files import kept
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it cannot read is said in our words
 
 log = logging.getLogger(__name__)
 

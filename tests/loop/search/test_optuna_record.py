@@ -332,8 +332,8 @@ def test_a_database_that_cannot_be_written_is_no_fault_of_the_config(
 
 
 def opened(path: Path, space: Space) -> StudyRecords:
-    """The studies in a run's own file."""
-    return StudyRecords.open(None, {"frog": space}, path=path, run="r")
+    """The studies in a run's own file, which has one trial so far."""
+    return StudyRecords.open(None, {"frog": space}, path=path, run="r", rows=[of_frogs(0)])
 
 
 def of_frogs(number: int) -> dict[str, Any]:
@@ -356,6 +356,16 @@ def of_another_program(path: Path) -> None:
         database.commit()
 
 
+def of_other_values(path: Path) -> None:
+    """It says that it is Optuna's, and is opened, but no trial can be read or written."""
+    storage: Any = open_study_file(path)
+    storage.engine.dispose()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("drop table trial_values")
+        database.execute("create table trial_values (fish text)")
+        database.commit()
+
+
 def torn(path: Path) -> None:
     OptunaRecord(open_study_file(path), SPACES[0], run="r")
     whole = path.read_bytes()
@@ -375,6 +385,7 @@ SPACES: list[Space] = []
 UNUSABLE: dict[str, Any] = {
     "of another version": of_another_version,
     "of another program": of_another_program,
+    "of other values": of_other_values,
     "torn": torn,
     "of ones": of_ones,
     "a link": link,
@@ -397,7 +408,6 @@ def test_a_study_that_cannot_be_used_is_set_aside_and_made_anew(
         spoil(path)
         caplog.clear()
         records = opened(path, space)
-        records.repair([of_frogs(0)])
         records.tell(of_frogs(1))
         records.close()
         assert len(stored(path, space)) == 2
@@ -434,7 +444,6 @@ def test_a_study_that_is_locked_costs_a_few_seconds_and_is_caught_up(
     start = time.monotonic()
     with locked(path):
         records = opened(path, space)
-        records.repair([of_frogs(0)])
         for number in range(1, 4):
             records.tell(of_frogs(number))
         records.close()
@@ -455,7 +464,6 @@ def test_a_study_that_is_locked_later_holds_no_trial_up(
 ) -> None:
     path = tmp_path / "study.db"
     records = opened(path, space)
-    records.tell(of_frogs(0))
     records._added.result()
     start = time.monotonic()
     with locked(path):
@@ -480,10 +488,29 @@ def test_a_study_that_is_locked_between_opening_and_repairing(
     path = tmp_path / "study.db"
     records = opened(path, space)
     with locked(path):
-        records.repair([of_frogs(0)])
+        records.repair([of_frogs(0), of_frogs(1)])
     (said,) = caplog.messages
     assert said.startswith("trials of earlier sessions are not in the study yet (")
     records.close()
+
+
+def test_trials_that_a_storage_of_ones_own_does_not_take_are_put_off(
+    tmp_path: Path, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.db"
+    OptunaRecord(open_study_file(path), space, run="r").tell(row(0))
+    of_other_values(path)
+    records = StudyRecords.open(
+        open_storage(f"sqlite:///{path}"),
+        {"frog": space},
+        path=tmp_path / "s",
+        run="r",
+        rows=[of_frogs(0)],
+    )
+    records.close()
+    (said,) = caplog.messages
+    assert said.startswith("trials of earlier sessions are not in the study yet (")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.db"]
 
 
 @pytest.mark.parametrize("fault", [of_another_version, of_another_program, locked])
