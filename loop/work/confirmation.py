@@ -28,7 +28,7 @@ from gapclose.loop.run.events import (
     FoldEvaluated,
     FoldOpened,
 )
-from gapclose.loop.run.faults import is_machines_fault, told
+from gapclose.loop.run.faults import machines_fault, told
 from gapclose.loop.schedule.actions import EvaluateFold
 from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.search.class_search import ClassSearch
@@ -92,8 +92,7 @@ class Confirmation:
 
         Raises:
             GeneratorConfigError: The generator cannot be used as configured.
-            UnwritableError: The disk is full, or whatever else `is_machines_fault`. Memory that is
-                out fails it for this session only.
+            Exception: Of the machine, as `machines_fault` tells; it is done again.
         """
         start, generated = time.perf_counter(), self.synthesis.generated
         try:
@@ -102,7 +101,7 @@ class Confirmation:
         except GeneratorConfigError:
             raise
         except Exception as error:
-            if is_machines_fault(error):
+            if machines_fault(error) is not None:
                 raise
             self.synthesis.rundir.log_error(f"{opened.cls} could not be confirmed")
             return ConfirmationFailed(cls=opened.cls, fold=opened.fold, error=told(error))

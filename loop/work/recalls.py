@@ -24,7 +24,7 @@ from gapclose.analysis.errors import UnreadableImageError
 from gapclose.analysis.neighbor_recall import NeighborRecall, neighbor_recalls
 from gapclose.generators.images import Pixels
 from gapclose.loop.run.events import Recall, RecallsMeasured, VerdictsReached
-from gapclose.loop.run.faults import is_machines_fault
+from gapclose.loop.run.faults import machines_fault
 from gapclose.loop.run.state import RunState
 from gapclose.loop.run.verdicts import verdicts_of
 from gapclose.loop.schedule.worth import costs
@@ -109,12 +109,15 @@ class Recalls:
         """Train on the mixtures as they stand, and tell photos of the tune split.
 
         Where that fails, nothing is known anew, and the search goes on by what was known.
+
+        Raises:
+            Exception: Of the machine, as `machines_fault` tells; it is done again.
         """
         start, worked = time.perf_counter(), self.synthesis.seconds
         try:
             recalls, prompts = self._measured(state)
         except Exception as error:
-            if is_machines_fault(error):
+            if machines_fault(error) is not None:
                 raise
             self.synthesis.rundir.log_error("recalls could not be measured")
             recalls, prompts = {}, {}

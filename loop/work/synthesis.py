@@ -24,7 +24,7 @@ from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch, pixel_digest
 from gapclose.generators.recipe import Draw, Recipe
-from gapclose.loop.run.faults import is_machines_fault, is_memory_out
+from gapclose.loop.run.faults import is_machines_fault, is_memory_out, released
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
 
@@ -131,6 +131,8 @@ class Synthesis:
     ) -> SampleBatch:
         """Generate, apply the camera and embed; images are on disk when this returns.
 
+        Where memory is out, which may pass, it is done once more.
+
         Args:
             cls: The class they are for.
             jobs: Recipes with the seeds each gets.
@@ -140,8 +142,25 @@ class Synthesis:
 
         Raises:
             GenerationError: The generator failed; nothing of the batch counts.
+            Exception: Memory is out, as `is_memory_out` tells.
         """
-        drawn, generated, faults = self._drawn(cls, jobs, partly=partly)
+        try:
+            return self._sampled(cls, jobs, partly=partly, again=False)
+        except Exception as error:
+            if not is_memory_out(error):
+                raise
+            released(error)
+        return self._sampled(cls, jobs, partly=partly, again=True)
+
+    def _sampled(
+        self,
+        cls: str,
+        jobs: Sequence[tuple[Recipe, Sequence[int]]],
+        *,
+        partly: bool,
+        again: bool,
+    ) -> SampleBatch:
+        drawn, generated, faults = self._drawn(cls, jobs, partly=partly, again=again)
         images = _taken(jobs, drawn)
         recipes = [number for number, by_seed in enumerate(drawn) for _ in by_seed]
         seeds = [seed for by_seed in drawn for seed in by_seed]
@@ -165,7 +184,7 @@ class Synthesis:
         Raises:
             GenerationError: The generator failed; nothing of the batch counts.
         """
-        drawn, generated, _ = self._drawn(cls, jobs, partly=False)
+        drawn, generated, _ = self._drawn(cls, jobs)
         self.generated += generated
         return _taken(jobs, drawn)
 
@@ -198,7 +217,12 @@ class Synthesis:
         return True
 
     def _drawn(
-        self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]], *, partly: bool
+        self,
+        cls: str,
+        jobs: Sequence[tuple[Recipe, Sequence[int]]],
+        *,
+        partly: bool = False,
+        again: bool = False,
     ) -> tuple[list[dict[int, Pixels]], int, Counter[str]]:
         """Return each job's valid images by seed, how many are new, and why others are invalid."""
         prints = [recipe.draw.fingerprint() for recipe, _ in jobs]
@@ -220,7 +244,7 @@ class Synthesis:
         start = time.perf_counter()
         draws = [(draw, seeds) for _, draw, seeds in missing]
         partly = partly and len(jobs) > 1
-        batches = self._generate(draws, partly=partly, others=any(found))
+        batches = self._generate(draws, partly=partly, again=again, others=any(found))
         self.generate_seconds += time.perf_counter() - start
         generated, bad = 0, Counter[str]()
         files = {}
@@ -264,22 +288,29 @@ class Synthesis:
         return found
 
     def _generate(
-        self, jobs: Sequence[tuple[Draw, Sequence[int]]], *, partly: bool, others: bool
+        self,
+        jobs: Sequence[tuple[Draw, Sequence[int]]],
+        *,
+        partly: bool,
+        again: bool,
+        others: bool,
     ) -> list[ImageBatch | None]:
         """Return a batch per job; with `partly`, None for a failed one if any other succeeds."""
         try:
             return [*generate_all(self.generator, jobs)]
-        except GenerationError as error:
-            if not partly or _is_passing(error):
+        except Exception as error:
+            if not partly or not _is_prompts(error, again=again):
                 raise
+            released(error)
             failure = error
         batches: list[ImageBatch | None] = []
         for job in jobs:
             try:
                 batches += generate_all(self.generator, [job])
-            except GenerationError as error:
-                if _is_passing(error):
+            except Exception as error:
+                if not _is_prompts(error, again=again):
                     raise
+                released(error)
                 batches.append(None)
         if not others and all(batch is None for batch in batches):
             raise failure
@@ -287,9 +318,11 @@ class Synthesis:
         return batches
 
 
-def _is_passing(error: GenerationError) -> bool:
-    """Return whether it may not be raised another time: no prompt is to be left out for it."""
-    return is_machines_fault(error) or is_memory_out(error)
+def _is_prompts(error: Exception, *, again: bool) -> bool:
+    """Return whether a prompt may be left out for it: memory that is out may pass, at first."""
+    if is_memory_out(error):
+        return again
+    return isinstance(error, GenerationError) and not is_machines_fault(error)
 
 
 def _taken(

@@ -45,14 +45,14 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of, under
 from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
-from gapclose.loop.search.trial import Images, Proposal
+from gapclose.loop.search.trial import Images
 from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import Groups
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.source_copies import SourceCopies
-from gapclose.loop.work.synthesis import SampleBatch, Synthesis
+from gapclose.loop.work.synthesis import Synthesis
 
 PROBED: Final = 8  # trials: so often it is measured how busy the machine is
 FLOOR_IMAGES: Final = 2000  # of a tune split: all pairs of more would not fit in memory
@@ -75,7 +75,7 @@ class Trials:
         real: By class.
         seed: Of the run.
         by_clock: Whether nothing but time ends the search.
-        unfinished: The trial that the session before this one ended with, by class and number.
+        unfinished: The trial that the session before this one ended in, by class and number.
     """
 
     synthesis: Synthesis
@@ -117,15 +117,16 @@ class Trials:
 
         Raises:
             GeneratorConfigError: Not even the baseline can be generated as configured.
-            UnwritableError: The disk is full, or the machine fails otherwise; the trial is
-                done again.
             EmbedderError: Not even the baseline can be embedded.
+            Exception: Of the machine, as `machines_fault` tells; the trial is done again.
         """
         name, search = proposed.cls, self.searches[proposed.cls]
         proposal = proposal_of(proposed)
         baseline = proposal.stage == "baseline"
         few = baseline and search.state.baseline_images < BASELINE_IMAGES
         invalid = generated = 0
+        # Nothing can be asked of a lost device, so what works without the recipe is asked before.
+        worked = (name, proposal.number) in self.unfinished and self._baseline_works(proposed)
         start = time.perf_counter()
         result: dict[str, Any] = {"cls": name, "number": proposal.number}
         try:
@@ -134,7 +135,7 @@ class Trials:
                 recipe, seeds = proposal.jobs[0]
                 generated += self.synthesis.generate(name, [(recipe, seeds[:1])]).generated
                 start = time.perf_counter()
-            batch = self._generate(name, proposal)
+            batch = self.synthesis.generate(name, proposal.jobs, partly=True)
             invalid, generated = batch.invalid, generated + batch.generated
             if len(batch.seeds) < (MIN_IMAGES if few else 2):
                 raise GenerationError(f"{batch.invalid} of its images are invalid{batch.why()}")
@@ -142,8 +143,8 @@ class Trials:
             made = [(proposal.jobs[job][0], seed) for job, seed in jobs]
             copied = frozenset(self.copies.of(name, batch.images, made))
         except Exception as error:
-            if self._is_no_recipes(error, proposed):
-                raise  # it says nothing of a recipe: the trial is done again
+            if self._is_not_the_recipes_fault(error, proposed, worked=worked):
+                raise  # the trial is done again
             if isinstance(error, GeneratorConfigError) and not search.has_baseline:
                 raise  # not even the baseline can be generated: it is the config that is wrong
             self.synthesis.rundir.log_error(f"trial {proposal.number} of {name} failed")
@@ -175,32 +176,34 @@ class Trials:
             result["probe"] = probe()
         return TrialFailed(**result) if "error" in result else TrialFinished(**result)
 
-    def _generate(self, name: str, proposal: Proposal) -> SampleBatch:
-        """Generate a trial's images; once more where memory is out, which may pass."""
-        try:
-            return self.synthesis.generate(name, proposal.jobs, partly=True)
-        except Exception as error:
-            if not is_memory_out(error):
-                raise
-            released(error)
-        return self.synthesis.generate(name, proposal.jobs, partly=True)
-
-    def _is_no_recipes(self, error: Exception, proposed: TrialProposed) -> bool:
+    def _is_not_the_recipes_fault(
+        self, error: Exception, proposed: TrialProposed, *, worked: bool
+    ) -> bool:
         """Return whether the machine is to blame for a trial that failed, or the embedder.
 
-        Where memory is out or the embedder fails, it is the recipe's fault if as many images of
-        the baseline can be generated and embedded, which has been done before. A lost device is
-        the recipe's if the session before ended with the same trial: it would end every session.
+        Where memory is out, the embedder fails or a device is lost, it is the recipe's fault if
+        the baseline works all the same. After a device is lost nothing works in this process: the
+        session ends, and the next one, which begins with the same trial, asks before it.
+
+        Args:
+            error: That the trial ended with.
+            proposed: The trial.
+            worked: Whether the session before ended in it too, and the baseline worked before it.
         """
-        search = self.searches[proposed.cls]
         if is_device_lost(error):
-            return (proposed.cls, proposed.number) not in self.unfinished
-        if is_machines_fault(error) or not (is_memory_out(error) or is_embedders(error)):
+            if worked:
+                return False
+        elif is_machines_fault(error) or not (is_memory_out(error) or is_embedders(error)):
             return is_machines_fault(error)
         released(error)
+        return not self._baseline_works(proposed)
+
+    def _baseline_works(self, proposed: TrialProposed) -> bool:
+        """Return whether as many images of the baseline can be generated and embedded just now."""
+        search = self.searches[proposed.cls]
         images = sum(len(job.seeds) for job in proposed.jobs)
         baseline = (search.space.baseline, search.state.baseline_seeds()[:images])
-        return not (search.has_baseline and self.synthesis.suffices(*baseline))
+        return search.has_baseline and self.synthesis.suffices(*baseline)
 
     def replay(self, events: Iterable[Event]) -> None:
         """Bring the searches where the journal stands, and have its images read back.

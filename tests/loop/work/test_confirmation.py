@@ -497,3 +497,16 @@ def test_faults_of_the_machine_and_of_the_config_are_raised(tmp_path: Path) -> N
     assert not (shop.rundir.path / "errors.log").exists()
     shop.generator.fails = lambda _: None
     assert evaluated(shop, event).after["closed"] is True
+
+
+def test_memory_that_is_out_fails_no_confirmation(tmp_path: Path) -> None:
+    shop = searched(tmp_path)
+    event, search = opened(shop), shop.searches["frog"]
+    shop.generator.fails = lambda _: MemoryError()
+    with pytest.raises(MemoryError):
+        shop.confirmation.evaluate(event, search)
+    assert not (shop.rundir.path / "errors.log").exists()
+    left = [MemoryError()]
+    shop.generator.fails = lambda _: left.pop() if left else None  # for a moment
+    assert evaluated(shop, event).after["closed"] is True
+    assert not left

@@ -276,6 +276,9 @@ def test_where_it_cannot_be_measured_the_search_goes_on(shop: Workshop) -> None:
     full = OSError(errno.ENOSPC, "no space left on device")
     with patch.object(Recalls, "_told", side_effect=full), pytest.raises(OSError, match="space"):
         shop.recalls.measure(state)
+    out = MemoryError()
+    with patch.object(Recalls, "_told", side_effect=out), pytest.raises(MemoryError):
+        shop.recalls.measure(state)
 
 
 # ------------------------------------------------------------------------------- verdicts

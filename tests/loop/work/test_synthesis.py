@@ -10,7 +10,7 @@ from make_run import Renderer
 from numpy.typing import NDArray
 
 from gapclose.generators.camera import apply_camera
-from gapclose.generators.errors import GenerationError
+from gapclose.generators.errors import GenerationError, MemoryOutError
 from gapclose.generators.images import write_png
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.config.reading import parse_config
@@ -169,6 +169,36 @@ def test_one_prompt_that_fails_does_not_take_a_trials_others_with_it(tmp_path: P
         synthesis.generate("toad", jobs, partly=True)
     with pytest.raises(GenerationError, match="no frog today"):
         synthesis.generate("toad", jobs[:1], partly=True)
+
+
+class Filling(Counting):
+    """Memory is out for prompts with these words."""
+
+    words: tuple[str, ...] = ()
+    error: type[Exception] = MemoryError
+
+    def generate(self, draw: Draw, seeds: Sequence[int]):  # type: ignore[no-untyped-def]
+        batch = super().generate(draw, seeds)
+        if any(word in draw.prompt for word in self.words):
+            raise self.error("memory is out")
+        return batch
+
+
+@pytest.mark.parametrize("error", [MemoryError, MemoryOutError])
+def test_one_prompt_that_memory_never_suffices_for_takes_no_others_with_it(
+    tmp_path: Path, error: type[Exception]
+) -> None:
+    synthesis, _ = make_synthesis(tmp_path)
+    synthesis.generator = generator = Filling()
+    generator.words, generator.error = ("brown",), error
+    jobs = [(recipe(), (1, 2)), (recipe(Draw(prompt="a photo of a brown frog")), (3,))]
+    batch = synthesis.generate("frog", jobs, partly=True)
+    assert (batch.seeds, batch.invalid, batch.generated) == ((1, 2), 1, 2)
+    with pytest.raises(error):
+        synthesis.generate("frog", jobs)  # a confirmation is of all its recipes or none
+    generator.words = ("frog",)
+    with pytest.raises(error):
+        synthesis.generate("toad", jobs, partly=True)
 
 
 def test_a_shot_of_nothing_valid_is_empty(tmp_path: Path) -> None:

@@ -579,26 +579,72 @@ def test_the_systems_troubles_are_no_recipes_whatever_wraps_them(
     assert str(fault).endswith(", then the same command goes on")
 
 
-def test_a_lost_device_ends_the_session_but_not_every_session(shop: Workshop) -> None:
-    """Nothing that is asked of it afterwards succeeds: no recipe can be told from the others."""
-    lost = "CUDA error: an illegal memory access was encountered"
+LOST = "CUDA error: an illegal memory access was encountered"
+
+
+def loses_the_device(shop: Workshop, prompt: str) -> None:
+    """Have the device be lost to a prompt, and serve nothing afterwards."""
+    lost = False
+
+    def fails(draw: Any) -> Exception | None:
+        nonlocal lost
+        lost |= draw.prompt == prompt
+        return RuntimeError(LOST) if lost else None
+
+    shop.generator.fails = fails
+
+
+def cut_off(shop: Workshop, under_way: TrialProposed) -> None:
+    """As a session opens the run whose last one ended in a trial."""
+    shop.trials.unfinished.add((under_way.cls, under_way.number))
+
+
+def test_a_recipe_that_loses_the_device_ends_the_session_but_not_every_session(
+    shop: Workshop,
+) -> None:
     ran(shop)
     made = at_other_words(shop)
     shop.searches.apply(made)
-    fails_for(shop, lambda: RuntimeError(lost), plain=True)
-    with pytest.raises(GenerationError, match=lost) as told:
+    (prompt, *_) = {Recipe.from_json(job.recipe).draw.prompt for job in made.jobs}
+    loses_the_device(shop, prompt)
+    before = shop.searches["frog"].progress()
+    with pytest.raises(GenerationError, match=LOST) as told:
         shop.trials.run(made)
     assert str(machines_fault(told.value)).startswith("a device is lost (")
-    journal = [*first_of(shop)]
-    for number in range(1, made.number):
-        assert shop.evidence.trial("frog", number) is not None
-    # The next session begins with that trial, and it is the one that it ends with, too.
-    assert isinstance(journal[0], TrialProposed)
-    shop.trials.unfinished.add(("frog", made.number))
+    assert shop.searches["frog"].progress() == before
+    # The next session begins with that trial; the baseline works before it, and it does not.
+    cut_off(shop, made)
+    loses_the_device(shop, prompt)
     event = shop.trials.run(made)
     assert isinstance(event, TrialFailed)
     assert event.error is not None
-    assert lost in event.error
+    assert LOST in event.error
+
+
+def test_a_device_that_stays_lost_costs_no_trial_in_any_session(shop: Workshop) -> None:
+    ran(shop)
+    made = at_other_words(shop)
+    shop.searches.apply(made)
+    before = shop.searches["frog"].progress()
+    loses_the_device(shop, plain_of(shop))
+    cut_off(shop, made)
+    for _ in range(4):
+        with pytest.raises(GenerationError, match=LOST):
+            shop.trials.run(made)
+    assert shop.searches["frog"].progress() == before
+    assert not (shop.rundir.path / "errors.log").exists()
+    shop.generator.fails = lambda _: None  # somebody saw to it
+    assert isinstance(shop.trials.run(made), TrialFinished)
+
+
+def test_what_the_device_refuses_while_it_works_is_the_recipes(shop: Workshop) -> None:
+    ran(shop)
+    made = at_other_words(shop)
+    fails_for(shop, lambda: RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"))
+    event = run(shop, made)
+    assert isinstance(event, TrialFailed)
+    assert event.error is not None
+    assert "NOT_SUPPORTED" in event.error
 
 
 def test_the_first_trial_in_flight_is_the_one_that_a_session_ended_with(shop: Workshop) -> None:
