@@ -184,10 +184,10 @@ class UnwritableError(GapcloseError, OSError):
 
 
 class MachineError(GapcloseError, RuntimeError):
-    """Memory is out, or a device is lost: see to the machine, then the same command goes on.
+    """Memory is out, or a device fails: see to the machine, then the same command goes on.
 
     Attributes:
-        problem: What is out or lost, and the remedy.
+        problem: What is out or fails, and the remedy.
     """
 
     def __init__(self, problem: str) -> None:

@@ -31,6 +31,7 @@ from gapclose.loop.report.run_view import Run
 from gapclose.loop.report.text import named
 from gapclose.loop.run.class_state import ClassState
 from gapclose.loop.run.events import MixturesGiven, PhotosListed
+from gapclose.loop.run.faults import machines_fault_raised
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import check_config, check_version, joined_run
 from gapclose.loop.run.journal import Journal, fold_run
@@ -82,6 +83,8 @@ def tune(
         ConfigError, RealDataError, EmbedderError, GeneratorConfigError: The user's input is
             wrong; nothing has been written.
         RunBusyError, RunMismatchError: The folder is in use, or is another config's.
+        UnwritableError, MachineError: The disk is full, or the machine fails otherwise; what is
+            done is kept, and the same call goes on.
     """
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
@@ -90,7 +93,7 @@ def tune(
     objective = objective or _named_objective(config, photos)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
-    with joined_run(out, config) as rundir:
+    with machines_fault_raised(), joined_run(out, config) as rundir:
         state = fold_run(rundir)
         # Rendering and embedding the real images is part of what a night has time for.
         watch = Stopwatch(used_before=state.used)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from gapclose.analysis.errors import EmbedderError
@@ -23,6 +24,7 @@ __all__ = [
     "is_machines_fault",
     "is_memory_out",
     "machines_fault",
+    "machines_fault_raised",
     "released",
     "told",
 ]
@@ -33,8 +35,9 @@ _SYSTEM: Final = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close other programs",
 }
-# Of torch and its libraries: after one of these no later call of the process succeeds, or memory
-# is out. Their classes are known by name, for importing torch takes seconds.
+_OF_READING_TOO: Final = (errno.EIO, errno.EMFILE, errno.ENFILE)  # the others are of writing alone
+# Of torch and its libraries: after one of these mostly no later call of the process succeeds, or
+# memory is out. Their classes are known by name, for importing torch takes seconds.
 _LOST: Final = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver", "HIP error")
 _NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")
 LONGEST: Final = 2000  # characters that are kept of an error
@@ -66,7 +69,7 @@ def is_memory_out(error: BaseException) -> bool:
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Return whether a GPU or its driver has failed: it serves this process no more."""
+    """Return whether a GPU or its driver has failed: mostly it serves this process no more."""
     return not is_memory_out(error) and any(
         type(cause).__name__ == "AcceleratorError"
         or (_is_of_torch(cause) and any(word in told(cause) for word in _LOST))
@@ -77,10 +80,11 @@ def is_device_lost(error: BaseException) -> bool:
 def machines_fault(error: BaseException) -> GapcloseError | None:
     """Return the error of ours for what the machine is to blame for; None if it is not."""
     for cause in _causes(error):
-        if isinstance(cause, UnwritableError):
+        if isinstance(cause, UnwritableError | MachineError):
             return cause
-        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-            return MachineError(f"{cause.strerror}; {_SYSTEM[cause.errno]}")
+        if isinstance(cause, OSError) and cause.errno in _OF_READING_TOO:
+            place = f"{cause.filename}: " if cause.filename else ""
+            return MachineError(f"{place}{cause.strerror}; {_SYSTEM[cause.errno]}")
         if isinstance(cause, OSError) and cause.errno in _SYSTEM:
             return UnwritableError(cause.errno, cause.strerror, str(cause.filename or "a file"))
     if is_memory_out(error):
@@ -90,6 +94,22 @@ def machines_fault(error: BaseException) -> GapcloseError | None:
     if is_device_lost(error):
         return MachineError(f"a device is lost ({told(error)[:200]}); see to it or its driver")
     return None
+
+
+@contextmanager
+def machines_fault_raised() -> Iterator[None]:
+    """Raise an error of ours, from a library's, where the machine is to blame.
+
+    Raises:
+        UnwritableError, MachineError: As `machines_fault` returns them.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = machines_fault(error)
+        if fault is None or fault is error:
+            raise
+        raise fault from error
 
 
 def told(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ from PIL import Image
 from rig import here, written
 
 from gapclose.generators.images import write_png
+from gapclose.loop.config.reading import load_config
+from gapclose.loop.errors import MachineError
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.session import Session
+from gapclose.loop.tuning import tune
 
 PER_CLASS = 30
 
@@ -128,6 +133,31 @@ def test_a_session_makes_all_that_is_damaged_again(
         if "-confirm-" not in path.name:  # the judges' rows of those are gone
             assert path.read_bytes() == content, path.name
     assert all(path.read_bytes() == before[path] for path in pictures)
+
+
+def test_a_link_in_place_of_the_study_is_set_aside_and_what_it_leads_to_stays(
+    config: Path, run: RunDir, tmp_path: Path
+) -> None:
+    mine, study = tmp_path / "mine.db", run.path / "study.db"
+    mine.write_bytes(b"mine")
+    study.unlink()
+    study.symlink_to(mine)
+    code, err = here("tune", config, "--out", run.path)
+    assert code == 0, err
+    assert mine.read_bytes() == b"mine"
+    assert (run.path / "study.db.damaged").readlink() == mine
+    assert study.is_file()
+    assert not study.is_symlink()
+
+
+def test_memory_that_is_out_is_told_in_our_words_by_the_python_api_too(
+    config: Path, run: RunDir
+) -> None:
+    with (
+        patch.object(Session, "begin", side_effect=MemoryError),  # cannot be had for the asking
+        pytest.raises(MachineError, match="memory is out"),
+    ):
+        tune(load_config(config), out=run.path)
 
 
 def test_a_journals_line_grows_by_little(run: RunDir) -> None:
