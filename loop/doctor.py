@@ -66,7 +66,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
 
 
 def find_mongod() -> Path | str | None:
-    """Find the MongoDB that the App would use: the user's URI, fiftyone's own, or one on PATH."""
+    """Find the MongoDB that the App would use: the user's URI, or fiftyone's own."""
     uri = os.environ.get("FIFTYONE_DATABASE_URI")
     if uri:
         return uri
@@ -76,8 +76,7 @@ def find_mongod() -> Path | str | None:
         shipped = Path(folder) / "db" / "bin" / "mongod"
         if shipped.is_file() and os.access(shipped, os.X_OK):
             return shipped
-    found = shutil.which("mongod")
-    return Path(found) if found else None
+    return None
 
 
 def _gpu() -> Check:

@@ -45,7 +45,7 @@ _STRANGE: Final = re.compile(
     r"Traceback|Exception ignored|site-packages|\w\.py:\d+|"
     r"\b(?:Key|Type|Attribute|Index|Value|Assertion|Name|Unicode\w*|OS|Recursion)Error\b"
 )
-_RAW: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_RAW: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _SCRIPT: Final = re.compile(r"<script\b.*?</script>", re.DOTALL)
 _LIBRARY: Final = 1_000_000  # characters: a script so long is the page's library of charts
