@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_RESUMABLE = ("tune", "demo", "audit", "validate")
+_RESUMABLE = ("tune", "demo", "audit", "validate", "export")
 _LOG_WIDTH = 120
 _LONGEST = 2000  # characters of an error
 

@@ -70,7 +70,7 @@ def export(
     Each class gets `per_class` images, allotted to its recipes by largest remainder; a class
     without a mixture is generated with its baseline. A class that is no good folder name lies in
     one that `class_folders` gives it. OUT appears whole or not at all; an export that was killed
-    is gone on with by the next of the same images.
+    is resumed by the next of the same images.
 
     Where OUT ends in .yaml, it gets the mixtures alone, for `tune` to begin another run with; what
     says anything of images is refused then.

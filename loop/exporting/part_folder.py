@@ -1,7 +1,7 @@
 """The part folder: where a data set grows, hidden beside OUT, and takes its place once whole.
 
 One process at a time holds it. What a killed export has left in it, the next one of the same key
-goes on with, and any other removes. It follows no link, and removes only what bears its own names.
+resumes, and any other removes. It follows no link, and removes only what bears its own names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.errors import ConfigError, RunDamagedError, UnwritableError, unwritable
+from gapclose.loop.errors import ConfigError, RunDamagedError, unwritable
+from gapclose.loop.run.faults import machines_fault
 from gapclose.loop.run.files import (
     append_line,
     cut_torn_line,
@@ -31,7 +32,8 @@ from gapclose.loop.run.files import (
 __all__ = ["ImageLog", "PartFolder", "part_folder", "take_away"]
 
 _LOCK: Final = "lock"
-_OURS: Final = re.compile(r"[0-9a-f]{16}(\.jsonl)?")  # a key, and its log
+_OLD: Final = "old"  # the data set that is replaced
+_OURS: Final = re.compile(rf"[0-9a-f]{{16}}(\.jsonl)?|{_OLD}")  # a key, and its log
 _IMAGE: Final = re.compile(r"\d{5,}\.png")
 
 
@@ -93,8 +95,8 @@ class PartFolder:
 def part_folder(out: Path, *, key: str) -> Iterator[PartFolder]:
     """Yield the folder to fill, which takes the place of `out` once it is whole.
 
-    An interrupted export, and one that the disk has no room for, stay as far as they are; of one
-    that fails otherwise nothing is left.
+    An interrupted export, and one that the machine fails, stay as far as they are; of one that
+    fails otherwise nothing is left.
 
     Args:
         out: Where to; missing or an empty folder.
@@ -107,8 +109,8 @@ def part_folder(out: Path, *, key: str) -> Iterator[PartFolder]:
     with _held(out) as folder:
         data, log = folder / key, folder / f"{key}.jsonl"
         with kept(out):
-            for path in [*folder.iterdir(), _old(out)]:
-                if path not in (data, log) and (_OURS.fullmatch(path.name) or path == _old(out)):
+            for path in folder.iterdir():
+                if path not in (data, log) and _OURS.fullmatch(path.name):
                     remove_all(path)
             _clear(data)
             part = PartFolder(data=data, log=ImageLog(log))
@@ -119,11 +121,10 @@ def part_folder(out: Path, *, key: str) -> Iterator[PartFolder]:
                 if out.is_dir():
                     out.rmdir()
                 data.rename(out)
-        except (KeyboardInterrupt, UnwritableError):
-            raise
-        except BaseException:
-            remove_all(data)
-            remove(log)
+        except BaseException as error:
+            if machines_fault(error) is None and not isinstance(error, KeyboardInterrupt):
+                remove_all(data)
+                remove(log)
             raise
         remove(log)
 
@@ -135,14 +136,10 @@ def take_away(out: Path) -> None:
         ConfigError: An export to it is under way.
         UnwritableError: The system does not let it be removed.
     """
-    with _held(out), kept(out):
-        remove_all(_old(out))
-        out.rename(_old(out))
-        remove_all(_old(out))
-
-
-def _old(out: Path) -> Path:
-    return out.with_name(f".{out.name}.old")
+    with _held(out) as folder, kept(out):
+        remove_all(folder / _OLD)
+        out.rename(folder / _OLD)
+        remove_all(folder / _OLD)
 
 
 def _clear(data: Path) -> None:

@@ -14,13 +14,16 @@ import pytest
 from make_run import Renderer, make_run
 from rig import command, finished, here
 
+from gapclose.generators.errors import MemoryOutError
 from gapclose.generators.images import ImageBatch, write_png
 from gapclose.generators.recipe import Draw
-from gapclose.loop.exporting.part_folder import ImageLog
+from gapclose.loop.exporting.part_folder import ImageLog, take_away
 from gapclose.loop.run.folder import RunDir
 
 PER_CLASS = 150  # of 10 that are shown
-CODE = {"kind": "make_run:Renderer", "spoil": 7}
+ANEW = 2 * (PER_CLASS - 10)  # images that the generator makes for an undisturbed export
+SPOIL = 7
+CODE = {"kind": "make_run:Renderer", "spoil": SPOIL}
 DATA = "gapclose.loop.exporting.data_set"
 DEATHS = [
     f"{DATA}:write_png:before:1",
@@ -86,18 +89,26 @@ def killed(run: RunDir, out: Path, at: str) -> Path:
     return out.parent / f".{out.name}.part"
 
 
+def logged(part: Path) -> int:
+    """How many images an export that was cut off has noted as whole."""
+    return sum(len(its) for log in part.glob("*.jsonl") for its in ImageLog(log)._known.values())
+
+
+def fresh(asked: Sequence[int]) -> int:
+    """How many valid images the generator was asked for."""
+    return sum(seed % SPOIL > 0 for seed in asked)
+
+
 @pytest.mark.parametrize("at", DEATHS)
-def test_an_export_that_was_killed_is_gone_on_with_and_nobody_can_tell(
+def test_an_export_that_was_killed_is_resumed_and_nobody_can_tell(
     run: RunDir, whole: dict[str, bytes], tmp_path: Path, asked: list[int], at: str
 ) -> None:
-    part = killed(run, tmp_path / "out", at)
-    done = sum(len(its) for log in part.glob("*.jsonl") for its in ImageLog(log)._known.values())
+    done = logged(killed(run, tmp_path / "out", at))
     code, err = exported(run, tmp_path / "out")
     assert code == 0, err
     assert tree(tmp_path / "out") == whole
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    fresh = [seed for seed in asked if seed % CODE["spoil"]]  # type: ignore[operator]
-    assert len(fresh) == 2 * (PER_CLASS - 10) - done
+    assert fresh(asked) == ANEW - done
     if DEATHS.index(at) >= 4:
         assert done > 30
 
@@ -199,11 +210,16 @@ def test_links_in_it_are_not_followed(
     assert tree(elsewhere) == {"mine.png": b"mine"}
 
 
-def test_an_interrupted_export_is_gone_on_with_too(
+def test_an_interrupted_export_is_resumed_too(
     run: RunDir, whole: dict[str, bytes], tmp_path: Path, asked: list[int]
 ) -> None:
     with patch(f"{DATA}.write_png", side_effect=[None] * 20 + [KeyboardInterrupt]):
-        assert exported(run, tmp_path / "out")[0] == 130
+        code, err = exported(run, tmp_path / "out")
+    again = f"gapclose export {run.path} {tmp_path / 'out'} --per-class {PER_CLASS} --trust"
+    assert code == 130
+    assert err.splitlines()[-1] == (
+        f"interrupted; what is done is kept, this goes on with it: {again}"
+    )
     assert (tmp_path / ".out.part").is_dir()
     asked.clear()
     assert exported(run, tmp_path / "out")[0] == 0
@@ -224,10 +240,50 @@ def test_a_full_disk_keeps_what_there_is(
     with patch(f"{DATA}.write_png", fills):
         code, err = exported(run, tmp_path / "out")
     assert (code, "free some space, then the same command goes on" in err) == (1, True), err
-    before = len(asked)
+    done = logged(tmp_path / ".out.part")
+    assert done > 0
+    asked.clear()
     assert exported(run, tmp_path / "out")[0] == 0
     assert tree(tmp_path / "out") == whole
-    assert len(asked) - before < len(whole)
+    assert fresh(asked) == ANEW - done
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError(),
+        MemoryOutError("no memory for a batch of 8"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+        OSError(24, os.strerror(24)),
+    ],
+    ids=["memory", "batch", "device", "files"],
+)
+def test_so_does_any_fault_of_the_machine(
+    run: RunDir, whole: dict[str, bytes], tmp_path: Path, asked: list[int], fault: Exception
+) -> None:
+    generate, calls = Renderer.generate, []
+
+    def fails(self: Renderer, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        calls.append(seeds)
+        if len(calls) == 4:
+            raise fault
+        return generate(self, draw, seeds)
+
+    with patch.object(Renderer, "generate", fails):
+        code, err = exported(run, tmp_path / "out")
+    assert (code, "then the same command goes on" in err) == (1, True), err
+    done = logged(tmp_path / ".out.part")
+    assert done > 0
+    asked.clear()
+    assert exported(run, tmp_path / "out")[0] == 0
+    assert tree(tmp_path / "out") == whole
+    assert fresh(asked) == ANEW - done
+
+
+def test_of_one_that_the_generator_fails_nothing_is_left(run: RunDir, tmp_path: Path) -> None:
+    with patch.object(Renderer, "generate", side_effect=RuntimeError("no such prompt")):
+        assert exported(run, tmp_path / "out")[0] == 1
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_a_kill_has_left_of_an_outdated_export_goes_with_the_next(
@@ -235,14 +291,21 @@ def test_what_a_kill_has_left_of_an_outdated_export_goes_with_the_next(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.png").touch()
+    users = tmp_path / ".out.old"  # a name like ours, beside OUT
+    shutil.copytree(tmp_path / "mine", users)
     for name in ("out", "linked"):
-        old = tmp_path / f".{name}.old"
+        old = tmp_path / f".{name}.part" / "old"
+        old.parent.mkdir()
         if name == "out":
             shutil.copytree(tmp_path / "mine", old)
         else:
             old.symlink_to(tmp_path / "mine")
         assert exported(run, tmp_path / name)[0] == 0
         assert tree(tmp_path / name) == whole
-        assert not old.is_symlink()
-        assert not old.exists()
+        assert not old.parent.exists()
+    assert [path.name for path in users.iterdir()] == ["a.png"]
+    take_away(tmp_path / "out")
+    assert [path.name for path in users.iterdir()] == ["a.png"]
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.part").exists()
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.png"]
