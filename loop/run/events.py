@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from gapclose.loop.run.fact import Fact, Text
 from gapclose.loop.run.shapes import (
@@ -105,11 +105,18 @@ class Digests(Fact):
 
     Attributes:
         rows: Of the embeddings, with the recipes and seeds that they are of.
-        images: Of the images that were embedded, before the camera.
+        images: Of the images that were embedded, before the camera; of a fold's after it, too.
+        judges: Of the judges' embeddings of a fold; None where there are none.
     """
 
     rows: str
     images: str
+    judges: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, str]:
+        """Leave out what most events lack: there is one in every line of a trial."""
+        return {name: its for name, its in write(self).items() if its is not None}
 
 
 class Progress(Fact):

@@ -30,6 +30,7 @@ from gapclose.loop.run.files import (
     read_lines,
     remove,
     to_json,
+    write_bytes,
     write_text,
 )
 from gapclose.loop.run.shapes import Sample, TrialRow, mismatch
@@ -184,6 +185,15 @@ class RunDir:
         """Replace samples.jsonl: one row per image that is shown to a person."""
         self.write_lines("samples.jsonl", samples)
 
+    def write_embeddings(self, name: str, data: bytes) -> None:
+        """Replace RUN/embeddings/<name>.safetensors, also where a link lies in its place.
+
+        Raises:
+            UnwritableError: It cannot be written.
+            RunDamagedError: RUN/embeddings is a link or no folder.
+        """
+        write_bytes(self._place(_embeddings(name)), data)
+
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more, if it is there."""
         remove(self._place(name))
@@ -269,7 +279,7 @@ class RunDir:
 
     def embeddings_path(self, name: str) -> Path:
         """RUN/embeddings/<name>.safetensors."""
-        return self.file(f"embeddings/{_part(name)}.safetensors")
+        return self.file(_embeddings(name))
 
     def relative(self, path: Path) -> str:
         """Name `path` as rows of samples.jsonl do: relative inside the run, else absolute."""
@@ -328,6 +338,10 @@ def _mode(path: Path) -> int | None:
     except OSError as error:
         why = f"cannot be read: {error.strerror}; make it readable"
         raise RunDamagedError(path, why) from None
+
+
+def _embeddings(name: str) -> str:
+    return f"embeddings/{_part(name)}.safetensors"
 
 
 def _part(name: str) -> str:

@@ -44,6 +44,7 @@ class Images:
             row among the real images, -1 of none; empty in a class where none may.
         recording: What a search computed when it absorbed them, if one has.
         drawn: (n,) `pixel_digest` of each before the camera; empty where nobody noted it.
+        shown: (n,) `pixel_digest` of each after the camera, which a person sees of a fold's.
     """
 
     embeddings: NDArray[np.float32]
@@ -53,6 +54,7 @@ class Images:
     sources: tuple[int, ...] = ()
     recording: Recording | None = None
     drawn: tuple[int, ...] = ()
+    shown: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return their number."""

@@ -112,7 +112,6 @@ class Confirmation:
                 holdout.stage,
                 holdout.images,
                 [*holdout.judge_rows.values()],
-                shown=holdout.shown,
             )
             for holdout in (before, after)
         }

@@ -59,9 +59,7 @@ def write_map(
     for name in ("projection.safetensors", "embeddings/samples.safetensors"):
         rundir.remove(name)
     rundir.write_samples(described)
-    write_bytes(
-        rundir.embeddings_path("samples"), save({"embeddings": np.ascontiguousarray(embeddings)})
-    )
+    rundir.write_embeddings("samples", save({"embeddings": np.ascontiguousarray(embeddings)}))
     log.info("fitting the map of %d images", len(embeddings))
     try:
         coordinates = fit_umap(embeddings, seed=seed)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +21,20 @@ from safetensors.numpy import save
 
 from gapclose.loop.errors import RunDamagedError, UnwritableError
 from gapclose.loop.run.events import Digests
-from gapclose.loop.run.files import read_arrays, write_bytes
+from gapclose.loop.run.files import read_arrays
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.trial import Images
 
 Rows = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+_Part = Literal["rows", "images", "judges"]  # of `Digests`
 
 _RECORDING: Final = "recording-"  # and the basis that they were computed with
 _RECORDED: Final = "recorded"  # digest of the recording, which is a cache and may be rewritten
 _DRAWN: Final = "drawn"
 _SHOWN: Final = "shown"
+_JUDGE: Final = "judge"
 _CACHED: Final = (_RECORDING, _RECORDED)
 
 
@@ -75,7 +77,7 @@ class Evidence:
         Returns:
             None of what an earlier version has kept.
         """
-        arrays = self._columns(_fold(cls, fold, stage), digests)
+        arrays = self._columns(_fold(cls, fold, stage), digests, "images")
         if _SHOWN not in arrays:
             return {}
         return dict(zip(arrays["seeds"].tolist(), arrays[_SHOWN].tolist(), strict=True))
@@ -112,7 +114,7 @@ class Evidence:
             None of what cannot be read, or is other than it was.
         """
         try:
-            arrays = self._arrays(_fold(cls, fold, stage), digests)
+            arrays = self._arrays(_fold(cls, fold, stage), digests, "judges")
         except RunDamagedError:
             return ()
         names = takewhile(arrays.__contains__, map(_judge, count()))
@@ -125,8 +127,6 @@ class Evidence:
         stage: str,
         images: Images,
         judge_rows: Sequence[Rows] = (),
-        *,
-        shown: Sequence[int] = (),
     ) -> Digests:
         """Write what was evaluated on a fold.
 
@@ -136,39 +136,40 @@ class Evidence:
             stage: Of the mixture.
             images: What was embedded.
             judge_rows: Each judge's embeddings of them.
-            shown: (n,) `pixel_digest` of each after the camera.
         """
-        more: dict[str, Any] = {_judge(number): rows for number, rows in enumerate(judge_rows)}
-        if shown:
-            more[_SHOWN] = np.asarray(shown, dtype=np.uint64)
+        more = {_judge(number): rows for number, rows in enumerate(judge_rows)}
         return self._save(_fold(cls, fold, stage), images, more)
 
     def _load(self, name: str, digests: Digests | None) -> Images:
-        arrays = self._columns(name, digests)
+        arrays = self._columns(name, digests, "rows", "images")
         return Images(
             embeddings=arrays["embeddings"],
             recipes=tuple(arrays["recipes"].tolist()),
             seeds=tuple(arrays["seeds"].tolist()),
             recording=_recording(arrays),
             drawn=tuple(arrays[_DRAWN].tolist()) if _DRAWN in arrays else (),
+            shown=tuple(arrays[_SHOWN].tolist()) if _SHOWN in arrays else (),
         )
 
-    def _columns(self, name: str, digests: Digests | None) -> Arrays:
-        arrays = self._arrays(name, digests)
+    def _columns(self, name: str, digests: Digests | None, *parts: _Part) -> Arrays:
+        arrays = self._arrays(name, digests, *parts)
         try:
             _check_columns(arrays)
         except (KeyError, ValueError) as error:
             raise _damaged(self.rundir.embeddings_path(name), error) from None
         return arrays
 
-    def _arrays(self, name: str, digests: Digests | None) -> Arrays:
+    def _arrays(self, name: str, digests: Digests | None, *parts: _Part) -> Arrays:
+        """Read all of a file, of which these parts must be what the journal names."""
         path = self.rundir.embeddings_path(name)
         try:
             arrays: Arrays = read_arrays(path)
         except FileNotFoundError as error:
             raise _damaged(path, error) from None
-        if digests is not None and _digests(arrays) != digests:
-            raise _damaged(path, ValueError("it is not what the journal names"))
+        if digests is not None:
+            found = _digests(arrays)
+            if any(getattr(found, part) != getattr(digests, part) for part in parts):
+                raise _damaged(path, ValueError("it is not what the journal names"))
         return arrays
 
     def _save(self, name: str, images: Images, more: Arrays | None = None) -> Digests:
@@ -177,7 +178,7 @@ class Evidence:
             numbers = images.recording.numbers
             arrays[_RECORDING + images.recording.basis] = numbers
             arrays[_RECORDED] = np.frombuffer(_sha256({_RECORDED: numbers}), dtype=np.uint8)
-        write_bytes(self.rundir.embeddings_path(name), save(arrays))
+        self.rundir.write_embeddings(name, save(arrays))
         return _digests(arrays)
 
 
@@ -187,8 +188,9 @@ def _arrays_of(images: Images) -> dict[str, NDArray[Any]]:
         "recipes": np.asarray(images.recipes, dtype=np.int64),
         "seeds": np.asarray(images.seeds, dtype=np.int64),
     }
-    if images.drawn:
-        arrays[_DRAWN] = np.asarray(images.drawn, dtype=np.uint64)
+    for name, digests in ((_DRAWN, images.drawn), (_SHOWN, images.shown)):
+        if digests:
+            arrays[name] = np.asarray(digests, dtype=np.uint64)
     return arrays
 
 
@@ -204,15 +206,22 @@ def _check_columns(arrays: Arrays) -> None:
 
 
 def digests_of(images: Images) -> Digests:
-    """Return the digests that `Evidence` gives images of a trial or a camera."""
+    """Return the digests that `Evidence` gives images without judges' rows."""
     return _digests(_arrays_of(images))
 
 
 def _digests(arrays: Arrays) -> Digests:
     """Digest what is evidence; 8 bytes of a digest miss an accident once in 2^64."""
-    evidence = {name: its for name, its in arrays.items() if not name.startswith(_CACHED)}
-    drawn = evidence.pop(_DRAWN, np.empty(0, dtype=np.uint64))
-    return Digests(rows=_sha256(evidence)[:8].hex(), images=_sha256({_DRAWN: drawn})[:8].hex())
+    rows = {name: its for name, its in arrays.items() if not name.startswith(_CACHED)}
+    images = {_DRAWN: rows.pop(_DRAWN, np.empty(0, dtype=np.uint64))}
+    if _SHOWN in rows:
+        images[_SHOWN] = rows.pop(_SHOWN)
+    judges = {name: rows.pop(name) for name in [*rows] if name.startswith(_JUDGE)}
+    return Digests(
+        rows=_sha256(rows)[:8].hex(),
+        images=_sha256(images)[:8].hex(),
+        judges=_sha256(judges)[:8].hex() if judges else None,
+    )
 
 
 def _sha256(arrays: Arrays) -> bytes:
@@ -246,7 +255,7 @@ def _same(one: Recording | None, other: Recording) -> bool:
 
 def _judge(number: int) -> str:
     """Name the embeddings of a judge; the first is called as in the runs that had but one."""
-    return f"judge-{number}" if number else "judge"
+    return f"{_JUDGE}-{number}" if number else _JUDGE
 
 
 def _fold(cls: str, fold: int, stage: str) -> str:

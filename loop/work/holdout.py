@@ -18,7 +18,6 @@ from gapclose.analysis.embedding import Embedder, finite_rows
 from gapclose.analysis.gap import MIN_IMAGES, mmd2
 from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.errors import GenerationError
-from gapclose.generators.images import pixel_digest
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
@@ -46,7 +45,6 @@ class Holdout:
         invalid: Images that could not be scored.
         judge_rows: By judge, in the config's order, its embeddings; none of what is read back.
         spectra: Power spectra; None where sizes differ, and of what is read back.
-        shown: `pixel_digest` of each image as a person sees it; none of what is read back.
     """
 
     real: ClassReference
@@ -57,7 +55,6 @@ class Holdout:
     invalid: int = 0
     judge_rows: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     spectra: NDArray[np.float32] | None = None
-    shown: tuple[int, ...] = ()
 
     def gap(self) -> float:
         """Return the squared MMD to the fold, without a test."""
@@ -148,12 +145,8 @@ def evaluate_holdout(
             f"a gap needs {MIN_IMAGES}"
         )
     numbers = [mixture.recipes.index(recipe) for recipe, _ in jobs]
-    images = Images(
-        embeddings=batch.embeddings,
-        recipes=tuple(numbers[job] for job in batch.recipes),
-        seeds=batch.seeds,
-        drawn=batch.drawn,
-    )
+    images = batch.kept(shown=True)
+    images = replace(images, recipes=tuple(numbers[job] for job in images.recipes))
     images = sources.named(images, [(recipe, ()) for recipe in mixture.recipes])
     # Frequencies are per pixel: of other sizes they would compare sizes.
     same_size = one_size(batch.images, real.folds[fold].paths)
@@ -166,7 +159,6 @@ def evaluate_holdout(
         invalid=batch.invalid,
         judge_rows=judge_rows,
         spectra=Spectrum().embed(batch.images) if same_size else None,
-        shown=tuple(map(pixel_digest, batch.images)),
     )
     files = dict(zip(holdout.paths(synthesis.rundir), batch.images, strict=True))
     write_images(synthesis.rundir, files, source_type=synthesis.generator.source_type)

@@ -8,6 +8,7 @@ what was searched for to please the one need not please the other. Nothing is ge
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.kept_images import KeptImages, fold_jobs
 from gapclose.loop.work.real_data import FEWEST_TO_TEST, ClassReference
 from gapclose.loop.work.synthesis import Synthesis
+
+log = logging.getLogger(__name__)
 
 IMAGES: Final = 60  # of a class that the CNN is trained on: of a pond's it sees every fault
 PHOTOS: Final = 200  # of a class that it tells
@@ -236,7 +239,10 @@ class Recalls:
         return verdicts_of(state, criteria=criteria, recalls=recalls)
 
     def _of_folds(self, state: RunState) -> dict[str, NeighborRecall]:
-        """Return the recall of each evaluated class's fold, in the first judge's embeddings."""
+        """Return the recall of each evaluated class's fold, in the first judge's embeddings.
+
+        Neighbours need one space: where a class's are lost, all go by the tuning embedder.
+        """
         evaluations = {
             name: its for name in state.names if (its := state.of(name).evaluation) is not None
         }
@@ -249,12 +255,20 @@ class Recalls:
             )
             if photos.judge_rows and seen:
                 real[name], synthetic[name] = next(iter(photos.judge_rows.values())), seen[0]
-        if not real:  # there is no judge
+            elif photos.judge_rows:
+                log.warning(
+                    "%s: the judge's embeddings of fold %d are gone or damaged; recalls go by the "
+                    "tuning embedder's",
+                    name,
+                    its.opened.fold,
+                )
+        if len(real) < len(evaluations):
+            real, synthetic = {}, {}
             kept = KeptImages(synthesis=self.synthesis, evidence=self.evidence)
             for name, its in evaluations.items():
                 real[name] = self.real[name].folds[its.opened.fold].rows
-                kept.restore_fold(its.result, "tuned", *fold_jobs(its.result))
-                synthetic[name] = self.evidence.fold(name, its.opened.fold, "tuned").embeddings
+                images = kept.restore_fold(its.result, "tuned", *fold_jobs(its.result))
+                synthetic[name] = images.embeddings
         return neighbor_recalls(real=real, synthetic=synthetic)
 
 

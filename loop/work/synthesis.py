@@ -27,6 +27,7 @@ from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.run.faults import is_machines_fault, is_memory_out, released
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.images import write_images
+from gapclose.loop.search.trial import Images
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,20 @@ class SampleBatch:
             invalid=self.invalid + len(keep) - len(chosen),
             faults=Counter(self.faults) + Counter({NOT_FINITE: len(keep) - len(chosen)}),
             drawn=tuple(self.drawn[i] for i in chosen) if self.drawn else (),
+        )
+
+    def kept(self, *, shown: bool = False) -> Images:
+        """Return what evidence keeps of it.
+
+        Args:
+            shown: With the digests of what a person sees.
+        """
+        return Images(
+            embeddings=self.embeddings,
+            recipes=self.recipes,
+            seeds=self.seeds,
+            drawn=self.drawn,
+            shown=tuple(map(pixel_digest, self.images)) if shown else (),
         )
 
     def why(self) -> str:
@@ -161,11 +176,30 @@ class Synthesis:
         again: bool,
     ) -> SampleBatch:
         drawn, generated, faults = self._drawn(cls, jobs, partly=partly, again=again)
+        batch = self._embedded(jobs, drawn, generated, faults)
+        self.generated += generated
+        return batch
+
+    def read(self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]) -> SampleBatch:
+        """Embed what is there of images that are remembered, after the camera; generate none."""
+        drawn = []
+        for recipe, seeds in jobs:
+            draw = recipe.draw.fingerprint()
+            places = {seed: self.rundir.image_path(cls, draw, seed) for seed in seeds}
+            drawn.append(self._whole(cls, draw, places)[0])
+        return self._embedded(jobs, drawn, 0, Counter())
+
+    def _embedded(
+        self,
+        jobs: Sequence[tuple[Recipe, Sequence[int]]],
+        drawn: Sequence[Mapping[int, Pixels]],
+        generated: int,
+        faults: Counter[str],
+    ) -> SampleBatch:
         images = _taken(jobs, drawn)
         recipes = [number for number, by_seed in enumerate(drawn) for _ in by_seed]
         seeds = [seed for by_seed in drawn for seed in by_seed]
         embeddings = self.embed(images)
-        self.generated += generated
         batch = SampleBatch(
             images=tuple(images),
             embeddings=embeddings,
@@ -235,7 +269,14 @@ class Synthesis:
         # equal to the bit at one batch size, and only to 1/255 across sizes.
         found: list[dict[int, Pixels]] = []
         for draw, places in zip(prints, paths, strict=True):
-            found.append(self._whole(cls, draw, places))
+            whole, lost = self._whole(cls, draw, places)
+            found.append(whole)
+            if lost:
+                log.warning(
+                    "%s: %d of its images are gone or damaged; generated again, by their seeds",
+                    cls,
+                    lost,
+                )
         missing = [
             (number, recipe.draw, [seed for seed in wanted if seed not in found[number]])
             for number, (recipe, wanted) in enumerate(jobs)
@@ -268,8 +309,14 @@ class Synthesis:
         ]
         return ordered, generated, bad
 
-    def _whole(self, cls: str, draw: str, places: Mapping[int, Path]) -> dict[int, Pixels]:
-        """Read the images of a draw that are remembered and as they were, by seed."""
+    def _whole(
+        self, cls: str, draw: str, places: Mapping[int, Path]
+    ) -> tuple[dict[int, Pixels], int]:
+        """Read the images of a draw that are remembered and as they were, by seed.
+
+        Returns:
+            Them, and how many are known to be gone or damaged.
+        """
         found, lost = {}, 0
         for seed, path in places.items():
             if (cls, draw, seed) not in self._shelf:
@@ -279,13 +326,7 @@ class Synthesis:
                 found[seed] = image
             elif known is not None:  # else it may have been invalid from the start
                 lost += 1
-        if lost:
-            log.warning(
-                "%s: %d of its images are gone or damaged; generated again, by their seeds",
-                cls,
-                lost,
-            )
-        return found
+        return found, lost
 
     def _generate(
         self,

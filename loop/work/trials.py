@@ -45,7 +45,6 @@ from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of, under
 from gapclose.loop.search.sources import Sources
 from gapclose.loop.search.space import Space
-from gapclose.loop.search.trial import Images
 from gapclose.loop.work.camera_views import view_of
 from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.kept_images import KeptImages
@@ -151,13 +150,7 @@ class Trials:
             search.absorb_failure(proposal)
             result["error"] = told(error)
         else:
-            images = Images(
-                embeddings=batch.embeddings,
-                recipes=batch.recipes,
-                seeds=batch.seeds,
-                copied=copied,
-                drawn=batch.drawn,
-            )
+            images = replace(batch.kept(), copied=copied)
             # Outside of the try: what fails here would leave half a trial in the bank.
             finding = search.absorb(proposal, images)
             images = replace(images, recording=finding.recording)
@@ -247,12 +240,7 @@ class Trials:
         progress, digests = {}, {}
         for name, search in self.searches.items():
             batch = self.synthesis.generate(name, under(camera, search.drawn()), partly=True)
-            taken = Images(
-                embeddings=batch.embeddings,
-                recipes=batch.recipes,
-                seeds=batch.seeds,
-                drawn=batch.drawn,
-            )
+            taken = batch.kept()
             digests[name] = self.evidence.keep_camera(name, taken)
             search.change_camera(camera, taken)
             progress[name] = search.progress()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from modes import WIDTH, WORDS, Reader, Rows, mixed, placed
 
+from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.image_folder import ImageSet, digest
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.base import Generator
@@ -139,6 +140,7 @@ class Workshop:
     grouped: Sequence[PhotosGrouped] = field(init=False)
     by_clock: bool = False
     scored_by: ScoredBy = by_gap
+    judges: Mapping[str, Embedder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reopen()
@@ -189,7 +191,7 @@ class Workshop:
         self.confirmation = Confirmation(
             **shared,
             config=self.config,
-            judges={},
+            judges=self.judges,
             copies=copies,
             nouns=nouns,
             groups={"color": ["brown", "gray", "red"]},
@@ -223,6 +225,7 @@ def open_workshop(
     images_per_trial: int = 24,
     confirm_images: int = 100,
     by_clock: bool = False,
+    judges: Mapping[str, Embedder] | None = None,
     **space: Any,
 ) -> Workshop:
     """A new run with so many photos in the tune split and in each fold.
@@ -236,6 +239,7 @@ def open_workshop(
         images_per_trial: As in the config.
         confirm_images: As in the config.
         by_clock: As in `Trials`.
+        judges: By name; what they see of the photos is what `SpellingReader` would.
         space: What may be varied besides the words.
     """
     words = {"prompt": "a {color} {class}", "slots": {"color": list(WORDS)}}
@@ -266,12 +270,14 @@ def open_workshop(
             photo_ids = tuple(f"{name}-{file.stem}" for file in files)
             if config.space.needs_photos:  # then a photo is looked up by its content
                 photo_ids = tuple(digest(file)[:16] for file in files)
-            parts.append(Fold(paths=tuple(files), photos=photo_ids, rows=rows))
+            seen = dict.fromkeys(judges or {}, rows)
+            parts.append(Fold(paths=tuple(files), photos=photo_ids, rows=rows, judge_rows=seen))
         real[name] = ClassReference(
             name=name,
             tune=parts[0],
             folds=tuple(parts[1:]),
             kernel=Kernel.fit(parts[0].rows),
+            judge_kernels={judge: Kernel.fit(parts[0].rows) for judge in judges or {}},
         )
     return Workshop(
         config=config,
@@ -279,4 +285,5 @@ def open_workshop(
         generator=speller(),
         real=real,
         by_clock=by_clock,
+        judges=judges or {},
     )

@@ -487,7 +487,7 @@ def test_faults_of_the_machine_and_of_the_config_are_raised(tmp_path: Path) -> N
     for target in (
         "gapclose.loop.run.images.write_pngs",
         "gapclose.loop.work.holdout.write_images",
-        "gapclose.loop.work.evidence.write_bytes",
+        "gapclose.loop.run.folder.write_bytes",
     ):
         with patch(target, side_effect=full), pytest.raises(OSError, match="No space left"):
             shop.confirmation.evaluate(event, search)

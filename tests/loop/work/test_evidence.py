@@ -180,7 +180,7 @@ def test_a_recording_that_was_computed_anew_is_rewritten(
 def test_a_recording_that_is_as_it_was_is_not_rewritten(evidence: Evidence) -> None:
     same = recorded("photos", 0.1 + 0.2, float("nan"))
     evidence.keep_trial("frog", 3, replace(images(), recording=same))
-    with patch("gapclose.loop.work.evidence.write_bytes") as write:
+    with patch.object(RunDir, "write_embeddings") as write:
         evidence.keep_recording("frog", 3, evidence.trial("frog", 3), same)
     assert not write.called
 
@@ -242,16 +242,46 @@ def test_digests_are_of_the_evidence_and_not_of_the_recording(evidence: Evidence
     assert digests_of(replace(made, drawn=(*range(4), 9))).images != digests.images
 
 
-def test_judges_rows_that_are_other_than_they_were_are_none(evidence: Evidence) -> None:
-    rows = images().embeddings
-    digests = evidence.keep_fold("frog", 0, "tuned", images(), [rows], shown=range(5))
-    assert len(evidence.judge_rows("frog", 0, "tuned", digests)) == 1
-    assert evidence.shown("frog", 0, "tuned", digests) == dict(
-        zip(images().seeds, range(5), strict=True)
-    )
-    evidence.keep_fold("frog", 0, "tuned", images(), [rows + 1], shown=range(5))
-    assert evidence.judge_rows("frog", 0, "tuned", digests) == ()
-    assert len(evidence.judge_rows("frog", 0, "tuned")) == 1  # nothing says that it is another
+def test_of_a_fold_each_part_is_known_by_itself(evidence: Evidence) -> None:
+    """What of it is lost takes nothing with it, least of all what vouches for its images."""
+    made, rows = replace(images(), shown=tuple(range(5))), images().embeddings
+    where = ("frog", 0, "tuned")
+    digests = evidence.keep_fold(*where, made, [rows])
+    known = dict(zip(made.seeds, range(5), strict=True))
+    assert len(evidence.judge_rows(*where, digests)) == 1
+    assert evidence.shown(*where, digests) == known
+    for judges in ([rows + 1], []):
+        evidence.keep_fold(*where, made, judges)
+        assert evidence.judge_rows(*where, digests) == ()
+        assert len(evidence.judge_rows(*where)) == len(judges)  # nothing says that it is another
+        assert evidence.fold(*where, digests).shown == made.shown
+        assert evidence.shown(*where, digests) == known
+    evidence.keep_fold(*where, replace(made, embeddings=rows + 1), [rows])
+    assert len(evidence.judge_rows(*where, digests)) == 1
+    assert evidence.shown(*where, digests) == known
+    with pytest.raises(RunDamagedError, match="not what the journal names"):
+        evidence.fold(*where, digests)
+    evidence.keep_fold(*where, replace(made, shown=(0, 1, 2, 3, 5)), [rows])
+    assert len(evidence.judge_rows(*where, digests)) == 1
+    for read in (evidence.fold, evidence.shown):
+        with pytest.raises(RunDamagedError, match="not what the journal names"):
+            read(*where, digests)
+
+
+def test_a_link_in_the_place_of_evidence_is_replaced_and_not_followed(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    digests = evidence.keep_trial("frog", 0, images())
+    path, elsewhere = evidence.rundir.embeddings_path("frog-00000"), tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    with pytest.raises(RunDamagedError, match="is a link or no file"):
+        evidence.trial("frog", 0, digests)
+    evidence.keep_recording("frog", 0, images(), recorded("photos", 1.0))
+    assert not path.is_symlink()
+    assert_same(evidence.trial("frog", 0, digests), images())
+    assert elsewhere.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_the_embeddings_of_each_judge_are_kept_in_order(shop: Workshop) -> None:
     # The first is called as the only one was.
     shop.evidence.keep_fold("frog", 1, "tuned", images, rows[:1])
     arrays = load_file(shop.rundir.embeddings_path("frog-confirm-1-tuned"))
-    assert {*arrays} == {"embeddings", "recipes", "seeds", "drawn", "judge"}
+    assert {*arrays} == {"embeddings", "recipes", "seeds", "drawn", "shown", "judge"}
     assert shop.evidence.judge_rows("frog", 2, "tuned") == ()
 
 

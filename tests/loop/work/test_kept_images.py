@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from histories import as_read
 from PIL import Image
-from workshop import Workshop, open_workshop
+from safetensors.numpy import load_file
+from workshop import Speller, SpellingReader, Workshop, open_workshop
 
 from gapclose.generators.errors import GenerationError
-from gapclose.generators.images import write_png
-from gapclose.generators.recipe import Recipe
+from gapclose.generators.images import ImageBatch, write_png
+from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.errors import RunDamagedError
+from gapclose.loop.exporting.shown import ShownImages
 from gapclose.loop.run.events import (
     CameraChosen,
     Event,
@@ -22,6 +25,7 @@ from gapclose.loop.run.events import (
     TrialFinished,
     TrialProposed,
 )
+from gapclose.loop.run.journal import Journal
 from gapclose.loop.run.state import fold
 from gapclose.loop.schedule.actions import ChooseCamera, EvaluateFold, ProposeTrial
 from gapclose.loop.search.trial import Mixture
@@ -102,9 +106,10 @@ def test_a_trials_evidence_is_made_again_to_the_bit(
     assert standing(shop) == before
     asked = [seed for _, seeds in shop.generator.asked for seed in seeds]
     own = [seed for job in events[4].jobs for seed in job.seeds]  # type: ignore[union-attr]
-    # Without the digests of its images nothing says which of them is another.
-    again = {None: [], repaint: own}.get(image, [int(picture.stem)])
-    assert asked == again
+    # Without the digests of its images nothing says which of them is another; and where one is
+    # gone, all of its job come from one call, as they did before.
+    job = [*events[4].jobs[0].seeds]  # type: ignore[union-attr]
+    assert asked == {None: [], repaint: own}.get(image, job)
     said = [record.message for record in caplog.records]
     assert said == [f"{file}: was gone or damaged, and is made again from its images"]
     assert file.read_bytes() == whole
@@ -175,8 +180,87 @@ def test_a_generator_that_gives_other_images_is_told_of_and_the_run_goes_on(
     with caplog.at_level(logging.WARNING):
         shop.trials.replay(events)
     (record,) = caplog.records
-    assert record.message.endswith("damaged too, and are not generated again to the bit")
+    assert record.message.endswith("; they are not to the bit those that the journal names")
     assert int(picture.stem) not in shop.evidence.trial("frog", number).seeds
+
+
+class Batching(Speller):
+    """The last bit of its images depends on how many come from one call."""
+
+    def generate(self, draw: Draw, seeds: Sequence[int]) -> ImageBatch:
+        batch = super().generate(draw, seeds)
+        return replace(batch, images=tuple(image ^ (len(seeds) & 1) for image in batch.images))
+
+
+def test_one_that_is_gone_is_generated_with_those_that_it_came_with(
+    shop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.generator = Batching()
+    shop.reopen()
+    events = told(shop, 4)
+    before = standing(shop)
+    images = {path: path.read_bytes() for path in shop.rundir.folder("images").rglob("*.png")}
+    proposed = events[6]
+    assert isinstance(proposed, TrialProposed)
+    assert len(proposed.jobs) > 1
+    shop.rundir.embeddings_path("frog-00003").unlink()
+    image_of(shop, proposed).unlink()
+    shop.reopen()
+    shop.generator.asked.clear()
+    with caplog.at_level(logging.WARNING):
+        shop.trials.replay(events)
+    assert [seeds for _, seeds in shop.generator.asked] == [proposed.jobs[0].seeds]
+    assert standing(shop) == before
+    assert {path: path.read_bytes() for path in images} == images
+    (record,) = caplog.records
+    assert record.message.endswith("is made again from its images")
+
+
+def test_a_prompt_that_failed_then_brings_no_images_now(
+    shop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = told(shop, 3)
+    failed: list[Draw] = []
+
+    def fails(draw: Draw) -> Exception | None:
+        if not failed or draw == failed[0]:
+            failed[:] = [draw]
+            return GenerationError("not now")
+        return None
+
+    shop.generator.fails = fails
+    events += told(shop, 1)
+    assert failed
+    finished = events[7]
+    assert isinstance(finished, TrialFinished)
+    assert finished.invalid > 0
+    shop.generator.fails = lambda _: None
+    before = standing(shop)
+    shop.rundir.embeddings_path("frog-00003").unlink()
+    shop.reopen()
+    shop.generator.asked.clear()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        shop.trials.replay(events)
+    assert shop.generator.asked == []
+    assert standing(shop) == before
+    (record,) = caplog.records
+    assert record.message.endswith("is made again from its images")
+
+
+def test_a_link_in_the_place_of_embeddings_is_replaced_by_what_is_made_again(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    events = told(shop)
+    before, file = standing(shop), shop.rundir.embeddings_path("frog-00002")
+    whole = file.read_bytes()
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    shop.reopen()
+    shop.trials.replay(events)
+    assert standing(shop) == before
+    assert not file.is_symlink()
+    assert file.read_bytes() == whole == (tmp_path / "elsewhere").read_bytes()
 
 
 def test_a_journal_without_digests_is_believed_and_what_is_gone_is_made_again(
@@ -234,6 +318,40 @@ def restore(shop: Workshop, event: FoldEvaluated, stage: HoldoutStage) -> None:
     baseline = Mixture(recipes=(search.space.baseline,), weights=(1.0,), gap_tune=0.0)
     jobs = [(search.space.baseline, search.state.baseline_seeds())]
     kept.restore_fold(event, stage, baseline, jobs)
+
+
+def export_vouches(shop: Workshop, event: FoldEvaluated) -> None:
+    """Assert that an export takes the fold's images as they lie."""
+    Journal(shop.rundir.journal_path).append(event, used=0.0)
+    shown = ShownImages.of(shop.rundir)
+    seeds = shop.evidence.fold("frog", 1, "tuned").seeds
+    paths = [shop.rundir.confirm_path("frog", 1, "tuned", seed) for seed in seeds]
+    assert all(shown.read(path) is not None for path in paths)
+    repaint(paths[0])
+    assert shown.read(paths[0]) is None
+
+
+def test_a_fold_that_judges_saw_is_made_again_once_and_an_export_believes_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = open_workshop(tmp_path, judges={"eye": SpellingReader()})
+    event = evaluated(shop)
+    shop.trials.kept.remember_fold(event)
+    digests = event.digests["tuned"]
+    assert len(shop.evidence.judge_rows("frog", 1, "tuned", digests)) == 1
+    file = shop.rundir.embeddings_path("frog-confirm-1-tuned")
+    whole = load_file(file)
+    flip(file)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            restore(shop, event, "tuned")
+    (record,) = caplog.records
+    said = "is made again from its images; the judges' embeddings of them are lost"
+    assert record.message.endswith(said)
+    again = load_file(file)
+    assert {*whole} - {*again} == {"judge"}
+    assert all(again[name].tobytes() == whole[name].tobytes() for name in again)
+    export_vouches(shop, event)
 
 
 @pytest.mark.parametrize("stage", ["baseline", "tuned"])

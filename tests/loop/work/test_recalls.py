@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from histories import as_read, evaluation
 from modes import WORDS
+from safetensors.numpy import load_file, save
 from workshop import Speller, SpellingReader, Workshop, open_workshop
 
 from gapclose.analysis.criteria import CRITERIA
@@ -24,6 +25,7 @@ from gapclose.loop.run.photo_groups import PhotoGroup
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import EvaluateFold, ProposeTrial
 from gapclose.loop.search.sources import Sources
+from gapclose.loop.work.evidence import Evidence
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.recalls import IMAGES, PROMPTS, Recalls
 
@@ -318,7 +320,8 @@ def noted(state: RunState, name: str, digests: Digests) -> RunState:
     return replace(state, classes={**state.classes, name: replace(cls, evaluation=evaluation)})
 
 
-def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> None:
+def judged(shop: Workshop) -> RunState:
+    """Evaluations that a judge has seen."""
     state = apply(begun(shop, trials=1), RecallsMeasured(recalls={}))
     state = evaluated(shop, state)
     for name in NAMES:  # a judge that tells the classes apart by their images
@@ -329,8 +332,34 @@ def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> No
         images = shop.evidence.fold(name, 0, "tuned")
         kept = shop.evidence.keep_fold(name, 0, "tuned", images, [rows[: len(images.seeds)]])
         state = noted(state, name, kept)
-    told = shop.recalls.judge(state, CRITERIA)
+    return state
+
+
+def test_the_judges_embeddings_are_the_ones_that_are_asked(shop: Workshop) -> None:
+    told = shop.recalls.judge(judged(shop), CRITERIA)
     assert [its.recall.synthetic for its in told.verdicts.values() if its.recall] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("harm", ["gone", "another"])
+def test_where_a_class_has_lost_them_all_are_asked_of_the_tuning_embedder(
+    shop: Workshop, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = judged(shop)
+    with patch.object(Evidence, "judge_rows", return_value=()):
+        plain = shop.recalls.judge(state, CRITERIA)
+    caplog.clear()
+    file = shop.rundir.embeddings_path("frog-confirm-0-tuned")
+    if harm == "gone":
+        file.unlink()
+    else:
+        arrays = load_file(file)
+        file.write_bytes(save(arrays | {"judge": -arrays["judge"]}))
+    told = shop.recalls.judge(state, CRITERIA)
+    assert caplog.records[0].message.startswith("frog: the judge's embeddings of fold 0 are gone")
+    assert all(its.recall is not None for its in told.verdicts.values())
+    assert {name: its.recall for name, its in told.verdicts.items()} == {
+        name: its.recall for name, its in plain.verdicts.items()
+    }
 
 
 @pytest.mark.parametrize("spared", [15, 30, 60])

@@ -248,7 +248,7 @@ def test_a_full_disk_fails_no_trial_and_the_same_trial_is_run_again(
     shop.searches.apply(made)
     for target in (
         "gapclose.loop.run.images.write_pngs",
-        "gapclose.loop.work.evidence.write_bytes",
+        "gapclose.loop.run.folder.write_bytes",
     ):
         with (
             patch(target, side_effect=OSError(error, "the disk says no")),
