@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.kernel import Kernel
+from gapclose.loop.search.bank_limits import BankLimits
 from gapclose.loop.search.favoured import left_out
 from gapclose.loop.search.image_steps import paired_change, step_gain
+from gapclose.loop.search.inactive import AtomStates, choose
 from gapclose.loop.search.kernel_means import KernelMeans
 from gapclose.loop.search.mixture_weights import fit_weights, objective
 from gapclose.loop.search.recording import Notes, Recorder, Recording
-from gapclose.loop.search.resting import Standing, choose
-from gapclose.loop.search.room import Room
 
 Floats = NDArray[np.float64]
 
@@ -38,26 +38,27 @@ class AtomBank:
         kernel: Frozen from the class's real images.
         real: (n_real, d) unit rows of the tune split.
         real_real: Mean kernel value of distinct real pairs; computed, and so is the next.
-        basis: Names the kernel, the real images and the room.
-        room: Bounds what new images are compared with: beyond it, atoms rest that carry no weight.
+        basis: Names the kernel, the real images and the limits.
+        limits: Bound what new images are compared with: beyond
+            them, atoms without weight become inactive.
     """
 
     kernel: Kernel
     real: NDArray[np.float32]
     real_real: float = math.nan
     basis: str = ""
-    room: Room = field(default_factory=Room)
+    limits: BankLimits = field(default_factory=BankLimits)
     _means: KernelMeans = field(init=False)
     _real_sums: Floats = field(default_factory=lambda: np.zeros(0))  # of means over real images
     _sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    _rested: Floats = field(default_factory=lambda: np.zeros(0))  # scores of atoms that rest
+    _inactive_scores: Floats = field(default_factory=lambda: np.zeros(0))
     _notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         """Start empty."""
         if not self.basis:
             self.real_real = self.kernel.mean_distinct(self.real)
-            self.basis = basis_of(self.kernel, self.real, self.room)
+            self.basis = basis_of(self.kernel, self.real, self.limits)
         self._means = KernelMeans(self.kernel, self.real.shape[1])
 
     def __len__(self) -> int:
@@ -71,7 +72,7 @@ class AtomBank:
 
     def empty(self) -> AtomBank:
         """Return a bank without images, with the same kernel and real images."""
-        return AtomBank(self.kernel, self.real, self.real_real, self.basis, self.room)
+        return AtomBank(self.kernel, self.real, self.real_real, self.basis, self.limits)
 
     def add(
         self,
@@ -101,7 +102,7 @@ class AtomBank:
         if new:
             self._real_sums = np.append(self._real_sums, 0.0)
             self._sizes = np.append(self._sizes, 0)
-            self._rested = np.append(self._rested, 0.0)
+            self._inactive_scores = np.append(self._inactive_scores, 0.0)
         near = self._notes.number(lambda: self._near(embeddings, sources).sum())
         self._real_sums[number] += near
         self._sizes[number] += n
@@ -117,7 +118,7 @@ class AtomBank:
 
     @property
     def active(self) -> NDArray[np.int64]:
-        """(k,) numbers of the atoms that do not rest; all of them until there are many."""
+        """(k,) numbers of the atoms that weights are fitted over; all until there are many."""
         return self._means.active
 
     @property
@@ -141,15 +142,15 @@ class AtomBank:
         without: NDArray[np.bool_] | None = None,
         favoured: NDArray[np.bool_] | None = None,
     ) -> Floats:
-        """Fit the weights as `fit_weights` does; those of atoms that rest are 0."""
-        rests, means = len(self.active) < len(self), self._means
-        if rests and without is not None and without[self.active].all():
+        """Fit the weights as `fit_weights` does; those of inactive atoms are 0."""
+        bounded, means = len(self.active) < len(self), self._means
+        if bounded and without is not None and without[self.active].all():
             known = np.full(len(self), 1.0 / len(self)) if start is None else start
             self._choose(known, without)
         active, weights = self.active, np.zeros(len(self))
 
         def solved() -> Floats:
-            out = left_out(None if rests else favoured, without, means.images, self.empty)
+            out = left_out(None if bounded else favoured, without, means.images, self.empty)
             return fit_weights(
                 self.Q,
                 self.q[active],
@@ -160,19 +161,21 @@ class AtomBank:
 
         weights[active] = self._notes.numbers(len(active), solved)
         lost = start is not None and without is not None and bool(start[without].any())
-        if self.room.is_exceeded(images=len(means.images), atoms=len(active)) or (rests and lost):
+        if self.limits.is_exceeded(images=len(means.images), atoms=len(active)) or (
+            bounded and lost
+        ):
             self._choose(weights, without)
         return weights
 
     def _choose(self, weights: Floats, without: NDArray[np.bool_] | None) -> None:
-        standing = Standing(
+        states = AtomStates(
             weights=weights,
             scores=self.scores(weights),
             near=lambda block: self._near(block.embeddings, block.sources.tolist()),
             sizes=self.sizes,
             without=without,
         )
-        self._rested = choose(self._means, self.room, standing, self._notes.numbers)
+        self._inactive_scores = choose(self._means, self.limits, states, self._notes.numbers)
 
     def gap(self, weights: Floats) -> float:
         """Squared MMD of a mixture to the real tune split; optimistic for fitted weights."""
@@ -196,9 +199,9 @@ class AtomBank:
     def scores(self, weights: Floats) -> Floats:
         """Return (n,) Frank-Wolfe scores (Qw)_r - q_r: the lower, the more the atom would help.
 
-        Those of atoms that rest are as they were when it was looked at last which atoms should.
+        Those of inactive atoms are as they were computed last, when atoms were last chosen.
         """
-        scores, active = self._rested.copy(), self.active
+        scores, active = self._inactive_scores.copy(), self.active
         scores[active] = self.Q @ weights[active] - self.q[active]
         return scores
 
@@ -316,11 +319,11 @@ def near_real(
     return near
 
 
-def basis_of(kernel: Kernel, real: NDArray[np.float32], room: Room) -> str:
-    """Return 16 hex digits that name a kernel, the real images that it compares with, and a room.
+def basis_of(kernel: Kernel, real: NDArray[np.float32], limits: BankLimits) -> str:
+    """Return 16 hex digits that name a kernel, the real images that it compares with, and limits.
 
-    Of another room, other numbers are asked for: those that were noted would be read as others.
+    Within other limits, other numbers are asked for: those noted would be read as others.
     """
-    found = hashlib.sha256(f"{VERSION} {kernel.bandwidths!r} {room!r}".encode())
+    found = hashlib.sha256(f"{VERSION} {kernel.bandwidths!r} {limits!r}".encode())
     found.update(np.ascontiguousarray(real).tobytes())
     return found.hexdigest()[:16]

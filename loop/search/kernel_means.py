@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapclose.analysis.kernel import Kernel
-from gapclose.loop.search.aside import Aside, Block
+from gapclose.loop.search.archive import Archive, Block
 from gapclose.loop.search.image_rows import ImageRows
 from gapclose.loop.search.square import Square
 
@@ -40,7 +40,7 @@ class KernelMeans:
         self.images = ImageRows(width)
         self.active = np.zeros(0, dtype=np.int64)
         self.counted = np.zeros(0, dtype=np.int64)
-        self._kernel, self._width, self._aside = kernel, width, Aside(width)
+        self._kernel, self._width, self._archive = kernel, width, Archive(width)
         self._sums, self._pairs = Square(), Square()  # one seed's pairs are left out
         self._values: Floats | None = None
 
@@ -71,18 +71,18 @@ class KernelMeans:
         Raises:
             ValueError: The atom has two images of one seed.
         """
-        if len({*seeds}) < len(seeds) or self._aside.holds_one(atom, seeds):
+        if len({*seeds}) < len(seeds) or self._archive.holds_one(atom, seeds):
             raise ValueError("an atom's images need a seed each")
         if atom not in self.active:
-            self._join(atom, self._aside.take(atom, RECALLED), compute)
+            self._join(atom, self._archive.take(atom, RECALLED), compute)
         its = np.asarray(sources if len(sources) else [-1] * len(seeds), dtype=np.int64)
         block = Block(embeddings=embeddings, seeds=np.asarray(seeds, np.int64), sources=its)
         self._join(atom, block, compute)
 
-    def wake(self, atoms: Iterable[int], compute: Compute) -> None:
-        """Take atoms up again that were put aside, with the last `RECALLED` images of each."""
+    def reactivate(self, atoms: Iterable[int], compute: Compute) -> None:
+        """Compare with inactive atoms again, with the last `RECALLED` images of each."""
         for atom in atoms:
-            self._join(atom, self._aside.take(atom, RECALLED), compute)
+            self._join(atom, self._archive.take(atom, RECALLED), compute)
 
     def _join(self, atom: int, block: Block, compute: Compute) -> None:
         if not len(block):
@@ -106,7 +106,7 @@ class KernelMeans:
         self._values = None
 
     def keep(self, atoms: NDArray[np.int64], most: int) -> None:
-        """Put all images aside but the last few of some atoms.
+        """Archive all images but the last few of some atoms.
 
         Args:
             atoms: Numbers of those among the active that stay so.
@@ -117,7 +117,7 @@ class KernelMeans:
             mine = np.flatnonzero(self.images.atoms == atom)
             last = mine[-most:] if atom in atoms else mine[:0]
             stays[last] = True
-            self._aside.put(atom, self._block(mine[: len(mine) - len(last)]))
+            self._archive.put(atom, self._block(mine[: len(mine) - len(last)]))
         kept = np.flatnonzero(stays)
         self.images = self.images.at(kept)
         places = np.flatnonzero(np.isin(self.active, atoms))
@@ -145,14 +145,14 @@ class KernelMeans:
 
     def last_of(self, atom: int) -> Block:
         """Return the last `RECALLED` images of an atom that is not at hand."""
-        return self._aside.of(atom).at(slice(-RECALLED, None))
+        return self._archive.of(atom).at(slice(-RECALLED, None))
 
     def all_of(self, atom: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return an atom's images and their seeds, in the order that they came."""
-        aside, here = self._aside.of(atom), self._block(self.images.atoms == atom)
+        archived, here = self._archive.of(atom), self._block(self.images.atoms == atom)
         return (
-            np.concatenate([aside.embeddings, here.embeddings]),
-            np.concatenate([aside.seeds, here.seeds]),
+            np.concatenate([archived.embeddings, here.embeddings]),
+            np.concatenate([archived.seeds, here.seeds]),
         )
 
     def _block(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Block:

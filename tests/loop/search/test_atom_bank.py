@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank, near_real
+from gapclose.loop.search.bank_limits import BankLimits
 from gapclose.loop.search.mixture_weights import solve_weights
 from gapclose.loop.search.recording import Recording
-from gapclose.loop.search.room import Room
 
 Floats = NDArray[np.float64]
 
@@ -381,4 +381,4 @@ def test_the_ruler_names_the_photos_the_kernel_and_the_room() -> None:
     other = Kernel(bandwidths=kernel.bandwidths[:3])
     assert AtomBank(kernel=other, real=real).basis != same.basis
     assert AtomBank(kernel=kernel, real=real[::-1]).basis != same.basis
-    assert AtomBank(kernel=kernel, real=real, room=Room(images=15_999)).basis != same.basis
+    assert AtomBank(kernel=kernel, real=real, limits=BankLimits(images=15_999)).basis != same.basis

@@ -78,7 +78,7 @@ def test_means_are_over_all_pairs_that_were_compared() -> None:
     # What comes back has no sums, and is compared with what is at hand.
     for pair in [pair for pair in loop.pairs if 2 in pair]:
         del loop.pairs[pair]
-    means.wake([2], now)
+    means.reactivate([2], now)
     for seed in range(200, 205):
         loop.compare(seed)
     assert means.active.tolist() == [1, 3, 4, 2]

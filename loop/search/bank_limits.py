@@ -1,6 +1,6 @@
-"""Room: how many images and atoms of a class new ones are compared with, and which stay there.
+"""Limits of a bank: how many images and atoms new ones are compared with, and which stay there.
 
-`atom_bank` asks it when there are too many. It knows numbers alone.
+`atom_bank` asks them when there are too many. They know numbers alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FEWEST = 2  # images of an atom that means can be computed of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class BankLimits:
     """Bounds of what a trial costs, whatever came before it.
 
     A class gets 14,000 images and 140 atoms in 500 trials of 8 images, and 280,000 and 2,600 in
@@ -37,7 +37,7 @@ class Room:
         return images > self.images or atoms > self.atoms
 
     def most_of_each(self, carrying: NDArray[np.int64]) -> int:
-        """Return how many images of an atom stay, so that the mixture has a quarter of the room.
+        """Return how many images of an atom stay, so that the mixture has a quarter of them.
 
         Args:
             carrying: (k,) images of each atom that carries weight.
@@ -64,7 +64,7 @@ class Room:
 
         Returns:
             Their numbers, ascending: those that carry weight, and others while they fit into
-            half of the room; one at least.
+            half of the limits; one at least.
         """
         barred = np.zeros(len(scores), np.bool_) if without is None else without
         carrying = (weights > 0.0) & ~barred

@@ -1,6 +1,6 @@
-"""Aside: the images of a class that new ones are no longer compared with.
+"""An archive: the images of a class that new ones are no longer compared with.
 
-`kernel_means` puts them here and takes some back. Nothing is computed of them meanwhile.
+`kernel_means` puts them there and takes some back. Nothing is computed of them meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Block:
         )
 
 
-class Aside:
+class Archive:
     """Images by the number of their atom."""
 
     def __init__(self, width: int) -> None:

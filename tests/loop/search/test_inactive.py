@@ -1,4 +1,4 @@
-"""Resting: a trial costs the same whatever came before it, and no atom is lost that would help."""
+"""Inactive atoms: a trial costs the same whatever came before, and no atom that helps is lost."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.kernel import Kernel
 from gapclose.loop.search.atom_bank import AtomBank, near_real
+from gapclose.loop.search.bank_limits import BankLimits
 from gapclose.loop.search.kernel_means import RECALLED
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.recording import Recording
-from gapclose.loop.search.room import Room
 
 Rows = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 WIDTH: Final = 10
-UNBOUNDED: Final = Room(images=10**9, atoms=10**9)
+UNBOUNDED: Final = BankLimits(images=10**9, atoms=10**9)
 
 
 class CountingKernel(Kernel):
@@ -61,9 +61,9 @@ class World:
         return self._near(np.tile(self.centres[recipe], (n, 1))), range(self._seed - n, self._seed)
 
 
-def bank_of(world: World, room: Room) -> AtomBank:
+def bank_of(world: World, limits: BankLimits) -> AtomBank:
     kernel = CountingKernel(bandwidths=Kernel.fit(world.photos).bandwidths)
-    return AtomBank(kernel=kernel, real=world.photos, room=room)
+    return AtomBank(kernel=kernel, real=world.photos, limits=limits)
 
 
 def grown(weights: Floats | None, bank: AtomBank) -> Floats | None:
@@ -99,31 +99,34 @@ def searched(
     return [w for w in weights if w is not None], counts
 
 
-def test_a_trial_compares_with_no_more_images_than_there_is_room_for() -> None:
-    world, room = World(1), Room(images=300, atoms=40)
-    bank = bank_of(world, room)
+def test_a_trial_compares_with_no_more_images_than_its_limits_allow() -> None:
+    world, limits = World(1), BankLimits(images=300, atoms=40)
+    bank = bank_of(world, limits)
     _, counts = searched(world, [bank], 240)
-    assert int(bank.sizes.sum()) > 10 * room.images
-    assert len(bank) > 1.5 * room.atoms
-    assert len(bank.active) <= room.atoms
-    # But for the few trials after which others rest, which looks at all atoms once.
+    assert int(bank.sizes.sum()) > 10 * limits.images
+    assert len(bank) > 1.5 * limits.atoms
+    assert len(bank.active) <= limits.atoms
+    # But for the few trials after which others become inactive, which looks at all atoms once.
     often = np.sort(counts)[: int(0.9 * len(counts))]
-    assert often.max() <= 24 * (room.images + 24)
-    assert max(counts) <= 24 * (room.images + 24) + 8 * len(bank) * room.images
+    assert often.max() <= 24 * (limits.images + 24)
+    assert max(counts) <= 24 * (limits.images + 24) + 8 * len(bank) * limits.images
     early, late = np.median(counts[40:80]), np.median(counts[200:240])
     assert late <= 2 * early
 
 
-def test_nothing_rests_while_there_is_room() -> None:
+def test_every_atom_is_active_within_the_limits() -> None:
     world = World(2)
-    bounded, unbounded = bank_of(world, Room(images=1_000, atoms=30)), bank_of(world, UNBOUNDED)
+    bounded, unbounded = (
+        bank_of(world, BankLimits(images=1_000, atoms=30)),
+        bank_of(world, UNBOUNDED),
+    )
     found, _ = searched(world, [unbounded, bounded], 60)
     assert found[0].tobytes() == found[1].tobytes()
     assert bounded.Q.tobytes() == unbounded.Q.tobytes()
 
 
 def everything(world: World, bank: AtomBank) -> AtomBank:
-    """The same images in a bank in which nothing rests."""
+    """The same images in a bank in which every atom is active."""
     exact = bank_of(world, UNBOUNDED)
     for number in range(len(bank)):
         rows, seeds = bank.rows_of(number)
@@ -140,7 +143,10 @@ def floor_of(world: World) -> float:
 @given(st.integers(0, 10_000))
 def test_the_mixture_is_as_good_as_one_that_is_fitted_to_everything(seed: int) -> None:
     world = World(seed)
-    unbounded, bounded = bank_of(world, UNBOUNDED), bank_of(world, Room(images=1_200, atoms=48))
+    unbounded, bounded = (
+        bank_of(world, UNBOUNDED),
+        bank_of(world, BankLimits(images=1_200, atoms=48)),
+    )
     found, _ = searched(world, [unbounded, bounded], 160)
     assert len(bounded.active) < len(unbounded.active) == len(bounded)
     # Held against all pairs of all images. A tenth of a floor is a gain, half of one is closed.
@@ -149,9 +155,9 @@ def test_the_mixture_is_as_good_as_one_that_is_fitted_to_everything(seed: int) -
     assert unbounded.gap(first) - unbounded.gap(found[1]) > 5 * unit
 
 
-def one_of_each(world: World, room: Room) -> AtomBank:
+def one_of_each(world: World, limits: BankLimits) -> AtomBank:
     """A bank of a perfect recipe of each mode, a poorer one of each, and many of no use."""
-    bank = bank_of(world, room)
+    bank = bank_of(world, limits)
     for away in (0.0, 0.6):
         for mode in world.modes:
             world.centres.append(mode + away * world.rng.normal(size=WIDTH) / np.sqrt(3))
@@ -161,9 +167,9 @@ def one_of_each(world: World, room: Room) -> AtomBank:
     return bank
 
 
-def test_an_atom_that_rests_comes_back_once_it_would_help() -> None:
+def test_an_inactive_atom_is_reactivated_once_it_would_help() -> None:
     world = World(5)
-    bank = one_of_each(world, Room(images=800, atoms=30))
+    bank = one_of_each(world, BankLimits(images=800, atoms=30))
     weights = bank.fit()
     # All that is at hand turns out to copy photos.
     barred = np.isin(np.arange(len(bank)), bank.active)
@@ -180,9 +186,9 @@ def test_an_atom_that_rests_comes_back_once_it_would_help() -> None:
     assert exact.gap(after) < 1.05 * exact.gap(exact.fit(without=barred))
 
 
-def test_images_that_rest_are_kept_in_their_order_and_are_not_added_twice() -> None:
+def test_archived_images_are_kept_in_their_order_and_are_not_added_twice() -> None:
     world = World(7)
-    bank, wanted = bank_of(world, Room(images=200, atoms=10)), list[tuple[Rows, list[int]]]()
+    bank, wanted = bank_of(world, BankLimits(images=200, atoms=10)), list[tuple[Rows, list[int]]]()
     weights = None
     for trial in range(60):
         recipe = world.recipe() if trial % 2 == 0 else trial % len(bank)
@@ -210,43 +216,43 @@ def test_images_that_rest_are_kept_in_their_order_and_are_not_added_twice() -> N
 
 def test_an_atom_that_gets_images_is_compared_again_with_those_that_it_had() -> None:
     world = World(8)
-    bank = one_of_each(world, Room(images=400, atoms=16))
+    bank = one_of_each(world, BankLimits(images=400, atoms=16))
     bank.fit()
-    resting = int(np.setdiff1d(np.arange(len(bank)), bank.active)[0])
-    before, _ = bank.rows_of(resting)
-    rows, seeds = world.images(resting, 1)
-    bank.add(rows, seeds, atom=resting)
-    assert bank.active[-1] == resting
+    inactive = int(np.setdiff1d(np.arange(len(bank)), bank.active)[0])
+    before, _ = bank.rows_of(inactive)
+    rows, seeds = world.images(inactive, 1)
+    bank.add(rows, seeds, atom=inactive)
+    assert bank.active[-1] == inactive
     its = np.concatenate([before[-RECALLED:], rows])
     assert bank.Q[-1, -1] == pytest.approx(bank.kernel.mean_distinct(its), abs=1e-6)
-    assert bank.q[resting] == pytest.approx(bank.kernel.mean(its, world.photos), abs=1e-6)
+    assert bank.q[inactive] == pytest.approx(bank.kernel.mean(its, world.photos), abs=1e-6)
 
 
-def test_the_score_of_an_atom_that_rests_compares_the_same_images_on_both_sides() -> None:
+def test_the_score_of_an_inactive_atom_compares_the_same_images_on_both_sides() -> None:
     world = World(10)
-    bank = bank_of(world, Room(images=1_500, atoms=8))
+    bank = bank_of(world, BankLimits(images=1_500, atoms=8))
     for _ in range(30):
         bank.add(*world.images(world.recipe(), 2 * RECALLED))
     weights = bank.fit()
-    resting = np.setdiff1d(np.arange(len(bank)), bank.active)
+    inactive = np.setdiff1d(np.arange(len(bank)), bank.active)
     bank.add(*world.images(int(weights.argmax()), 1_500), atom=int(weights.argmax()))
     weights = bank.fit(start=weights)
     scores = bank.scores(weights)
-    resting = np.intersect1d(resting, np.setdiff1d(np.arange(len(bank)), bank.active))
-    assert len(resting) > 10
-    for atom in resting.tolist():
+    inactive = np.intersect1d(inactive, np.setdiff1d(np.arange(len(bank)), bank.active))
+    assert len(inactive) > 10
+    for atom in inactive.tolist():
         rows, seeds = (its[-RECALLED:] for its in bank.rows_of(atom))
         near = near_real(bank.kernel, rows, bank.real)
         slopes = bank.slopes(weights, rows, seeds.tolist(), near)
         assert scores[atom] == pytest.approx(slopes.mean(), abs=1e-6)
 
 
-def test_a_search_in_which_atoms_rest_is_replayed_without_computing(
+def test_a_search_with_inactive_atoms_is_replayed_without_computing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def filled(known: Sequence[Recording | None]) -> tuple[AtomBank, Floats, list[Recording]]:
         world, noted = World(9), []
-        bank, weights = bank_of(world, Room(images=200, atoms=16)), None
+        bank, weights = bank_of(world, BankLimits(images=200, atoms=16)), None
         for trial, recording in enumerate(known):
             recipe = world.recipe() if trial % 2 == 0 else trial % len(bank)
             rows, seeds = world.images(recipe, 6)
