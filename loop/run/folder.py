@@ -98,7 +98,7 @@ class RunDir:
         Raises:
             RunDamagedError: A line is none.
         """
-        return self._rows("trials.jsonl", TrialRow)
+        return _rows(self.file("trials.jsonl"), TrialRow)
 
     def samples(self) -> list[dict[str, Any]]:
         """Read the rows of samples.jsonl; there are none before it is written.
@@ -106,15 +106,7 @@ class RunDir:
         Raises:
             RunDamagedError: A line is none.
         """
-        return self._rows("samples.jsonl", Sample)
-
-    def _rows(self, name: str, shape: type[Any]) -> list[dict[str, Any]]:
-        path = self.file(name)
-        rows = read_lines(path)
-        for number, row in enumerate(rows, start=1):
-            if problem := mismatch(shape, row):
-                raise damaged(path, problem, line=number)
-        return rows
+        return _rows(self.file("samples.jsonl"), Sample)
 
     def read_json(self, name: str, shape: type[Any] | None = None) -> Any:
         """Read RUN/name.
@@ -161,7 +153,7 @@ class RunDir:
         Raises:
             UnwritableError: It cannot be written.
         """
-        write_text(self._place(name), to_json(value, indent=1) + "\n", durable=durable)
+        write_text(_place(self.path, name), to_json(value, indent=1) + "\n", durable=durable)
 
     def append_line(self, name: str, row: Mapping[str, Any], *, durable: bool = True) -> None:
         """Append a row to a file of lines; arguments as in `write_json`.
@@ -173,7 +165,7 @@ class RunDir:
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace a file of lines, unless it holds these rows already."""
-        path, text = self._place(name), "".join(f"{to_json(row)}\n" for row in rows)
+        path, text = _place(self.path, name), "".join(f"{to_json(row)}\n" for row in rows)
         try:
             if read_bytes(path) == text.encode():
                 return
@@ -192,11 +184,11 @@ class RunDir:
             UnwritableError: It cannot be written.
             RunDamagedError: RUN/embeddings is a link or no folder.
         """
-        write_bytes(self._place(_embeddings(name)), data)
+        write_bytes(_place(self.path, _embeddings(name)), data)
 
     def remove(self, name: str) -> None:
         """Remove a file that is not true any more, if it is there."""
-        remove(self._place(name))
+        remove(_place(self.path, name))
 
     def log_error(self, what: str) -> None:
         """Append the traceback of the exception under way to RUN/errors.log.
@@ -224,7 +216,7 @@ class RunDir:
             RunDamagedError: It, or a folder that it lies in, is a link or not what it should be.
             ValueError: It would leave the run.
         """
-        path = self._place(name)
+        path = _place(self.path, name)
         if (mode := _mode(path)) is not None and not stat.S_ISREG(mode):
             raise RunDamagedError(path, UNFIT)
         return path
@@ -236,7 +228,7 @@ class RunDir:
             RunDamagedError: It, or a folder that it lies in, is a link or no folder.
             ValueError: It would leave the run.
         """
-        return self._place(f"{name}/_").parent
+        return _place(self.path, f"{name}/_").parent
 
     @property
     def config_path(self) -> Path:
@@ -256,7 +248,7 @@ class RunDir:
     @property
     def study_path(self) -> Path:
         """RUN/study.db, whatever lies there: what is no file is set aside by who opens it."""
-        return self._place("study.db")
+        return _place(self.path, "study.db")
 
     @property
     def real_path(self) -> Path:
@@ -269,13 +261,13 @@ class RunDir:
         Raises:
             ValueError: If a part would leave its folder.
         """
-        return self._image(cls, draw_fingerprint, seed)
+        return _place(self.path, _image(cls, draw_fingerprint, seed))
 
     def confirm_path(
         self, cls: str, part: int, stage: Literal["baseline", "tuned"], seed: int
     ) -> Path:
         """RUN/images/<class>/confirm-<part>/<stage>/<seed>.png, after the camera."""
-        return self._image(cls, f"confirm-{int(part)}", stage, seed)
+        return _place(self.path, _image(cls, f"confirm-{int(part)}", stage, seed))
 
     def embeddings_path(self, name: str) -> Path:
         """RUN/embeddings/<name>.safetensors."""
@@ -299,18 +291,9 @@ class RunDir:
         """
         return Path(path) if Path(path).is_absolute() else self.file(path)
 
-    def _image(self, cls: str, *parts: str | int) -> Path:
-        *folders, seed = parts
-        names = [_part(cls), *(_part(str(folder)) for folder in folders)]
-        return self._place("/".join(["images", *names, f"{int(seed)}.png"]))
-
-    def _place(self, name: str) -> Path:
-        """Return RUN/name, whatever lies there; a file that is replaced may be a link before."""
-        return _place(self.path, name)
-
 
 def _place(run: Path, name: str) -> Path:
-    """Return a place in a run that no link leads to.
+    """Return a place in a run that no link leads to; what lies there may be one.
 
     Raises:
         RunDamagedError: A folder that it lies in is a link or no folder.
@@ -338,6 +321,20 @@ def _mode(path: Path) -> int | None:
     except OSError as error:
         why = f"cannot be read: {error.strerror}; make it readable"
         raise RunDamagedError(path, why) from None
+
+
+def _rows(path: Path, shape: type[Any]) -> list[dict[str, Any]]:
+    rows = read_lines(path)
+    for number, row in enumerate(rows, start=1):
+        if problem := mismatch(shape, row):
+            raise damaged(path, problem, line=number)
+    return rows
+
+
+def _image(cls: str, *parts: str | int) -> str:
+    *folders, seed = parts
+    names = [_part(cls), *(_part(str(folder)) for folder in folders)]
+    return "/".join(["images", *names, f"{int(seed)}.png"])
 
 
 def _embeddings(name: str) -> str:

@@ -39,8 +39,7 @@ class AtomBank:
         real: (n_real, d) unit rows of the tune split.
         real_real: Mean kernel value of distinct real pairs; computed, and so is the next.
         basis: Names the kernel, the real images and the limits.
-        limits: Bound what new images are compared with: beyond
-            them, atoms without weight become inactive.
+        limits: Of what new images are compared with; beyond, atoms without weight are inactive.
     """
 
     kernel: Kernel
@@ -86,17 +85,15 @@ class AtomBank:
 
         Args:
             embeddings: (n, d) unit rows; n >= 2 for a new atom.
-            seeds: Of its images, all different. Images of one seed under two recipes are
-                dependent, so pairs of one seed enter no mean.
+            seeds: All different. Images of one seed are dependent, and enter no mean as pairs.
             sources: As `near_real` has them.
             atom: Whose images they are; a new atom's if not given.
 
         Raises:
             ValueError: Fewer than two images, or one seed twice.
         """
-        n, new = len(embeddings), atom is None
-        number = len(self) if atom is None else atom
-        if n < 2 and new:
+        n, number = len(embeddings), len(self) if atom is None else atom
+        if (new := atom is None) and n < 2:
             raise ValueError(f"an atom needs at least 2 images, not {n}")
         self._means.add(number, embeddings, seeds, sources, self._notes.numbers)
         if new:

@@ -159,26 +159,17 @@ class Synthesis:
             GenerationError: The generator failed; nothing of the batch counts.
             Exception: Memory is out, as `is_memory_out` tells.
         """
-        try:
-            return self._sampled(cls, jobs, partly=partly, again=False)
-        except Exception as error:
-            if not is_memory_out(error):
-                raise
-            released(error)
-        return self._sampled(cls, jobs, partly=partly, again=True)
-
-    def _sampled(
-        self,
-        cls: str,
-        jobs: Sequence[tuple[Recipe, Sequence[int]]],
-        *,
-        partly: bool,
-        again: bool,
-    ) -> SampleBatch:
-        drawn, generated, faults = self._drawn(cls, jobs, partly=partly, again=again)
-        batch = self._embedded(jobs, drawn, generated, faults)
-        self.generated += generated
-        return batch
+        for again in (False, True):
+            try:
+                drawn, generated, faults = self._drawn(cls, jobs, partly=partly, again=again)
+                batch = self._embedded(jobs, drawn, generated, faults)
+                self.generated += generated
+                return batch
+            except Exception as error:
+                if again or not is_memory_out(error):
+                    raise
+                released(error)
+        raise AssertionError("the second try returns or raises")
 
     def read(self, cls: str, jobs: Sequence[tuple[Recipe, Sequence[int]]]) -> SampleBatch:
         """Embed what is there of images that are remembered, after the camera; generate none."""
