@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from histories import evaluated, opened
+from histories import evaluated, opened, proposed
 from rig import command, evidence_holds, finished, here, lines, quick, wait_for_lines, written
 
 from gapclose.analysis.class_gap import ClassGap
@@ -28,7 +28,6 @@ from gapclose.loop.run.events import (
     Stopped,
     StopReason,
     TrialFailed,
-    TrialProposed,
 )
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.joining import create_run
@@ -310,7 +309,7 @@ def test_a_run_is_not_resumed_without_a_class_that_it_has_tried(
     run = create_run(tmp_path / "run", config)
     progress = Progress()
     for event in (
-        TrialProposed(cls="cat", number=0, stage="baseline", params={}, jobs=()),
+        proposed("cat", 0, stage="baseline"),
         TrialFailed(
             cls="cat", number=0, error="no", invalid=0, images=0, seconds=1.0, progress=progress
         ),

@@ -276,7 +276,7 @@ def test_a_link_in_the_place_of_evidence_is_replaced_and_not_followed(
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
     before = elsewhere.read_bytes()
-    with pytest.raises(RunDamagedError, match="is a link or no file"):
+    with pytest.raises(RunDamagedError, match="is a link or not a regular file"):
         evidence.trial("frog", 0, digests)
     evidence.keep_recording("frog", 0, images(), recorded("photos", 1.0))
     assert not path.is_symlink()
