@@ -64,6 +64,7 @@ MAX_PIXELS: Final = 256_000_000  # phones have 200 million; Pillow's own limit i
 _LARGE: Final = 32_000_000  # pixels: more are reduced while they are decoded, one image at a time
 _REDUCIBLE: Final = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F"})
 _FLAT: Final = 2  # grey levels: a blank picture wobbles by a rounding step, one of snow by more
+_IN_WORDS: Final = (b"P1", b"P2", b"P3")  # PPM in digits: Pillow's time grows as their square
 _ORIENTATION: Final = 0x0112  # EXIF tag
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ONE_AT_A_TIME: Final = threading.Lock()
@@ -100,6 +101,8 @@ def sniff(prefix: bytes) -> str | None:
     Returns:
         A word of `FORMATS`, also where nothing installed can decode it; None for anything else.
     """
+    if prefix[:2] in _IN_WORDS:
+        return None
     for name, (_, accepts) in _openers().items():
         if accepts(prefix) is True:  # a text says why this Pillow cannot, though it is one
             return name

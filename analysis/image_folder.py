@@ -6,6 +6,7 @@ bytes and not by its name, and what is passed over is listed. It decodes nothing
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -435,10 +436,17 @@ def _walk(folder: Path, known: set[Path], *, links: bool) -> Iterator[_Listing]:
     waiting = [folder]
     while waiting:
         here = waiting.pop()
-        if (real := here.resolve()) in known:
-            continue
-        known.add(real)
-        listing = _Listing.of(here, links=links)
+        try:
+            if (real := here.resolve()) in known:
+                continue
+            known.add(real)
+            listing = _Listing.of(here, links=links)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            why = "nested too deeply to be opened"
+            others = [OtherFile(path=here, why=why)]
+            listing = _Listing(folder=here, images=[], folders=[], metadata=[], others=others)
         yield listing
         waiting += sorted(listing.folders, reverse=True)
 

@@ -16,6 +16,7 @@ _TURNING: Final = "\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
 UNSEEN: Final = re.compile(f"[\\x00-\\x08\\x0e-\\x1f\\x7f-\\x9f{_TURNING}]")
 """One of them; white space is none."""
 
+_ODD: Final = re.compile(f"{UNSEEN.pattern}|[\\x0b-\\x0d]")
 _BREAKS: Final = re.compile(f"[\\x00-\\x1f\\x7f-\\x9f{_TURNING}]+")
 
 
@@ -25,5 +26,5 @@ def one_line(text: str) -> str:
 
 
 def replaced(text: str) -> str:
-    """Put U+FFFD in place of what cannot be seen; line breaks stay."""
-    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Put U+FFFD in place of what cannot be seen, and of carriage returns; line feeds stay."""
+    return _ODD.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))

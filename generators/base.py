@@ -173,6 +173,12 @@ def generate_from(generator: Generator, jobs: Sequence[SourcedJob]) -> list[Imag
     return _checked_batches(generator, generate, [seeds for _, seeds, _ in jobs], "generate_from")
 
 
+def version_of(generator: Generator) -> str:
+    """Name a generator with its revision, where it has one: what a verdict was reached with."""
+    revision = generator.revision
+    return generator.id if revision is None else f"{generator.id} ({revision})"
+
+
 def takes_no_pictures(name: str) -> GeneratorConfigError:
     """Return the refusal of a setting of a draw that needs a generator that takes pictures."""
     return GeneratorConfigError(

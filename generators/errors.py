@@ -18,6 +18,9 @@ __all__ = [
 ]
 
 
+_LONGEST = 4000  # characters of an error that are looked at
+
+
 class GeneratorError(Exception):
     """The root of the generators' errors."""
 
@@ -75,7 +78,7 @@ class GeneratorConfigError(GeneratorError, ValueError):
 def said(error: BaseException) -> str:
     """Name an error, with the first line of what it says; one of somebody's own class may fail."""
     try:
-        first = next(iter(str(error).strip().splitlines()), "")
-    except Exception:  # noqa: BLE001 - see above
+        first = next(iter(str(error)[:_LONGEST].strip().splitlines()), "")
+    except BaseException:  # noqa: BLE001 - see above; it may ask to exit
         first = "it cannot be shown"
     return f"{type(error).__name__}: {first}"

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from gapclose.generators.base import Generator
+from gapclose.generators.base import Generator, version_of
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.sources import FolderSpec
@@ -39,7 +39,7 @@ from gapclose.loop.run.files import to_json
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.notices import DataExported, Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter, SilentReporter
-from gapclose.loop.run.trust import check_trust
+from gapclose.loop.run.trust import check_trust, made_here
 from gapclose.loop.work.photo_source import gone_photos, open_generator
 from gapclose.loop.work.real_data import real_folder
 
@@ -129,11 +129,15 @@ def export(
     check_trust(folder, config, trust=trust, copies_photos=beside)
     verdicts = read_verdicts(folder)
     plans = class_plans(folder, only_confirmed=only_confirmed, verdicts=verdicts)
+    generator = open_generator(config, folder)
+    plans = [_by_this_generator(plan, generator) for plan in plans]
+    if only_confirmed and not (plans := [plan for plan in plans if plan.confirmed]):
+        said = "no class is confirmed with this generator; export without --only-confirmed"
+        raise ConfigError(said, where=folder.path)
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
         logger.warning("exported with confirmed: false: %s", in_short(left))
     for said in shortcut_warnings(verdicts.files.get(GAP, {})):
         logger.warning("%s", said)
-    generator = open_generator(config, folder)
     planned = plan_orders(folder, plans, generator, request, reporter=reporter)
     shown, used = ShownImages.of(folder), used_seeds(folder)
     planned, gone = _without_gone(planned, generator, shown)
@@ -153,6 +157,21 @@ def export(
         )
     reporter.tell(DataExported(path=str(out)))
     return out
+
+
+def _by_this_generator(plan: ClassPlan, generator: Generator) -> ClassPlan:
+    """Confirm no class that was confirmed with another generator, or with another version of it.
+
+    The images that confirmed it are not of this one either.
+    """
+    before, now = plan.row.get("generator"), version_of(generator)
+    if generator.revision is None and before is not None:  # what is not at hand is not known
+        before = before.partition(" (")[0]
+    if before in (None, now):
+        return plan
+    said = f"was measured with {before}, and {now} is another generator"
+    row = {**plan.row, "confirmed": False, "objections": [said]}
+    return replace(plan, confirmed=False, shown={}, row=row)
 
 
 def _key(
@@ -309,6 +328,8 @@ def _to_be_made(out: Path, run: RunDir, *, photos: Iterable[Path]) -> Path:
 
 def drop_outdated(run: Path, out: Path) -> None:
     """Remove an export that is older than the run's mixtures; another folder it leaves alone."""
+    if out.is_symlink() and not made_here(RunDir(run)):
+        return  # a run from elsewhere may lead to any data set
     out = resolved(out)
     card, made = out / "README.md", run / "mixtures.json"
     if not all(path.is_file() for path in (card, out / "metadata.jsonl", made)):

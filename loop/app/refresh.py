@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from gapclose.loop.app.names import dataset_name
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.tags import tagged_dataset
 
@@ -31,8 +32,8 @@ def refresh_tags(run: RunDir) -> None:
     Raises:
         RunDamagedError: Its tags.json cannot be read.
     """
-    if tagged_dataset(run) is None:
-        return
+    if tagged_dataset(run) != dataset_name(run.path):
+        return  # none, or of another run: this one may come from elsewhere
     # -P: the folder that a person stands in may be a run from elsewhere, and hold any module.
     command = [sys.executable, "-P", "-m", "gapclose.loop.app.viewer", str(run.path)]
     try:

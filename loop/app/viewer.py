@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gapclose.loop.app.database import import_fiftyone
 from gapclose.loop.app.gate import Gate
+from gapclose.loop.app.names import dataset_name
 from gapclose.loop.app.server import listen, reached_at, serve
 from gapclose.loop.app.shown import name_of, shown_files
 from gapclose.loop.app.views import (
@@ -28,7 +29,6 @@ from gapclose.loop.app.views import (
     save_class_views,
     save_cluster_views,
     save_workspace,
-    slugify,
 )
 from gapclose.loop.errors import ConfigError, RunDamagedError
 from gapclose.loop.report.contents import GAP
@@ -181,14 +181,6 @@ def pull_tags(run: Path) -> None:
     fo = import_fiftyone()
     if fo.dataset_exists(name):
         write_tags(folder, _tags(folder, fo.load_dataset(name)), dataset=name)
-
-
-def dataset_name(run: Path) -> str:
-    """Name the dataset of a run: its folder's name in ASCII, and six digits of its whole path."""
-    path = Path(os.path.abspath(run))  # noqa: PTH100 - keeps symbolic links, as RunDir does
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
-    slug = slugify(path.name)
-    return f"gapclose-{slug}-{digest}" if slug else f"gapclose-{digest}"
 
 
 def _stamp(run: RunDir, *told: Sequence[Mapping[str, Any]]) -> str:

@@ -5,11 +5,11 @@ The viewer calls it when it builds a dataset.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from gapclose.loop.app.names import slugify
 
 __all__ = [
     "BRAIN_KEY",
@@ -17,7 +17,6 @@ __all__ = [
     "save_class_views",
     "save_cluster_views",
     "save_workspace",
-    "slugify",
 ]
 
 BRAIN_KEY: Final = "clip_umap"
@@ -28,12 +27,6 @@ _COLORS: Final = {
     "baseline": "#c2571a",
     "tuned": "#0f8068",
 }
-
-
-def slugify(name: str) -> str:
-    """Reduce a name to ASCII letters, digits and dashes; empty if it has none."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _view_names(classes: Sequence[str]) -> dict[str, str]:

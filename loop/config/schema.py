@@ -243,8 +243,10 @@ class RunConfig(Section):
         Their folder comes last: what is installed, and the standard library, is never shadowed.
         """
         folder = self.code_folder
+        if folder is None or folder in sys.path or not self.names_code():
+            return  # whatever a library misses would be found there, too
         # Of anything else Python would read the whole, for it may be an archive of modules.
-        if folder is not None and folder not in sys.path and Path(folder).is_dir():
+        if Path(folder).is_dir():
             sys.path.append(folder)
 
     def to_dict(self) -> dict[str, Any]:

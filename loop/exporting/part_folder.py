@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,9 +182,13 @@ def _held(out: Path) -> Iterator[Path]:
 def _locked(folder: Path) -> int | None:
     """Return an open file that is locked; None where another process has it."""
     while True:
-        folder.mkdir(exist_ok=True)
-        if folder.is_symlink():
-            raise ConfigError("is a link, where an export is to grow; remove it", where=folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise ConfigError("is no folder, where an export is to grow; remove it", where=folder)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            said = "is open to others, where an export is to grow; remove it"
+            raise ConfigError(said, where=folder)
         try:
             handle = own_file(str(folder / _LOCK), os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:  # whoever held it has just removed it

@@ -123,11 +123,20 @@ def own_verdicts(
         return _has_shown(mixture, shown.get(row["name"], {}))
 
     def own(row: dict[str, Any]) -> dict[str, Any]:
-        if not row["confirmed"] or belongs(row):
+        if not row["confirmed"] or (_can_be_confirmed(row) and belongs(row)):
             return row
         return row | {"confirmed": False, "objections": [_NOT_ITS]}
 
     return gap | {"classes": [own(row) for row in gap["classes"]]}
+
+
+def _can_be_confirmed(row: Mapping[str, Any]) -> bool:
+    """Return whether the figures of a class do not contradict that it is confirmed."""
+    from gapclose.analysis.significance import LEVEL  # numpy, which `status` need not wait for
+
+    judges = row.get("judges") or filter(None, [row.get("judge")])
+    q_values = [row["q_value"], *(judge["q_value"] for judge in judges)]
+    return row["closed"] is True and all(q is None or q > LEVEL for q in q_values)
 
 
 def _has_shown(mixture: Mapping[str, Any], shown: Mapping[str, int]) -> bool:
@@ -207,6 +216,8 @@ def gap_json(state: RunState, rundir: RunDir) -> dict[str, Any]:
         verdict = judged[name].verdict
         kept = None if verdict is None else verdict.mixture
         named = {} if kept is None else {"mixture": kept}
+        if (generator := judged[name].result.generator) is not None:
+            named["generator"] = generator
         rows.append(said | named | {"optimism": optimism} | extra)
     stopped = {name: _stopped(state, name) for name in state.names}
     none = "no image of it was made"

@@ -421,6 +421,7 @@ class FoldEvaluated(_Event):
         drawn: Of what was generated: fingerprint of the draw, first seed, count of seeds.
         images: Generated for it.
         seconds: That it took.
+        generator: What generated them, as `version_of`; None in journals that do not say.
         probe: Seconds of `probe()`.
         digests: By stage, of what was measured.
     """
@@ -435,6 +436,7 @@ class FoldEvaluated(_Event):
     drawn: tuple[tuple[str, int, int], ...]
     images: int
     seconds: float
+    generator: Text | None = None
     probe: float | None = None
     digests: dict[str, Digests] = Field(default_factory=dict)
 

@@ -115,8 +115,8 @@ def machines_fault_raised() -> Iterator[None]:
 def told(error: BaseException) -> str:
     """Return in a line what an error says, whatever its own class does when it is asked."""
     try:
-        said = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - it may be of somebody's own class
+        said = f"{type(error).__name__}: {str(error)[: 4 * LONGEST]}"
+    except BaseException:  # noqa: BLE001 - it may be of somebody's own class, and ask to exit
         said = type(error).__name__
     return " ".join(one_line(said).split())[:LONGEST]
 

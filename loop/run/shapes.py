@@ -293,6 +293,7 @@ class _Evaluated(_Measured):
 class _ClassRow(_Measured):
     before: _Measured | None = None
     mixture: str | None = None
+    generator: str | None = None
     optimism: Number | None = None
     shares: BothShares | None = None
     importances: dict[str, Number] | None = None

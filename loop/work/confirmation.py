@@ -19,6 +19,7 @@ from gapclose.analysis.class_gap import ClassGap
 from gapclose.analysis.coverage import copied
 from gapclose.analysis.decode import read_rgb
 from gapclose.analysis.embedding import Embedder
+from gapclose.generators.base import version_of
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.class_state import ClassState
@@ -130,6 +131,7 @@ class Confirmation:
             drawn=tuple(drawn),
             images=self.synthesis.generated - generated,
             seconds=time.perf_counter() - start,
+            generator=version_of(self.synthesis.generator),
             probe=probe(),
             digests=digests,
         )

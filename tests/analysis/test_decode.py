@@ -227,6 +227,14 @@ def test_postscript_is_not_opened_whatever_it_is_called(tmp_path: Path) -> None:
         read_rgb(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("magic", ["P1", "P2", "P3"])
+def test_ppm_in_digits_is_not_opened(tmp_path: Path, magic: str) -> None:
+    """A few comments in one take Pillow hours."""
+    (tmp_path / "a.ppm").write_text(f"{magic}\n2 2\n255\n" + "#\n" * 9 + "0 1 1 0 " * 3)
+    with pytest.raises(UnreadableImageError, match="not an image of a format that is read"):
+        read_rgb(tmp_path / "a.ppm")
+
+
 def test_heif_without_its_decoder_says_what_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

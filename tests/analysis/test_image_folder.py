@@ -383,3 +383,19 @@ def test_links_may_be_left_out(tmp_path: Path) -> None:
         ("b.png", "a link"),
         ("dog", "a link"),
     ]
+
+
+def test_a_branch_that_is_too_deep_is_listed(tmp_path: Path) -> None:
+    save(tmp_path / "cat" / "a.png")
+    name = "d" * 250
+    (tmp_path / "cat" / name).mkdir()
+    at = os.open(tmp_path / "cat" / name, os.O_RDONLY)
+    for _ in range(20):  # beyond 4,096 bytes
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    found = scan(tmp_path)
+    assert [file.path.name for file in found.files] == ["a.png"]
+    assert [other.why for other in found.others] == ["nested too deeply to be opened"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.analysis.unseen import UNSEEN, one_line
+from gapclose.analysis.unseen import UNSEEN, one_line, replaced
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,7 @@ def test_one_line_is_one_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
     assert one_line(one_line(text)) == one_line(text)
     one_line(text).encode()
+
+
+def test_in_a_text_of_lines_what_cannot_be_seen_is_replaced() -> None:
+    assert replaced("a\x1b[2J\r\nb\rc\td\u202e\n") == "a\ufffd[2J\nb\ufffdc\td\ufffd\n"

@@ -180,6 +180,30 @@ def test_classes_that_are_not_confirmed_say_so(
     assert {row["label"] for row in metadata(only)} == {"frog"}
 
 
+def test_what_another_generator_confirmed_is_not_confirmed(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gap = run.read_json("gap.json")
+    shown = {row["seed"] for row in run.samples() if row["stage"] == "tuned"}
+    for before, confirmed in (
+        ("pond-renderer (1)", True),
+        ("pond-renderer (2)", False),
+        ("another (1)", False),
+    ):
+        rows = [row | {"generator": before} for row in gap["classes"]]
+        run.write_json("gap.json", gap | {"classes": rows})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            made = metadata(export(run.path, tmp_path / before, per_class=6, trust=True))
+        frogs = [row for row in made if row["label"] == "frog"]
+        assert {row["confirmed"] for row in frogs} == {confirmed}
+        assert bool({row["seed"] for row in frogs} & shown) == confirmed
+        assert ("is another generator" in caplog.text) != confirmed
+    with pytest.raises(ConfigError, match="no class is confirmed with this generator"):
+        export(run.path, tmp_path / "none", per_class=1, only_confirmed=True, trust=True)
+    run.write_json("gap.json", gap)
+
+
 def test_a_shortcut_between_the_classes_is_said_once_more(
     run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,6 +332,20 @@ def test_an_export_goes_once_the_run_has_other_mixtures(run: RunDir, tmp_path: P
     drop_outdated(made.parent, out)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
     assert out.is_symlink()
+
+
+def test_a_link_in_a_run_from_elsewhere_leads_to_no_export_that_goes(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for name in ("README.md", "metadata.jsonl"):
+        (precious / name).touch()
+        os.utime(precious / name, (1.0, 1.0))
+    (tmp_path / "link").symlink_to(precious)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another user's"))
+    drop_outdated(run.path, tmp_path / "link")
+    assert len([*precious.iterdir()]) == 2
 
 
 @pytest.mark.parametrize(

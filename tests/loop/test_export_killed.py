@@ -12,11 +12,14 @@ from unittest.mock import patch
 
 import pytest
 from make_run import Renderer, make_run
+from painter import painted_run
 from rig import command, finished, here
 
 from gapclose.generators.errors import MemoryOutError
 from gapclose.generators.images import ImageBatch, write_png
 from gapclose.generators.recipe import Draw
+from gapclose.loop.errors import ConfigError
+from gapclose.loop.export import export
 from gapclose.loop.exporting.part_folder import ImageLog, take_away
 from gapclose.loop.run.folder import RunDir
 
@@ -206,7 +209,7 @@ def test_links_in_it_are_not_followed(
     assert tree(elsewhere) == {"mine.png": b"mine"}
     (tmp_path / ".other.part").symlink_to(elsewhere)
     code, err = exported(run, tmp_path / "other")
-    assert (code, "is a link, where an export is to grow; remove it" in err) == (2, True)
+    assert (code, "is no folder, where an export is to grow; remove it" in err) == (2, True)
     assert tree(elsewhere) == {"mine.png": b"mine"}
 
 
@@ -309,3 +312,16 @@ def test_what_a_kill_has_left_of_an_outdated_export_goes_with_the_next(
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / ".out.part").exists()
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720])
+def test_a_part_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whoever shares the folder beside it could put other images, or a link, in its place."""
+    run = painted_run(tmp_path / "run", ["frog"])
+    part = tmp_path / ".out.part"
+    part.mkdir()
+    part.chmod(mode)
+    with pytest.raises(ConfigError, match="is open to others, where an export is to grow"):
+        export(run.path, tmp_path / "out", per_class=2, trust=True)
+    part.rmdir()
+    export(run.path, tmp_path / "out", per_class=2, trust=True)

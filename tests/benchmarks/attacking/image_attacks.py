@@ -298,7 +298,8 @@ def _class_names(rng: random.Random, folder: Path, world: World) -> str:
         *(b"\xf0\x9f\x90\xb8" * 60, b"$(touch x)", b"null", b"7", b"no", b": x", b"{color}"),
     ]
     name = os.fsdecode(rng.choice(names))
-    (folder / "frog").rename(folder / name)
+    if (folder / "frog").exists():  # else another attack has renamed it
+        (folder / "frog").rename(folder / name)
     return ascii(name)[:50]
 
 

@@ -13,6 +13,7 @@ import pytest
 from apart import MONGOD, run_apart
 from make_run import make_run
 
+from gapclose.loop.app.names import dataset_name
 from gapclose.loop.app.refresh import refresh_tags
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.export import export
@@ -58,7 +59,8 @@ def test_without_a_database_the_file_is_used_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(tmp_path / "run", classes=("frog",), per_class=2)
-    write_tags(run, {"a.png": ["reject"], "b.png": ["gap", "reject"], "c.png": []}, dataset="x")
+    tags = {"a.png": ["reject"], "b.png": ["gap", "reject"], "c.png": []}
+    write_tags(run, tags, dataset=dataset_name(run.path))
     # A fiftyone without a mongod: the real one is not imported.
     (tmp_path / "site" / "fiftyone").mkdir(parents=True)
     (tmp_path / "site" / "fiftyone" / "__init__.py").write_text("raise AssertionError")
@@ -81,8 +83,9 @@ def test_a_run_that_no_app_has_shown_asks_no_database(
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a process was started"))
     refresh_tags(run)
     assert tagged_images(run, "reject") == set()
-    write_tags(run, {"a.png": ["reject"]})  # by hand
-    refresh_tags(run)
+    for other in (None, "gapclose-of-another-run"):  # by hand, or in a run from elsewhere
+        write_tags(run, {"a.png": ["reject"]}, dataset=other)
+        refresh_tags(run)
     assert tagged_images(run, "reject") == {"a.png"}
 
 

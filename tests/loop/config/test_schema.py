@@ -100,7 +100,7 @@ def test_the_folder_of_code_shadows_nothing(
     monkeypatch.setattr(sys, "path", list(sys.path))
     pond_config().admit_code()
     assert str(tmp_path) not in sys.path
-    config = pond_config(code_folder=str(tmp_path))
+    config = pond_config(code_folder=str(tmp_path), generator={"kind": "mine.nets:Painter"})
     config.admit_code()
     config.admit_code()
     assert sys.path.count(str(tmp_path)) == 1
@@ -159,5 +159,15 @@ def test_code_is_looked_for_in_folders_alone(
     monkeypatch.setattr(sys, "path", list(sys.path))
     os.mkfifo(tmp_path / "pipe")
     for folder in ("/dev/zero", str(tmp_path / "pipe"), str(tmp_path / "gone")):
-        pond_config(code_folder=folder).admit_code()
+        named = pond_config(code_folder=folder, generator={"kind": "mine.nets:Painter"})
+        named.admit_code()
         assert folder not in sys.path
+
+
+def test_the_folder_of_code_is_looked_in_only_for_code_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whatever a library misses would be taken from it, and nobody was asked to trust it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    pond_config(code_folder=str(tmp_path)).admit_code()
+    assert str(tmp_path) not in sys.path

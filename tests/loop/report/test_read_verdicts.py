@@ -217,9 +217,14 @@ def old(tmp_path: Path) -> RunDir:
         packed.extractall(tmp_path / "old")
     run = RunDir(tmp_path / "old")
     gap = run.read_json(GAP)
-    gap["classes"][0] |= {"confirmed": True, "closed": True, "objections": []}
+    confirm(gap["classes"][0])
     run.write_json(GAP, gap)
     return run
+
+
+def confirm(row: dict[str, Any]) -> None:
+    row |= {"confirmed": True, "closed": True, "objections": [], "q_value": 0.5}
+    row["judge"] |= {"q_value": 0.5}
 
 
 def confirmed(run: RunDir) -> list[bool]:
@@ -264,7 +269,7 @@ def test_a_verdict_names_its_mixture(run: RunDir) -> None:
     [row] = read_gap(run)["classes"]
     assert row["mixture"] == mixture_key(mixtures["classes"]["frog"])
     gap = run.read_json(GAP)
-    gap["classes"][0] |= {"confirmed": True, "closed": True}
+    confirm(gap["classes"][0])
     run.remove("journal.jsonl")
     run.write_json(GAP, gap)
     assert confirmed(run) == [True] * 3
@@ -299,4 +304,19 @@ def test_an_old_verdict_is_of_the_shares_that_its_images_have(old: RunDir, spoil
         other = recipes[0]["recipe"] | {"draw": recipes[0]["recipe"]["draw"] | {"prompt": "x"}}
         recipes.append(recipes[0] | {"recipe": other, "weight": 0.5})
     old.write_json(MIXTURES, mixtures)
+    assert confirmed(old) == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "contradicted",
+    [{"closed": False}, {"closed": None}, {"q_value": 0.01}, {"judge": {"q_value": 0.01}}],
+)
+def test_no_verdict_stands_against_its_own_figures(
+    old: RunDir, contradicted: dict[str, Any]
+) -> None:
+    gap = old.read_json(GAP)
+    row = gap["classes"][0]
+    for key, value in contradicted.items():
+        row[key] = row[key] | value if isinstance(value, dict) else value
+    old.write_json(GAP, gap)
     assert confirmed(old) == [False] * 3

@@ -23,6 +23,7 @@ from gapclose.analysis.class_gap import ClassGap, jointly
 from gapclose.analysis.criteria import confirmed
 from gapclose.analysis.gap import mmd2
 from gapclose.analysis.kernel import Kernel
+from gapclose.generators.base import version_of
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.reading import parse_config
@@ -232,6 +233,7 @@ def opened(shop: Workshop, *, fold: int = 0, early: bool = False, cls: str = "fr
 def evaluated(shop: Workshop, event: FoldOpened) -> FoldEvaluated:
     done = as_read(shop.confirmation.evaluate(event, shop.searches[event.cls]))
     assert isinstance(done, FoldEvaluated)
+    assert done.generator == version_of(shop.synthesis.generator)
     return done
 
 
