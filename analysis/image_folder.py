@@ -141,9 +141,8 @@ def scan(folder: Path, *, links: bool = True) -> ImageSet:
         raise RealDataError("is a file; give the folder that holds the images", path=folder)
     try:
         top = _Listing.of(folder, links=links)
-        below = {
-            path.name: list(_walk(path, {folder.resolve()}, links=links)) for path in top.folders
-        }
+        above = {root := folder.resolve(), *root.parents}  # a link to one of them leads back
+        below = {path.name: list(_walk(path, {*above}, links=links)) for path in top.folders}
     except OSError as error:
         raise RealDataError(
             f"{error.strerror}; make the folder readable",

@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 import time
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -42,6 +43,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, then say in one line what the user can fix."""
+        # A damaged photo makes Pillow print a line for each of its tags; it is listed anyway.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -399,3 +399,11 @@ def test_a_branch_that_is_too_deep_is_listed(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert [file.path.name for file in found.files] == ["a.png"]
     assert [other.why for other in found.others] == ["nested too deeply to be opened"]
+
+
+@pytest.mark.parametrize("up", ["..", "../..", "../../.."])
+def test_a_link_to_what_lies_above_leads_back(tmp_path: Path, up: str) -> None:
+    save(tmp_path / "private" / "a.png")
+    save(tmp_path / "real" / "cat" / "a.png")
+    (tmp_path / "real" / "cat" / "up").symlink_to(up)
+    assert [file.path.name for file in scan(tmp_path / "real").files] == ["a.png"]
