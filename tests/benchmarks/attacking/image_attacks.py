@@ -117,7 +117,7 @@ def _self_link(rng: random.Random, folder: Path, world: World) -> str:
 def _linked_round(rng: random.Random, folder: Path, world: World) -> str:
     """Folders that hold each other, many times over."""
     for name in "abcdefgh":
-        (folder / "frog" / name).mkdir()
+        (folder / "frog" / name).mkdir(parents=True, exist_ok=True)
         for other in "abcdefgh":
             (folder / "frog" / name / f"to-{other}").symlink_to(f"../{other}")
     return ""
