@@ -104,7 +104,9 @@ def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _load(kind: str) -> Callable[..., Generator]:
     module, _, name = KINDS.get(kind, kind).rpartition(":")
     try:
-        return cast("Callable[..., Generator]", getattr(_import(module), name))
+        found = getattr(_import(module), name)
+        inspect.signature(found)  # of what is no class or function, and of some builtins, none
+        return cast("Callable[..., Generator]", found)
     except (Exception, SystemExit) as error:  # code of one's own may raise anything
         raise GeneratorConfigError(
             f"{kind!r} cannot be loaded: {said(error)}{_searched(module, error)}",

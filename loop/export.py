@@ -32,7 +32,7 @@ from gapclose.loop.exporting.real_photos import place_photos
 from gapclose.loop.exporting.request import ExportRequest
 from gapclose.loop.exporting.shown import ShownImages
 from gapclose.loop.report.contents import GAP
-from gapclose.loop.report.projections import open_run, read_verdicts
+from gapclose.loop.report.projections import Verdicts, open_run, read_verdicts
 from gapclose.loop.report.shortcut_words import shortcut_warnings
 from gapclose.loop.report.text import in_short, objections, state_of, verdict
 from gapclose.loop.run.files import to_json
@@ -128,12 +128,8 @@ def export(
     beside = request.with_real != "none" and request.real is None
     check_trust(folder, config, trust=trust, copies_photos=beside)
     verdicts = read_verdicts(folder)
-    plans = class_plans(folder, only_confirmed=only_confirmed, verdicts=verdicts)
     generator = open_generator(config, folder)
-    plans = [_by_this_generator(plan, generator) for plan in plans]
-    if only_confirmed and not (plans := [plan for plan in plans if plan.confirmed]):
-        said = "no class is confirmed with this generator; export without --only-confirmed"
-        raise ConfigError(said, where=folder.path)
+    plans = _plans(folder, generator, verdicts, only_confirmed=only_confirmed)
     if left := {plan.name: _unconfirmed(plan.row) for plan in plans if not plan.confirmed}:
         logger.warning("exported with confirmed: false: %s", in_short(left))
     for said in shortcut_warnings(verdicts.files.get(GAP, {})):
@@ -157,6 +153,22 @@ def export(
         )
     reporter.tell(DataExported(path=str(out)))
     return out
+
+
+def _plans(
+    run: RunDir, generator: Generator, verdicts: Verdicts, *, only_confirmed: bool
+) -> list[ClassPlan]:
+    """Plan the classes as what this generator gives of them.
+
+    Raises:
+        ConfigError: There is none, or none is confirmed though only such are wanted.
+    """
+    plans = class_plans(run, only_confirmed=only_confirmed, verdicts=verdicts)
+    plans = [_by_this_generator(plan, generator) for plan in plans]
+    if only_confirmed and not (plans := [plan for plan in plans if plan.confirmed]):
+        said = "no class is confirmed with this generator; export without --only-confirmed"
+        raise ConfigError(said, where=run.path)
+    return plans
 
 
 def _by_this_generator(plan: ClassPlan, generator: Generator) -> ClassPlan:

@@ -40,8 +40,8 @@ def expanded(path: str) -> str:
     Shells leave `~` in `--out=~/x` alone, and a config is read by none.
 
     Raises:
-        ConfigError: A variable is not set, and there is nothing of that very name; or no file
-            can be called so.
+        ConfigError: A variable is not set, or there is no such user, and nothing of that very
+            name; or no file can be called so.
     """
     check_path(path)
 
@@ -58,6 +58,8 @@ def expanded(path: str) -> str:
 
     filled = os.path.expanduser(_VARIABLE.sub(value, path))  # noqa: PTH111 - keeps a hub id's text
     check_path(filled)
+    if filled.startswith("~") and not Path(filled).exists():
+        raise ConfigError(f"there is no user {filled.partition('/')[0]}", where=path)
     return filled
 
 

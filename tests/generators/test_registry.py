@@ -65,6 +65,8 @@ def test_a_generator_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"kind": "difusers"}, "did you mean 'diffusers'"),
         ({"kind": "no.such.module:X"}, "cannot be loaded"),
         ({"kind": "json:NoSuchClass"}, "cannot be loaded"),
+        ({"kind": "json:__doc__"}, "cannot be loaded: TypeError"),
+        ({"kind": "builtins:dict"}, "cannot be loaded: ValueError"),
         ({"kind": "diffusers"}, r"generator\.model: missing"),
         ({"kind": "folder"}, r"generator\.path: missing"),
         ({"kind": "diffusers", "model": "pond", "dtpye": "auto"}, "did you mean 'dtype'"),

@@ -92,6 +92,16 @@ def killed(run: RunDir, out: Path, at: str) -> Path:
     return out.parent / f".{out.name}.part"
 
 
+def assert_resumed(run: RunDir, whole: dict[str, bytes], out: Path, asked: list[int]) -> None:
+    """The same again makes what was missing, and nothing besides."""
+    done = logged(out.with_name(f".{out.name}.part"))
+    assert done > 0
+    asked.clear()
+    assert exported(run, out)[0] == 0
+    assert tree(out) == whole
+    assert fresh(asked) == ANEW - done
+
+
 def logged(part: Path) -> int:
     """How many images an export that was cut off has noted as whole."""
     return sum(len(its) for log in part.glob("*.jsonl") for its in ImageLog(log)._known.values())
@@ -243,12 +253,7 @@ def test_a_full_disk_keeps_what_there_is(
     with patch(f"{DATA}.write_png", fills):
         code, err = exported(run, tmp_path / "out")
     assert (code, "free some space, then the same command goes on" in err) == (1, True), err
-    done = logged(tmp_path / ".out.part")
-    assert done > 0
-    asked.clear()
-    assert exported(run, tmp_path / "out")[0] == 0
-    assert tree(tmp_path / "out") == whole
-    assert fresh(asked) == ANEW - done
+    assert_resumed(run, whole, tmp_path / "out", asked)
 
 
 @pytest.mark.parametrize(
@@ -275,12 +280,7 @@ def test_so_does_any_fault_of_the_machine(
     with patch.object(Renderer, "generate", fails):
         code, err = exported(run, tmp_path / "out")
     assert (code, "then the same command goes on" in err) == (1, True), err
-    done = logged(tmp_path / ".out.part")
-    assert done > 0
-    asked.clear()
-    assert exported(run, tmp_path / "out")[0] == 0
-    assert tree(tmp_path / "out") == whole
-    assert fresh(asked) == ANEW - done
+    assert_resumed(run, whole, tmp_path / "out", asked)
 
 
 def test_of_one_that_the_generator_fails_nothing_is_left(run: RunDir, tmp_path: Path) -> None:

@@ -122,27 +122,26 @@ Attacked = tuple[str, list[str], str]
 Attack = Callable[[random.Random, World], Attacked]
 
 
-def _any_value(rng: random.Random, world: World) -> Attacked:
+def _with(world: World, key: str, value: Any) -> Attacked:
+    """A config with this value of a dotted key."""
     data = _short(world)
-    key, value = rng.choice([*KEYS]), rng.choice(VALUES)
     *above, last = key.split(".")
     place = data
     for name in above:
         place = place.setdefault(name, {})
     place[last] = value
     return _dumped(data), [], f"{key} = {ascii(value)[:40]}"
+
+
+def _any_value(rng: random.Random, world: World) -> Attacked:
+    return _with(world, rng.choice([*KEYS]), rng.choice(VALUES))
 
 
 def _wrong_kind(rng: random.Random, world: World) -> Attacked:
     """A right value of another key."""
-    data = _short(world)
-    key, value = rng.choice([*KEYS]), rng.choice([v for v in KEYS.values() if v is not None])
-    *above, last = key.split(".")
-    place = data
-    for name in above:
-        place = place.setdefault(name, {})
-    place[last] = value
-    return _dumped(data), [], f"{key} = {ascii(value)[:40]}"
+    return _with(
+        world, rng.choice([*KEYS]), rng.choice([v for v in KEYS.values() if v is not None])
+    )
 
 
 def _whole_section(rng: random.Random, world: World) -> Attacked:
@@ -290,7 +289,16 @@ def _code(rng: random.Random, world: World) -> Attacked:
 
 def _hostile_out(rng: random.Random, world: World) -> Attacked:
     outs = [
-        *("n" * 256, "a/" * 2100, "/dev/null", "/dev/zero/x", "/proc/x", "x\x1b[2J", "x\ny", ""),
+        *(
+            "n" * 256,
+            "a/" * 2100,
+            "/dev/null",
+            "hostile.yaml/x",
+            "/proc/x",
+            "x\x1b[2J",
+            "x\ny",
+            "",
+        ),
         *("\udcff", "/dev/full", "../work", ".", "x" * 255, "~nobody-at-all/x", "\u202egorf"),
     ]
     out = rng.choice(outs)

@@ -51,3 +51,11 @@ def test_links_are_followed_as_far_as_they_lead(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("self")
     assert resolved(tmp_path / "link") == (tmp_path / "folder").resolve()
     assert resolved(tmp_path / "self").name == "self"
+
+
+def test_a_user_who_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="~nobody-at-all/x: there is no user ~nobody-at-all"):
+        expanded("~nobody-at-all/x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody-at-all").mkdir()  # a folder of that very name is one
+    assert expanded("~nobody-at-all") == "~nobody-at-all"
