@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import struct
 import threading
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from gapclose.analysis.errors import InvalidImageError, UnreadableImageError
+from gapclose.analysis.rationed_file import RationedFile
 
 __all__ = [
     "DAMAGED",
@@ -61,9 +62,13 @@ MAX_BYTES: Final = 2**30
 """Of a file that is opened."""
 
 MAX_PIXELS: Final = 256_000_000  # phones have 200 million; Pillow's own limit is 89 million
+_MAX_BY_PYTHON: Final = 13_000_000  # pixels that Pillow decodes in Python, a second a million
+_PER_PIXEL: Final = 8  # bytes there, at most
+_PER_READ: Final = 4  # pixels of other files a read, at least
 _LARGE: Final = 32_000_000  # pixels: more are reduced while they are decoded, one image at a time
 _REDUCIBLE: Final = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F"})
 _FLAT: Final = 2  # grey levels: a blank picture wobbles by a rounding step, one of snow by more
+_SLOW: Final = frozenset({"qoi", "bmp_rle", "ppm"})  # Pillow's names of decoders
 _IN_WORDS: Final = (b"P1", b"P2", b"P3")  # PPM in digits: Pillow's time grows as their square
 _ORIENTATION: Final = 0x0112  # EXIF tag
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -110,27 +115,30 @@ def sniff(prefix: bytes) -> str | None:
     return "HEIF" if heif else None
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open a file without decoding it; what `DAMAGED` names may be raised."""
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open a file without decoding it; what `DAMAGED` names may be raised, also by decoding it."""
     # Not by `Image.open`: its limit on pixels is a global of the process, it warns below that, and
     # it tries every format that any package has registered.
-    kept = os.stat(path)  # noqa: PTH116  twice as fast as Path.stat here
-    if not stat.S_ISREG(kept.st_mode):
-        raise ValueError("no regular file")
-    if kept.st_size > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20:,} MiB")
-    with path.open("rb") as stream:
+    with RationedFile(path, most=MAX_BYTES) as stream:
         name = sniff(stream.read(PREFIX))
-    if name is None:
-        raise UnidentifiedImageError
-    if name not in _openers():
-        raise ValueError("HEIF, which pip install gapclose[heif] reads")
-    factory, _ = _openers()[name]
-    image = cast("Image.Image", factory(os.fspath(path), None))
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise Image.DecompressionBombError
-    return image
+        if name is None:
+            raise UnidentifiedImageError
+        if name not in _openers():
+            raise ValueError("HEIF, which pip install gapclose[heif] reads")
+        stream.seek(0)
+        factory, _ = _openers()[name]
+        with cast("Image.Image", factory(stream, os.fspath(path))) as image:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if not _by_python(image):
+                stream.allow(pixels // _PER_READ)
+            elif pixels > _MAX_BY_PYTHON:
+                raise ValueError(f"more than {_MAX_BY_PYTHON:,} pixels, for a {name} of its kind")
+            else:
+                stream.allow_all(most=pixels * _PER_PIXEL)
+            yield image
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -192,6 +200,11 @@ def _openers() -> dict[str, tuple[Any, Any]]:
 
         pillow_heif.register_heif_opener()
     return {name: Image.OPEN[name] for name in FORMATS if name in Image.OPEN}
+
+
+def _by_python(image: Image.Image) -> bool:
+    """Return whether Pillow decodes it pixel by pixel: QOI, BMP of runs, odd PPM."""
+    return any(tile[0] in _SLOW for tile in getattr(image, "tile", ()))
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:

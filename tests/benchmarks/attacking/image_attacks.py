@@ -204,6 +204,22 @@ def _frames(rng: random.Random, folder: Path, world: World) -> str:
     return _put(rng, folder, head + b"\0\0\0\xff\xff\xff" + frame * 500_000 + b";", "x.gif")
 
 
+def _parts(rng: random.Random, folder: Path, world: World) -> str:
+    """Of parts that are nearly empty: what they cost is not bytes."""
+    gif, jpeg = _photo(kind="GIF"), _photo(kind="JPEG")
+    colors = 13 + 3 * (2 << (gif[10] & 7))  # where the table of colours ends
+    rows, many = bytes(33 * 32), 3_000_000
+    data = {
+        "comments": gif[:colors] + b"!\xfe\x01a\x00" * many + gif[colors:],
+        "chunks": _png((32, 32), rows, _chunk(b"juNK", b"") * many),
+        "fill": jpeg[:2] + b"\xff" * (20 * many) + jpeg[2:],
+        "segments": jpeg[:2] + b"\xff\xe5\x00\x02" * many + jpeg[2:],
+        "exif": jpeg[:2] + (b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)) * 1000 + jpeg[2:],
+    }
+    kind = rng.choice([*data])
+    return f"{_put(rng, folder, data[kind], 'parts.jpg')} {kind}"
+
+
 def _modes(rng: random.Random, folder: Path, world: World) -> str:
     """Right images that few programs read alike."""
     kinds = [("PNG", "I;16"), ("TIFF", "F"), ("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "LA")]
@@ -335,5 +351,5 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *(_pipe, _link_to_a_device, _sparse, _self_link, _linked_round, _program, _cut_short),
     *(_flipped, _bomb, _text_bomb, _tiff, _frames, _modes, _metadata, _metadata, _metadata),
     *(_metadata_broken, _unreadable_file, _unreadable_folder, _names, _names, _class_names),
-    *(_class_names, _deep, _empty),
+    *(_class_names, _deep, _empty, _parts),
 )
