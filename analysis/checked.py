@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,9 @@ class CheckedEmbedder:
         if not len(items):
             return np.zeros((0, self.width), dtype=np.float32)
         try:
-            returned = method(items)
+            # What it changes for itself is put back, or our own code would be blamed for it.
+            with np.errstate(), redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+                returned = method(items)
             found: NDArray[Any] = np.asarray(returned)
         except (EmbedderError, KeyboardInterrupt, MemoryError):
             raise

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import copy
 from numbers import Integral
 from pathlib import Path
@@ -129,7 +129,7 @@ def generate_all(
     """Generate the images of several draws, in one batch where the generator can.
 
     All images from text alone are generated through here: what comes back is checked and copied,
-    an image of one colour that it left unmarked is marked, and the working directory is as before.
+    an image of one colour that it left unmarked is marked, and the process is as it was.
 
     Raises:
         GeneratorConfigError: The generator cannot do what a draw asks for.
@@ -248,7 +248,7 @@ def _checked_batches(
         GenerationError: If there is not, or if the generator raises what it should not.
     """
     try:
-        with _working_directory():
+        with _process_as_it_is():
             batches = generate()
     except (GenerationError, GeneratorConfigError, KeyboardInterrupt, MemoryError):
         raise
@@ -307,11 +307,16 @@ def _checked(generator: Generator, batch: object, seeds: tuple[int, ...]) -> Ima
 
 
 @contextmanager
-def _working_directory() -> Iterator[None]:
-    """Go back to the working directory afterwards: paths of the run may be relative to it."""
+def _process_as_it_is() -> Iterator[None]:
+    """Put back what somebody's code may have changed, and our own would be blamed for.
+
+    It is the working directory (paths of the run may be relative to it), what the console writes
+    to, and what NumPy does of a division by zero.
+    """
     before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # its name may be gone
     try:
-        yield
+        with np.errstate(), redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+            yield
     finally:
         os.fchdir(before)
         os.close(before)

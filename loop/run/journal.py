@@ -7,6 +7,7 @@ writer opens the journal.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Journal:
             path: RUN/journal.jsonl; the caller holds the run's lock.
         """
         self._path = path
+        self._process = os.getpid()
         cut_torn_line(path)
 
     def append(self, event: Event, *, used: float) -> Event:
@@ -82,6 +84,8 @@ class Journal:
         Raises:
             UnwritableError: It cannot be written; the next writer cuts what there is of the line.
         """
+        if os.getpid() != self._process:  # a fork that a generator forgot is not the run
+            os._exit(1)
         stamped = event.model_copy(update={"at": round(time.time(), 3), "used": used})
         line = stamped.model_dump_json().encode()
         read = read_event(line)  # what could not be read would damage the journal

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,14 @@ def test_what_is_no_embedder_is_told_when_it_is_made(code: str, says: str, tmp_p
         make_embedder(f"{tmp_path / 'own.py'}:Own")
     assert says in str(told.value)
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_the_process_is_as_before() -> None:
+    def does(rows: NDArray[Any]) -> NDArray[Any]:
+        np.seterr(all="raise")
+        sys.stdout = sys.stderr = io.StringIO()
+        return rows
+
+    before = (sys.stdout, sys.stderr, np.geterr())
+    assert checked(Own(does)).embed([picture(0), picture(1)]).shape == (2, WIDTH)
+    assert (sys.stdout, sys.stderr, np.geterr()) == before

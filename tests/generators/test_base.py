@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +164,7 @@ def test_what_is_not_the_generators_fault_is_let_through(
 
 @WAYS
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_working_directory_is_as_before(
+def test_the_process_is_as_before(
     way: Callable[..., list[ImageBatch]],
     fails: bool,
     tmp_path: Path,
@@ -172,14 +174,18 @@ def test_the_working_directory_is_as_before(
 
     def does(draw: Draw, seeds: Any) -> Any:
         os.chdir("/")
+        np.seterr(all="raise")
+        sys.stdout = sys.stderr = io.StringIO()
         return None if fails else batch(seeds)
 
+    before = (sys.stdout, sys.stderr, np.geterr())
     if fails:
         with pytest.raises(ContractError):
             way(does)
     else:
         way(does)
     assert Path.cwd() == tmp_path
+    assert (sys.stdout, sys.stderr, np.geterr()) == before
 
 
 @WAYS

@@ -263,6 +263,17 @@ def test_a_word_of_a_newer_version_is_told_from_damage(path: Path) -> None:
         [*read_journal(path)]
 
 
+def test_a_fork_of_the_process_writes_nothing(path: Path) -> None:
+    """A generator may fork and forget to end the child, which goes on as if it were the run."""
+    journal = Journal(path)
+    child = os.fork()
+    if child == 0:
+        journal.append(proposed(), used=1.0)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert [*read_journal(path)] == []
+
+
 def test_nothing_is_written_through_a_link(path: Path, tmp_path: Path) -> None:
     outside = tmp_path / "thesis.txt"
     outside.write_text("a line\nno end")
