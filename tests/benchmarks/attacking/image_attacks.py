@@ -36,8 +36,8 @@ def image_case_of(number: int, seed: int, folder: Path, world: World) -> Case:
     command = rng.choice(["audit", "audit", "audit", "init", "tune"])
     side = rng.choice(sides) if command == "audit" else sides[0]
     said = f"{attack.__name__.strip('_')} {attack(rng, side, world)}"
-    if rng.random() < 0.15:
-        other = rng.choice(ATTACKS)
+    if rng.random() < 0.15 and (side / "frog").exists():  # else its name is the attack
+        other = rng.choice([another for another in ATTACKS if another is not attack])
         said += f"; {other.__name__.strip('_')} {other(rng, side, world)}"
     out = str(folder / "work/out")
     if command == "audit":
@@ -66,8 +66,10 @@ def _few(target: Path, rng: random.Random, world: World) -> Path:
 
 def _new(rng: random.Random, folder: Path, name: str | None = None) -> Path:
     """A name that is free, most often in a class folder."""
-    place = rng.choice([folder / "frog", folder / "ship", folder])
-    return place / (name or rng.choice(NAMES))
+    path = rng.choice([folder / "frog", folder / "ship", folder]) / (name or rng.choice(NAMES))
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)  # another attack's
+    return path
 
 
 def _put(rng: random.Random, folder: Path, data: bytes, name: str | None = None) -> str:
@@ -314,8 +316,7 @@ def _class_names(rng: random.Random, folder: Path, world: World) -> str:
         *(b"\xf0\x9f\x90\xb8" * 60, b"$(touch x)", b"null", b"7", b"no", b": x", b"{color}"),
     ]
     name = os.fsdecode(rng.choice(names))
-    if (folder / "frog").exists():  # else another attack has renamed it
-        (folder / "frog").rename(folder / name)
+    (folder / "frog").rename(folder / name)
     return ascii(name)[:50]
 
 
