@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.analysis.errors import EmbedderError
+from gapclose.analysis.errors import EmbedderError, said
 
 __all__ = ["CheckedEmbedder", "CheckedTextEmbedder", "checked", "try_out"]
 
@@ -176,9 +176,4 @@ def _raised(embedder: Any, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules.get(type(embedder).__module__), "__file__", None)
     at = [frame for frame in frames if frame.filename == file] or frames
-    try:
-        said = next(iter(str(error).strip().splitlines()), "")
-    except Exception:  # noqa: BLE001 - an error of somebody's own class
-        said = "it cannot be shown"
-    where = f"{Path(at[-1].filename).name}, line {at[-1].lineno}"
-    return f"{type(error).__name__}: {said} ({where})"
+    return f"{said(error)} ({Path(at[-1].filename).name}, line {at[-1].lineno})"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis import weights
 from gapclose.analysis.checked import checked, try_out
-from gapclose.analysis.errors import EmbedderError
+from gapclose.analysis.errors import EmbedderError, said
 from gapclose.analysis.own_code import import_own
 
 __all__ = [
@@ -246,16 +246,13 @@ def _own(name: str, device: str) -> Any:
     module, _, attribute = name.rpartition(":")
     try:
         factory = getattr(import_own(module), attribute, None)
-        if factory is not None:
+        if callable(factory):
             return factory(device=device)
     except EmbedderError:
         raise
     except (Exception, SystemExit) as error:
-        raise EmbedderError(
-            f"cannot be loaded: {type(error).__name__}: {error}",
-            name=name,
-        ) from error
-    raise EmbedderError(f"module {module} has no {attribute}", name=name)
+        raise EmbedderError(f"cannot be loaded: {said(error)}", name=name) from error
+    raise EmbedderError(f"module {module} has no class {attribute}", name=name)
 
 
 def _code_source(target: str) -> weights.Source:
@@ -270,9 +267,7 @@ def _code_source(target: str) -> weights.Source:
     except ModuleNotFoundError:
         spec = None
     except (Exception, SystemExit) as error:  # a package of one's own may raise anything
-        raise EmbedderError(
-            f"cannot be loaded: {type(error).__name__}: {error}", name=target
-        ) from error
+        raise EmbedderError(f"cannot be loaded: {said(error)}", name=target) from error
     if spec is None or not spec.origin:
         raise EmbedderError(
             f"no module {module}, neither installed nor in the folder of the "

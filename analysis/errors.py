@@ -21,7 +21,11 @@ __all__ = [
     "TooFewError",
     "TrainingDataError",
     "UnreadableImageError",
+    "said",
 ]
+
+_READ = 4000  # characters of somebody's error that are looked at
+_LONGEST = 300  # that are shown
 
 
 class AnalysisError(Exception):
@@ -188,3 +192,12 @@ class TrainingDataError(AnalysisError, ValueError):
     def __str__(self) -> str:
         """One line with the place and the reason."""
         return f"{self.path}: {self.problem}"
+
+
+def said(error: BaseException) -> str:
+    """Name an error, with the first line of what it says; one of somebody's own class may fail."""
+    try:
+        first = next(iter(str(error)[:_READ].strip().splitlines()), "")
+    except BaseException:  # noqa: BLE001 - see above; it may ask to exit
+        first = "it cannot be shown"
+    return f"{type(error).__name__}: {first[:_LONGEST]}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapclose.analysis.attributes import AttributeGap, prompt_for
-from gapclose.analysis.errors import ProposerError
+from gapclose.analysis.errors import ProposerError, said
 from gapclose.analysis.own_code import import_own
 from gapclose.analysis.significance import LEVEL
 from gapclose.analysis.writer import KIND
@@ -131,9 +131,7 @@ def make_proposer(name: str, *, device: str = "auto") -> Proposer:
     try:
         proposer = getattr(import_own(module), attribute, None)
     except (Exception, SystemExit) as error:  # code of one's own may raise anything
-        raise ProposerError(
-            f"cannot be loaded: {type(error).__name__}: {error}", name=name
-        ) from error
+        raise ProposerError(f"cannot be loaded: {said(error)}", name=name) from error
     if not callable(proposer):
         raise ProposerError(f"module {module} has no function {attribute}", name=name)
     return cast(Proposer, proposer)
@@ -145,9 +143,7 @@ def _is_importable(module: str) -> bool:
     except ModuleNotFoundError:
         return False
     except (Exception, SystemExit) as error:  # a package of one's own may raise anything
-        raise ProposerError(
-            f"cannot be loaded: {type(error).__name__}: {error}", name=module
-        ) from error
+        raise ProposerError(f"cannot be loaded: {said(error)}", name=module) from error
 
 
 def _named(prompt: str) -> str:

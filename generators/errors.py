@@ -18,7 +18,8 @@ __all__ = [
 ]
 
 
-_LONGEST = 4000  # characters of an error that are looked at
+_READ = 4000  # characters of an error that are looked at
+_LONGEST = 300  # that are shown
 
 
 class GeneratorError(Exception):
@@ -78,7 +79,7 @@ class GeneratorConfigError(GeneratorError, ValueError):
 def said(error: BaseException) -> str:
     """Name an error, with the first line of what it says; one of somebody's own class may fail."""
     try:
-        first = next(iter(str(error)[:_LONGEST].strip().splitlines()), "")
+        first = next(iter(str(error)[:_READ].strip().splitlines()), "")
     except BaseException:  # noqa: BLE001 - see above; it may ask to exit
         first = "it cannot be shown"
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {first[:_LONGEST]}"

@@ -105,13 +105,18 @@ def _load(kind: str) -> Callable[..., Generator]:
     module, _, name = KINDS.get(kind, kind).rpartition(":")
     try:
         found = getattr(_import(module), name)
-        inspect.signature(found)  # of what is no class or function, and of some builtins, none
-        return cast("Callable[..., Generator]", found)
+        if callable(found):
+            inspect.signature(found)  # some builtins have none
+            return cast("Callable[..., Generator]", found)
     except (Exception, SystemExit) as error:  # code of one's own may raise anything
         raise GeneratorConfigError(
             f"{kind!r} cannot be loaded: {said(error)}{_searched(module, error)}",
             key="generator.kind",
         ) from error
+    raise GeneratorConfigError(
+        f"{kind!r} is of type {type(found).__name__}; name a class or a function",
+        key="generator.kind",
+    )
 
 
 def _import(module: str) -> ModuleType:

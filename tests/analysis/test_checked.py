@@ -18,6 +18,7 @@ from gapclose.analysis.embedding import TextEmbedder, make_embedder
 from gapclose.analysis.errors import EmbedderError
 
 WIDTH = 6
+UNSAID = "class Unsaid(Exception):\n    def __str__(self): raise SystemExit"
 OWN = """
 import numpy as np
 class Own:
@@ -202,6 +203,9 @@ def test_one_of_somebodys_own_is_tried_out_when_it_is_made(
     [
         ("raise SystemExit(0)", "cannot be loaded: SystemExit: 0"),
         ("class Own:\n    def __init__(self, device): raise SystemExit(0)", "cannot be loaded: S"),
+        ("raise ValueError('x' * 10_000)", f"cannot be loaded: ValueError: {'x' * 300}"),
+        (f"{UNSAID}\nraise Unsaid", "cannot be loaded: Unsaid: it cannot be shown"),
+        ("Own = 7", "has no class Own"),
         ("class Own:\n    def __init__(self, device): pass", "has no id; an embedder has id"),
         (OWN.format("pass").replace('"own", 4', '"own", "4"'), "its width is '4'"),
         (OWN.format("pass").replace('"own", 4', "7, 4"), "its id is 7"),
@@ -213,6 +217,7 @@ def test_what_is_no_embedder_is_told_when_it_is_made(code: str, says: str, tmp_p
         make_embedder(f"{tmp_path / 'own.py'}:Own")
     assert says in str(told.value)
     assert len(str(told.value).splitlines()) == 1
+    assert len(str(told.value)) < 500 + len(str(tmp_path))
 
 
 def test_the_process_is_as_before() -> None:

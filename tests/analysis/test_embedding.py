@@ -190,7 +190,7 @@ def test_names_of_code() -> None:
     assert is_code("my.package:Class")
     assert not is_code("transformers:PATH")
     assert not is_code("open_clip:local-dir:a.b:C")
-    with pytest.raises(EmbedderError, match="has no Nothing"):
+    with pytest.raises(EmbedderError, match="has no class Nothing"):
         make_embedder("json.decoder:Nothing")
 
 
