@@ -131,7 +131,7 @@ def test_what_returns_the_wrong_thing_is_found_before_a_photo_is_embedded(
         ({"generator": {"kind": "./wrld.py:Renderer"}}, "there is no file "),
         ({"embedder": "mine.nets:Encoder"}, "neither installed nor in the folder of the config"),
         ({"embedder": "./nts.py:Encoder"}, "there is no file "),
-        ({"embedder": "./c.py:Encoder"}, "has no Encoder"),
+        ({"embedder": "./c.py:Encoder"}, "has no class Encoder"),
     ],
 )
 def test_code_that_is_not_there_is_one_line(
