@@ -6,11 +6,12 @@ never sees classes, cameras or scores.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import copy
 from numbers import Integral
@@ -49,6 +50,9 @@ _MACHINE: Final = frozenset(
 )
 # Pillow warns of larger images, and of twice that it reads none back.
 _MOST_PIXELS: Final = Image.MAX_IMAGE_PIXELS or 2**26
+
+SETTINGS: Final = ("negative_prompt", "guidance_scale", "num_inference_steps", "scheduler")
+"""What a draw may say to a diffusion model, and not to others."""
 
 SEED_LIMIT: Final = 2**63
 """Seeds are below this: they fit SQLite's integers, torch's and numpy's."""
@@ -102,6 +106,21 @@ class BatchingGenerator(Generator, Protocol):
         Raises:
             ValueError, GeneratorConfigError, GenerationError: As `generate`, for all jobs at once.
         """
+
+
+class ParametricGenerator(Generator, Protocol):
+    """A generator that says what of a draw it gives a meaning to, beside the prompt and the class.
+
+    Of one that does not say, each parameter is tried, and one that changes nothing is refused.
+    """
+
+    @property
+    def parameters(self) -> Collection[str]:
+        """Names of the parameters that it takes."""
+
+    @property
+    def settings(self) -> Collection[str]:
+        """Those of `SETTINGS` that it takes."""
 
 
 SourcedJob = tuple[Draw, Sequence[int], Sequence[Pixels]]
@@ -186,13 +205,80 @@ def takes_no_pictures(name: str) -> GeneratorConfigError:
     )
 
 
-def try_out(generator: Generator, draw: Draw) -> None:
-    """Generate one image, so that a custom generator that breaks the contract is found early.
+def check_parameters(generator: Generator, names: Collection[str]) -> None:
+    """Refuse parameters that a generator says it does not take.
+
+    Raises:
+        GeneratorConfigError: One line with the nearest that it takes.
+    """
+    known = getattr(generator, "parameters", None)
+    if known is None:
+        return
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {_listed(known)}"
+            raise GeneratorConfigError(
+                f"{_name(generator)} takes no such parameter; {hint}",
+                key=f"space.parameters.{name}",
+            )
+
+
+def try_out(generator: Generator, draw: Draw, variants: Mapping[str, Draw] | None = None) -> None:
+    """Generate a first image, so that a generator that breaks the contract is found early.
+
+    Args:
+        generator: What is tried.
+        draw: Of the image.
+        variants: The same draw with another value of one parameter, by its name; each is tried,
+            and unless the generator says that it takes the parameter, the image must change.
 
     Raises:
         GeneratorConfigError: It lacks an attribute, raises anything but GenerationError, or
-            returns no batch of one image; in words that say what to return.
+            returns no batch of one image, in words that say what to return; or a parameter is
+            refused, or changes nothing.
     """
+    _check_attributes(generator)
+    try:
+        (plain,) = generate_all(generator, [(draw, [0])])
+    except ContractError as error:
+        raise GeneratorConfigError(f"{error}", key="generator.kind") from error.__cause__
+    except GenerationError:  # as the contract has it: this draw fails, others need not
+        return
+    said = getattr(generator, "parameters", None) or ()
+    for name, image in _varied(generator, variants or {}).items():
+        varied = variants is not None and variants[name] != draw
+        if varied and name not in said and np.array_equal(image, plain.images[0]):
+            raise GeneratorConfigError(
+                f"changes nothing in an image of {_name(generator)}; take it out, or name it in "
+                "the generator's attribute `parameters` if it matters beside others",
+                key=f"space.parameters.{name}",
+            )
+
+
+def _varied(generator: Generator, variants: Mapping[str, Draw]) -> dict[str, Pixels]:
+    """Generate an image of each variant, in one batch if that can be.
+
+    Raises:
+        GeneratorConfigError: One fails; its parameter is named.
+    """
+    jobs = {name: (draw, [0]) for name, draw in variants.items()}
+    try:
+        batches = generate_all(generator, [*jobs.values()])
+    except (GenerationError, GeneratorConfigError):  # of which one?
+        batches = []
+        for name, job in jobs.items():
+            try:
+                batches += generate_all(generator, [job])
+            except (GenerationError, GeneratorConfigError) as error:
+                value = job[0].parameters[name]
+                raise GeneratorConfigError(
+                    f"{value!r} gives no image: {error}", key=f"space.parameters.{name}"
+                ) from error
+    return {name: batch.images[0] for name, batch in zip(jobs, batches, strict=True)}
+
+
+def _check_attributes(generator: Generator) -> None:
     lacking = [
         n
         for n in ("id", "revision", "license", "source_type", "generate")
@@ -210,12 +296,6 @@ def try_out(generator: Generator, draw: Draw) -> None:
             f"{generator.source_type!r}; say one of {', '.join(SOURCE_TYPES)}",
             key="generator.kind",
         )
-    try:
-        generate_all(generator, [(draw, [0])])
-    except ContractError as error:
-        raise GeneratorConfigError(f"{error}", key="generator.kind") from error.__cause__
-    except GenerationError:  # as the contract has it: this draw fails, others need not
-        return
 
 
 def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -342,6 +422,10 @@ def _describe(value: object) -> str:
     if isinstance(value, list | tuple) and value:
         return f"a {type(value).__name__} of {len(value)} {type(value[0]).__name__}"
     return type(value).__name__ if value is not None else "None"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _few(values: Sequence[object]) -> str:

@@ -49,6 +49,7 @@ class DiffusersGenerator:
     """
 
     source_type: Final = "trainedAlgorithmicMedia"
+    parameters: Final[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -51,6 +51,8 @@ class FolderGenerator:
         GeneratorConfigError: If the folder is missing or holds no images.
     """
 
+    parameters: Final[tuple[str, ...]] = ()
+
     def __init__(
         self,
         path: str | Path,

@@ -46,6 +46,12 @@ class _Task:
     kind: str
     accepts: frozenset[str]
 
+    @property
+    def own_steps(self) -> int:
+        """Denoising steps where a draw names none."""
+        named = inspect.signature(self.pipeline.__call__).parameters["num_inference_steps"]
+        return int(named.default)
+
     @classmethod
     def of(cls, pipeline: Any) -> _Task:
         warn_once_of_truncation(pipeline)
@@ -120,7 +126,11 @@ class Pipeline:
             "guidance_scale": draw.guidance_scale,
             "num_inference_steps": draw.num_inference_steps,
         }
-        arguments: dict[str, Any] = {k: v for k, v in asked.items() if k in task.accepts}
+        arguments: dict[str, Any] = {
+            name: value
+            for name, value in asked.items()
+            if name in task.accepts and value is not None
+        }
         if "negative_prompt" in task.accepts:
             arguments["negative_prompt"] = draw.negative_prompt or None
         elif draw.negative_prompt:
@@ -136,7 +146,8 @@ class Pipeline:
                 key="scheduler",
             )
         if draw.strength is not None:
-            arguments["strength"] = _at_least_a_step(draw.strength, draw.num_inference_steps)
+            steps = draw.num_inference_steps or task.own_steps
+            arguments["strength"] = _at_least_a_step(draw.strength, steps)
         return arguments
 
     def generate(self, wanted: Sequence[Wanted]) -> tuple[list[Pixels], list[str | None]]:

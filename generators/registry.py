@@ -17,7 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
-from gapclose.generators.base import Generator, takes_no_pictures, try_out
+from gapclose.generators.base import (
+    SETTINGS,
+    Generator,
+    check_parameters,
+    takes_no_pictures,
+    try_out,
+)
 from gapclose.generators.errors import GenerationError, GeneratorConfigError, said
 from gapclose.generators.recipe import Draw
 
@@ -47,6 +53,18 @@ def make_generator(spec: Mapping[str, Any]) -> Generator:
     return _own(kind, lambda: factory(**options))
 
 
+def settings_of(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return those of `SETTINGS` that a generator takes: all, unless it says which.
+
+    Raises:
+        GeneratorConfigError: As `make_generator`.
+    """
+    kind = str(spec["kind"])
+    # Of one that ships, its class says so: whether it can be made is `check_generator`'s to say.
+    found = _load(kind) if kind in KINDS else make_generator(spec)
+    return frozenset(_own(kind, lambda: getattr(found, "settings", SETTINGS)))
+
+
 def check_generator(
     spec: Mapping[str, Any],
     *,
@@ -54,6 +72,8 @@ def check_generator(
     draw: Draw | None = None,
     strength: bool = False,
     ip_adapter: bool = False,
+    parameters: Sequence[str] = (),
+    variants: Mapping[str, Draw] | None = None,
 ) -> None:
     """Refuse a section that could never generate, before any model loads.
 
@@ -68,6 +88,9 @@ def check_generator(
         draw: What a generator of one's own is to generate one image of, to see what it returns.
         strength: Whether draws will start from source pictures.
         ip_adapter: Whether draws will be shown source pictures as image prompts.
+        parameters: Names that draws will have. A generator's attribute `parameters` names those
+            that it takes.
+        variants: Draws that differ from `draw` in one parameter each, by its name.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
@@ -83,8 +106,9 @@ def check_generator(
             raise takes_no_pictures("strength" if strength else "ip_adapter_scale")
         if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
             _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
+    _own(kind, lambda: check_parameters(generator, {*parameters, *(variants or {})}))
     if draw is not None and kind not in KINDS:
-        _own(kind, lambda: try_out(generator, draw))
+        _own(kind, lambda: try_out(generator, draw, variants))
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -31,6 +31,7 @@ from gapclose.loop.work.folder_pair import FolderPair
 from gapclose.loop.work.judge_notes import judge_notes, tune_rows
 from gapclose.loop.work.real_data import open_real_data
 from gapclose.loop.work.synthesis import Synthesis
+from gapclose.loop.work.taken_settings import with_taken_settings
 
 __all__ = ["EMBEDDER", "audit", "audit_config", "audit_folders", "folders_config"]
 
@@ -154,6 +155,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
     if before.holds_tuning:
         raise ConfigError("holds a tuning run, with its own before; name another --out", where=out)
     config.admit_code()
+    config = with_taken_settings(config)
     photos = Photos.check(config, before, reporter)
     with joined_run(out, config) as rundir:
         state = AuditState.resume(rundir)

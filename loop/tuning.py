@@ -45,6 +45,7 @@ from gapclose.loop.search.study_storage import open_storage
 from gapclose.loop.session import Stopwatch, open_session
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
 from gapclose.loop.work.sides import left_out
+from gapclose.loop.work.taken_settings import with_taken_settings
 from gapclose.loop.work.trials import ScoredBy, by_gap
 
 __all__ = ["tune"]
@@ -89,7 +90,7 @@ def tune(
     reporter = reporter or SilentReporter()
     out = Path("runs") / f"tune-{fingerprint(config)[:8]}" if out is None else Path(out)
     given = None if like is None else read_given(Path(like))
-    photos = _checked(config, RunDir(out), given, trust=trust, reporter=reporter)
+    config, photos = _checked(config, RunDir(out), given, trust=trust, reporter=reporter)
     objective = objective or _named_objective(config, photos)
     # The last that can be wrong, for it may make a database.
     storage = None if config.storage is None else open_storage(config.storage)
@@ -132,10 +133,15 @@ def _checked(
     *,
     trust: bool,
     reporter: Reporter,
-) -> Photos:
-    """Check what a config names, and whether a run that is there can go on with it."""
+) -> tuple[RunConfig, Photos]:
+    """Check what a config names, and whether a run that is there can go on with it.
+
+    Returns:
+        The config as its generator takes it, and the photos.
+    """
     check_trust(before, config, trust=trust, writes_storage=True)
     check_version(before)
+    config = with_taken_settings(config)
     photos = Photos.check(config, before, reporter)
     if before.config_path.is_file():
         check_config(before, config)
@@ -145,7 +151,7 @@ def _checked(
     if given is not None and (strange := check_usable(given, config, photos.classes)):
         said = f"{given.source} has mixtures of classes that this run does not have: "
         reporter.tell(WarningRaised(message=said + named(strange)))
-    return photos
+    return config, photos
 
 
 def _named_objective(config: RunConfig, photos: Photos) -> Objective:

@@ -233,6 +233,8 @@ def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, lis
         "num_inference_steps": row.get("num_inference_steps"),
         "scheduler": row.get("scheduler"),
     }
+    for name, value in (row.get("parameters") or {}).items():
+        fields[f"parameter_{name}"] = float(value) if type(value) is int else value
     camera = row.get("camera") or {}
     fields |= {
         "camera_resize": camera.get("resize"),

@@ -23,6 +23,7 @@ FREE_KEYS: Final = frozenset(
         "storage",
         "generator.device",
         "generator.batch_size",
+        "generator.timeout",
     }
 )
 """What may change on resume."""
@@ -39,6 +40,9 @@ _LATER: Final[dict[str, Any]] = {
     "space.strength": [],
     "space.ip_adapter_scale": [],
     "space.proposer": None,
+    "space.parameters": {},
+    "space.class_parameters": {},
+    "baseline.parameters": {},
 }
 """Keys that came later, and what they say where nobody uses them: such a config is what it was."""
 

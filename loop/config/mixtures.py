@@ -22,6 +22,7 @@ from pydantic import (
 from gapclose.generators.conditioning import takes_caption
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.config.hints import shown
+from gapclose.loop.config.parameters import FixedParameters
 from gapclose.loop.config.plain_yaml import dump_yaml, parse_yaml
 from gapclose.loop.config.space import FixedCamera
 from gapclose.loop.config.text_file import read_text
@@ -61,6 +62,7 @@ class GivenRecipe(Section):
     photos: Text | None = None
     strength: float | None = Field(default=None, gt=0.0, le=1.0)
     ip_adapter_scale: float | None = Field(default=None, ge=0.0, le=1.0)
+    parameters: FixedParameters = Field(default_factory=dict)
     camera: FixedCamera | None = None
 
     @field_validator("prompt")

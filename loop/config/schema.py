@@ -17,6 +17,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 from gapclose.analysis.unseen import UNSEEN
 from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.parameters import Parameter
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
 from gapclose.loop.config.plain_yaml import dump_yaml
 from gapclose.loop.config.sources import (
@@ -182,6 +183,30 @@ class RunConfig(Section):
                 check_diffusion(name, getattr(self.baseline, name), key=f"baseline.{name}")
         return self
 
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> RunConfig:
+        kinds: dict[str, str] = {}
+        for cls in ("", *self.space.class_parameters):  # no class is called ""
+            for name, parameter in self.space.parameters_of(cls).items():
+                self._check_start(name, parameter)
+                if kinds.setdefault(name, parameter.kind) != parameter.kind:
+                    raise ValueError(
+                        f"space.class_parameters.{cls}.{name}: got {parameter.kind}, but other "
+                        f"classes have {kinds[name]} under this name; call it something else"
+                    )
+        return self
+
+    def _check_start(self, name: str, parameter: Parameter) -> None:
+        """Ask what trial 0 has of a parameter that is searched."""
+        value = self.baseline.parameters.get(name)
+        if value is None and not parameter.is_fixed:
+            raise ValueError(
+                f"baseline.parameters: {name} is missing; say what the obvious image has of it, "
+                f"such as {name}: {shown(parameter.example)}"
+            )
+        if value is not None and (problem := parameter.misfit(value)):
+            raise ValueError(f"baseline.parameters.{name}: got {shown(value)}, {problem}")
+
     def _check_class_slot(self) -> None:
         prompts = [("space.prompt", prompt) for prompt in self.space.prompt]
         prompts.append(("baseline.prompt", self.baseline.prompt))
@@ -203,7 +228,12 @@ class RunConfig(Section):
                 is named), or if a prompt has no slot for the class although several are chosen.
         """
         chosen = tuple(available) if self.classes == "all" else tuple(self.classes)
-        for key, names in (("classes", chosen), ("space.nouns", tuple(self.space.nouns))):
+        named = {
+            "classes": chosen,
+            "space.nouns": tuple(self.space.nouns),
+            "space.class_parameters": tuple(self.space.class_parameters),
+        }
+        for key, names in named.items():
             strange = [name for name in names if name not in available]
             if strange:
                 others = f" (nor {', '.join(strange[1:6])})" if strange[1:] else ""

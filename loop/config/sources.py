@@ -18,8 +18,15 @@ from pydantic import (
 )
 
 from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.parameters import CHOICES_TAG, RANGE_TAG
 from gapclose.loop.config.paths import CODE_FILE, absolute_code, absolute_path, expanded
-from gapclose.loop.config.values import Count, Device, Section, Size, config_folder
+from gapclose.loop.config.values import (
+    Count,
+    Device,
+    Section,
+    Size,
+    config_folder,
+)
 
 __all__ = [
     "GENERATOR_KINDS",
@@ -65,6 +72,15 @@ class PondReal(Section):
 
 
 class _Spec(Section):
+    """A generator's section.
+
+    Attributes:
+        reads_class: Whether a draw names the class and its noun; text-to-image models have both
+            in the prompt.
+    """
+
+    reads_class: ClassVar[bool] = True
+
     kind: str
 
     def as_spec(self) -> dict[str, Any]:
@@ -102,6 +118,8 @@ class IPAdapterSpec(Section):
 
 class DiffusersSpec(_Spec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
+
+    reads_class: ClassVar[bool] = False
 
     kind: Literal["diffusers"]
     model: str  # a relative folder is kept absolute
@@ -186,7 +204,7 @@ def _generator_tag(value: object) -> str:
     return kind if isinstance(kind, str) and kind in GENERATOR_KINDS else "custom"
 
 
-TAGS: Final = frozenset({"folder", "pond", "diffusers", "custom"})
+TAGS: Final = frozenset({"folder", "pond", "diffusers", "custom", RANGE_TAG, CHOICES_TAG})
 """They stand in the locations of pydantic's errors; no YAML file has them."""
 
 Real = Annotated[

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gapclose.generators.recipe import KERNEL_ALIASES, KERNELS
 from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.parameters import (
+    FixedParameters,
+    Parameter,
+    SearchedParameters,
+    checked_names,
+)
 from gapclose.loop.config.paths import (
     absolute_path,
     is_embedder_code,
@@ -35,6 +41,9 @@ _KERNELS: Final = (*KERNELS, *KERNEL_ALIASES)
 
 CAPTION_SOURCES: Final = ("tune", "words")
 """Captions that lie beside the tune photos, or are put together from words seen in them."""
+
+
+OwnParameters = Annotated[dict[str, Parameter | None], BeforeValidator(checked_names)]
 
 
 def _check_kernel(name: str) -> str:
@@ -96,6 +105,7 @@ class SpaceConfig(Section):
 
     Everything is a tuple: of words (choices), or of numbers (one is fixed, two are a range,
     three or more are choices). An empty tuple is not searched: the baseline's value holds.
+    `class_parameters` says what `parameters` a class has of its own, and by null which it lacks.
     """
 
     prompt: Words = ("a photo of a {class}",)
@@ -110,6 +120,8 @@ class SpaceConfig(Section):
     strength: Numbers = ()
     ip_adapter_scale: Numbers = ()
     proposer: str | None = None
+    parameters: SearchedParameters = Field(default_factory=dict)
+    class_parameters: dict[str, OwnParameters] = Field(default_factory=dict)
 
     @field_validator("captions")
     @classmethod
@@ -145,6 +157,11 @@ class SpaceConfig(Section):
         if info.field_name == "strength" and 0 in values:
             raise ValueError("got 0, which gives the real photos themselves; begin above it")
         return as_range(values)
+
+    def parameters_of(self, name: str) -> dict[str, Parameter]:
+        """Return what a class's parameters may be."""
+        own = {**self.parameters, **self.class_parameters.get(name, {})}
+        return {key: parameter for key, parameter in own.items() if parameter is not None}
 
     @property
     def needs_photos(self) -> bool:
@@ -188,7 +205,9 @@ class SpaceConfig(Section):
     @model_validator(mode="after")
     def _slots_are_defined(self) -> SpaceConfig:
         later = {"captions", "strength", "ip_adapter_scale", "proposer"}
-        taken = {"noun", "prompt", *(set(type(self).model_fields) - later)} & set(self.slots)
+        # The generator's parameters bear a prefix in the search.
+        fields = {*type(self).model_fields} - {"parameters", "class_parameters"}
+        taken = {"noun", "prompt", *(fields - later)} & set(self.slots)
         if self.needs_photos:  # configs of before there were any may have such slots
             taken |= {"photos", *later} & set(self.slots)
         if taken:
@@ -220,9 +239,10 @@ class BaselineConfig(Section):
 
     prompt: Text = "a photo of a {class}"
     negative_prompt: Text = ""
-    guidance_scale: float = Field(default=7.5, ge=0.0)
-    num_inference_steps: Count = 30
+    guidance_scale: float | None = Field(default=7.5, ge=0.0)  # None: the generator's own
+    num_inference_steps: Count | None = 30
     scheduler: Text | None = None
+    parameters: FixedParameters = Field(default_factory=dict)
     camera: FixedCamera | None = None  # None: only space.camera.resize
 
     @field_validator("prompt")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.parameters import ParameterRange
 from gapclose.loop.config.schema import ConfirmConfig, RunConfig, TuneConfig
 from gapclose.loop.config.sources import (
     TAGS,
@@ -36,6 +37,7 @@ _EXPECTED: Final = {
     "model_type": "keys and values",
     "model_attributes_type": "keys and values",
     "tuple_type": "a list",
+    "union_tag_not_found": "a value, a list or a range",
     "too_short": "more values",
     "too_long": "fewer values",
 }
@@ -48,6 +50,8 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
     (BaselineConfig, "camera"): FixedCamera,
     (DiffusersSpec, "ip_adapter"): IPAdapterSpec,
 }
+# Of the space: names to come before a parameter.
+_OF_PARAMETERS: Final = {"parameters": 1, "class_parameters": 2}
 
 
 def first_error(
@@ -122,9 +126,14 @@ def _locate(loc: Keys, data: Any) -> tuple[list[str | int], Any]:
 def _valid_keys(keys: Keys, data: Mapping[str, Any]) -> list[str]:
     section: type[BaseModel] = RunConfig
     below: Any = data
+    names = 0  # keys to come that a person is free to choose
     for key in keys:
         below = below[key]
-        if section is RunConfig and key == "real":
+        if names:
+            names -= 1
+        elif section is SpaceConfig and key in _OF_PARAMETERS:
+            section, names = ParameterRange, _OF_PARAMETERS[str(key)]
+        elif section is RunConfig and key == "real":
             section = real_section(below)
         elif section is RunConfig and key == "generator":
             section = generator_section(below)
@@ -133,7 +142,9 @@ def _valid_keys(keys: Keys, data: Mapping[str, Any]) -> list[str]:
             if found is None:
                 return []
             section = found
-    return list(section.model_fields)
+    if names:
+        return []
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _dotted(keys: Keys) -> str:

@@ -192,8 +192,10 @@ def check_usable(
             for key, row in rows:
                 for name in DIFFUSION:
                     check_diffusion(name, row.get(name), key=f"{key}.{name}")
-        if schedulers := sorted({row["scheduler"] for _, row in rows if row.get("scheduler")}):
-            check_drawn(config, schedulers=schedulers)
+        schedulers = sorted({row["scheduler"] for _, row in rows if row.get("scheduler")})
+        parameters = sorted({name for _, row in rows for name in row.get("parameters") or ()})
+        if schedulers or parameters:
+            check_drawn(config, schedulers=schedulers, parameters=parameters)
     except (ValueError, GeneratorConfigError) as error:
         raise ConfigError(f"--like: {given.source}: {error}") from None
     return strange

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gapclose.analysis.significance import LEVEL
+from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.report.charts import Scale
 from gapclose.loop.report.findings import group_name, largest, repeat_word, stored_words
 from gapclose.loop.report.panel import agreement, panel_rows
 from gapclose.loop.report.text import (
-    TITLES,
     below_floor,
     effect_sort_key,
     mattered,
     meaning,
     spread,
     state_of,
+    title,
     verdict,
 )
 from gapclose.loop.report.thumbnails import Samples
@@ -245,23 +246,36 @@ def _recipes(mixture: Row | None, groups: Mapping[str, PhotoGroup]) -> dict[str,
         shown.append(
             {
                 "weight": item["weight"],
-                "draw": draw,
+                "prompt": draw["prompt"],
+                "settings": _settings(draw),
                 "camera": _camera(camera),
                 "photos": _photos(groups.get(draw.get("photos", ""))),
             }
         )
+    own = sorted({key for row in shown for key in row["settings"]} - {*_SETTINGS})
     return {
         "rows": shown,
         "columns": [
-            (key, TITLES.get(key, key))
-            for key in _SETTINGS
-            if any(row["draw"].get(key) not in (None, "") for row in shown)
+            {"key": key, "title": title(key), "numeric": any(_numeric(row, key) for row in shown)}
+            for key in (*_SETTINGS, *own)
+            if any(row["settings"].get(key) not in (None, "") for row in shown)
         ],
         "more": len(rows) - len(shown),
         "more_weight": sum(item["weight"] for item in rows[_SHOWN_RECIPES:]),
         "effective": mixture.get("effective"),
         "json": json.dumps(dict(mixture), ensure_ascii=False, indent=2),
     }
+
+
+def _settings(draw: Row) -> dict[str, Any]:
+    """Return the settings of a draw, and its parameters, by the search's names."""
+    own = draw.get("parameters") or {}
+    return {key: draw.get(key) for key in _SETTINGS} | {PREFIX + k: v for k, v in own.items()}
+
+
+def _numeric(row: Row, key: str) -> bool:
+    value = row["settings"].get(key)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _photos(group: PhotoGroup | None) -> str | None:
@@ -285,14 +299,14 @@ def _weight(row: Row) -> dict[str, Any] | None:
         return None
     now, was, importances = both["mixture"], both["baseline"], row.get("importances") or {}
     slots = [
-        {"name": name, "title": TITLES.get(name, name), **_slot(name, part, now=now, was=was)}
+        {"name": name, "title": title(name), **_slot(name, part, now=now, was=was)}
         for part in ("words", "choices")
         for name in now[part]
     ]
     numbers = [
         {
             "name": name,
-            "title": TITLES.get(name, name),
+            "title": title(name),
             "now": spread(moments["mean"], moments["sd"]),
             "was": spread(was["numbers"][name]["mean"], 0.0),
         }

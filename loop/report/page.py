@@ -267,7 +267,8 @@ def _template() -> Any:
     # Keys come by `|get`: a dot would find a dict's method before a key of the same name.
     environment.filters["get"] = lambda mapping, key, default=None: mapping.get(key, default)
     environment.filters["prose"] = _prose
-    for name in ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed"):
+    of_numbers = ("chance", "count", "effect", "number", "percent", "ratio", "seconds", "signed")
+    for name in (*of_numbers, "setting"):
         environment.filters[name] = getattr(report_text, name)
     text = (
         resources.files("gapclose.loop.report").joinpath("report.html").read_text(encoding="utf-8")

@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.run.events import Stopped, StopReason
 
 __all__ = [
     "STATES",
-    "TITLES",
     "bare",
     "below_floor",
     "chance",
@@ -33,10 +33,13 @@ __all__ = [
     "points",
     "ratio",
     "seconds",
+    "setting",
+    "shortest",
     "signed",
     "spread",
     "state_of",
     "stopped_text",
+    "title",
     "verdict",
     "was_tuned",
 ]
@@ -86,6 +89,12 @@ TITLES: Final = {
 }
 
 
+def title(name: str) -> str:
+    """Return what a table calls a parameter of the search."""
+    return TITLES.get(name, name.removeprefix(PREFIX))
+
+
+_DIGITS: Final = {"guidance_scale": 1}  # of a setting; of others 2
 COPIES: Final = 0.01  # of the synthetic images; more are reported, as after tuning they object
 NAMED: Final = 5  # classes that a line names
 _STOPPED: Final = {
@@ -351,7 +360,7 @@ def _times(row: Row) -> str:
 def mattered(importances: Mapping[str, float]) -> str:
     """Name importances, the largest first: "color 61 %, guidance 22 %"; small ones counted."""
     rows = sorted(importances.items(), key=lambda pair: -pair[1])
-    named = [f"{TITLES.get(name, name)} {percent(share)}" for name, share in rows if share >= 0.01]
+    named = [f"{title(name)} {percent(share)}" for name, share in rows if share >= 0.01]
     rest = f"{len(rows) - len(named)} more under {percent(0.01)}"
     return ", ".join(named) + (f" and {rest}" if len(named) < len(rows) else "")
 
@@ -384,10 +393,33 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def spread(mean: float, deviation: float) -> str:
-    """Format a mean and a standard deviation, as 2.1 ± 0.4; one value alone as 7.5 or 30."""
-    if deviation < 0.05:
-        return number(mean, 1).removesuffix(".0")
-    return f"{number(mean, 1)} ± {number(deviation, 1)}"
+    """Format a mean and a standard deviation, as 2.1 ± 0.4; one value alone as 7.5 or 30.
+
+    Units are the generator's own: the deviation has one digit that counts.
+    """
+    if deviation <= 0.005 * abs(mean):
+        return shortest(mean)
+    digits = max(0, -math.floor(math.log10(deviation)))
+    return f"{number(mean, digits)} ± {number(deviation, digits)}"
+
+
+def setting(value: object, key: str) -> str:
+    """Format a setting of a recipe; what it does not say is a dash."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return shortest(value) if key.startswith(PREFIX) else number(value, _DIGITS.get(key, 2))
+    return str(value)
+
+
+def shortest(value: float) -> str:
+    """Format to three digits that count, and no more than there are: 0.071, 7.5, 1 200."""
+    digits = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text.replace("-", "\N{MINUS SIGN}").replace(",", "\N{THIN SPACE}")
 
 
 def signed(value: float | None) -> str:

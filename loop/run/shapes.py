@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gapclose.generators.parameters import Parameters
 from gapclose.generators.recipe import Camera, Recipe
 
 __all__ = [
@@ -96,6 +97,12 @@ def _is_given(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _are_parameters(value: dict[str, Any]) -> dict[str, Any]:
+    Parameters(value)
+    return value
+
+
+ParametersJson = Annotated[dict[str, bool | int | float | str], AfterValidator(_are_parameters)]
 GivenJson = Annotated[dict[str, Any], AfterValidator(_is_given)]
 RecipeJson = Annotated[dict[str, Any], AfterValidator(_is_recipe)]
 CameraJson = Annotated[dict[str, Any], AfterValidator(_is_camera)]
@@ -494,6 +501,7 @@ class Sample(_Shape):
     guidance_scale: Number | None = None
     num_inference_steps: Count | None = None
     scheduler: str | None = None
+    parameters: ParametersJson | None = None
     camera: CameraJson | None = None
 
 

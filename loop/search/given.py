@@ -137,7 +137,9 @@ def _draw(row: GivenRow, space: Space) -> Draw | None:
     if said.get("photos") is not None:
         said["photos"] = space.groups[ALL_PHOTOS]
         said["prompt"] = fill_caption(said["prompt"], captions_segment(ALL_PHOTOS))
-    return Draw.from_json(space.baseline.draw.to_json() | said)
+    base = space.baseline.draw
+    said["parameters"] = {**base.parameters, **said.get("parameters", {})}
+    return Draw.from_json(base.to_json() | said)
 
 
 def _settings(mixture: Mixture, space: Space) -> Params:

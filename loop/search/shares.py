@@ -12,10 +12,11 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from gapclose.generators.conditioning import captions_segment
 from gapclose.generators.recipe import Recipe
+from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.search.space import PHOTOS, Space, setting
 
@@ -25,6 +26,8 @@ Shares = dict[str, dict[str, Any]]
 """What `marginal_shares` returns: "words", "unread", "choices" and "numbers"."""
 
 _MOST_READINGS: Final = 4096  # of one prompt; more there are only where words are hardly words
+
+_MOST_COUNTED: Final = 10  # whole numbers: how many objects there are, say
 
 _Words = dict[str, str]
 _Place = tuple[int, bool]  # characters of the prompt that are read, and whether a space is due
@@ -65,7 +68,8 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
           may; with the slot's words it sums to 1. Slots that are read whole are left out.
         * "choices": setting -> choice -> share. Numbers are written shortest, a scheduler that is
           the generator's own is "".
-        * "numbers": setting that has a range -> {"mean", "sd"}, weighted, in its own unit.
+        * "numbers": setting that has a range -> {"mean", "sd"}, weighted, in its own unit; a
+          parameter of a few whole numbers is one of the choices.
 
     Raises:
         ValueError: If there is no weight, or not one for each recipe.
@@ -96,12 +100,22 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     numbers: dict[str, dict[str, float]] = {}
     for name, distribution in space.settings.items():
         values = [(setting(draw, name), weight) for draw, weight in shared]
-        if isinstance(distribution, CategoricalDistribution):
-            order = [_text(choice) for choice in distribution.choices]
+        if (counted := _counted(name, distribution)) is not None:
+            order = [_text(choice) for choice in counted]
             choices_of[name] = _summed(order, ((_text(v), share) for v, share in values))
         else:
             numbers[name] = _spread(values)
     return {"words": words, "unread": unread, "choices": choices_of, "numbers": numbers}
+
+
+def _counted(name: str, distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Return the values whose shares are told one by one; None for a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if name.startswith(PREFIX) and isinstance(distribution, IntDistribution):
+        values = range(distribution.low, distribution.high + 1)
+        return values if len(values) <= _MOST_COUNTED else None
+    return None
 
 
 def readings(space: Space, prompt: str) -> list[dict[str, str]]:

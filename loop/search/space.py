@@ -14,7 +14,7 @@ import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import optuna
@@ -26,7 +26,10 @@ from optuna.distributions import (
 )
 
 from gapclose.generators.conditioning import captions_segment
-from gapclose.generators.recipe import Camera, Draw, Recipe, normalize_prompt
+from gapclose.generators.parameters import Parameters, Value
+from gapclose.generators.prompt_text import normalize_prompt
+from gapclose.generators.recipe import Camera, Draw, Recipe
+from gapclose.loop.config.parameters import PREFIX, Parameter, ParameterChoices
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
@@ -52,7 +55,8 @@ class Space:
         cls: The class.
         words: Slot -> its choices. The class's `noun`, the `prompt` template and the group of
             `photos` that captions and source pictures are taken from are slots too.
-        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt.
+        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt, and the
+            generator's own parameters, whose names have a prefix.
         fixed: Settings that have one value.
         baseline: The untouched recipe, trial 0.
         cameras: Parameter of the camera -> distribution; the run chooses one for all classes.
@@ -92,6 +96,10 @@ class Space:
             "scheduler": _choices(spec.scheduler),
             "strength": _floats(sources[0]),
             "ip_adapter_scale": _floats(sources[1]),
+            **{
+                PREFIX + key: _parameter(parameter)
+                for key, parameter in spec.parameters_of(name).items()
+            },
         }
         of_camera: dict[str, BaseDistribution | None] = {
             "resize": None if camera.resize is None else _choices((camera.resize,)),
@@ -103,7 +111,7 @@ class Space:
         given = {k: d for k, d in searched.items() if d is not None}
         imaging = {k: d for k, d in of_camera.items() if d is not None}
         fixed = {k: _only(d) for k, d in imaging.items() if d.single()}
-        baseline = _baseline(config, nouns[0], fixed)
+        baseline = _baseline(config, name, nouns[0], fixed)
         start = baseline.camera.to_json()
         return cls(
             cls=name,
@@ -176,10 +184,51 @@ class Space:
         """Return the recipe of a trial's parameters."""
         words = {k: v for k, v in params.items() if k in self.words}
         values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
-        base = self.baseline.draw.to_json() | {"prompt": self.prompt(words)}
+        draw = self.worded(self.baseline.draw, words, values)
+        base = draw.to_json() | {k: v for k, v in values.items() if not k.startswith(PREFIX)}
         if PHOTOS in self.slots_of(words.get("prompt", self.words["prompt"][0])):
             base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
-        return Recipe(draw=Draw.from_json(base | values), camera=self.camera)
+        return Recipe(draw=Draw.from_json(base), camera=self.camera)
+
+    def worded(
+        self, draw: Draw, words: Mapping[str, str], params: Mapping[str, Any] | None = None
+    ) -> Draw:
+        """Return a draw with other words: their prompt, and their noun where it names one.
+
+        Args:
+            draw: Of the class.
+            words: Slot -> word.
+            params: Of which the generator's own parameters take the place of the draw's.
+        """
+        noun = None if draw.noun is None else words.get("noun", self.words["noun"][0])
+        own = {
+            name.removeprefix(PREFIX): value
+            for name, value in (params or {}).items()
+            if name.startswith(PREFIX)
+        }
+        parameters = Parameters({**draw.parameters, **own})
+        return replace(draw, prompt=self.prompt(words), noun=noun, parameters=parameters)
+
+    @property
+    def parameters(self) -> Distributions:
+        """The generator's own parameters that are searched, by their names in the search."""
+        return {k: d for k, d in self.settings.items() if k.startswith(PREFIX)}
+
+    def variants(self) -> dict[str, Draw]:
+        """Return the baseline's draw with another value of one parameter, by its plain name.
+
+        A fixed one's is the baseline's where they are the same.
+        """
+        found: dict[str, Draw] = {}
+        draw = self.baseline.draw
+        for name, value in self.fixed.items():
+            if name.startswith(PREFIX):
+                found[name] = self.worded(draw, {}, {name: value})
+        for name, distribution in self.parameters.items():
+            found[name] = self.worded(
+                draw, {}, {name: _farthest(distribution, setting(draw, name))}
+            )
+        return {name.removeprefix(PREFIX): varied for name, varied in found.items()}
 
     def used(self, params: Mapping[str, Any]) -> Params:
         """Return parameters without the words that their template has no place for."""
@@ -309,6 +358,8 @@ def _likeliest(
 
 def setting(draw: Draw, name: str) -> Any:
     """Return a setting of a draw; that of one made without a photo is what changes nothing."""
+    if name.startswith(PREFIX):
+        return draw.parameters.get(name.removeprefix(PREFIX))
     value = getattr(draw, name)
     return _WITHOUT_PHOTO[name] if value is None and name in _WITHOUT_PHOTO else value
 
@@ -334,6 +385,14 @@ def _guidance(values: Sequence[float]) -> BaseDistribution | None:
 
 def _ints(values: Sequence[int]) -> BaseDistribution | None:
     return IntDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
+
+
+def _parameter(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, ParameterChoices):
+        return CategoricalDistribution(parameter.choices)
+    if parameter.whole:
+        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
 def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:
@@ -366,13 +425,21 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     return high if value is None else type(low)(min(max(value, low), high))
 
 
+def _farthest(distribution: BaseDistribution, value: Any) -> Any:
+    """Return a value that is as unlike another as may be chosen."""
+    if isinstance(distribution, CategoricalDistribution):
+        return next(choice for choice in reversed(distribution.choices) if choice != value)
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    return low if value - low > high - value else high
+
+
 def _only(distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     return distribution.low  # type: ignore[attr-defined]
 
 
-def _baseline(config: RunConfig, noun: str, fixed: Mapping[str, Any]) -> Recipe:
+def _baseline(config: RunConfig, name: str, noun: str, fixed: Mapping[str, Any]) -> Recipe:
     """Return the config's baseline: what people do without gapclose.
 
     What the space holds fixed of the camera (the size everything is resized to) belongs to the
@@ -386,10 +453,29 @@ def _baseline(config: RunConfig, noun: str, fixed: Mapping[str, Any]) -> Recipe:
     else:
         camera = dict(fixed)
     size = config.generator.as_spec().get("size")
+    fields["parameters"] = _baseline_parameters(config, name)
+    if config.generator.reads_class:
+        fields |= {"cls": name, "noun": noun}
     return Recipe(
         draw=Draw(prompt=prompt, size=tuple(size) if isinstance(size, list) else size, **fields),
         camera=Camera(**camera),
     )
+
+
+def _baseline_parameters(config: RunConfig, name: str) -> dict[str, Value]:
+    """Return the parameters of a class's baseline, each of the type that the search gives it."""
+    own = config.space.class_parameters.get(name, {})
+    found: dict[str, Value] = {
+        key: value
+        for key, value in config.baseline.parameters.items()
+        if own.get(key, True) is not None
+    }
+    for key, parameter in config.space.parameters_of(name).items():
+        if isinstance(parameter, ParameterChoices):
+            found.setdefault(key, parameter.choices[0])  # else it is fixed, or it is given
+        else:
+            found[key] = int(found[key]) if parameter.whole else float(found[key])
+    return found
 
 
 def shares_product(

@@ -202,7 +202,7 @@ def sample_row(
     }
     if recipe is not None:
         draw = recipe.draw.to_json()
-        names = ("prompt", "guidance_scale", "num_inference_steps", "scheduler")
-        row |= {name: draw[name] for name in names}
+        names = ("prompt", "guidance_scale", "num_inference_steps", "scheduler", "parameters")
+        row |= {name: draw[name] for name in names if name in draw}
         row["camera"] = recipe.camera.to_json()
     return row

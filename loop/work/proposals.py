@@ -26,7 +26,7 @@ from gapclose.analysis.significance import LEVEL
 from gapclose.analysis.unseen import one_line
 from gapclose.generators.conditioning import takes_caption
 from gapclose.generators.images import Pixels
-from gapclose.generators.recipe import normalize_prompt
+from gapclose.generators.prompt_text import normalize_prompt
 from gapclose.loop.run.events import PromptsProposed
 from gapclose.loop.run.faults import is_machines_fault, told
 from gapclose.loop.schedule.actions import AskProposer

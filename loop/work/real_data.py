@@ -208,15 +208,21 @@ def compare_photos(
 
 
 def check_drawn(
-    config: RunConfig, classes: Sequence[str] = (), *, schedulers: Sequence[str] = ()
+    config: RunConfig,
+    classes: Sequence[str] = (),
+    *,
+    schedulers: Sequence[str] = (),
+    parameters: Sequence[str] = (),
 ) -> None:
     """Refuse a generator that cannot be made here, or that generates nothing new.
 
     Args:
         config: Of the run.
         classes: With the run's classes, a generator of the user's own generates one image of
-            the first one's baseline, before hours go into embedding photos.
+            the first one's baseline, before hours go into embedding photos, and one with another
+            value of each parameter.
         schedulers: Names of those that are tried beside the config's.
+        parameters: Names of the generator's own that are given beside the config's.
 
     Raises:
         GeneratorConfigError: As `check_generator`.
@@ -228,11 +234,15 @@ def check_drawn(
             f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
         )
     named = {*config.space.scheduler, config.baseline.scheduler, *schedulers} - {None}
-    draw = Space.of(config, classes[0]).baseline.draw if classes else None
+    spaces = [Space.of(config, name) for name in classes]
+    variants = {key: draw for space in reversed(spaces) for key, draw in space.variants().items()}
+    named_too = {*config.space.parameters, *config.baseline.parameters, *parameters}
     check_generator(
         config.generator.as_spec(),
         schedulers=sorted(map(str, named)),
-        draw=draw,
+        draw=spaces[0].baseline.draw if spaces else None,
+        parameters=sorted(named_too),
+        variants=variants,
         strength=bool(config.space.strength),
         ip_adapter=bool(config.space.ip_adapter_scale),
     )

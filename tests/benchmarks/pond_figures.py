@@ -24,7 +24,8 @@ from gapclose.analysis.gap import audit_embeddings
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators import camera
 from gapclose.generators.pond import renderer as pond
-from gapclose.generators.recipe import Camera, Draw, normalize_prompt
+from gapclose.generators.prompt_text import normalize_prompt
+from gapclose.generators.recipe import Camera, Draw
 from gapclose.generators.registry import make_generator
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.search.mixture_weights import allot

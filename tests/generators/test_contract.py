@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from turntable import Turntable
 
 from gapclose.generators.base import Generator
 from gapclose.generators.checkpoint import POND
@@ -167,3 +168,18 @@ class TestFolder(Contract):
     @pytest.fixture
     def refused(self) -> Sequence[Draw]:
         return [replace(FROG, prompt="a photo of a ship")]
+
+
+class TestOwnParameters(GeneratorContract):
+    """A renderer of the tests', which has nothing but parameters."""
+
+    @pytest.fixture
+    def make(self) -> Make:
+        return Turntable
+
+    @pytest.fixture
+    def draws(self) -> Sequence[Draw]:
+        own = {"light": 45.0, "material": "steel", "count": 1, "tilt": 20.0}
+        ball = Draw(prompt="a ball", cls="ball", noun="ball", parameters=own)
+        cube = replace(ball, prompt="a cube", cls="cube", noun="cube")
+        return [ball, cube, replace(ball, parameters={**own, "count": 3})]

@@ -10,19 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapclose.generators.recipe import KERNELS, Camera, Draw, Recipe, normalize_prompt
+from gapclose.generators.prompt_text import normalize_prompt
+from gapclose.generators.recipe import KERNELS, Camera, Draw, Recipe
 
 draws = st.builds(
     Draw,
     prompt=st.text(max_size=40),
     negative_prompt=st.text(max_size=20),
-    guidance_scale=st.floats(0, 30),
-    num_inference_steps=st.integers(1, 100),
+    guidance_scale=st.none() | st.floats(0, 30),
+    num_inference_steps=st.none() | st.integers(1, 100),
     scheduler=st.none() | st.sampled_from(["ddim", "euler"]),
     size=st.none() | st.integers(8, 64) | st.tuples(st.integers(8, 64), st.integers(8, 64)),
     photos=st.none() | st.sampled_from(["sha256:1", "sha256:2"]),
     strength=st.none() | st.floats(0, 1, exclude_min=True),
     ip_adapter_scale=st.none() | st.floats(0, 1),
+    parameters=st.dictionaries(
+        st.sampled_from(["light", "material"]),
+        st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from(["a", "1"]),
+    ),
+    cls=st.none() | st.sampled_from(["frog", "ship"]),
+    noun=st.none() | st.sampled_from(["frog", "toad"]),
 )
 cameras = st.builds(
     Camera,
@@ -92,6 +99,9 @@ def test_every_field_changes_the_fingerprint() -> None:
         "photos": "sha256:1",
         "strength": 0.5,
         "ip_adapter_scale": 0.5,
+        "parameters": {"light": 45.0},
+        "cls": "frog",
+        "noun": "toad",
     }
     draw = Draw(prompt="a")
     assert set(others) == {field.name for field in dataclasses.fields(Draw)}
@@ -101,11 +111,14 @@ def test_every_field_changes_the_fingerprint() -> None:
 
 def test_fingerprints_stay_as_they_were() -> None:
     # Image folders of old runs are named by these: a change here loses their images.
-    draw = Draw(prompt="a photo of a frog", size=(32, 16))
+    settings = {"guidance_scale": 7.5, "num_inference_steps": 30}
+    draw = Draw(prompt="a photo of a frog", size=(32, 16), **settings)
     assert draw.fingerprint() == (
         "ad55db55228740e5550f9231972e50347fecf06450028008eec71c7bf8cdfd36"
     )
-    given = dataclasses.replace(draw, photos=None, strength=None, ip_adapter_scale=None)
+    given = dataclasses.replace(
+        draw, photos=None, strength=None, ip_adapter_scale=None, parameters={}, cls=None, noun=None
+    )
     assert given.fingerprint() == draw.fingerprint()
     assert set(draw.to_json()) == {
         "prompt",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gapclose.generators.base import Generator, generate_all
+from gapclose.generators.base import SETTINGS, Generator, generate_all
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
 from gapclose.generators.folder import FolderGenerator
 from gapclose.generators.images import NAN, ONE_COLOUR, ImageBatch
 from gapclose.generators.recipe import Draw
-from gapclose.generators.registry import check_generator, make_generator
+from gapclose.generators.registry import check_generator, make_generator, settings_of
 
 OWN = """
 class Own:
@@ -246,3 +247,77 @@ def test_code_that_is_not_found_says_where_it_was_looked_for(tmp_path: Path) -> 
     # One's own package of an installed one's name is not found, and the line says why.
     with pytest.raises(GeneratorConfigError, match=r"numpy is .*numpy\); rename yours"):
         check_generator({"kind": "numpy.world:Renderer"})
+
+
+KNOBS = """
+import numpy as np
+from gapclose.generators.images import ImageBatch
+
+class Own:
+    id = "own:knobs"
+    revision = None
+    license = None
+    source_type = "digitalCreation"
+    {known}
+
+    def generate(self, draw, seeds):
+        light = draw.parameters.get("light", 0)
+        if light == "off":
+            raise ValueError("too dark")
+        pixels = [np.random.default_rng([seed, int(light)]).integers(0, 256, (8, 8, 3))
+                  for seed in seeds]
+        images = tuple(p.astype(np.uint8) for p in pixels)
+        return ImageBatch(images=images, seeds=tuple(seeds), invalid=(None,) * len(seeds))
+"""
+PLAIN = Draw(prompt="a frog", parameters={"light": 1, "ligth": 1})
+
+
+def knobs(folder: Path, known: str = "") -> dict[str, Any]:
+    file = folder / f"knobs{len([*folder.iterdir()])}.py"
+    file.write_text(KNOBS.replace("{known}", known))
+    return {"kind": f"{file}:Own"}
+
+
+def varied(**values: Any) -> dict[str, Draw]:
+    return {
+        name: replace(PLAIN, parameters={**PLAIN.parameters, name: value})
+        for name, value in values.items()
+    }
+
+
+def test_an_unknown_parameter_is_refused_by_its_name(tmp_path: Path) -> None:
+    spec = knobs(tmp_path, "parameters = ('light', 'tilt')")
+    check_generator(spec, draw=PLAIN, variants=varied(light=2))
+    with pytest.raises(GeneratorConfigError, match="did you mean light") as refusal:
+        check_generator(spec, variants=varied(ligth=2))  # before anything is generated
+    assert refusal.value.key == "space.parameters.ligth"
+    with pytest.raises(GeneratorConfigError, match="it takes light, tilt"):
+        check_generator(spec, variants=varied(zoom=2))
+    with pytest.raises(GeneratorConfigError, match="it takes none"):
+        check_generator({"kind": "diffusers", "model": "pond"}, variants=varied(light=2))
+
+
+def test_a_parameter_that_changes_nothing_is_refused_unless_it_is_named(tmp_path: Path) -> None:
+    spec = knobs(tmp_path)
+    check_generator(spec, draw=PLAIN, variants=varied(light=2))
+    with pytest.raises(GeneratorConfigError, match="changes nothing in an image of own:knobs"):
+        check_generator(spec, draw=PLAIN, variants=varied(light=2, ligth=2))
+    # A fixed one has the baseline's value: whether it does anything is not known.
+    check_generator(spec, draw=PLAIN, variants=varied(light=2, ligth=1))
+    check_generator(
+        knobs(tmp_path, "parameters = ('light', 'ligth')"),
+        draw=PLAIN,
+        variants=varied(light=2, ligth=2),
+    )
+
+
+def test_a_value_that_gives_no_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorConfigError, match=r"'off' gives no image: .*too dark") as refusal:
+        check_generator(knobs(tmp_path), draw=PLAIN, variants=varied(ligth=2, light="off"))
+    assert refusal.value.key == "space.parameters.light"
+
+
+def test_settings_are_all_unless_a_generator_says_which(tmp_path: Path) -> None:
+    assert settings_of(knobs(tmp_path)) == {*SETTINGS}
+    assert settings_of(knobs(tmp_path, "settings = ('negative_prompt',)")) == {"negative_prompt"}
+    assert settings_of({"kind": "diffusers", "model": "pond"}) == {*SETTINGS}

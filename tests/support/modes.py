@@ -73,8 +73,13 @@ class Reader(Blind):
         return np.concatenate([rows_of(w, 1, rng, spread=0.0) for w in words])
 
 
-def make_space(**space: Any) -> Space:
-    """Words to choose from; what else is given may be varied too."""
+def make_space(*, parameters: Mapping[str, Any] | None = None, **space: Any) -> Space:
+    """Words to choose from; what else is given may be varied too.
+
+    A baseline has the first value of each of the generator's parameters.
+    """
+    own = dict(parameters or {})
+    start = {k: p["low"] if isinstance(p, dict) else p[0] for k, p in own.items()}
     words = {"prompt": "a {color} frog", "slots": {"color": list(WORDS)}}
     config = parse_config(
         {
@@ -82,11 +87,12 @@ def make_space(**space: Any) -> Space:
             "classes": ["frog"],
             "generator": {"kind": "modes:Modes"},
             "embedder": "pond",
-            "space": words | space,
+            "space": words | space | {"parameters": own},
             # 5 is right; where guidance is searched, the baseline has it wrong.
             "baseline": {
                 "prompt": "a plain frog",
                 "guidance_scale": 3.0 if "guidance_scale" in space else 5.0,
+                "parameters": start,
             },
         }
     )

@@ -85,6 +85,9 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
         "space.strength": [],
         "space.ip_adapter_scale": [],
         "space.proposer": None,
+        "space.parameters": {},
+        "space.class_parameters": {},
+        "baseline.parameters": {},
         **own,
     }
     assert {key: kept.pop(key) for key in later} == later

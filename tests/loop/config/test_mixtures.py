@@ -91,7 +91,7 @@ def test_what_is_written_is_read_back(
 def test_it_is_words_that_a_person_can_read() -> None:
     draw = Draw(prompt="a brown frog", guidance_scale=2.5, num_inference_steps=9)
     camera = Camera(noise=0.02, resize=32)
-    gray = Draw(prompt="a gray frog, \N{FROG FACE}", scheduler="ddim")
+    gray = Draw(prompt="a gray frog, \N{FROG FACE}", scheduler="ddim", parameters={"light": 3})
     plain = Recipe(draw=gray, camera=Camera())
     file = file_of((Recipe(draw=draw, camera=camera), 0.66666), (plain, 0.33334), run="pond")
     text = file.to_yaml()
@@ -117,9 +117,9 @@ classes:
     - weight: 0.3333
       prompt: a gray frog, \N{FROG FACE}
       negative_prompt: ''
-      guidance_scale: 7.5
-      num_inference_steps: 30
       scheduler: ddim
+      parameters:
+        light: 3
 """
     )
 

@@ -32,6 +32,8 @@ from gapclose.loop.report.text import (
     percent,
     ratio,
     seconds,
+    setting,
+    shortest,
     spread,
 )
 from gapclose.loop.run.events import StopReason
@@ -220,7 +222,25 @@ def test_importances_in_words() -> None:
     said = "color 70 %, place 21 %, guidance 9 % and 1 more under 1 %"
     assert mattered(shares).replace("\N{THIN SPACE}", " ") == said
     assert mattered({"prompt": 1.0}) == "template 100\N{THIN SPACE}%"
+    assert mattered({"parameters.light": 1.0}) == "light 100\N{THIN SPACE}%"
     assert [spread(2.13, 0.4), spread(30.0, 0.0), spread(7.5, 0.0)] == ["2.1 ± 0.4", "30", "7.5"]
+    # Units are anybody's: the deviation says how many digits count.
+    assert [spread(76.3, 5.2), spread(0.7123, 0.021), spread(1534.0, 120.0)] == [
+        "76 ± 5", "0.71 ± 0.02", "1534 ± 120"
+    ]  # fmt: skip
+    assert [shortest(v) for v in (0.07123, -3.0, 1234.5, 0.0)] == [
+        "0.0712", "\N{MINUS SIGN}3", "1\N{THIN SPACE}234", "0"
+    ]  # fmt: skip
+
+
+def test_a_setting_of_a_recipe_in_words() -> None:
+    assert setting(2.0, "guidance_scale") == "2.0"
+    assert setting(0.35, "strength") == "0.35"
+    assert setting(12, "num_inference_steps") == "12"
+    assert [setting(value, "parameters.x") for value in (70.04, 2, "steel", True)] == [
+        "70", "2", "steel", "yes"
+    ]  # fmt: skip
+    assert setting(None, "parameters.x") == "\N{EN DASH}"
 
 
 class _Page(HTMLParser):

@@ -219,7 +219,7 @@ def given(search: ClassSearch, shares: dict[str, float], **said: Any) -> ClassSe
 
 def test_a_given_mixture_that_closes_the_class_is_measured_and_kept_as_it_is() -> None:
     closed = 0
-    for seed in range(8):
+    for seed in range(12):
         real = modes.sampled(TRUTH, 300, np.random.default_rng([seed, 11]))
         search = modes.make_search(real, space=places(), images_per_trial=8, seed=seed)
         done = run(given(search, TRUTH), 6)
@@ -241,7 +241,7 @@ def test_a_given_mixture_that_closes_the_class_is_measured_and_kept_as_it_is() -
         (proposal,) = run(search, search.number + 1)
         assert proposal.stage == "mixture"
         assert search.mixture().weights != kept.weights
-    assert closed >= 6
+    assert closed >= 8, "of 40 worlds 35 and 36 closed, whatever the images' shares"
 
 
 def test_from_a_given_mixture_with_a_gap_the_search_goes_on_without_first_prompts() -> None:

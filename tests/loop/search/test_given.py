@@ -51,6 +51,16 @@ def test_what_a_recipe_does_not_say_is_as_in_the_baseline() -> None:
     assert recipe.draw == replace(base, **said)
 
 
+def test_parameters_that_a_recipe_does_not_say_are_the_baselines() -> None:
+    space = modes.make_space(
+        parameters={"light": [0, 90], "count": {"low": 1, "high": 4, "int": True}}
+    )
+    found = given(row("gray", parameters={"light": 70.0}), space=space)
+    (recipe,) = found.mixture.recipes
+    assert recipe.draw.parameters == {"light": 70.0, "count": 1}
+    assert found.settings["parameters.light"] == 70.0
+
+
 def test_weights_sum_to_1_and_recipes_that_have_become_one_share_theirs() -> None:
     rows = row("gray", 3.0), row("brown", 1.0), row("gray", 1.0), row("red", 0.0)
     found = given(*rows)

@@ -243,3 +243,36 @@ def test_how_much_of_a_picture_is_replaced() -> None:
     recipes = [s.recipe({"strength": 0.4}), s.baseline]
     found = marginal_shares(recipes, [0.5, 0.5], s)
     assert found["numbers"]["strength"] == {"mean": 0.7, "sd": pytest.approx(0.3)}
+
+
+def test_parameters_are_told_one_by_one_or_as_a_range() -> None:
+    s = space(
+        baseline={
+            "prompt": "a photo of a {class}",
+            "parameters": {"light": 10.0, "count": 1, "turns": 3, "material": "iron"},
+        },
+        parameters={
+            "light": [0, 90],
+            "count": {"low": 1, "high": 4, "int": True},
+            "turns": {"low": 0, "high": 360, "int": True},
+            "material": ["steel", "brass"],
+        },
+    )
+
+    def one(light: float, count: int, turns: int, material: str) -> Recipe:
+        own = {"light": light, "count": count, "turns": turns, "material": material}
+        return recipe(s, "a frog, drawn", parameters=own)
+
+    found = shares_of([one(70.0, 2, 90, "steel"), one(80.0, 1, 90, "brass")], [0.75, 0.25], s)
+    choices, numbers = found["mixture"]["choices"], found["mixture"]["numbers"]
+    assert choices["parameters.count"] == {"2": 0.75, "1": 0.25}
+    assert choices["parameters.material"] == {"steel": 0.75, "brass": 0.25}
+    assert numbers["parameters.light"] == {
+        "mean": pytest.approx(72.5),
+        "sd": pytest.approx(math.sqrt(0.75 * 0.25) * 10),
+    }
+    assert numbers["parameters.turns"] == {"mean": pytest.approx(90.0), "sd": pytest.approx(0.0)}
+    before = found["baseline"]
+    assert before["choices"]["parameters.count"] == {"1": 1.0}
+    assert before["numbers"]["parameters.light"] == {"mean": 10.0, "sd": 0.0}
+    assert before["choices"]["parameters.material"] == {"iron": 1.0}

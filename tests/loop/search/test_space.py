@@ -398,3 +398,72 @@ def test_of_numbers_to_choose_from_the_nearest() -> None:
     assert [nearest(choices, value) for value in (0.0, 0.55, 0.5, 1.0)] == [0.3, 0.5, 0.5, 0.7]
     assert nearest(CategoricalDistribution(("ddim", "euler")), "lms") == "ddim"
     assert nearest(choices, None) == 0.3
+
+
+PARAMETERS: dict[str, Any] = {
+    "light": [0, 90],
+    "count": {"low": 1, "high": 4, "int": True},
+    "material": ["steel", "brass"],
+    "samples": 16,
+}
+
+
+def rendered(cls: str = "automobile", **space: Any) -> Space:
+    made = config(
+        generator={"kind": "mine.world:Renderer"},
+        space={"parameters": PARAMETERS, "scheduler": [], **space},
+        baseline={"parameters": {"light": 10, "count": 1, "material": "iron"}},
+    )
+    return Space.of(made, cls)
+
+
+def test_parameters_are_settings_of_a_draw() -> None:
+    found = rendered()
+    assert found.parameters == {
+        "parameters.light": FloatDistribution(0.0, 90.0),
+        "parameters.count": IntDistribution(1, 4),
+        "parameters.material": CategoricalDistribution(("steel", "brass")),
+    }
+    plain = found.baseline.draw.parameters
+    assert plain == {"light": 10.0, "count": 1, "material": "iron", "samples": 16}
+    chosen = {"parameters.light": 76.5, "parameters.count": 2, "guidance_scale": 2.0}
+    draw = found.recipe(chosen).draw
+    assert draw.parameters == {"light": 76.5, "count": 2, "material": "iron", "samples": 16}
+    assert draw.guidance_scale == 2.0
+    # The first choice is what is nearest to a word that may not be chosen.
+    assert found.baseline_settings()["parameters.material"] == "steel"
+    assert found.baseline_settings()["parameters.light"] == 10.0
+
+
+def test_a_draw_names_its_class_where_the_prompt_alone_does_not() -> None:
+    draw = rendered().recipe({"noun": "car", "color": "green"}).draw
+    assert (draw.cls, draw.noun) == ("automobile", "car")
+    assert rendered().baseline.draw.noun == "automobile"
+    plain = space().recipe({"noun": "car"}).draw
+    assert (plain.cls, plain.noun) == (None, None), "a text-to-image model reads the prompt"
+
+
+def test_a_class_has_its_own_parameters() -> None:
+    own = {"automobile": {"light": [20, 40], "material": None}}
+    found = rendered(class_parameters=own)
+    assert found.parameters["parameters.light"] == FloatDistribution(20.0, 40.0)
+    assert set(found.baseline.draw.parameters) == {"light", "count", "samples"}
+    assert rendered("frog", class_parameters=own) == rendered("frog")
+
+
+def test_variants_differ_in_one_parameter_each() -> None:
+    found = rendered()
+    base = found.baseline.draw
+    changed = {
+        name: {k: v for k, v in draw.parameters.items() if base.parameters[k] != v}
+        for name, draw in found.variants().items()
+    }
+    assert changed == {
+        "light": {"light": 90.0},
+        "count": {"count": 4},
+        "material": {"material": "brass"},
+        "samples": {},  # it has one value, the baseline's
+    }
+    assert {replace(draw, parameters={}) for draw in found.variants().values()} == {
+        replace(base, parameters={})
+    }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ from pond_config import pond_config
 
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
-from gapclose.loop.validation.mixtures import baseline_mixture, even_mixture, mixtures_of
+from gapclose.loop.validation.mixtures import POINTS, baseline_mixture, even_mixture, mixtures_of
 
 WORDS: dict[str, Any] = {
     "prompt": ["a photo of a {color} {class}{place}", "{class}"],
@@ -59,3 +61,21 @@ def test_a_class_without_a_verdict_has_its_baseline() -> None:
     assert found["baseline"]["ship"].recipes == (spaces["ship"].baseline,)
     assert isinstance(baseline_mixture(spaces["ship"]), Mixture)
     assert [*mixtures_of(spaces, None, seed=0)] == ["baseline", "even"]
+
+
+def test_parameters_fill_their_space_beside_the_prompts() -> None:
+    config = pond_config(
+        generator={"kind": "mine.world:Renderer"},
+        space={
+            "prompt": "a {color} {class}",
+            "slots": {"color": ["red", "blue"]},
+            "parameters": {"light": [0, 90]},
+        },
+        baseline={"parameters": {"light": 10}},
+    )
+    mixture = even_mixture(Space.of(config, "frog"), seed=0)
+    assert len(mixture.recipes) == POINTS
+    light = [recipe.draw.parameters["light"] for recipe in mixture.recipes]
+    assert [math.floor(float(value) / 90 * POINTS) for value in sorted(light)] == [*range(POINTS)]
+    prompts = Counter(recipe.draw.prompt for recipe in mixture.recipes)
+    assert prompts == {"a red frog": POINTS // 2, "a blue frog": POINTS // 2}
