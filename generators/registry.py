@@ -30,7 +30,10 @@ from gapclose.generators.recipe import Draw
 KINDS: Final[dict[str, str]] = {
     "diffusers": "gapclose.generators.diffusion:DiffusersGenerator",
     "folder": "gapclose.generators.folder:FolderGenerator",
+    "command": "gapclose.generators.command:CommandGenerator",
 }
+_UNTRIED: Final = frozenset({"diffusers", "folder"})
+"""Kinds whose code and whose models are known: no first image tells of them."""
 _T = TypeVar("_T")
 
 
@@ -85,7 +88,8 @@ def check_generator(
     Args:
         spec: As for `make_generator`.
         schedulers: Names that draws will have.
-        draw: What a generator of one's own is to generate one image of, to see what it returns.
+        draw: What a program, or a generator of one's own, is to generate one image of, to see
+            what it returns.
         strength: Whether draws will start from source pictures.
         ip_adapter: Whether draws will be shown source pictures as image prompts.
         parameters: Names that draws will have. A generator's attribute `parameters` names those
@@ -107,7 +111,7 @@ def check_generator(
         if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
             _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
     _own(kind, lambda: check_parameters(generator, {*parameters, *(variants or {})}))
-    if draw is not None and kind not in KINDS:
+    if draw is not None and kind not in _UNTRIED:
         _own(kind, lambda: try_out(generator, draw, variants))
 
 

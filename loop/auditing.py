@@ -29,6 +29,7 @@ from gapclose.loop.work.audit_state import AuditState
 from gapclose.loop.work.baselines import Baselines
 from gapclose.loop.work.folder_pair import FolderPair
 from gapclose.loop.work.judge_notes import judge_notes, tune_rows
+from gapclose.loop.work.photo_source import keep_log
 from gapclose.loop.work.real_data import open_real_data
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.taken_settings import with_taken_settings
@@ -168,9 +169,9 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         _warn(notes, reporter)
         judges = make_embedders(*config.encoders, loaded=loaded, device=config.device)
         embedder = judges.pop(config.embedder)
-        synthesis = Synthesis(
-            generator=make_generator(config.generator.as_spec()), embedder=embedder, rundir=rundir
-        )
+        generator = make_generator(config.generator.as_spec())
+        keep_log(generator, rundir)
+        synthesis = Synthesis(generator=generator, embedder=embedder, rundir=rundir)
         baselines = Baselines.generate(
             synthesis,
             real=real,

@@ -257,9 +257,11 @@ class Session:
                 yield RoundStarted(**asdict(action))
 
     def close(self) -> None:
-        """Wait for what is written besides."""
+        """Wait for what is written besides, and end a program that generates."""
         if self.records is not None:
             self.records.close()
+        if (end := getattr(self.synthesis.generator, "close", None)) is not None:
+            end()
 
     def _check_loaded(self) -> None:
         """Check the generator once more: what a hub's model takes is known once it is loaded."""

@@ -7,6 +7,7 @@ file. Nothing here reads images, loads a model, or imports what a config names.
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from gapclose.loop.config.parameters import Parameter
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
 from gapclose.loop.config.plain_yaml import dump_yaml
 from gapclose.loop.config.sources import (
+    CommandSpec,
     CustomSpec,
     DiffusersSpec,
     GeneratorSpec,
@@ -266,6 +268,11 @@ class RunConfig(Section):
         proposer = self.space.proposer
         proposers = () if proposer is None else (proposer,)
         return (*named, *filter(is_embedder_code, (*self.encoders, *proposers)))
+
+    def runs_program(self) -> str | None:
+        """Name the program that a run of this config starts, as a shell would take it."""
+        spec = self.generator
+        return shlex.join(spec.run) if isinstance(spec, CommandSpec) else None
 
     def admit_code(self) -> None:
         """Let the modules that this config names be found; only once they may be imported.

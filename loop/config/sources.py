@@ -23,14 +23,18 @@ from gapclose.loop.config.paths import CODE_FILE, absolute_code, absolute_path, 
 from gapclose.loop.config.values import (
     Count,
     Device,
+    Seconds,
     Section,
     Size,
+    Text,
+    Words,
     config_folder,
 )
 
 __all__ = [
     "GENERATOR_KINDS",
     "TAGS",
+    "CommandSpec",
     "CustomSpec",
     "DiffusersSpec",
     "FolderSpec",
@@ -149,6 +153,47 @@ class FolderSpec(_Spec):
         return absolute_path(path)
 
 
+class CommandSpec(_Spec):
+    """Any program; see `CommandGenerator`. Files beside the config are kept by absolute paths."""
+
+    kind: Literal["command"]
+    run: Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
+    folder: str | None = None
+    once: bool = False
+    parameters: Words | None = None
+    size: Size | None = None
+    batch_size: Count = 8
+    timeout: Seconds = 600.0
+    revision: Text | None = None
+    files: Words = ()
+    license: Text | None = None
+    source_type: Literal["digitalCreation", "trainedAlgorithmicMedia"] = "digitalCreation"
+
+    @field_validator("run", mode="after")
+    @classmethod
+    def _program(cls, run: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not run[0].strip():
+            raise ValueError("got no program; name one, and then its arguments")
+        return tuple(_beside(word, config_folder(info)) for word in run)
+
+    @field_validator("files")
+    @classmethod
+    def _files(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(absolute_path(file, base=config_folder(info)) for file in files)
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        return None if folder is None else absolute_path(folder, base=config_folder(info))
+
+    @field_validator("timeout")
+    @classmethod
+    def _ends(cls, timeout: float | None) -> float:
+        if timeout is None:
+            raise ValueError("got null; a program that hangs has to be noticed, so say a time")
+        return timeout
+
+
 class CustomSpec(_Spec):
     """A generator of the user's own: `pkg.mod:Class`, or `./file.py:Class`, kept absolute.
 
@@ -173,6 +218,7 @@ class CustomSpec(_Spec):
 GENERATOR_KINDS: Final[dict[str, type[_Spec]]] = {
     "diffusers": DiffusersSpec,
     "folder": FolderSpec,
+    "command": CommandSpec,
 }
 
 
@@ -184,6 +230,14 @@ def real_section(value: object) -> type[BaseModel]:
 def generator_section(value: object) -> type[BaseModel]:
     """Return the section that `generator:` is checked against."""
     return GENERATOR_KINDS.get(_generator_tag(value), CustomSpec)
+
+
+def _beside(word: str, folder: Path | None) -> str:
+    """Name a file that lies beside the config by its absolute path; other words are kept."""
+    if Path(word).is_absolute() or word.startswith("-") or not word:
+        return word
+    path = absolute_path(word, base=folder)
+    return path if Path(path).is_file() else word
 
 
 def _absolute_folder(model: str) -> str:
@@ -204,7 +258,9 @@ def _generator_tag(value: object) -> str:
     return kind if isinstance(kind, str) and kind in GENERATOR_KINDS else "custom"
 
 
-TAGS: Final = frozenset({"folder", "pond", "diffusers", "custom", RANGE_TAG, CHOICES_TAG})
+TAGS: Final = frozenset(
+    {"folder", "pond", "diffusers", "command", "custom", RANGE_TAG, CHOICES_TAG}
+)
 """They stand in the locations of pydantic's errors; no YAML file has them."""
 
 Real = Annotated[
@@ -214,6 +270,7 @@ Real = Annotated[
 GeneratorSpec = Annotated[
     Annotated[DiffusersSpec, Tag("diffusers")]
     | Annotated[FolderSpec, Tag("folder")]
+    | Annotated[CommandSpec, Tag("command")]
     | Annotated[CustomSpec, Tag("custom")],
     Discriminator(_generator_tag),
 ]

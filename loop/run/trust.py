@@ -61,6 +61,8 @@ def check_trust(
         mine = made_here(run)
         if not mine and (code := config.names_code()):
             named.append(f"code to import ({', '.join(code)})")
+        if not mine and (program := config.runs_program()):
+            named.append(f"a program to run ({program[:200]})")
         if writes_storage and _is_others_storage(run, config):
             named.append("a database to write to (storage)")
         if not mine and copies_photos and isinstance(config.real, RealFolder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,30 @@ def test_a_run_goes_on_and_begins_with_what_another_found(
     code, err = here("tune", config, "--like", strange, "--out", tmp_path / "none", *tune)
     assert (code, "did you mean light?" in err) == (2, True), err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_a_program_comes_to_the_same_mixtures(run: Run, photos: Path, tmp_path: Path) -> None:
+    here_too = Path(turntable.__file__).with_name("turntable_program.py")
+    spec = {"kind": "command", "run": [sys.executable, str(here_too)]}
+    config = written(tmp_path / "c.yaml", photos, generator=spec)
+    out = tmp_path / "run"
+    code, err = here("tune", config, "--out", out)
+    assert code == 0, err
+    assert (out / "mixtures.json").read_text() == (run.path / "mixtures.json").read_text()
+    assert "rendering 8 images" in (out / "generator.log").read_text()
+    code, err = here("export", out, tmp_path / "data", "--per-class", 2)
+    assert code == 0, err
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "command:turntable\\_program.py" in card
+    assert "digitalCreation" in card
+    # Given away it needs trust, as code does.
+    shutil.copytree(out, tmp_path / "given")
+    export = ("export", tmp_path / "given", tmp_path / "more", "--per-class", 2)
+    for words in (export, ("tune", config, "--out", tmp_path / "given")):
+        (tmp_path / "given" / "environment.json").write_text('{"schema": 1}')
+        code, err = here(*words)
+        assert (code, "names a program to run" in err, "--trust" in err) == (2, True, True), err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from pond_config import POND, pond_config
 
 from gapclose.generators import registry
-from gapclose.loop.config.reading import parse_config
+from gapclose.loop.config.reading import load_config, parse_config
 from gapclose.loop.config.sources import GENERATOR_KINDS
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.search.seeds import FOLD, TRIAL
@@ -171,3 +171,38 @@ def test_the_folder_of_code_is_looked_in_only_for_code_that_is_named(
     monkeypatch.setattr(sys, "path", list(sys.path))
     pond_config(code_folder=str(tmp_path)).admit_code()
     assert str(tmp_path) not in sys.path
+
+
+def test_a_program_lies_beside_its_config(tmp_path: Path) -> None:
+    (tmp_path / "scene.py").write_text("")
+    (tmp_path / "c.yaml").write_text(
+        "real: {path: photos}\nembedder: pond\n"
+        "generator: {kind: command, run: [blender, -b, -P, scene.py, --, none.py], timeout: 2m,"
+        " files: [wood.png], folder: .}\n"
+    )
+    config = load_config(tmp_path / "c.yaml")
+    spec = config.generator.as_spec()
+    assert spec["run"] == ["blender", "-b", "-P", str(tmp_path / "scene.py"), "--", "none.py"]
+    assert spec["files"] == [str(tmp_path / "wood.png")]
+    assert (spec["folder"], spec["timeout"]) == (str(tmp_path), 120.0)
+    assert config.runs_program() == f"blender -b -P {tmp_path / 'scene.py'} -- none.py"
+    assert config.names_code() == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("run: []", "generator.run"),
+        ("run: ['']", "generator.run: got no program"),
+        ("run: blender", "generator.run"),
+        ("run: [a], timeout: null", "generator.timeout: got null"),
+        ("run: [a], dtype: float32", "generator.dtype is no key here"),
+        ("run: [1]", "generator.run[0]"),
+    ],
+)
+def test_what_is_no_program_is_one_line(said: str, says: str, tmp_path: Path) -> None:
+    text = f"real: {{path: p}}\nembedder: pond\ngenerator: {{kind: command, {said}}}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as told:
+        load_config(tmp_path / "c.yaml")
+    assert says in str(told.value)
