@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import itertools
 import os
 import sys
 import traceback
@@ -148,7 +149,8 @@ def generate_all(
     """Generate the images of several draws, in one batch where the generator can.
 
     All images from text alone are generated through here: what comes back is checked and copied,
-    an image of one colour that it left unmarked is marked, and the process is as it was.
+    an image of one colour that it left unmarked is marked, and the process is as it was. A
+    generator is given values only: of a draw that varies, each image is a job of its own.
 
     Raises:
         GeneratorConfigError: The generator cannot do what a draw asks for.
@@ -156,16 +158,18 @@ def generate_all(
             returns no batches of these seeds.
         OSError, MemoryError: The machine's trouble, not the draw's.
     """
+    plain = [(part, its) for draw, seeds in jobs for part, its in _parts(draw, seeds)]
 
     def generate() -> Sequence[object]:
         # Not isinstance: it would ask for every attribute, a digest of all weights among them.
         own = getattr(generator, "generate_all", None)
         if own is None:
-            return [generator.generate(copy(draw), copy(seeds)) for draw, seeds in jobs]
-        batches: Sequence[object] = own([(copy(draw), copy(seeds)) for draw, seeds in jobs])
+            return [generator.generate(copy(draw), copy(seeds)) for draw, seeds in plain]
+        batches: Sequence[object] = own([(copy(draw), copy(seeds)) for draw, seeds in plain])
         return batches
 
-    return _checked_batches(generator, generate, [seeds for _, seeds in jobs], "generate_all")
+    found = _checked_batches(generator, generate, [seeds for _, seeds in plain], "generate_all")
+    return _joined(found, [draw.varies for draw, _ in jobs], [len(seeds) for _, seeds in jobs])
 
 
 def generate_from(generator: Generator, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
@@ -184,12 +188,51 @@ def generate_from(generator: Generator, jobs: Sequence[SourcedJob]) -> list[Imag
         started = any(draw.strength is not None for draw, _, _ in jobs)
         raise takes_no_pictures("strength" if started else "ip_adapter_scale")
 
+    plain: list[SourcedJob] = []
+    for draw, seeds, sources in jobs:
+        if draw.varies:
+            pairs = zip(seeds, sources, strict=True)
+            plain += [(draw.of_seed(seed), [seed], [source]) for seed, source in pairs]
+        else:
+            plain.append((draw, seeds, sources))
+
     def generate() -> Sequence[object]:
-        copies = [(copy(draw), copy(seeds), sources) for draw, seeds, sources in jobs]
+        copies = [(copy(draw), copy(seeds), sources) for draw, seeds, sources in plain]
         batches: Sequence[object] = own(copies)
         return batches
 
-    return _checked_batches(generator, generate, [seeds for _, seeds, _ in jobs], "generate_from")
+    found = _checked_batches(generator, generate, [its for _, its, _ in plain], "generate_from")
+    return _joined(
+        found, [draw.varies for draw, _, _ in jobs], [len(seeds) for _, seeds, _ in jobs]
+    )
+
+
+def _parts(draw: Draw, seeds: Sequence[int]) -> list[tuple[Draw, Sequence[int]]]:
+    """Return a job as what a generator is given: values only."""
+    if not draw.varies:
+        return [(draw, seeds)]
+    return [(draw.of_seed(seed), [seed]) for seed in checked_seeds(seeds)]
+
+
+def _joined(
+    batches: Sequence[ImageBatch], varies: Sequence[bool], sizes: Sequence[int]
+) -> list[ImageBatch]:
+    """Put the images of each job that was given in parts together again."""
+    rest = iter(batches)
+    joined = []
+    for apart, size in zip(varies, sizes, strict=True):
+        if not apart:
+            joined.append(next(rest))
+            continue
+        parts = list(itertools.islice(rest, size))
+        joined.append(
+            ImageBatch(
+                images=tuple(image for part in parts for image in part.images),
+                seeds=tuple(seed for part in parts for seed in part.seeds),
+                invalid=tuple(why for part in parts for why in part.invalid),
+            )
+        )
+    return joined
 
 
 def version_of(generator: Generator) -> str:

@@ -6,24 +6,26 @@ A draw holds them, a search space chooses them, and the generator alone knows wh
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-Value = bool | int | float | str
-"""What a parameter may be: whatever JSON has as one value, but null."""
+from gapclose.generators.distributions import Distribution, distribution_of, place_of
+from gapclose.generators.values import Value, checked_value
+
+Parameter = Value | Distribution
+"""One value for all images of a draw, or one for each of them."""
 
 MOST: Final = 64
 """Characters of a name, and parameters of a draw."""
 
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_LONGEST: Final = 1000  # characters of a word
-_LARGEST: Final = 2**53  # whole numbers beyond are not told apart by programs that read JSON
 
 
-class Parameters(Mapping[str, Value]):
-    """Values by name, in the order of their names; immutable, and equal only as their JSON is.
+class Parameters(Mapping[str, Parameter]):
+    """What a draw says of each parameter; immutable, and equal only as its JSON is.
+
+    They are in the order of their names.
 
     1, 1.0 and true are three values: a program may tell them apart, so fingerprints do.
 
@@ -33,18 +35,18 @@ class Parameters(Mapping[str, Value]):
 
     __slots__ = ("_text", "_values")
 
-    def __init__(self, values: Mapping[str, Value] | None = None) -> None:
-        """Check and copy."""
+    def __init__(self, values: Mapping[str, Parameter | Mapping[str, Any]] | None = None) -> None:
+        """Check and copy; a mapping is read as `distribution_of` reads it."""
         given = dict(values or {})
         if len(given) > MOST:
             raise ValueError(f"parameters: got {len(given)}, expected at most {MOST}")
         for name in given:
             check_name(name)
-        self._values = {name: checked_value(given[name], name=name) for name in sorted(given)}
-        self._text = json.dumps(self._values, allow_nan=False)
+        self._values = {name: _checked(given[name], name=name) for name in sorted(given)}
+        self._text = json.dumps(self.to_json(), allow_nan=False)
 
-    def __getitem__(self, name: str) -> Value:
-        """Return a value."""
+    def __getitem__(self, name: str) -> Parameter:
+        """Return a value, or a distribution."""
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -74,9 +76,39 @@ class Parameters(Mapping[str, Value]):
         """Show the values."""
         return f"Parameters({self._values!r})"
 
-    def to_json(self) -> dict[str, Value]:
-        """Return a plain dict."""
-        return dict(self._values)
+    @property
+    def varies(self) -> bool:
+        """Whether images of one draw have different values."""
+        return any(not isinstance(its, Value) for its in self._values.values())
+
+    def of_seed(self, seed: int) -> Parameters:
+        """Return the values of one image, by its seed alone: whatever its draw says of others."""
+        if not self.varies:
+            return self
+        return Parameters(
+            {
+                name: its if isinstance(its, Value) else its.at(place_of(name, seed))
+                for name, its in self._values.items()
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, ready for `json.dumps`."""
+        return {
+            name: its if isinstance(its, Value) else its.to_json()
+            for name, its in self._values.items()
+        }
+
+
+def _checked(value: object, *, name: str) -> Parameter:
+    if isinstance(value, Distribution):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            return distribution_of(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return checked_value(value, name=name)
 
 
 def check_name(name: object) -> None:
@@ -91,21 +123,3 @@ def check_name(name: object) -> None:
             f"{str(name)[:MOST]!r} is no name of a parameter; take letters, digits and _, "
             f"a letter first, {MOST} at most"
         )
-
-
-def checked_value(value: Any, *, name: str) -> Value:
-    """Return a value as one of the four types.
-
-    Raises:
-        ValueError: If it is no boolean, text of up to 1,000 characters, finite number, or whole
-            number up to 2^53.
-    """
-    if isinstance(value, bool | str):
-        if isinstance(value, str) and len(value) > _LONGEST:
-            raise ValueError(f"{name} has {len(value)} characters; {_LONGEST} are the most")
-        return value
-    if isinstance(value, int) and abs(value) <= _LARGEST:
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value + 0.0  # -0.0 becomes 0.0: one value, one fingerprint
-    raise ValueError(f"{name} must be a finite number, a word, true or false, not {value!r}")

@@ -7,7 +7,7 @@ values, check them and name them by a fingerprint; they load nothing and generat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 from gapclose.generators.checked_fields import (
@@ -18,7 +18,7 @@ from gapclose.generators.checked_fields import (
     real_number,
     whole_number,
 )
-from gapclose.generators.parameters import Parameters, Value
+from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.prompt_text import normalize_prompt
 
 KERNELS: Final = ("nearest", "area", "bilinear", "bicubic", "lanczos")
@@ -51,7 +51,8 @@ class Draw:
             is less than one step, one is made. None leaves the source out.
         ip_adapter_scale: Weight of the source picture as an image prompt beside the text, in
             [0, 1]; None leaves it out.
-        parameters: The generator's own knobs by name; any mapping is taken.
+        parameters: The generator's own knobs by name; any mapping is taken. A distribution stands
+            for a value of each image's own.
         cls: The class that the image is to be of; None where the generator reads the prompt alone.
         noun: The class's noun in the prompt; None likewise.
 
@@ -68,7 +69,7 @@ class Draw:
     photos: str | None = None
     strength: float | None = None
     ip_adapter_scale: float | None = None
-    parameters: Mapping[str, Value] = field(default_factory=Parameters)
+    parameters: Mapping[str, Parameter] = field(default_factory=Parameters)
     cls: str | None = None
     noun: str | None = None
 
@@ -101,6 +102,15 @@ class Draw:
         """Whether an image of it starts from a source picture, or is shown one."""
         return self.strength is not None or self.ip_adapter_scale is not None
 
+    @property
+    def varies(self) -> bool:
+        """Whether its images have different parameters."""
+        return _own(self).varies
+
+    def of_seed(self, seed: int) -> Draw:
+        """Return the draw of one image alone, with its own parameters."""
+        return replace(self, parameters=_own(self).of_seed(seed))
+
     def fingerprint(self) -> str:
         """Hash the canonical JSON by sha256: 64 hex digits."""
         return digest_of(self.to_json())
@@ -115,7 +125,8 @@ class Draw:
             plain["class"] = plain.pop("cls")
         if isinstance(self.size, tuple):
             plain["size"] = list(self.size)
-        parameters = dict(plain.pop("parameters"))
+        del plain["parameters"]
+        parameters = _own(self).to_json()
         return {**plain, "parameters": parameters} if parameters else plain
 
     @classmethod
@@ -127,6 +138,11 @@ class Draw:
         """
         named = {"cls" if key == "class" else key: value for key, value in data.items()}
         return cls(**known_fields(cls, named, required="prompt"))
+
+
+def _own(draw: Draw) -> Parameters:
+    assert isinstance(draw.parameters, Parameters), "whatever was given was made such"
+    return draw.parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

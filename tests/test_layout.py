@@ -38,7 +38,6 @@ OWNERS = {
         "loop/search/study_storage.py",
         "loop/search/importance.py",
         "loop/search/shares.py",
-        "loop/search/even_points.py",
     },
     "fiftyone": {"loop/app/database.py", "loop/app/viewer.py", "loop/app/views.py"},
     "umap": {"analysis/projection.py"},

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     field_validator,
     model_serializer,
@@ -22,7 +22,15 @@ from pydantic import (
 )
 
 from gapclose.analysis.unseen import UNSEEN
-from gapclose.generators.parameters import MOST, Value, check_name, checked_value
+from gapclose.generators.distributions import (
+    Categorical,
+    Distribution,
+    TruncatedNormal,
+    distribution_of,
+)
+from gapclose.generators.parameters import MOST, check_name
+from gapclose.generators.parameters import Parameter as ParameterValue
+from gapclose.generators.values import Value, checked_value
 from gapclose.loop.config.hints import shown
 from gapclose.loop.config.values import Section
 
@@ -92,8 +100,15 @@ class ParameterRange(Section):
         """A value."""
         return int(self.low) if self.whole else self.low
 
-    def misfit(self, value: Value) -> str | None:
+    @property
+    def even(self) -> Distribution:
+        """All that may be chosen, evenly."""
+        return TruncatedNormal(low=self.low, high=self.high, log=self.log, whole=self.whole)
+
+    def misfit(self, value: ParameterValue) -> str | None:
         """Say what a value should be, if it is not even of the kind."""
+        if isinstance(value, Distribution):
+            value = value.at(0.5)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"expected a number, for {self.low:g} to {self.high:g} are searched"
         if self.whole and not float(value).is_integer():
@@ -143,8 +158,15 @@ class ParameterChoices(Section):
         """A value."""
         return self.choices[0]
 
-    def misfit(self, value: Value) -> str | None:
+    @property
+    def even(self) -> Distribution:
+        """All that may be chosen, evenly."""
+        return Categorical(choices=self.choices)
+
+    def misfit(self, value: ParameterValue) -> str | None:
         """Say what a value should be, if it is not even of the kind; it may be no choice."""
+        if isinstance(value, Distribution):
+            value = value.at(0.5)
         return None if kind_of(value) == self.kind else f"expected one of {self.kind}"
 
     @model_serializer
@@ -205,6 +227,28 @@ def _form(value: object) -> str:
     return CHOICES_TAG if chosen else RANGE_TAG
 
 
+def _given(value: object) -> object:
+    """Read a value, or a distribution in one of the forms that a space has."""
+    if isinstance(value, Distribution):
+        return value
+    if isinstance(value, Mapping):
+        found = distribution_of(value)
+    elif isinstance(value, list | tuple):
+        if len(value) < 2:
+            raise ValueError(f"got {shown(value)}, expected {_FORMS}")
+        form = {"low": value[0], "high": value[1]} if _is_range(value) else {"choices": value}
+        found = distribution_of(form)
+    else:
+        return check_value(checked_value(value, name="it"))
+    for choice, _ in found.values() if isinstance(found, Categorical) else ():
+        check_value(choice)
+    return found
+
+
+def _written(value: object) -> object:
+    return value.to_json() if isinstance(value, Distribution) else value
+
+
 def checked_names(value: object) -> object:
     """Refuse names that no parameter has, and too many of them; null is none.
 
@@ -231,6 +275,7 @@ SearchedParameters = Annotated[dict[str, Parameter], BeforeValidator(checked_nam
 """Name -> what may be chosen."""
 
 FixedParameters = Annotated[
-    dict[str, Annotated[Value, AfterValidator(check_value)]], BeforeValidator(checked_names)
+    dict[str, Annotated[Any, BeforeValidator(_given), PlainSerializer(_written)]],
+    BeforeValidator(checked_names),
 ]
-"""Name -> value."""
+"""Name -> one value for all images, or a distribution over them."""

@@ -12,7 +12,7 @@ import logging
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import filterfalse
 from pathlib import Path
 from typing import IO, Any, Final
@@ -274,12 +274,14 @@ def _metadata(
     file_name: str, cls: str, order: Order, seed: int, generator: Generator
 ) -> dict[str, Any]:
     recipe = order.recipe
+    # Its own values, and the fingerprints of what it was drawn from: as mixtures.json has them.
+    own = replace(recipe, draw=recipe.draw.of_seed(seed))
     return {
         "file_name": file_name,
         "label": cls,
         **made_from(generator, recipe.draw, seed),
         "seed": seed,
-        "recipe": recipe.to_json(),
+        "recipe": own.to_json(),
         "recipe_fingerprint": recipe.fingerprint(),
         "draw_fingerprint": recipe.draw.fingerprint(),
         "camera_fingerprint": recipe.camera.fingerprint(),

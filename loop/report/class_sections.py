@@ -297,7 +297,9 @@ def _weight(row: Row) -> dict[str, Any] | None:
     both = row.get("shares")
     if not both:
         return None
-    now, was, importances = both["mixture"], both["baseline"], row.get("importances") or {}
+    now, was = both["mixture"], both["baseline"]
+    explained = [row.get(key) or {} for key in ("importances", "parameter_importances")]
+    importances = {name: share for its in explained for name, share in its.items()}
     slots = [
         {"name": name, "title": title(name), **_slot(name, part, now=now, was=was)}
         for part in ("words", "choices")
@@ -322,7 +324,7 @@ def _weight(row: Row) -> dict[str, Any] | None:
     return {
         "slots": sorted(slots, key=importance),
         "numbers": sorted(numbers, key=importance),
-        "mattered": mattered(importances) if importances else None,
+        "mattered": "; of the generator's own: ".join(map(mattered, filter(None, explained))),
     }
 
 

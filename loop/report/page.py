@@ -168,7 +168,9 @@ def _said_of_worth(run: RunDir, verdicts: Verdicts, sentence: str) -> dict[str, 
 def _tried(gap: Row, trials: Sequence[Row]) -> bool:
     """Return whether a run came as far as whole recipes, or ended before its limits."""
     out = any(why in _LIMITS for why in (gap.get("stop_reasons") or {}).values())
-    return not out or any(trial.get("stage") in ("given", "screen", "joint") for trial in trials)
+    return not out or any(
+        trial.get("stage") in ("given", "parameters", "screen", "joint") for trial in trials
+    )
 
 
 def _withheld(samples: Samples) -> list[str]:

@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-Stage = Literal["baseline", "given", "screen", "settings", "joint", "mixture"]
+Stage = Literal["baseline", "given", "parameters", "screen", "settings", "joint", "mixture"]
 """What a trial tries."""
 
 

@@ -304,6 +304,7 @@ class _ClassRow(_Measured):
     optimism: Number | None = None
     shares: BothShares | None = None
     importances: dict[str, Number] | None = None
+    parameter_importances: dict[str, Number] | None = None
 
 
 class Cluster(_Shape):
@@ -385,6 +386,7 @@ class _Finding(_Shape):
     stored: Stored | None = None
     shares: BothShares | None = None
     importances: dict[str, Number] | None = None
+    parameter_importances: dict[str, Number] | None = None
     before: dict[str, Any] = {}
 
 

@@ -42,6 +42,12 @@ def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) 
     return own
 
 
+def _parameters(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
+    _note_promise(state, images.of_job(0))
+    _keep_all(state, proposal, images)
+    return own
+
+
 def _settings(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     state.settings.absorb(proposal.params, images)
     points, values = state.settings.scores(state.atoms.bank, state.atoms.weights)
@@ -49,19 +55,24 @@ def _settings(state: SearchState, proposal: Proposal, images: Images, own: float
 
 
 def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    if state.settings.winner is not None:
-        promise = None
-        if len(images) >= FEWEST_PROMISED:
-            # How far its fresh images pull the mixture that was fitted without them.
-            promise = state.atoms.bank.promise(
-                state.atoms.weights, images.embeddings, images.seeds, sources=images.sources
-            )
-        state.balance.note_recipe(len(images), promise)
+    _note_promise(state, images)
     state.prompts.note_tried(proposal.params)
     number = state.atoms.keep(proposal.jobs[0][0], images, proposal.params)
     state.atoms.refit()
     assert number is not None, "two images and more make an atom"
     return state.atoms.score(number)
+
+
+def _note_promise(state: SearchState, images: Images) -> None:
+    """Note how far a recipe's fresh images pull the mixture that was fitted without them."""
+    if state.settings.winner is None:
+        return
+    promise = None
+    if len(images) >= FEWEST_PROMISED:
+        promise = state.atoms.bank.promise(
+            state.atoms.weights, images.embeddings, images.seeds, sources=images.sources
+        )
+    state.balance.note_recipe(len(images), promise)
 
 
 def _mixture(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
@@ -80,6 +91,7 @@ def _keep_all(state: SearchState, proposal: Proposal, images: Images) -> None:
 ABSORB: Final[Mapping[Stage, Absorb]] = {
     "baseline": _baseline,
     "given": _given,
+    "parameters": _parameters,
     "screen": _screen,
     "settings": _settings,
     "joint": _joint,

@@ -278,6 +278,18 @@ class AtomBank:
 
         return self._notes.number(estimated)
 
+    def products(self, atoms: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return (n, n) kernel values between images, one seed's pairs 0, and (n,) to real ones.
+
+        Args:
+            atoms: Whose images, in their order. None of them is made from a real one.
+        """
+        rows, seeds = zip(*map(self.rows_of, atoms), strict=True)
+        embeddings, its = np.concatenate(rows), np.concatenate(seeds)
+        gram = self.kernel.gram(embeddings, embeddings).astype(np.float64)
+        gram *= its[:, None] != its[None, :]
+        return gram, self._near(embeddings, ())
+
     def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:
         """Note what is computed meanwhile, or take it from what was noted before."""
         return self._notes.open(self.basis, known)

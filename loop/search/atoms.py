@@ -52,6 +52,11 @@ class Atoms:
     _weights: NDArray[np.float64] | None = None
 
     @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """(n,) of each."""
+        return tuple(atom.recipe for atom in self._atoms)
+
+    @property
     def fitted(self) -> bool:
         """Whether there are weights."""
         return self._weights is not None
@@ -169,7 +174,7 @@ class Atoms:
             return atom.recipe
         if any(atom.params.get(name) != value for name, value in lost.items()):
             return atom.recipe
-        moved = space.recipe({**atom.params, **won})
+        moved = space.recipe({**atom.params, **won}, atom.recipe.draw.parameters)
         return atom.recipe if moved in self._number else moved
 
     def sample(self, images: int) -> list[tuple[Recipe, tuple[int, ...]]]:

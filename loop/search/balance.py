@@ -38,6 +38,11 @@ class Balance:
         """Count images of the mixture."""
         self._exploited += images
 
+    @property
+    def leans_to_mixture(self) -> bool:
+        """Whether the mixture has had more of the images so far."""
+        return self._exploited > self._explored
+
     def explores(self, atoms: Atoms, gap: float, images_per_trial: int, *, untried: bool) -> bool:
         """Return whether a new recipe comes next, rather than more images of the mixture.
 

@@ -26,6 +26,7 @@ from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.gains import Gains
 from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.optuna_record import Observation
+from gapclose.loop.search.parameter_stage import ParameterStage
 from gapclose.loop.search.phases import Ask, begin, next_trial
 from gapclose.loop.search.prior import Shares
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
@@ -90,6 +91,7 @@ class ClassSearch:
                 space=space, reference=space.baseline_settings(), seed=seed, copies=copies
             ),
             copies=copies,
+            parameters=ParameterStage(space, seed),
             mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
         self._floor_at, self.sources = floor_at, sources

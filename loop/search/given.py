@@ -78,6 +78,12 @@ class Given:
         """Whether it has failed as often as a prompt may: its class starts without it."""
         return self.failures >= CHANCES
 
+    @property
+    def heaviest(self) -> Recipe:
+        """The recipe with the most weight."""
+        pairs = zip(self.mixture.weights, self.mixture.recipes, strict=True)
+        return max(pairs, key=lambda pair: pair[0])[1]
+
     def keep(self, atoms: Atoms, recipe: Recipe, images: Images) -> None:
         """Put images of one of its recipes into the bank, once there are enough for an atom.
 

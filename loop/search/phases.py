@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gapclose.generators.recipe import Recipe
@@ -70,6 +71,8 @@ def begin(state: SearchState, proposal: Proposal) -> None:
     """Note a proposed trial as under way, so that the next proposal differs."""
     _end_phases_before(state, proposal)
     state.number = proposal.number + 1
+    if proposal.stage == "parameters":
+        state.parameters.begin(proposal.jobs[0][0])
     if proposal.stage == "screen":
         state.screen.done += 1
     if proposal.stage == "settings":
@@ -84,9 +87,12 @@ def begin(state: SearchState, proposal: Proposal) -> None:
 
 def _end_phases_before(state: SearchState, proposal: Proposal) -> None:
     joint = proposal.stage == "joint"
-    if not state.has_baseline or proposal.stage in ("given", "screen"):
+    if not state.has_baseline or proposal.stage in ("given", "parameters"):
         return
     if joint and state.prompts.is_prioritized(proposal.params):
+        return
+    state.parameters.over = True
+    if proposal.stage == "screen":
         return
     state.end_screen()
     if proposal.stage == "settings":
@@ -118,6 +124,14 @@ def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
     return None if words is None else _joint(state, {**state.settings.shared, **words})
 
 
+def _parameters(state: SearchState, ask: Ask) -> Proposal | None:
+    """Propose images that differ in the generator's own parameters."""
+    if not state.parameters.is_due:
+        state.parameters.over = True
+        return None
+    return _fit(state, ask)
+
+
 def _screen(state: SearchState, ask: Ask) -> Proposal | None:
     """Propose more prompts at the settings that all begin with, a few images each."""
     prompts = [] if state.screen.over else state.screen.next(ask.settings_trials // 2)
@@ -126,7 +140,7 @@ def _screen(state: SearchState, ask: Ask) -> Proposal | None:
         return None
     seeds = state.fresh_seeds(SCREENED * len(prompts))
     jobs = [
-        (state.recipe(words), seeds[SCREENED * i : SCREENED * (i + 1)])
+        (state.shared(words), seeds[SCREENED * i : SCREENED * (i + 1)])
         for i, words in enumerate(prompts)
     ]
     return _trial(state, "screen", {}, jobs)
@@ -147,9 +161,7 @@ def _settings(state: SearchState, ask: Ask) -> Proposal | None:
     if tries and stage.wants(ask.settings_trials, ask.hints):
         params = stage.propose(state.atoms.bank, state.atoms.weights, ask.hints)
         if params is not None:
-            jobs = [
-                (state.space.recipe({**params, **words}), seeds) for words, seeds in stage.jobs()
-            ]
+            jobs = [(state.recipe({**params, **words}), seeds) for words, seeds in stage.jobs()]
             return _trial(state, "settings", params, jobs)
     stage.pick(state.atoms, least=GAIN * state.floor)
     return None
@@ -163,11 +175,15 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
     trial has tried: the prior errs, and of a word that it rules out TPE knows nothing.
     """
     words, shared = state.prompts.likely, state.settings.shared
+    if state.space.parameters and not state.space.distributions:
+        return _fit(state, ask) if state.balance.leans_to_mixture else None
     if not state.balance.explores(
         state.atoms, state.gap, state.images_per_trial, untried=words is not None
     ):
         return None
     sharing = state.number % 2 == 1
+    if words is None and state.space.parameters and sharing:
+        return _fit(state, ask)
     if words is None and sharing:
         words = state.prompts.unlikely(params for params, _ in state.atoms.tried())
     if words is not None:
@@ -189,6 +205,17 @@ def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
     return _batch(state, "mixture", mixture, _usual(state, ask))
 
 
+def _fit(state: SearchState, ask: Ask) -> Proposal:
+    """Propose what the parameters come to by all images so far, to be seen on fresh ones."""
+    recipe = state.shared({})
+    jobs, seeds = [], iter(state.fresh_seeds(TRIAL))
+    for its, trials in state.parameters.next(recipe, state.atoms):
+        most = trials * state.images_per_trial
+        n = max(2, min(most, TRIAL // 2, ask.batch or TRIAL))
+        jobs.append((its, tuple(islice(seeds, n))))
+    return _trial(state, "parameters", {}, jobs)
+
+
 def _usual(state: SearchState, ask: Ask) -> int:
     usual = min(BATCH * state.images_per_trial, TRIAL)
     return usual if ask.batch is None else min(ask.batch, usual)
@@ -201,7 +228,7 @@ def _batch(state: SearchState, stage: Stage, mixture: Mixture, *most: int) -> Pr
 
 
 def _joint(state: SearchState, params: Params) -> Proposal:
-    recipe = state.space.recipe(params)
+    recipe = state.recipe(params)
     times = MANY if takes_all_captions(recipe.draw) else 1
     seeds = state.fresh_seeds(min(times * state.images_per_trial, TRIAL))
     return _trial(state, "joint", params, [(recipe, seeds)])
@@ -220,6 +247,7 @@ PHASES: Final = (
     Phase("baseline", "trial 0 is scored", _baseline),
     Phase("the given mixture", "its measurement has ended, or it failed twice", _given),
     Phase("prioritized prompts", "each has been tried", _prioritized),
+    Phase("parameters", "they have been fitted a few times", _parameters),
     Phase("screen", "it has had its share of the trials", _screen),
     Phase("first prompts", "each has been tried, or settings are chosen", _opening),
     Phase("settings", "they are chosen", _settings),

@@ -110,5 +110,17 @@ class Score(Protocol):
     ) -> float:
         """Estimate what happens to a mixture's score when its images change as (m, d) pairs do."""
 
+    def products(self, atoms: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return what any weights of single images would score by, but for a constant.
+
+        Of (n,) weights w >= 0 with sum 1 it is w'Kw / (1 - w'w) - 2 w'r.
+
+        Args:
+            atoms: Whose images.
+
+        Returns:
+            K, (n, n) with 0 where two images are one or have one seed; and r, (n,).
+        """
+
     def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:
         """Note what is computed meanwhile, or take it from what was noted before."""

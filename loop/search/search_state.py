@@ -15,11 +15,13 @@ from gapclose.loop.search.balance import Balance
 from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.given import Given, GivenRow
 from gapclose.loop.search.mixture_gap import MixtureGap
+from gapclose.loop.search.optuna_record import Observation
+from gapclose.loop.search.parameter_stage import ParameterStage
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.settings import SettingsStage
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture
 
 
@@ -38,6 +40,7 @@ class SearchState:
         screen: Of the prompts, where nothing orders them.
         settings: That the prompts share.
         copies: Of photos, among its images.
+        parameters: Of the generator's own, and how they are distributed.
         mixture_gap: What fresh images of the mixture say of its gap.
         given: The mixture of another run that it begins with, if there is one.
         balance: Between new recipes and more images of the mixture.
@@ -54,6 +57,7 @@ class SearchState:
     prompts: PromptQueue
     screen: Screen
     settings: SettingsStage
+    parameters: ParameterStage
     mixture_gap: MixtureGap
     copies: Copies
     given: Given | None = None
@@ -70,7 +74,7 @@ class SearchState:
     def opened(self) -> bool:
         """Whether its first prompts have been tried: what it lacks is then not words alone."""
         tried = self.settings.winner is not None or self.prompts.opening is None
-        return self.has_baseline and self.screen.over and tried
+        return self.has_baseline and not self.parameters.is_due and self.screen.over and tried
 
     @property
     def tries_given(self) -> bool:
@@ -91,6 +95,10 @@ class SearchState:
             return self.gap
         return min(self.baseline_gap, self.atoms.gap())
 
+    def observed(self) -> list[Observation]:
+        """Return images whose parameters were drawn evenly; see `ParameterStage.observed`."""
+        return self.parameters.observed(self.atoms)
+
     def baseline_seeds(self) -> tuple[int, ...]:
         """Return those of trial 0."""
         return SeedBlocks(seed=self.seed).baseline(self.baseline_images)
@@ -99,9 +107,13 @@ class SearchState:
         """Return seeds of the trial that comes next."""
         return SeedBlocks(seed=self.seed).trial(self.number, n)
 
-    def recipe(self, words: Words) -> Recipe:
-        """Return a prompt's recipe at the settings that all share."""
-        return self.space.recipe({**self.settings.shared, **words})
+    def recipe(self, params: Params) -> Recipe:
+        """Return a recipe of words and settings, with the parameters that all share."""
+        return self.space.recipe(params, self.parameters.shared)
+
+    def shared(self, words: Words) -> Recipe:
+        """Return a prompt's recipe, at the settings and parameters that all share."""
+        return self.recipe({**self.settings.shared, **words})
 
     def give(self, rows: Sequence[GivenRow], camera: Camera | None = None) -> None:
         """Begin with the mixture of another run; before any trial.
@@ -129,8 +141,8 @@ class SearchState:
 
     def mixture(self) -> Mixture:
         """Return the mixture as it is fitted now, at the settings that won."""
-        return self.atoms.mixture(
-            self.space, lost=self.settings.reference, won=self.settings.shared
+        return self.parameters.settled(
+            self.atoms.mixture(self.space, lost=self.settings.reference, won=self.settings.shared)
         )
 
     def end_given(self) -> None:
@@ -142,6 +154,9 @@ class SearchState:
         self.mixture_gap.abandon()
         if self.settings.winner is None:
             self.settings.winner = self.given.settings
+        if not self.parameters.over:
+            self.parameters.take(self.given.heaviest)
+            self.parameters.over = True
         if not self.screen.over:
             self.prompts.order(self.screen.prior(self.given.weight_by_prompt()))
             self.screen.over = True

@@ -12,10 +12,13 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution
 
 from gapclose.generators.conditioning import captions_segment
-from gapclose.generators.recipe import Recipe
+from gapclose.generators.distributions import Categorical, Distribution
+from gapclose.generators.parameters import Parameter
+from gapclose.generators.recipe import Draw, Recipe
+from gapclose.generators.values import Value
 from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.search.space import PHOTOS, Space, setting
@@ -96,26 +99,47 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
         words[slot] = _summed(choices, named)
         if math.fsum(lost) > 0:
             unread[slot] = math.fsum(lost)
+    choices_of, numbers = _settings(shared, space)
+    return {"words": words, "unread": unread, "choices": choices_of, "numbers": numbers}
+
+
+def _settings(
+    shared: Sequence[tuple[Draw, float]], space: Space
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Return "choices" and "numbers" of draws with their weights."""
     choices_of: dict[str, dict[str, float]] = {}
     numbers: dict[str, dict[str, float]] = {}
     for name, distribution in space.settings.items():
         values = [(setting(draw, name), weight) for draw, weight in shared]
-        if (counted := _counted(name, distribution)) is not None:
-            order = [_text(choice) for choice in counted]
-            choices_of[name] = _summed(order, ((_text(v), share) for v, share in values))
+        if isinstance(distribution, CategoricalDistribution):
+            choices_of[name] = _shares(distribution.choices, values)
         else:
             numbers[name] = _spread(values)
-    return {"words": words, "unread": unread, "choices": choices_of, "numbers": numbers}
+    for name, even in space.parameters.items():
+        values = [
+            (value, weight * share)
+            for draw, weight in shared
+            for value, share in _values(draw.parameters[name])
+        ]
+        if (counted := _counted(even)) is not None:
+            choices_of[PREFIX + name] = _shares(counted, values)
+        else:
+            numbers[PREFIX + name] = _spread(values)
+    return choices_of, numbers
 
 
-def _counted(name: str, distribution: BaseDistribution) -> Sequence[Any] | None:
+def _counted(even: Distribution) -> Sequence[Value] | None:
     """Return the values whose shares are told one by one; None for a range."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if name.startswith(PREFIX) and isinstance(distribution, IntDistribution):
-        values = range(distribution.low, distribution.high + 1)
-        return values if len(values) <= _MOST_COUNTED else None
-    return None
+    if isinstance(even, Categorical):
+        return even.choices
+    if not even.whole or even.high - even.low >= _MOST_COUNTED:
+        return None
+    return range(int(even.low), int(even.high) + 1)
+
+
+def _values(own: Parameter) -> list[tuple[Value, float]]:
+    """Return the values that a recipe's images have, with shares that sum to 1."""
+    return [(own, 1.0)] if isinstance(own, Value) else own.values()
 
 
 def readings(space: Space, prompt: str) -> list[dict[str, str]]:
@@ -216,6 +240,10 @@ def _summed(order: Iterable[str], pairs: Iterable[tuple[str, float]]) -> dict[st
         parts.setdefault(word, []).append(share)
     sums = {word: math.fsum(shares) for word, shares in parts.items()}
     return {w: s for w, s in sorted(sums.items(), key=lambda pair: -pair[1]) if s > 0}
+
+
+def _shares(choices: Sequence[Any], values: Sequence[tuple[Any, float]]) -> dict[str, float]:
+    return _summed(map(_text, choices), ((_text(value), share) for value, share in values))
 
 
 def _spread(values: Sequence[tuple[float, float]]) -> dict[str, float]:

@@ -26,10 +26,12 @@ from optuna.distributions import (
 )
 
 from gapclose.generators.conditioning import captions_segment
-from gapclose.generators.parameters import Parameters, Value
+from gapclose.generators.distributions import Categorical, Distribution
+from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.prompt_text import normalize_prompt
 from gapclose.generators.recipe import Camera, Draw, Recipe
-from gapclose.loop.config.parameters import PREFIX, Parameter, ParameterChoices
+from gapclose.generators.values import Value
+from gapclose.loop.config.parameters import ParameterChoices
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
@@ -55,13 +57,15 @@ class Space:
         cls: The class.
         words: Slot -> its choices. The class's `noun`, the `prompt` template and the group of
             `photos` that captions and source pictures are taken from are slots too.
-        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt, and the
-            generator's own parameters, whose names have a prefix.
+        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt.
         fixed: Settings that have one value.
         baseline: The untouched recipe, trial 0.
         cameras: Parameter of the camera -> distribution; the run chooses one for all classes.
         camera: What is put on the images: the baseline's, as near as may be chosen, until then.
         groups: Name of a photo group -> its digest; without any there are words alone.
+        parameters: Those of the generator's own that are searched, each evenly distributed over
+            what may be chosen.
+        fixed_parameters: Those that every recipe but the baseline has as they are.
     """
 
     cls: str
@@ -72,6 +76,8 @@ class Space:
     cameras: Distributions
     camera: Camera
     groups: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Distribution] = field(default_factory=dict)
+    fixed_parameters: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig, name: str, *, groups: Mapping[str, str] | None = None) -> Space:
@@ -96,10 +102,6 @@ class Space:
             "scheduler": _choices(spec.scheduler),
             "strength": _floats(sources[0]),
             "ip_adapter_scale": _floats(sources[1]),
-            **{
-                PREFIX + key: _parameter(parameter)
-                for key, parameter in spec.parameters_of(name).items()
-            },
         }
         of_camera: dict[str, BaseDistribution | None] = {
             "resize": None if camera.resize is None else _choices((camera.resize,)),
@@ -113,6 +115,7 @@ class Space:
         fixed = {k: _only(d) for k, d in imaging.items() if d.single()}
         baseline = _baseline(config, name, nouns[0], fixed)
         start = baseline.camera.to_json()
+        own = spec.parameters_of(name)
         return cls(
             cls=name,
             words={
@@ -127,6 +130,8 @@ class Space:
             cameras={k: d for k, d in imaging.items() if not d.single()},
             camera=Camera(**(start | {k: nearest(d, start[k]) for k, d in imaging.items()})),
             groups=groups or {},
+            parameters={k: its.even for k, its in own.items() if not its.is_fixed},
+            fixed_parameters={k: its.example for k, its in own.items() if its.is_fixed},
         )
 
     @property
@@ -180,55 +185,53 @@ class Space:
         named = [name for name, digest in self.groups.items() if digest == draw.photos]
         return f"{draw.prompt} from {named[0]}" if named and self.has_sources else draw.prompt
 
-    def recipe(self, params: Mapping[str, Any]) -> Recipe:
-        """Return the recipe of a trial's parameters."""
+    def recipe(
+        self, params: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None
+    ) -> Recipe:
+        """Return the recipe of a trial's parameters.
+
+        Args:
+            params: Words and settings.
+            parameters: Of the generator's own, what is not the baseline's.
+        """
         words = {k: v for k, v in params.items() if k in self.words}
         values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
-        draw = self.worded(self.baseline.draw, words, values)
-        base = draw.to_json() | {k: v for k, v in values.items() if not k.startswith(PREFIX)}
+        draw = self.worded(
+            self.baseline.draw, words, {**self.fixed_parameters, **(parameters or {})}
+        )
+        base = draw.to_json() | values
         if PHOTOS in self.slots_of(words.get("prompt", self.words["prompt"][0])):
             base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
         return Recipe(draw=Draw.from_json(base), camera=self.camera)
 
     def worded(
-        self, draw: Draw, words: Mapping[str, str], params: Mapping[str, Any] | None = None
+        self,
+        draw: Draw,
+        words: Mapping[str, str],
+        parameters: Mapping[str, Parameter] | None = None,
     ) -> Draw:
         """Return a draw with other words: their prompt, and their noun where it names one.
 
         Args:
             draw: Of the class.
             words: Slot -> word.
-            params: Of which the generator's own parameters take the place of the draw's.
+            parameters: Of the generator's own, which take the place of the draw's.
         """
         noun = None if draw.noun is None else words.get("noun", self.words["noun"][0])
-        own = {
-            name.removeprefix(PREFIX): value
-            for name, value in (params or {}).items()
-            if name.startswith(PREFIX)
-        }
-        parameters = Parameters({**draw.parameters, **own})
-        return replace(draw, prompt=self.prompt(words), noun=noun, parameters=parameters)
-
-    @property
-    def parameters(self) -> Distributions:
-        """The generator's own parameters that are searched, by their names in the search."""
-        return {k: d for k, d in self.settings.items() if k.startswith(PREFIX)}
+        own = Parameters({**draw.parameters, **(parameters or {})})
+        return replace(draw, prompt=self.prompt(words), noun=noun, parameters=own)
 
     def variants(self) -> dict[str, Draw]:
-        """Return the baseline's draw with another value of one parameter, by its plain name.
+        """Return the baseline's draw with another value of one parameter, by its name.
 
         A fixed one's is the baseline's where they are the same.
         """
-        found: dict[str, Draw] = {}
         draw = self.baseline.draw
-        for name, value in self.fixed.items():
-            if name.startswith(PREFIX):
-                found[name] = self.worded(draw, {}, {name: value})
-        for name, distribution in self.parameters.items():
-            found[name] = self.worded(
-                draw, {}, {name: _farthest(distribution, setting(draw, name))}
-            )
-        return {name.removeprefix(PREFIX): varied for name, varied in found.items()}
+        others = {
+            **self.fixed_parameters,
+            **{k: _other(its, draw.parameters[k]) for k, its in self.parameters.items()},
+        }
+        return {name: self.worded(draw, {}, {name: value}) for name, value in others.items()}
 
     def used(self, params: Mapping[str, Any]) -> Params:
         """Return parameters without the words that their template has no place for."""
@@ -282,6 +285,11 @@ class Space:
         best = [pair for product in products for pair in _likeliest(product, prior, limit)]
         return [chosen for _, chosen in heapq.nlargest(limit, best, key=lambda pair: pair[0])]
 
+    def _own_parameters(self) -> dict[str, Any]:
+        return {k: its.to_json() for k, its in self.parameters.items()} | dict(
+            self.fixed_parameters
+        )
+
     def digest(self) -> str:
         """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
         content = {
@@ -293,9 +301,20 @@ class Space:
             },
             "baseline": self.baseline.fingerprint(),
             **({"groups": dict(self.groups)} if self.groups else {}),
+            **({"parameters": own} if (own := self._own_parameters()) else {}),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _other(even: Distribution, value: Parameter) -> Value:
+    """Return a value that is far from one, among those that may be chosen."""
+    plain = value if isinstance(value, Value) else value.at(0.5)
+    if isinstance(even, Categorical):
+        return next((choice for choice in reversed(even.choices) if choice != plain), plain)
+    assert isinstance(plain, int | float), "a range is of numbers, and so is the baseline's"
+    at = even.place_of(min(max(float(plain), even.low), even.high))
+    return even.at(0.0 if at > 0.5 else 1.0)
 
 
 def _sample(total: int, n: int) -> set[int]:
@@ -358,8 +377,6 @@ def _likeliest(
 
 def setting(draw: Draw, name: str) -> Any:
     """Return a setting of a draw; that of one made without a photo is what changes nothing."""
-    if name.startswith(PREFIX):
-        return draw.parameters.get(name.removeprefix(PREFIX))
     value = getattr(draw, name)
     return _WITHOUT_PHOTO[name] if value is None and name in _WITHOUT_PHOTO else value
 
@@ -385,14 +402,6 @@ def _guidance(values: Sequence[float]) -> BaseDistribution | None:
 
 def _ints(values: Sequence[int]) -> BaseDistribution | None:
     return IntDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
-
-
-def _parameter(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, ParameterChoices):
-        return CategoricalDistribution(parameter.choices)
-    if parameter.whole:
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
 def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:
@@ -425,14 +434,6 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     return high if value is None else type(low)(min(max(value, low), high))
 
 
-def _farthest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return a value that is as unlike another as may be chosen."""
-    if isinstance(distribution, CategoricalDistribution):
-        return next(choice for choice in reversed(distribution.choices) if choice != value)
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    return low if value - low > high - value else high
-
-
 def _only(distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
@@ -462,19 +463,18 @@ def _baseline(config: RunConfig, name: str, noun: str, fixed: Mapping[str, Any])
     )
 
 
-def _baseline_parameters(config: RunConfig, name: str) -> dict[str, Value]:
+def _baseline_parameters(config: RunConfig, name: str) -> dict[str, Parameter]:
     """Return the parameters of a class's baseline, each of the type that the search gives it."""
     own = config.space.class_parameters.get(name, {})
-    found: dict[str, Value] = {
+    found: dict[str, Parameter] = {
         key: value
         for key, value in config.baseline.parameters.items()
         if own.get(key, True) is not None
     }
     for key, parameter in config.space.parameters_of(name).items():
-        if isinstance(parameter, ParameterChoices):
-            found.setdefault(key, parameter.choices[0])  # else it is fixed, or it is given
-        else:
-            found[key] = int(found[key]) if parameter.whole else float(found[key])
+        value = found.setdefault(key, parameter.example)  # it is fixed, where it is not given
+        if isinstance(value, int | float) and not isinstance(parameter, ParameterChoices):
+            found[key] = int(value) if parameter.whole else float(value)
     return found
 
 

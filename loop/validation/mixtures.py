@@ -8,19 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from gapclose.loop.search.even_points import even_points
 from gapclose.loop.search.optuna_record import derive_seed
 from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 
-__all__ = ["POINTS", "baseline_mixture", "even_mixture", "mixtures_of"]
-
-POINTS: Final = 256
-"""Recipes, at least, of parameters that fill their space evenly."""
+__all__ = ["baseline_mixture", "even_mixture", "mixtures_of"]
 
 
 def mixtures_of(
@@ -52,21 +48,18 @@ def baseline_mixture(space: Space) -> Mixture:
 def even_mixture(space: Space, *, seed: int) -> Mixture:
     """Return what a careful person would do by hand: every prompt, as often as any other.
 
-    Where the generator has parameters, each recipe has others, and together they fill their space
-    evenly. The order is random, for the first are taken where there are fewer images than recipes.
+    Where the generator has parameters, they are evenly distributed over what may be chosen. The
+    order is random, for the first are taken where there are fewer images than prompts.
 
     Args:
         space: Of the class.
         seed: Of the order.
     """
     base, words = space.baseline, space.prompts()
-    own = derive_seed(seed, "even", space.cls)
-    order = np.random.default_rng(own).permutation(len(words))
-    n = max(len(words), POINTS if space.parameters else 0)
-    draws = (
-        space.worded(base.draw, words[order[i % len(words)]], point)
-        for i, point in enumerate(even_points(space, n, seed=own))
+    order = np.random.default_rng(derive_seed(seed, "even", space.cls)).permutation(len(words))
+    own = {**space.fixed_parameters, **space.parameters}
+    recipes = dict.fromkeys(
+        replace(base, draw=space.worded(base.draw, words[i], own)) for i in order
     )
-    recipes = dict.fromkeys(replace(base, draw=draw) for draw in draws)
     share = 1.0 / len(recipes)
     return Mixture(recipes=tuple(recipes), weights=(share,) * len(recipes), gap_tune=math.nan)

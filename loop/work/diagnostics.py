@@ -15,7 +15,7 @@ import numpy as np
 
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.state import RunState
-from gapclose.loop.search.importance import importances
+from gapclose.loop.search.importance import importances, parameter_importances
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.search.shares import shares_of
 from gapclose.loop.search.trial import Mixture
@@ -103,6 +103,9 @@ class Diagnostics:
                     ),
                     "importances": importances(
                         self.searches[name].space, self.searches[name].history()
+                    ),
+                    "parameter_importances": parameter_importances(
+                        self.searches[name].space, self.searches[name].state.observed()
                     ),
                 }
                 for name, pair in pairs.items()

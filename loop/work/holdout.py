@@ -200,8 +200,8 @@ def sample_row(
         "recipe": None if recipe is None else recipe.fingerprint(),
         "seed": seed,
     }
-    if recipe is not None:
-        draw = recipe.draw.to_json()
+    if recipe is not None and seed is not None:
+        draw = recipe.draw.of_seed(seed).to_json()
         names = ("prompt", "guidance_scale", "num_inference_steps", "scheduler", "parameters")
         row |= {name: draw[name] for name in names if name in draw}
         row["camera"] = recipe.camera.to_json()

@@ -56,7 +56,7 @@ def run(photos: Path) -> Run:
 
 @pytest.mark.slow
 def test_what_is_searched_is_what_is_drawn(run: Run) -> None:
-    rows = [row for row in run.trials if row["stage"] == "joint"]
+    rows = [row for row in run.trials if row["stage"] == "parameters"]
     assert len(rows) > 6
     for row in rows:
         draw = row["recipe"]["draw"]
@@ -65,7 +65,7 @@ def test_what_is_searched_is_what_is_drawn(run: Run) -> None:
         }, "nothing that the renderer does not take"
         assert draw["class"] == draw["noun"] == row["class"]
         assert draw["parameters"]["tilt"] == 24.0
-        assert 0 <= draw["parameters"]["light"] <= 180
+        assert draw["parameters"]["light"].items() >= {"low": 0.0, "high": 180.0}.items()
     drawn = {json.dumps(row["recipe"]["draw"]["parameters"], sort_keys=True) for row in rows}
     assert len(drawn) > 6
     config = RunDir(run.path).config()

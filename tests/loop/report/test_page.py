@@ -241,6 +241,14 @@ def test_a_setting_of_a_recipe_in_words() -> None:
         "70", "2", "steel", "yes"
     ]  # fmt: skip
     assert setting(None, "parameters.x") == "\N{EN DASH}"
+    distributed = [
+        {"low": 0, "high": 180},
+        {"low": 0, "high": 180, "mean": 85, "sd": 5},
+        {"choices": ["steel", "brass", "tin"], "shares": [0.3, 0.698, 0.002]},
+        {"choices": [1, 2], "shares": [0.6, 0.4]},
+    ]
+    said = [setting(its, "parameters.x").replace("\N{THIN SPACE}", " ") for its in distributed]
+    assert said == ["0 to 180", "85 ± 5", "brass 70 %, steel 30 %", "1: 60 %, 2: 40 %"]
 
 
 class _Page(HTMLParser):

@@ -58,7 +58,7 @@ def test_parameters_that_a_recipe_does_not_say_are_the_baselines() -> None:
     found = given(row("gray", parameters={"light": 70.0}), space=space)
     (recipe,) = found.mixture.recipes
     assert recipe.draw.parameters == {"light": 70.0, "count": 1}
-    assert found.settings["parameters.light"] == 70.0
+    assert found.heaviest == recipe
 
 
 def test_weights_sum_to_1_and_recipes_that_have_become_one_share_theirs() -> None:

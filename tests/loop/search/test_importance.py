@@ -9,8 +9,9 @@ from typing import Any
 import optuna
 import pytest
 
+from gapclose.generators.distributions import place_of
 from gapclose.loop.config.reading import parse_config
-from gapclose.loop.search.importance import MIN_TRIALS, importances
+from gapclose.loop.search.importance import MIN_TRIALS, importances, parameter_importances
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.space import Space
 
@@ -125,3 +126,37 @@ def test_a_slot_that_a_template_has_no_place_for_is_a_choice_of_its_own() -> Non
     assert found is not None
     assert next(iter(found)) == "photos"
     assert found["guidance_scale"] < 0.1
+
+
+def test_what_parameters_explain_is_read_from_images_that_were_drawn_evenly() -> None:
+    own = {
+        "light": [0, 90],
+        "power": {"low": 0.5, "high": 8, "log": True},
+        "count": {"low": 1, "high": 4, "int": True},
+        "metal": ["steel", "brass"],
+    }
+    data = {
+        "real": {"path": "somewhere"},
+        "generator": {"kind": "mine:Renderer"},
+        "embedder": "pond",
+        "space": {"parameters": own},
+        "baseline": {"parameters": {"light": 1, "power": 1, "count": 1, "metal": "steel"}},
+    }
+    s = Space.of(parse_config(data), "frog")
+    drawn = [
+        {name: its.at(place_of(name, seed)) for name, its in s.parameters.items()}
+        for seed in range(96)
+    ]
+    seen = [
+        Observation(
+            params={f"parameters.{name}": value for name, value in its.items()},
+            value=float(its["light"]) / 90 + 2.0 * (its["metal"] == "brass"),
+        )
+        for its in drawn
+    ]
+    found = parameter_importances(s, seen)
+    assert found is not None
+    assert [*found][:2] == ["parameters.metal", "parameters.light"]
+    assert found["parameters.metal"] == pytest.approx(1.0 / (1.0 + 1 / 12), abs=0.06)
+    assert set(found) == {f"parameters.{name}" for name in own}
+    assert parameter_importances(s, seen[:5]) is None

@@ -45,8 +45,8 @@ def phase_of(state: SearchState, ask: Ask = ASK) -> str:
 
 def test_their_order() -> None:
     assert [phase.name for phase in PHASES] == [
-        "baseline", "the given mixture", "prioritized prompts", "screen", "first prompts",
-        "settings", "new recipes", "the mixture",
+        "baseline", "the given mixture", "prioritized prompts", "parameters", "screen",
+        "first prompts", "settings", "new recipes", "the mixture",
     ]  # fmt: skip
     assert all(phase.left_when for phase in PHASES)
 

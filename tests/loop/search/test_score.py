@@ -89,6 +89,10 @@ class MeanDistance:
     def score(self, weights: Floats, atom: int) -> float:
         return float(self.scores(weights)[atom])
 
+    def products(self, atoms: Sequence[int]) -> tuple[Floats, Floats]:
+        rows = np.concatenate([self.rows_of(atom)[0] for atom in atoms]).astype(np.float64)
+        return rows @ rows.T * (1.0 - np.eye(len(rows))), rows @ self.target
+
     def promise(
         self,
         weights: Floats,

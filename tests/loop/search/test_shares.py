@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gapclose.generators.distributions import Categorical, TruncatedNormal
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.shares import marginal_shares, readings, shares_of
@@ -276,3 +277,32 @@ def test_parameters_are_told_one_by_one_or_as_a_range() -> None:
     assert before["choices"]["parameters.count"] == {"1": 1.0}
     assert before["numbers"]["parameters.light"] == {"mean": 10.0, "sd": 0.0}
     assert before["choices"]["parameters.material"] == {"iron": 1.0}
+
+
+def test_a_distribution_has_the_shares_of_its_images() -> None:
+    even = {"light": [0, 90], "count": {"low": 1, "high": 4, "int": True}, "material": ["a", "b"]}
+    s = space(
+        baseline={
+            "prompt": "a photo of a {class}",
+            "parameters": {"light": 10.0, "count": 1, "material": "a"},
+        },
+        parameters=even,
+    )
+    own = {
+        "light": TruncatedNormal(low=0.0, high=90.0, mean=70.0, sd=2.0),
+        "count": Categorical(choices=(1, 2, 3, 4), shares=(0.6, 0.4, 0.0, 0.0)),
+        "material": Categorical(choices=("a", "b"), shares=(0.25, 0.75)),
+    }
+    recipes = [recipe(s, "a frog, drawn", parameters=its) for its in (own, own | {"light": 64.0})]
+    found = shares_of(recipes, [0.5, 0.5], s)["mixture"]
+    assert found["choices"]["parameters.count"] == pytest.approx({"1": 0.6, "2": 0.4})
+    assert found["choices"]["parameters.material"] == pytest.approx({"b": 0.75, "a": 0.25})
+    assert found["numbers"]["parameters.light"] == {
+        "mean": pytest.approx(67.0, abs=0.01),
+        "sd": pytest.approx(math.sqrt(9.0 + 2.0), abs=0.01),
+    }
+    evenly = shares_of([recipe(s, "a frog, drawn", parameters=s.parameters)], [1.0], s)["mixture"]
+    assert evenly["choices"]["parameters.count"] == pytest.approx(
+        {"1": 0.25, "2": 0.25, "3": 0.25, "4": 0.25}, abs=0.01
+    )
+    assert evenly["numbers"]["parameters.light"]["sd"] == pytest.approx(90 / 12**0.5, rel=0.01)

@@ -15,6 +15,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 
+from gapclose.generators.distributions import Categorical, TruncatedNormal
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
@@ -408,31 +409,44 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-def rendered(cls: str = "automobile", **space: Any) -> Space:
+START = {"light": 10, "count": 1, "material": "iron"}
+
+
+def rendered(cls: str = "automobile", *, baseline: Any = None, **space: Any) -> Space:
     made = config(
         generator={"kind": "mine.world:Renderer"},
         space={"parameters": PARAMETERS, "scheduler": [], **space},
-        baseline={"parameters": {"light": 10, "count": 1, "material": "iron"}},
+        baseline={"parameters": baseline or START},
     )
     return Space.of(made, cls)
 
 
-def test_parameters_are_settings_of_a_draw() -> None:
+def test_parameters_are_distributed_evenly_until_something_is_known() -> None:
     found = rendered()
     assert found.parameters == {
-        "parameters.light": FloatDistribution(0.0, 90.0),
-        "parameters.count": IntDistribution(1, 4),
-        "parameters.material": CategoricalDistribution(("steel", "brass")),
+        "light": TruncatedNormal(low=0.0, high=90.0),
+        "count": TruncatedNormal(low=1.0, high=4.0, whole=True),
+        "material": Categorical(choices=("steel", "brass")),
     }
+    assert found.fixed_parameters == {"samples": 16}
     plain = found.baseline.draw.parameters
     assert plain == {"light": 10.0, "count": 1, "material": "iron", "samples": 16}
-    chosen = {"parameters.light": 76.5, "parameters.count": 2, "guidance_scale": 2.0}
-    draw = found.recipe(chosen).draw
+    draw = found.recipe({"guidance_scale": 2.0}, {"light": 76.5, "count": 2}).draw
     assert draw.parameters == {"light": 76.5, "count": 2, "material": "iron", "samples": 16}
     assert draw.guidance_scale == 2.0
-    # The first choice is what is nearest to a word that may not be chosen.
-    assert found.baseline_settings()["parameters.material"] == "steel"
-    assert found.baseline_settings()["parameters.light"] == 10.0
+    assert not {*found.distributions} & {*found.parameters}, "Optuna chooses among the others"
+    assert found.recipe({}, found.parameters).draw.varies
+
+
+def test_a_baseline_may_vary_as_well() -> None:
+    own = {"light": [0, 90], "count": {"low": 1, "high": 4, "int": True}, "material": ["a", "b"]}
+    found = rendered(baseline=own)
+    parameters = found.baseline.draw.parameters
+    assert parameters["light"] == TruncatedNormal(low=0.0, high=90.0)
+    assert parameters["material"] == Categorical(choices=("a", "b"))
+    assert {k: draw.parameters[k] for k, draw in found.variants().items()} == {
+        "light": 90.0, "count": 4, "material": "brass", "samples": 16
+    }  # fmt: skip
 
 
 def test_a_draw_names_its_class_where_the_prompt_alone_does_not() -> None:
@@ -446,7 +460,7 @@ def test_a_draw_names_its_class_where_the_prompt_alone_does_not() -> None:
 def test_a_class_has_its_own_parameters() -> None:
     own = {"automobile": {"light": [20, 40], "material": None}}
     found = rendered(class_parameters=own)
-    assert found.parameters["parameters.light"] == FloatDistribution(20.0, 40.0)
+    assert found.parameters["light"] == TruncatedNormal(low=20.0, high=40.0)
     assert set(found.baseline.draw.parameters) == {"light", "count", "samples"}
     assert rendered("frog", class_parameters=own) == rendered("frog")
 

@@ -1,0 +1,215 @@
+"""The parameters of a class's generator: how they are distributed, fitted to what was made so far.
+
+`phases` asks it for the next trial, `absorbing` puts the images into the bank. The first trial
+spreads its images evenly over what may be chosen; each later one draws from what the images so far
+say, and some images from what is nearly as likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gapclose.generators.distributions import Categorical, Distribution, TruncatedNormal
+from gapclose.generators.parameters import Parameter, Parameters
+from gapclose.generators.recipe import Draw, Recipe
+from gapclose.generators.values import Value
+from gapclose.loop.config.parameters import PREFIX
+from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.optuna_record import Observation, derive_seed
+from gapclose.loop.search.parameter_fit import (
+    Distributions,
+    Evidence,
+    Fit,
+    fit_distributions,
+    widened,
+)
+from gapclose.loop.search.space import Space
+from gapclose.loop.search.trial import Mixture
+
+__all__ = ["ParameterStage"]
+
+EVEN: Final = 12  # trials' images that are spread evenly
+FITTED: Final = 4  # trials' images that a fit is followed by
+OTHER: Final = 2  # and of what else may be
+AVERAGED: Final = 4  # fits, at most, that a mixture has
+ROUNDS: Final = 7  # before prompts and settings are looked at; the even one is the first
+MOST: Final = 600  # images that a fit looks at, the last: its cost grows as their square
+
+
+@dataclass(slots=True)
+class ParameterStage:
+    """The fits of one class.
+
+    Attributes:
+        space: Of the class.
+        seed: Of the run.
+        shared: What recipes have of each parameter that is searched; the baseline's until then.
+        rounds: Trials so far, failed ones too.
+        over: Whether what comes next has begun.
+        fits: In their order.
+    """
+
+    space: Space
+    seed: int
+    shared: Mapping[str, Parameter] = field(default_factory=dict)
+    rounds: int = 0
+    over: bool = False
+    fits: list[dict[str, Distribution]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin with the baseline's; where nothing is searched it is over."""
+        own = self.space.baseline.draw.parameters
+        self.shared = {name: own[name] for name in self.space.parameters}
+        self.over = not self.space.parameters
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its trials come before all others."""
+        return not self.over and self.rounds < ROUNDS
+
+    def begin(self, recipe: Recipe) -> None:
+        """Note a trial, which is of this recipe first."""
+        self.rounds += 1
+        self.take(recipe)
+        own = _distributions(self.shared)
+        if own != self.space.parameters:
+            self.fits.append(own)
+
+    def take(self, recipe: Recipe) -> None:
+        """Let recipes have the parameters of this one from now on."""
+        self.shared = {name: recipe.draw.parameters[name] for name in self.space.parameters}
+
+    def next(self, recipe: Recipe, atoms: Atoms) -> list[tuple[Recipe, int]]:
+        """Return what to make images of, and how many trials' images of each.
+
+        Args:
+            recipe: At the words and settings that all share.
+            atoms: Of the class.
+        """
+        found = self._fitted(recipe, atoms) if self.rounds else None
+        if found is None:
+            return [(_with(recipe, self.space.parameters), EVEN)]
+        at, fit = found
+        other = widened(fit.best if fit.other is None else fit.other)
+        return [(_with(at, fit.best), FITTED), (_with(at, other), OTHER)]
+
+    def settled(self, mixture: Mixture) -> Mixture:
+        """Return a mixture whose recipes have the parameters of the last fits, in equal shares.
+
+        Each fit has seen all images before it, so the last know more than the weights do, which
+        compare atoms of few images; and their mean errs less than each (Polyak and Juditsky 1992).
+        """
+        last = self.fits[-min(max(len(self.fits) // 2, 1), AVERAGED) :]
+        if not last:
+            return mixture
+        weights: dict[Recipe, float] = {}
+        for recipe, weight in zip(mixture.recipes, mixture.weights, strict=True):
+            moved = [_with(recipe, own) for own in last] if self._varies(recipe) else [recipe]
+            for its in moved:
+                weights[its] = weights.get(its, 0.0) + weight / len(moved)
+        return replace(mixture, recipes=tuple(weights), weights=tuple(weights.values()))
+
+    def observed(self, atoms: Atoms) -> list[Observation]:
+        """Return the images whose parameters were drawn evenly, and how unlike real ones each is.
+
+        Parameters have their prefix.
+        """
+        even = [
+            number
+            for number, its in enumerate(atoms.recipes)
+            if self.space.parameters.items() <= its.draw.parameters.items()
+        ]
+        if not even or not self.space.parameters:
+            return []
+        evidence = self._evidence(even, atoms)
+        return [
+            Observation(
+                params={PREFIX + name: its[name] for name in self.space.parameters},
+                value=-float(near),
+            )
+            for its, near in zip(evidence.values, evidence.near, strict=True)
+        ]
+
+    def _fitted(self, recipe: Recipe, atoms: Atoms) -> tuple[Recipe, Fit] | None:
+        """Fit where most of the weight is; None where there is too little to fit on.
+
+        Returns:
+            A recipe there, and the fit.
+        """
+        groups: dict[Draw, list[int]] = {}
+        recipes = atoms.recipes
+        for number, its in enumerate(recipes):
+            if self._varies(its):
+                groups.setdefault(_apart(its.draw), []).append(number)
+        sizes, weights = atoms.bank.sizes, atoms.weights
+        usable = [its for its in groups.values() if sizes[its].sum() >= 2 * FITTED]
+        if not usable:
+            return None
+        here = _apart(recipe.draw)
+
+        def favour(its: list[int]) -> tuple[float, bool]:
+            return float(weights[its].sum()), _apart(recipes[its[0]].draw) == here
+
+        chosen = max(usable, key=favour)
+        evidence = self._evidence(chosen, atoms)
+        fitted = fit_distributions(
+            self.space.parameters,
+            evidence,
+            last=self.fits[-1] if self.fits else None,
+            seed=derive_seed(self.seed, self.space.cls, "parameters", self.rounds),
+        )
+        return recipes[chosen[-1]], fitted
+
+    def _varies(self, recipe: Recipe) -> bool:
+        """Whether every parameter that is searched was drawn from what may be chosen."""
+        own = recipe.draw.parameters
+        return bool(self.space.parameters) and all(
+            _is_of(own.get(name), even) for name, even in self.space.parameters.items()
+        )
+
+    def _evidence(self, numbers: Sequence[int], atoms: Atoms) -> Evidence:
+        left, taken = MOST, []
+        for number in reversed(numbers):
+            if left > 0:
+                taken.append(number)
+                left -= int(atoms.bank.sizes[number])
+        taken.reverse()
+        values: list[Mapping[str, Value]] = []
+        drawn_from: list[tuple[Distributions, int]] = []
+        for number in taken:
+            draw = atoms.recipes[number].draw
+            own = {k: draw.parameters[k] for k in self.space.parameters}
+            seeds = atoms.bank.rows_of(number)[1].tolist()
+            values += [_values(draw.of_seed(seed)) for seed in seeds]
+            drawn_from.append((_distributions(own), len(seeds)))
+        kernel, near = atoms.bank.products(taken)
+        return Evidence(values=values, drawn_from=drawn_from, kernel=kernel, near=near)
+
+
+def _values(draw: Draw) -> dict[str, Value]:
+    return {name: its for name, its in draw.parameters.items() if isinstance(its, Value)}
+
+
+def _distributions(own: Mapping[str, Parameter]) -> dict[str, Distribution]:
+    return {name: its for name, its in own.items() if isinstance(its, Distribution)}
+
+
+def _apart(draw: Draw) -> Draw:
+    """Return a draw without its parameters."""
+    return replace(draw, parameters=Parameters())
+
+
+def _with(recipe: Recipe, own: Mapping[str, Distribution]) -> Recipe:
+    parameters = Parameters({**recipe.draw.parameters, **own})
+    return replace(recipe, draw=replace(recipe.draw, parameters=parameters))
+
+
+def _is_of(own: object, even: Distribution) -> bool:
+    """Return whether a distribution is over the same values as an even one."""
+    if isinstance(even, Categorical):
+        return isinstance(own, Categorical) and own.choices == even.choices
+    if isinstance(own, Categorical):  # whole numbers, fitted one by one
+        return even.whole and [*own.choices] == [*range(int(even.low), int(even.high) + 1)]
+    return isinstance(own, TruncatedNormal) and replace(own, mean=None, sd=None) == even
