@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
@@ -31,6 +32,7 @@ KINDS: Final[dict[str, str]] = {
     "diffusers": "gapclose.generators.diffusion:DiffusersGenerator",
     "folder": "gapclose.generators.folder:FolderGenerator",
     "command": "gapclose.generators.command:CommandGenerator",
+    "onnx": "gapclose.generators.onnx:OnnxGenerator",
 }
 _UNTRIED: Final = frozenset({"diffusers", "folder"})
 """Kinds whose code and whose models are known: no first image tells of them."""
@@ -77,11 +79,12 @@ def check_generator(
     ip_adapter: bool = False,
     parameters: Sequence[str] = (),
     variants: Mapping[str, Draw] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Refuse a section that could never generate, before any model loads.
 
     It checks the kind, the arguments and local folders, and asks the hub for a pipeline that is
-    not in its cache. A generator of one's own may have methods `check()`,
+    not in its cache. A generator of one's own may have methods `check()`, `check_class(name)`,
     `check_schedulers(names)` and `check_conditioning(strength=, ip_adapter=)` for the same
     purpose.
 
@@ -95,6 +98,7 @@ def check_generator(
         parameters: Names that draws will have. A generator's attribute `parameters` names those
             that it takes.
         variants: Draws that differ from `draw` in one parameter each, by its name.
+        classes: That draws will name.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
@@ -105,6 +109,9 @@ def check_generator(
         _own(kind, check)
     if (check := getattr(generator, "check_schedulers", None)) is not None:
         _own(kind, lambda: check(schedulers))
+    if (check_class := getattr(generator, "check_class", None)) is not None:
+        for name in classes:
+            _own(kind, partial(check_class, name))
     if strength or ip_adapter:
         if not hasattr(generator, "generate_from"):
             raise takes_no_pictures("strength" if strength else "ip_adapter_scale")

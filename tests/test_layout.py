@@ -41,7 +41,7 @@ OWNERS = {
     },
     "fiftyone": {"loop/app/database.py", "loop/app/viewer.py", "loop/app/views.py"},
     "umap": {"analysis/projection.py"},
-    "onnxruntime": {"analysis/onnx.py"},
+    "onnxruntime": {"analysis/onnx.py", "generators/onnx.py"},
     "pytest": {"analysis/testing.py", "generators/testing.py"},
 }
 FORBIDDEN = {"utils", "helpers", "manager", "core", "common", "util", "misc"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "FolderSpec",
     "GeneratorSpec",
     "IPAdapterSpec",
+    "OnnxSpec",
     "PondReal",
     "Real",
     "RealFolder",
@@ -194,6 +196,30 @@ class CommandSpec(_Spec):
         return timeout
 
 
+class OnnxSpec(_Spec):
+    """A graph that draws images from noise; see `OnnxGenerator`."""
+
+    kind: Literal["onnx"]
+    model: Text
+    classes: Words | None = None
+    range: Annotated[tuple[float, float], Field(strict=False)] = (-1.0, 1.0)
+    batch_size: Count = 32
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    license: Text | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _path(cls, model: str) -> str:
+        return absolute_path(model)
+
+    @field_validator("range")
+    @classmethod
+    def _ends(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
+            raise ValueError(f"got {ends[0]:g} and {ends[1]:g}; the value of black comes first")
+        return ends
+
+
 class CustomSpec(_Spec):
     """A generator of the user's own: `pkg.mod:Class`, or `./file.py:Class`, kept absolute.
 
@@ -219,6 +245,7 @@ GENERATOR_KINDS: Final[dict[str, type[_Spec]]] = {
     "diffusers": DiffusersSpec,
     "folder": FolderSpec,
     "command": CommandSpec,
+    "onnx": OnnxSpec,
 }
 
 
@@ -259,7 +286,7 @@ def _generator_tag(value: object) -> str:
 
 
 TAGS: Final = frozenset(
-    {"folder", "pond", "diffusers", "command", "custom", RANGE_TAG, CHOICES_TAG}
+    {"folder", "pond", "diffusers", "command", "onnx", "custom", RANGE_TAG, CHOICES_TAG}
 )
 """They stand in the locations of pydantic's errors; no YAML file has them."""
 
@@ -271,6 +298,7 @@ GeneratorSpec = Annotated[
     Annotated[DiffusersSpec, Tag("diffusers")]
     | Annotated[FolderSpec, Tag("folder")]
     | Annotated[CommandSpec, Tag("command")]
+    | Annotated[OnnxSpec, Tag("onnx")]
     | Annotated[CustomSpec, Tag("custom")],
     Discriminator(_generator_tag),
 ]

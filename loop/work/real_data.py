@@ -243,6 +243,7 @@ def check_drawn(
         draw=spaces[0].baseline.draw if spaces else None,
         parameters=sorted(named_too),
         variants=variants,
+        classes=classes,
         strength=bool(config.space.strength),
         ip_adapter=bool(config.space.ip_adapter_scale),
     )

@@ -7,26 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx_files import EXTERNAL, FLOAT, field, node, value_info
 
 from gapclose.analysis.embedding import check_embedder, identity, make_embedder
 from gapclose.analysis.errors import EmbedderError
 from gapclose.analysis.onnx_data import external_files
-
-FLOAT, EXTERNAL = 1, 1  # TensorProto.DataType, TensorProto.DataLocation
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
-    return out + bytes([value])
-
-
-def field(number: int, value: int | str | bytes) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def tensor(location: str, name: str = "scale") -> bytes:
@@ -35,16 +20,6 @@ def tensor(location: str, name: str = "scale") -> bytes:
     entries = field(13, field(1, "offset") + field(2, "0"))
     entries += field(13, field(1, "location") + field(2, location))
     return dims + field(2, FLOAT) + field(8, name) + entries + field(14, EXTERNAL)
-
-
-def value_info(name: str, shape: tuple[str | int, ...]) -> bytes:
-    dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in shape)
-    return field(1, name) + field(2, field(1, field(1, FLOAT) + field(2, dims)))
-
-
-def node(kind: str, inputs: list[str], output: str, *attributes: bytes) -> bytes:
-    named = b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, kind)
-    return named + b"".join(field(5, attribute) for attribute in attributes)
 
 
 def model(location: str) -> bytes:
