@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gapclose.analysis.cache import cache_folder
 from gapclose.analysis.families import LINES, ROLES, recommended
+from gapclose.generators.licenses import MODELS, terms_of
 from gapclose.loop.run.environment import environment
 
 __all__ = ["Check", "diagnose", "find_mongod"]
@@ -59,6 +60,7 @@ def diagnose(*, runs: Path | None = None) -> Iterator[Check]:
     yield _gpu()
     yield from _weights()
     yield _encoders()
+    yield _licences()
     yield _map()
     yield _mongod()
     yield _space("disk", runs or Path.cwd(), needed=5 * _GIB)
@@ -130,6 +132,18 @@ def _encoders() -> Check:
         name="encoders",
         ok=True,
         found=f"{', '.join(advice)}; never one family for both; {barred.name}: {barred.licence}",
+    )
+
+
+def _licences() -> Check:
+    """Say what licences of generators say of training: none is missing."""
+    known = [(models, terms) for models, name in MODELS if (terms := terms_of(name)) is not None]
+    said = [f"{models}: {terms.said}" for models, terms in known if terms.training != "free"]
+    free = [models for models, terms in known if terms.training == "free"]
+    return Check(
+        name="licences",
+        ok=True,
+        found=f"images may train whatever you like of {', '.join(free)}; {'; '.join(said)}",
     )
 
 

@@ -11,13 +11,15 @@ import logging
 import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from gapclose.analysis.confounds import Confounds, read_confounds
 from gapclose.analysis.errors import RealDataError
 from gapclose.analysis.families import Role, recommended
 from gapclose.analysis.image_folder import ImageSet, scan
+from gapclose.generators.licenses import MODELS, terms_of
 from gapclose.loop.config.reading import load_config
 from gapclose.loop.errors import ConfigError, unwritable
 from gapclose.loop.run.files import write_text
@@ -86,6 +88,7 @@ def starter_text(images: ImageSet, form: Confounds) -> str:
         resize=_resize(form),
         jpeg="[70, 100]" if form.codecs.count("jpeg") > len(form.codecs) / 2 else "null",
         codec=_comment(str(form)) if form.codecs else "unreadable",
+        licences="\n".join(_licences()),
     )
 
 
@@ -93,6 +96,15 @@ def _embedder(role: Role) -> str:
     """Return the embedder to begin with: the first choice, and in a comment what it is."""
     first = recommended(role)[0]
     return f"{first.example}    # {first.name}, {first.licence}"
+
+
+def _licences() -> Iterator[str]:
+    """Yield comments: what the licences of known models say of images as training data."""
+    for models, licence in MODELS:
+        if (terms := terms_of(licence)) is not None:
+            yield from wrap(
+                f"{models}: {terms.said}.", width=97, initial_indent="# ", subsequent_indent="#   "
+            )
 
 
 def _nouns(names: Sequence[str]) -> str:
@@ -138,7 +150,8 @@ real: {{path: {real}, confirm_share: 0.5, test_share: 0.0}}
 {few}
 classes: {classes}                # or some of them: [frog, ship]
 
-# Any diffusers text-to-image pipeline: a hub id (pin a revision) or a local folder.
+# A diffusers text-to-image pipeline: a hub id (pin a revision) or a local folder.
+{licences}
 generator:
   kind: diffusers
   model: stable-diffusion-v1-5/stable-diffusion-v1-5

@@ -15,6 +15,7 @@ import yaml
 
 from gapclose.analysis.unseen import one_line
 from gapclose.generators.base import Generator
+from gapclose.generators.licenses import terms_of
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.exporting.tempering import Tempering
 
@@ -81,7 +82,9 @@ def data_card(
         tempering: How the share of even prompts was chosen, where it was.
         gone: Photos that images would have been made from, and which are not there any more.
     """
-    licence = generator.license or "unknown: look it up before you share these images"
+    licence = _cell(generator.license or "unknown: look it up before you share these images")
+    if (terms := terms_of(generator.license)) is not None:
+        licence = f"{licence}; {terms.said}"
     renamed = any(row.folder != row.name for row in classes)
     lines = [
         "---",
@@ -97,7 +100,7 @@ def data_card(
         *_real_lines(beside=beside),
         *_photo_lines(examples, gone),
         f"* Generator: {_cell(generator.id)}, revision {_cell(generator.revision or 'unknown')}",
-        f"* The generator's licence: {_cell(licence)}",
+        f"* The generator's licence: {licence}",
         f"* Tuned with: {_cell(config.embedder)}",
         f"* Judged with: {_cell(', '.join(config.judge) or 'nothing')}",
         "",
