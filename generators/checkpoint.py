@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gapclose.generators.base import SETTINGS
 from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.schedulers import build_scheduler
 
@@ -87,6 +89,33 @@ class Checkpoint:
             return None  # loading will tell
         return found
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Those of `SETTINGS` that have an effect; all of a class that is not at hand."""
+        if (pipeline := self.saved_class()) is None:
+            return SETTINGS
+        takes = inspect.signature(pipeline.__call__).parameters
+        family = FAMILIES.get(pipeline.__name__, PLAIN)
+        effects = {
+            "negative_prompt": "negative_prompt" in takes and family.negative != "ignored",
+            "guidance_scale": family.guidance in takes and not self._is_distilled(family),
+            "num_inference_steps": "num_inference_steps" in takes,
+            "scheduler": family.schedulers != frozenset(),
+        }
+        return tuple(name for name in SETTINGS if effects[name])
+
+    def _is_distilled(self, family: Family) -> bool:
+        """Whether its guidance was distilled away, by the config of its network."""
+        if family.baked is None:
+            return False
+        part, entry = family.baked
+        config = self._file(f"{part}/config.json")
+        try:
+            saved = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
+            return not saved.get(entry, True)
+        except (OSError, ValueError, AttributeError):
+            return False  # loading will tell
+
     def find(self) -> Path | str:
         """Return the local folder, or the hub id if the hub has it.
 
@@ -135,7 +164,12 @@ class Checkpoint:
             # Most give it a default of None, and fail at it.
             or not _FROM_IMAGES.isdisjoint(parameters)
         )
-        if from_image or not {"prompt", "generator"} <= set(parameters):
+        if (why := FAMILIES.get(pipeline.__name__, PLAIN).refused) is not None:
+            raise GeneratorConfigError(
+                f"{self.model} is a {pipeline.__name__}, which {why}", key="generator.model"
+            )
+        other = {"control_image", "num_frames"} & parameters.keys()
+        if from_image or other or not {"prompt", "generator"} <= set(parameters):
             raise GeneratorConfigError(
                 f"{self.model} is a {pipeline.__name__}, which generates no "
                 "images from text alone; name a text-to-image pipeline",
@@ -186,8 +220,16 @@ class Checkpoint:
             original = made.from_config(json.loads(config.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return  # loading will tell
+        kind = getattr(self.saved_class(), "__name__", "")
+        usable = FAMILIES.get(kind, PLAIN).schedulers
         for name in names:
             build_scheduler(name, original)
+            if usable is not None and name not in usable:
+                raise GeneratorConfigError(
+                    f"{name!r} does not work in a {kind}; usable: "
+                    f"{', '.join(sorted(usable)) or 'only its own (null)'}",
+                    key="scheduler",
+                )
 
     def _file(self, name: str) -> Path | None:
         """A file of it: in the local folder, there or not, or in the hub's cache, else None."""

@@ -113,6 +113,11 @@ class DiffusersGenerator:
         """The licence in the model card's front matter; None if there is no card at hand."""
         return self._checkpoint.license
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What of a draw has an effect; all, until the model is at hand."""
+        return self._checkpoint.settings
+
     def check(self) -> None:
         """Refuse a model that is not there, without loading it.
 
@@ -219,7 +224,7 @@ class DiffusersGenerator:
                 pipeline.arguments(draw)  # refuses what it does not take, before any work
             for waiting in _alike(draws, plain, [sources for _, _, sources in jobs]):
                 while waiting:
-                    chosen = waiting[: self._batch.images]
+                    chosen = waiting[: 1 if pipeline.draws_alone else self._batch.images]
                     batch = self._try_batch(pipeline, [wanted for _, wanted in chosen])
                     if batch is None:
                         continue

@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from gapclose.generators.checkpoint import Checkpoint, image_to_image
 from gapclose.generators.errors import GeneratorConfigError
+from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.images import Pixels, to_pixels
 from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
 from gapclose.generators.loading import find_device, read_pipeline
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _TRIAL: Final = Draw(prompt="", guidance_scale=1.0, num_inference_steps=2)
 
+_BINNING: Final = "use_resolution_binning"
+
 Wanted = tuple[Draw, int, Pixels | None]
 """A draw, a seed, and the source picture where the draw takes one."""
 
@@ -45,6 +48,7 @@ class _Task:
     pipeline: Any
     kind: str
     accepts: frozenset[str]
+    family: Family
 
     @property
     def own_steps(self) -> int:
@@ -56,7 +60,38 @@ class _Task:
     def of(cls, pipeline: Any) -> _Task:
         warn_once_of_truncation(pipeline)
         accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
-        return cls(pipeline, type(pipeline).__name__, accepts)
+        kind = type(pipeline).__name__
+        return cls(pipeline, kind, accepts, FAMILIES.get(kind, PLAIN))
+
+    @property
+    def own_negative(self) -> str | None:
+        """The negative prompt where a draw has none, if there has to be one."""
+        if self.family.negative == "always":
+            return ""
+        own = inspect.signature(self.pipeline.__call__).parameters.get("negative_prompt")
+        return own.default if own is not None and isinstance(own.default, str) else None
+
+    def negative(self, draw: Draw) -> str | None:
+        """Return the negative prompt of a draw; without guidance nothing is to be kept from."""
+        guides = draw.guidance_scale is None or draw.guidance_scale > 1.0
+        return (draw.negative_prompt if guides else "") or self.own_negative
+
+    def guidance(self, draw: Draw) -> dict[str, float]:
+        """Return a draw's guidance as an argument; nothing where it would have no effect."""
+        name = self.family.guidance
+        if draw.guidance_scale is None or name not in self.accepts or self._is_distilled:
+            return {}
+        value = draw.guidance_scale - 1.0 + self.family.none_at
+        names = (name, *(() if self.family.also is None else (self.family.also,)))
+        return {its: max(value, self.family.least) for its in names}
+
+    @property
+    def _is_distilled(self) -> bool:
+        if self.family.baked is None:
+            return False
+        part, entry = self.family.baked
+        config = getattr(getattr(self.pipeline, part, None), "config", {})
+        return not config.get(entry, True)
 
 
 class Pipeline:
@@ -122,29 +157,21 @@ class Pipeline:
                 scheduler, or has no image-to-image partner for its strength.
         """
         task = self._task(draw)
-        asked = {
-            "guidance_scale": draw.guidance_scale,
-            "num_inference_steps": draw.num_inference_steps,
-        }
-        arguments: dict[str, Any] = {
-            name: value
-            for name, value in asked.items()
-            if name in task.accepts and value is not None
-        }
-        if "negative_prompt" in task.accepts:
-            arguments["negative_prompt"] = draw.negative_prompt or None
-        elif draw.negative_prompt:
+        arguments: dict[str, Any] = task.guidance(draw)
+        if draw.num_inference_steps is not None and "num_inference_steps" in task.accepts:
+            arguments["num_inference_steps"] = draw.num_inference_steps
+        takes = "negative_prompt" in task.accepts and task.family.negative != "ignored"
+        if draw.negative_prompt and not takes:
             raise GeneratorConfigError(
                 f"a {task.kind} takes none; leave space.negative_prompt empty",
                 key="negative_prompt",
             )
+        if takes and (text := task.negative(draw)) is not None:
+            arguments["negative_prompt"] = text
         if draw.size is not None:
             arguments |= _sides(task, draw.size)
-        if draw.scheduler is not None and self._scheduler is None:
-            raise GeneratorConfigError(
-                f"a {task.kind} has none to replace; leave it null",
-                key="scheduler",
-            )
+        if draw.scheduler is not None:
+            _check_scheduler(task, draw.scheduler, has_own=self._scheduler is not None)
         if draw.strength is not None:
             steps = draw.num_inference_steps or task.own_steps
             arguments["strength"] = _at_least_a_step(draw.strength, steps)
@@ -177,7 +204,20 @@ class Pipeline:
             sources=sources,
         )
         flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
-        return to_pixels(np.asarray(result.images), flagged=flagged)
+        images = np.asarray(result.images)[..., :3]  # some have transparency
+        if draws[0].size is not None and (asked := _pair(draws[0].size)) != images.shape[2:0:-1]:
+            height, width = images.shape[1:3]
+            raise GeneratorConfigError(
+                f"a {task.kind} makes {width}x{height} of {asked[0]}x{asked[1]}; ask for a size "
+                "that it makes",
+                key="generator.size",
+            )
+        return to_pixels(images, flagged=flagged)
+
+    @property
+    def draws_alone(self) -> bool:
+        """Whether a batch must not hold several images."""
+        return self._text.family.alone
 
     def _call(
         self,
@@ -194,7 +234,13 @@ class Pipeline:
         # In a batch of one random generator, an image would depend on its batch (diffusers#612).
         randoms = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         # A safety checker casts its input before anybody could look for NaN in it.
-        with torch.inference_mode(), np.errstate(invalid="ignore"), warnings.catch_warnings():
+        # Some seed torch's own random numbers, which are not theirs to change.
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(),
+            np.errstate(invalid="ignore"),
+            warnings.catch_warnings(),
+        ):
             # numpy 2 says so of diffusers' schedulers, at every step.
             warnings.filterwarnings("ignore", "__array", DeprecationWarning)
             if self._scheduler is not None:
@@ -220,7 +266,7 @@ class Pipeline:
             partner.set_progress_bar_config(disable=True)
             if self._image_prompts is not None:
                 self._image_prompts.attach(partner)
-            self._image = _Task.of(partner)
+            self._image = replace(_Task.of(partner), family=self._text.family)
         return self._image
 
     def _size(self, draw: Draw) -> tuple[int, int]:
@@ -242,23 +288,43 @@ def _prompts(task: _Task, draws: Sequence[Draw]) -> dict[str, Any]:
     if one_text and draws[0].strength is None and "num_images_per_prompt" in task.accepts:
         return {"prompt": draws[0].prompt, "num_images_per_prompt": len(draws)}
     prompts: dict[str, Any] = {"prompt": [draw.prompt for draw in draws]}
-    if any(draw.negative_prompt for draw in draws):
-        prompts["negative_prompt"] = [draw.negative_prompt for draw in draws]
+    negatives = [task.negative(draw) for draw in draws]
+    if "negative_prompt" in task.accepts and any(text is not None for text in negatives):
+        # One each: of one text beside several prompts some families fail.
+        prompts["negative_prompt"] = [text or "" for text in negatives]
     return prompts
 
 
-def _sides(task: _Task, size: int | tuple[int, int]) -> dict[str, int]:
+def _check_scheduler(task: _Task, name: str, *, has_own: bool) -> None:
+    """Refuse a scheduler that a family's call does not work with, or does not use."""
+    usable = task.family.schedulers
+    if not has_own or usable == frozenset():
+        raise GeneratorConfigError(
+            f"a {task.kind} has none to replace; leave it null", key="scheduler"
+        )
+    if usable is not None and name not in usable:
+        raise GeneratorConfigError(
+            f"{name!r} does not work in a {task.kind}; usable: {', '.join(sorted(usable))}",
+            key="scheduler",
+        )
+
+
+def _sides(task: _Task, size: int | tuple[int, int]) -> dict[str, Any]:
     width, height = _pair(size)
     is_taken = {"width", "height"} <= task.accepts
     if not is_taken and "strength" not in task.accepts:  # else its image has the size
         raise GeneratorConfigError(f"a {task.kind} generates one size; leave it null", key="size")
-    step = int(getattr(task.pipeline, "vae_scale_factor", 1))
+    step = max(int(getattr(task.pipeline, "vae_scale_factor", 1) or 1), task.family.multiple)
     if width % step or height % step:
         raise GeneratorConfigError(
             f"{width}x{height} must be multiples of {step} for a {task.kind}",
             key="size",
         )
-    return {"width": width, "height": height} if is_taken else {}
+    if not is_taken:
+        return {}
+    # Else some draw at the nearest of a list of sizes, and cut.
+    binning = {_BINNING: False} if _BINNING in task.accepts else {}
+    return {"width": width, "height": height, **binning}
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

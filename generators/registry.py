@@ -67,7 +67,11 @@ def settings_of(spec: Mapping[str, Any]) -> frozenset[str]:
     kind = str(spec["kind"])
     # Of one that ships, its class says so: whether it can be made is `check_generator`'s to say.
     found = _load(kind) if kind in KINDS else make_generator(spec)
-    return frozenset(_own(kind, lambda: getattr(found, "settings", SETTINGS)))
+    own = _own(kind, lambda: getattr(found, "settings", SETTINGS))
+    if isinstance(own, property):  # it depends on the model
+        generator = make_generator(spec)
+        own = _own(kind, lambda: getattr(generator, "settings", SETTINGS))
+    return frozenset(own)
 
 
 def check_generator(
