@@ -42,10 +42,12 @@ class Checkpoint:
     Attributes:
         model: Hub id (owner/name), a folder, or "pond".
         revision: Commit or tag on the hub.
+        variant: Which weights of it, such as "fp16" for those in half precision.
     """
 
     model: str
     revision: str | None = None
+    variant: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -128,7 +130,14 @@ class Checkpoint:
             ask_hub(self.model, _INDEX, revision=self.revision)
             return self.model
         if (folder / _INDEX).is_file():
+            _check_weights(folder)
             return folder
+        if folder.is_file():
+            raise GeneratorConfigError(
+                f"{folder.name} is a single file; read it once with from_single_file of its class "
+                "in diffusers, write it with save_pretrained, and name that folder",
+                key="generator.model",
+            )
         if self.model == "pond":
             raise GeneratorConfigError(
                 "pond's weights are not in this installation; `make pond` in a "
@@ -236,6 +245,26 @@ class Checkpoint:
         if self.folder is not None:
             return self.folder / name
         return cached_file(self.model, name, revision=self.revision)
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder whose weights are pickles, which run code when they are read.
+
+    Raises:
+        GeneratorConfigError: If it has no other.
+    """
+    if any(folder.rglob("*.safetensors")):
+        return
+    pickles = [
+        path for kind in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in folder.rglob(kind)
+    ]
+    if pickles:
+        raise GeneratorConfigError(
+            f"the weights in {folder} are pickles ({pickles[0].name}), which run code when they "
+            "are read; where you trust them, write them once as safetensors: "
+            "DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER)",
+            key="generator.model",
+        )
 
 
 def local_folder(model: str) -> Path | None:

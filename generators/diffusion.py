@@ -35,6 +35,7 @@ class DiffusersGenerator:
     Args:
         model: Hub id (owner/name), a folder that `save_pretrained` wrote, or "pond".
         revision: Commit or tag on the hub.
+        variant: Which of its weights, such as "fp16" for those in half precision.
         dtype: "auto" is float32 on a CPU, bfloat16 or else float16 on a GPU. The autoencoder
             always decodes in float32: in float16 it may give NaN (SDXL: diffusers#4325), in
             bfloat16 it rounds tones to steps of 1/256.
@@ -56,6 +57,7 @@ class DiffusersGenerator:
         model: str,
         *,
         revision: str | None = None,
+        variant: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         size: int | Sequence[int] | None = None,
@@ -85,7 +87,7 @@ class DiffusersGenerator:
             sides = Draw(prompt="", size=size)  # type: ignore[arg-type]
         except ValueError as error:
             raise GeneratorConfigError(f"generator.{error}") from None
-        self._checkpoint = Checkpoint(model=model, revision=revision)
+        self._checkpoint = Checkpoint(model=model, revision=revision, variant=variant)
         self._revision: str | None = None
         self._dtype = dtype
         self._device = device

@@ -89,6 +89,7 @@ def _read(
     from diffusers import DiffusionPipeline
 
     model, folder = checkpoint.model, checkpoint.folder
+    which: dict[str, Any] = {} if checkpoint.variant is None else {"variant": checkpoint.variant}
     where: dict[str, Any] = {"revision": checkpoint.revision}
     if folder is not None:
         checkpoint.find()
@@ -106,6 +107,7 @@ def _read(
                 dtype={"default": dtype, "vae": torch.float32},
                 use_safetensors=True,
                 trust_remote_code=False,
+                **which,
                 **where,
                 **checker,
             )

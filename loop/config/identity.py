@@ -40,6 +40,7 @@ _LATER: Final[dict[str, Any]] = {
     "space.strength": [],
     "space.ip_adapter_scale": [],
     "space.proposer": None,
+    "generator.variant": None,
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

@@ -130,6 +130,7 @@ class DiffusersSpec(_Spec):
     kind: Literal["diffusers"]
     model: str  # a relative folder is kept absolute
     revision: str | None = None
+    variant: Text | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     size: Size | None = None

@@ -31,6 +31,23 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         check_generator({"kind": "diffusers", "model": str(tmp_path)})
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_a_single_file_is_told_how_to_become_a_folder(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"model.{suffix}").write_bytes(b"")
+    spec = {"kind": "diffusers", "model": str(tmp_path / f"model.{suffix}")}
+    with pytest.raises(GeneratorConfigError, match=r"single file; .*from_single_file") as told:
+        check_generator(spec)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_weights_that_are_pickles_are_refused_with_the_way_round(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(GeneratorConfigError, match=r"are pickles \(diffusion_pytorch_model\.bin"):
+        check_generator({"kind": "diffusers", "model": str(tmp_path)})
+
+
 @pytest.mark.usefixtures("offline")
 def test_an_unreachable_hub_names_the_way_round() -> None:
     with pytest.raises(GeneratorConfigError, match=r"set generator\.model to the local folder"):

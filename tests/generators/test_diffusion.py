@@ -317,3 +317,18 @@ def test_making_one_imports_neither_torch_nor_diffusers() -> None:
         "assert not {'torch', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_variant_of_the_weights_is_read(tiny: Path, tmp_path: Path) -> None:
+    import diffusers
+
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tiny, local_files_only=True)
+    pipeline.save_pretrained(tmp_path, variant="fp16")
+    draw = Draw(prompt="a frog", num_inference_steps=2)
+    one, other = (
+        DiffusersGenerator(str(folder), device="cpu", **options).generate(draw, [1])
+        for folder, options in ((tiny, {}), (tmp_path, {"variant": "fp16"}))
+    )
+    assert np.abs(one.images[0].astype(int) - other.images[0]).max() <= 1
+    with pytest.raises(GeneratorConfigError, match="cannot be loaded"):
+        DiffusersGenerator(str(tiny), device="cpu", variant="bf16").generate(draw, [1])

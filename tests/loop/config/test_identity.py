@@ -81,6 +81,7 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
         "code_folder": None,
         "tune.objective": "gap",
         "generator.ip_adapter": None,
+        "generator.variant": None,
         "space.captions": None,
         "space.strength": [],
         "space.ip_adapter_scale": [],
