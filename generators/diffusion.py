@@ -28,6 +28,8 @@ from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
 
+_NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")  # of cuBLAS, cuDNN, MPS
+
 
 class DiffusersGenerator:
     """A text-to-image pipeline of diffusers.
@@ -265,13 +267,13 @@ class DiffusersGenerator:
             made = pipeline.generate(wanted)
         except GeneratorConfigError:
             raise
-        except torch.OutOfMemoryError:
+        except Exception as error:  # a pipeline may raise anything
+            if not _is_memory_out(error):
+                raise GenerationError(said(error)) from error
             if len(wanted) == 1:
                 raise MemoryOutError(
                     "memory is out at one image a time; choose a smaller size or dtype"
                 ) from None
-        except Exception as error:  # a pipeline may raise anything
-            raise GenerationError(said(error)) from error
         else:
             self._batch.grow_after(len(wanted))
             return made
@@ -279,6 +281,23 @@ class DiffusersGenerator:
         torch.cuda.empty_cache()
         self._batch.halve_after(len(wanted))
         return None
+
+
+def _is_memory_out(error: BaseException | None) -> bool:
+    """Return whether memory is out, in any of the forms that torch and its libraries tell it."""
+    import torch
+
+    while error is not None:  # some wrap it in what they raise
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+            isinstance(error, RuntimeError) and any(form in said for form in _NO_ROOM)
+        ):
+            return True
+        # Sana warns of it where it decodes, and goes on without an image.
+        if isinstance(error, UnboundLocalError) and "'image'" in said:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _alike(

@@ -159,8 +159,19 @@ def test_off_is_allowed_where_there_is_no_checker(tiny: Path) -> None:
     np.testing.assert_array_equal(_pixels(_make(tiny, safety_checker="off")), _pixels(_make(tiny)))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        MemoryError(),
+        UnboundLocalError("cannot access local variable 'image' where it is not associated"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_memory_that_runs_out_halves_the_batch(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = _make(tiny, batch_size=8)
     expected = generator.generate(DRAW, range(7))
@@ -170,7 +181,7 @@ def test_memory_that_runs_out_halves_the_batch(
     def scarce(self: Pipeline, wanted: Any) -> Any:
         sizes.append(len(wanted))
         if len(wanted) > 2:
-            raise torch.OutOfMemoryError("out of memory")
+            raise error
         return generate(self, wanted)
 
     monkeypatch.setattr(Pipeline, "generate", scarce)
