@@ -1,7 +1,7 @@
 """The generator: what turns (draw, seeds) into images, and how it fails.
 
 The controller and the exporter call a `Generator`; `registry` makes one from a config. A generator
-never sees classes, cameras or scores.
+never sees cameras or scores.
 """
 
 from __future__ import annotations

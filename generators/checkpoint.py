@@ -19,7 +19,7 @@ from typing import Any, Final
 from gapclose.generators.base import SETTINGS
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
-from gapclose.generators.hub import ask_hub, cached_file
+from gapclose.generators.hub import ask_hub, cached_file, fetched_file
 from gapclose.generators.schedulers import build_scheduler
 
 POND: Final = Path(__file__).parent / "pond" / "sd"
@@ -93,7 +93,15 @@ class Checkpoint:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Those of `SETTINGS` that have an effect; all of a class that is not at hand."""
+        """Those of `SETTINGS` that have an effect; all, of a class that diffusers does not know.
+
+        What a hub id names is fetched for it: a recipe must not change once the model is cached.
+
+        Raises:
+            GeneratorConfigError: The hub has no such model, or cannot be reached.
+        """
+        if self.folder is None:
+            fetched_file(self.model, _INDEX, revision=self.revision)
         if (pipeline := self.saved_class()) is None:
             return SETTINGS
         takes = inspect.signature(pipeline.__call__).parameters
@@ -111,6 +119,8 @@ class Checkpoint:
         if family.baked is None:
             return False
         part, entry = family.baked
+        if self.folder is None:
+            fetched_file(self.model, f"{part}/config.json", revision=self.revision)
         config = self._file(f"{part}/config.json")
         try:
             saved = {} if config is None else json.loads(config.read_text(encoding="utf-8"))

@@ -333,6 +333,10 @@ def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16"):
         gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)
+    if "A" in image.getbands() or "transparency" in image.info:
+        whole = image.convert("RGBA")
+        white = Image.new("RGBA", whole.size, (255, 255, 255, 255))  # as photos are read
+        image = Image.alpha_composite(white, whole)
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final
@@ -18,6 +18,7 @@ from gapclose.generators.values import Value, checked_value
 __all__ = ["Categorical", "Distribution", "TruncatedNormal", "distribution_of", "place_of"]
 
 _GRID: Final = 400  # quantiles that moments are taken over
+_PARTS: Final = 10_000  # shares are multiples of one of so many
 _NARROWEST: Final = 1e-6  # standard deviation, as a share of the range
 _NORMAL: Final = NormalDist()
 _OF_NUMBERS: Final = ("low", "high", "mean", "sd", "log", "int")
@@ -92,11 +93,12 @@ class TruncatedNormal:
         """Return a normal one in this range, whose `in_range` is given."""
         begin, width = self._line
         at = begin + min(max(mean, 0.0), 1.0) * width
-        value = min(max(math.exp(at) if self.log else at, self.low), self.high)
+        value = math.exp(at) if self.log else at
+        value = _rounded(value, value if self.log else self.high - self.low)
         return TruncatedNormal(
             low=self.low,
             high=self.high,
-            mean=_rounded(value, (self.high - self.low) if not self.log else value),
+            mean=min(max(value, self.low), self.high),
             sd=_rounded(max(sd, _NARROWEST) * width, max(sd, _NARROWEST) * width),
             log=self.log,
             whole=self.whole,
@@ -173,7 +175,7 @@ class Categorical:
         if not 0 < total < math.inf:
             raise ValueError("shares must be numbers of 0 and more, one for each choice")
         object.__setattr__(self, "choices", choices)
-        object.__setattr__(self, "shares", tuple(_rounded(s / total, 1.0) for s in shares))
+        object.__setattr__(self, "shares", _in_parts(share / total for share in shares))
 
     def at(self, quantile: float) -> Value:
         """Return the choice at a quantile in [0, 1], in their order."""
@@ -232,6 +234,19 @@ def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number, not {value!r}")
     return float(checked_value(value, name=name)) + 0.0
+
+
+def _in_parts(shares: Iterable[float]) -> tuple[float, ...]:
+    """Round shares that sum to 1 to ten-thousandths that do, by largest remainder.
+
+    What has been rounded stays as it is: a draw that is read back is the draw that was written.
+    """
+    exact = [round(share * _PARTS, 6) for share in shares]
+    parts = [math.floor(share) for share in exact]
+    order = sorted(range(len(exact)), key=lambda i: parts[i] - exact[i])
+    for i in order[: _PARTS - sum(parts)]:
+        parts[i] += 1
+    return tuple(part / _PARTS for part in parts)
 
 
 def _rounded(value: float, scale: float) -> float:

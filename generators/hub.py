@@ -71,6 +71,23 @@ def ask_hub(
         raise _unreachable(model, name, key, error) from None
 
 
+def fetched_file(model: str, name: str, *, revision: str | None = None) -> Path:
+    """Return a small file of a hub id, fetched into the hub's cache where it is not there.
+
+    Raises:
+        GeneratorConfigError: As `ask_hub`.
+    """
+    ask_hub(model, name, revision=revision)
+    if (found := cached_file(model, name, revision=revision)) is not None:
+        return found
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except Exception as error:  # noqa: BLE001 - its HTTP library's errors come through
+        raise _unreachable(model, name, "generator.model", error) from None
+
+
 def _unreachable(model: str, name: str, key: str, error: Exception) -> GeneratorConfigError:
     what = str(error).strip().splitlines()
     return GeneratorConfigError(

@@ -58,7 +58,7 @@ _TERMS: Final = (
     Terms(
         pattern=r"cc-by-nc[-.\w]*|[-.\w]*(non-?commercial|research-only)[-.\w]*|deepfloyd-if[-\w]*",
         training="barred",
-        said="it is for non-commercial use, and so may be what its images train",
+        said="it is for non-commercial use only, which may bind models that its images train",
     ),
 )
 

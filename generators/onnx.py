@@ -334,6 +334,8 @@ class _Graph:
     def numbers_of(self, name: str, values: Sequence[float]) -> NDArray[Any]:
         """Return a parameter as the graph takes it."""
         shape = self._shapes[name]
+        if self.types[name] in _INTEGERS.values() and not all(map(float.is_integer, values)):
+            raise GeneratorConfigError("must be a whole number", key=f"space.parameters.{name}")
         taken = values if name not in self.shared else values[0] if shape == [] else values[:1]
         return np.array(taken, dtype=self.types[name])
 

@@ -261,11 +261,14 @@ def generator_section(value: object) -> type[BaseModel]:
 
 
 def _beside(word: str, folder: Path | None) -> str:
-    """Name a file that lies beside the config by its absolute path; other words are kept."""
+    """Name a file that lies beside the config, or here, by its absolute path; keep other words."""
     if Path(word).is_absolute() or word.startswith("-") or not word:
         return word
     path = absolute_path(word, base=folder)
-    return path if Path(path).is_file() else word
+    if Path(path).is_file():
+        return path
+    # A program below the current folder: resumed from another one it is to be the same.
+    return str(Path(word).absolute()) if "/" in word and Path(word).is_file() else word
 
 
 def _absolute_folder(model: str) -> str:

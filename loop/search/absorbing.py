@@ -43,8 +43,9 @@ def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) 
 
 
 def _parameters(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    _note_promise(state, images.of_job(0))
+    _note_promise(state, images.of_job(0), cost=len(images))
     _keep_all(state, proposal, images)
+    state.parameters.absorb(proposal.jobs[0][0])
     return own
 
 
@@ -55,7 +56,7 @@ def _settings(state: SearchState, proposal: Proposal, images: Images, own: float
 
 
 def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
-    _note_promise(state, images)
+    _note_promise(state, images, cost=len(images))
     state.prompts.note_tried(proposal.params)
     number = state.atoms.keep(proposal.jobs[0][0], images, proposal.params)
     state.atoms.refit()
@@ -63,8 +64,14 @@ def _joint(state: SearchState, proposal: Proposal, images: Images, own: float) -
     return state.atoms.score(number)
 
 
-def _note_promise(state: SearchState, images: Images) -> None:
-    """Note how far a recipe's fresh images pull the mixture that was fitted without them."""
+def _note_promise(state: SearchState, images: Images, *, cost: int) -> None:
+    """Note how far a recipe's fresh images pull the mixture that was fitted without them.
+
+    Args:
+        state: Of the search.
+        images: The recipe's.
+        cost: Images that its trial took in all; a promise is that of a usual trial.
+    """
     if state.settings.winner is None:
         return
     promise = None
@@ -72,7 +79,9 @@ def _note_promise(state: SearchState, images: Images) -> None:
         promise = state.atoms.bank.promise(
             state.atoms.weights, images.embeddings, images.seeds, sources=images.sources
         )
-    state.balance.note_recipe(len(images), promise)
+    if promise is not None:
+        promise *= min(state.images_per_trial / max(cost, 1), 1.0)
+    state.balance.note_recipe(cost, promise)
 
 
 def _mixture(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:

@@ -6,7 +6,7 @@ numbers alone: no recipes, no files, no seeds.
 A product of one distribution a parameter is fitted by the squared MMD of its images (Briol et al.
 2019, "Statistical Inference for Generative Models with Maximum Mean Discrepancy"). Nothing new is
 generated for it, and a renderer needs no gradient: the mean embedding of any candidate's images is
-estimated from images that were made under other distributions, in two ways that mend each other
+estimated from images that were made under other distributions, in two ways that correct each other
 (doubly robust, as in Dudik, Langford and Li 2011). A kernel ridge regression predicts an image's
 embedding from its parameters (Song, Fukumizu and Gretton 2013, "Kernel Embeddings of Conditional
 Distributions"); what it leaves unexplained counts by importance, the density of the candidate over
@@ -35,7 +35,7 @@ Distributions = Mapping[str, Distribution]
 
 STARTS: Final = 5  # at random, beside the even distribution and the last fit
 FEWEST: Final = 20.0  # effective images; a candidate that has fewer is a guess
-PRICE: Final = 0.3  # of 1 / effective images: what chance takes off an MMD^2 that was minimised
+PRICE: Final = 0.3  # of 1 / effective images, against the bias from minimising
 _BARRIER: Final = 5.0  # what too few of them cost beside
 _RIDGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of the regression; one is chosen
 _STEPS: Final = 150

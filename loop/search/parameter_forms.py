@@ -42,6 +42,9 @@ class Range:
     ) -> None:
         """Take the values of (n,) images, one range's width for 1."""
         self.name, self._even = name, even
+        # Of whole numbers it is no narrower than one of them: there a density is none.
+        first = even.place_of(even.low + 0.5) if even.whole else 0.0
+        self._narrowest = max(_NARROWEST, first)
         self._x = np.array([even.place_of(float(its[name])) for its in values])
         self._near_grid = _bell(self._x[:, None] - _GRID)
 
@@ -49,12 +52,12 @@ class Range:
         """Return the numbers of a distribution over this range."""
         assert isinstance(its, TruncatedNormal), "a range was fitted as such"
         mean, sd = its.in_range
-        return np.array([_logit(mean), _logit((sd - _NARROWEST) / _WIDEST)])
+        return np.array([_logit(mean), _logit((sd - self._narrowest) / _WIDEST)])
 
     def distribution(self, place: Floats) -> Distribution:
         """Return the distribution of some numbers."""
         mean, grown = _sigmoid(place)
-        return self._even.with_normal(float(mean), float(_NARROWEST + _WIDEST * grown))
+        return self._even.with_normal(float(mean), float(self._narrowest + _WIDEST * grown))
 
     def log_drawn(self, its: Distribution) -> Floats:
         """Return (n,) log densities of the values under a distribution over this range."""
@@ -96,7 +99,7 @@ class Range:
         """Return the mean, the standard deviation, and (2,) their slopes."""
         mean, grown = _sigmoid(place)
         slopes = np.array([mean * (1.0 - mean), _WIDEST * grown * (1.0 - grown)])
-        return float(mean), float(_NARROWEST + _WIDEST * grown), slopes
+        return float(mean), float(self._narrowest + _WIDEST * grown), slopes
 
 
 class Choices:

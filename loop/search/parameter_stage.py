@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
+
 from gapclose.generators.distributions import Categorical, Distribution, TruncatedNormal
 from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.recipe import Draw, Recipe
@@ -35,6 +37,7 @@ FITTED: Final = 4  # trials' images that a fit is followed by
 OTHER: Final = 2  # and of what else may be
 AVERAGED: Final = 4  # fits, at most, that a mixture has
 ROUNDS: Final = 7  # before prompts and settings are looked at; the even one is the first
+FEWEST: Final = 16  # images that something is fitted to
 MOST: Final = 600  # images that a fit looks at, the last: its cost grows as their square
 
 
@@ -64,22 +67,36 @@ class ParameterStage:
         self.shared = {name: own[name] for name in self.space.parameters}
         self.over = not self.space.parameters
 
-    @property
-    def is_due(self) -> bool:
-        """Whether its trials come before all others."""
-        return not self.over and self.rounds < ROUNDS
+    def is_due(self, trials: int) -> bool:
+        """Whether its trials come before all others.
 
-    def begin(self, recipe: Recipe) -> None:
-        """Note a trial, which is of this recipe first."""
+        Args:
+            trials: That there are for what all prompts share; an even one and a fit are made
+                however few.
+        """
+        return not self.over and self.rounds < min(ROUNDS, max(trials, 2))
+
+    def begin(self) -> None:
+        """Note a trial under way."""
         self.rounds += 1
-        self.take(recipe)
-        own = _distributions(self.shared)
+
+    def absorb(self, recipe: Recipe) -> None:
+        """Take in that a trial, which is of this recipe first, has brought images."""
+        own = _distributions(self._of(recipe))
         if own != self.space.parameters:
             self.fits.append(own)
+            self.shared = own
+        elif not self.over:  # until something is known
+            self.shared = own
 
-    def take(self, recipe: Recipe) -> None:
-        """Let recipes have the parameters of this one from now on."""
-        self.shared = {name: recipe.draw.parameters[name] for name in self.space.parameters}
+    def end_with(self, recipe: Recipe) -> None:
+        """Go on with the parameters of a recipe that was given."""
+        self.over, self.shared = True, self._of(recipe)
+        if self._varies(recipe):
+            self.fits.append(_distributions(self.shared))
+
+    def _of(self, recipe: Recipe) -> dict[str, Parameter]:
+        return {name: recipe.draw.parameters[name] for name in self.space.parameters}
 
     def next(self, recipe: Recipe, atoms: Atoms) -> list[tuple[Recipe, int]]:
         """Return what to make images of, and how many trials' images of each.
@@ -88,7 +105,7 @@ class ParameterStage:
             recipe: At the words and settings that all share.
             atoms: Of the class.
         """
-        found = self._fitted(recipe, atoms) if self.rounds else None
+        found = self._fitted(recipe, atoms) if self.rounds or self.over else None
         if found is None:
             return [(_with(recipe, self.space.parameters), EVEN)]
         at, fit = found
@@ -144,7 +161,7 @@ class ParameterStage:
             if self._varies(its):
                 groups.setdefault(_apart(its.draw), []).append(number)
         sizes, weights = atoms.bank.sizes, atoms.weights
-        usable = [its for its in groups.values() if sizes[its].sum() >= 2 * FITTED]
+        usable = [its for its in groups.values() if sizes[its].sum() >= FEWEST]
         if not usable:
             return None
         here = _apart(recipe.draw)
@@ -170,22 +187,27 @@ class ParameterStage:
         )
 
     def _evidence(self, numbers: Sequence[int], atoms: Atoms) -> Evidence:
-        left, taken = MOST, []
-        for number in reversed(numbers):
-            if left > 0:
-                taken.append(number)
-                left -= int(atoms.bank.sizes[number])
-        taken.reverse()
         values: list[Mapping[str, Value]] = []
         drawn_from: list[tuple[Distributions, int]] = []
-        for number in taken:
-            draw = atoms.recipes[number].draw
-            own = {k: draw.parameters[k] for k in self.space.parameters}
+        kept: list[bool] = []
+        left = MOST
+        for number in reversed(numbers):
+            recipe = atoms.recipes[number]
             seeds = atoms.bank.rows_of(number)[1].tolist()
-            values += [_values(draw.of_seed(seed)) for seed in seeds]
-            drawn_from.append((_distributions(own), len(seeds)))
-        kernel, near = atoms.bank.products(taken)
-        return Evidence(values=values, drawn_from=drawn_from, kernel=kernel, near=near)
+            last = seeds[max(len(seeds) - left, 0) :] if left else []
+            left -= len(last)
+            values[:0] = [_values(recipe.draw.of_seed(seed)) for seed in last]
+            kept[:0] = [False] * (len(seeds) - len(last)) + [True] * len(last)
+            if last:
+                drawn_from.append((_distributions(self._of(recipe)), len(last)))
+        kernel, near = atoms.bank.products(numbers)
+        rows = np.flatnonzero(kept)
+        return Evidence(
+            values=values,
+            drawn_from=drawn_from,
+            kernel=kernel[np.ix_(rows, rows)],
+            near=near[rows],
+        )
 
 
 def _values(draw: Draw) -> dict[str, Value]:

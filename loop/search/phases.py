@@ -72,7 +72,7 @@ def begin(state: SearchState, proposal: Proposal) -> None:
     _end_phases_before(state, proposal)
     state.number = proposal.number + 1
     if proposal.stage == "parameters":
-        state.parameters.begin(proposal.jobs[0][0])
+        state.parameters.begin()
     if proposal.stage == "screen":
         state.screen.done += 1
     if proposal.stage == "settings":
@@ -126,7 +126,7 @@ def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
 
 def _parameters(state: SearchState, ask: Ask) -> Proposal | None:
     """Propose images that differ in the generator's own parameters."""
-    if not state.parameters.is_due:
+    if not state.parameters.is_due(ask.settings_trials):
         state.parameters.over = True
         return None
     return _fit(state, ask)

@@ -111,15 +111,14 @@ class Score(Protocol):
         """Estimate what happens to a mixture's score when its images change as (m, d) pairs do."""
 
     def products(self, atoms: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return what any weights of single images would score by, but for a constant.
-
-        Of (n,) weights w >= 0 with sum 1 it is w'Kw / (1 - w'w) - 2 w'r.
+        """Return what the score of any weighting of single images is made of.
 
         Args:
-            atoms: Whose images.
+            atoms: Whose images, in their order.
 
         Returns:
-            K, (n, n) with 0 where two images are one or have one seed; and r, (n,).
+            (n, n) products of pairs, 0 where two images are one or have one seed; and (n,) mean
+            products with the real images.
         """
 
     def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:

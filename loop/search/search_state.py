@@ -74,7 +74,7 @@ class SearchState:
     def opened(self) -> bool:
         """Whether its first prompts have been tried: what it lacks is then not words alone."""
         tried = self.settings.winner is not None or self.prompts.opening is None
-        return self.has_baseline and not self.parameters.is_due and self.screen.over and tried
+        return self.has_baseline and self.parameters.over and self.screen.over and tried
 
     @property
     def tries_given(self) -> bool:
@@ -140,7 +140,13 @@ class SearchState:
         return self.given.mixture
 
     def mixture(self) -> Mixture:
-        """Return the mixture as it is fitted now, at the settings that won."""
+        """Return the mixture as it is fitted now, at the settings that won.
+
+        Where parameters are fitted, one that was found closed stays as it was measured.
+        """
+        found = self.mixture_gap.measured
+        if self.space.parameters and self.mixture_gap.closed and found is not None:
+            return found
         return self.parameters.settled(
             self.atoms.mixture(self.space, lost=self.settings.reference, won=self.settings.shared)
         )
@@ -155,8 +161,7 @@ class SearchState:
         if self.settings.winner is None:
             self.settings.winner = self.given.settings
         if not self.parameters.over:
-            self.parameters.take(self.given.heaviest)
-            self.parameters.over = True
+            self.parameters.end_with(self.given.heaviest)
         if not self.screen.over:
             self.prompts.order(self.screen.prior(self.given.weight_by_prompt()))
             self.screen.over = True

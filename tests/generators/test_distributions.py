@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kstest, truncnorm
 
@@ -63,6 +63,20 @@ def test_every_value_may_be_chosen_and_json_gives_the_same(
     assert math.fsum(shares) == pytest.approx(1.0, abs=1e-3)
 
 
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=12).filter(lambda its: sum(its) > 0.01))
+@example([4.0, 1.0, 1.0])
+@example([1e3, *([0.07] * 11)])
+@example([1.0] * 12)
+def test_shares_are_what_they_were_when_they_are_read_back(shares: list[float]) -> None:
+    own = Categorical(choices=tuple(range(len(shares))), shares=tuple(shares))
+    assert math.fsum(own.shares) == pytest.approx(1.0, abs=1e-12)
+    assert Categorical(choices=own.choices, shares=own.shares) == own
+    draw = Draw(prompt="x", parameters={"m": own})
+    assert Draw.from_json(json.loads(json.dumps(draw.to_json()))) == draw
+    for share, given_ in zip(own.shares, shares, strict=True):
+        assert share == pytest.approx(given_ / sum(shares), abs=1.1e-4)
+
+
 @pytest.mark.parametrize("own", [LIGHT, TruncatedNormal(low=0, high=180, mean=175, sd=40)])
 def test_numbers_are_those_of_scipy(own: TruncatedNormal) -> None:
     assert own.mean is not None
@@ -90,6 +104,8 @@ def test_whole_numbers_and_choices_have_their_shares() -> None:
 
 
 def test_what_is_fitted_in_a_range_is_what_it_says() -> None:
+    narrow = TruncatedNormal(low=100.004, high=100.03, log=True)
+    assert narrow.low <= (narrow.with_normal(0.0, 0.1).mean or 0.0) <= narrow.high
     wide = TruncatedNormal(low=1, high=100, log=True).with_normal(0.5, 0.1)
     assert wide.mean == pytest.approx(10.0, abs=0.01)
     assert wide.in_range == pytest.approx((0.5, 0.1), abs=0.001)

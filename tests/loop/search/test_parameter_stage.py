@@ -61,7 +61,7 @@ def generated(proposal: Proposal) -> Images:
 def run(it: ClassSearch, trials: int) -> list[Proposal]:
     done = []
     for _ in range(trials):
-        done.append(modes.propose(it, settings_trials=0))
+        done.append(modes.propose(it, settings_trials=9))
         it.absorb(done[-1], generated(done[-1]))
     return done
 
@@ -107,23 +107,58 @@ def test_replayed_trials_leave_the_same_shared_parameters() -> None:
         again.absorb(proposal, generated(proposal))
     assert again.state.parameters == live.state.parameters
     assert again.mixture() == live.mixture()
-    assert modes.propose(again, settings_trials=0) == modes.propose(live, settings_trials=0)
+    assert modes.propose(again, settings_trials=9) == modes.propose(live, settings_trials=9)
 
 
 def test_where_all_failed_the_even_trial_comes_again() -> None:
     it = search()
     run(it, 1)
     for _ in range(3):
-        proposal = modes.propose(it, settings_trials=0)
+        proposal = modes.propose(it, settings_trials=9)
         assert len(proposal.jobs) == 1
         it.absorb_failure(proposal)
     assert run(it, 2)[1].jobs[0][0].draw.parameters != it.space.parameters
 
 
+def test_a_fit_that_gave_no_images_is_none_of_the_mixture() -> None:
+    it = search()
+    run(it, 3)
+    before = it.mixture()
+    failed, pending = (modes.propose(it, settings_trials=9) for _ in "ab")
+    it.absorb_failure(failed)
+    assert it.mixture() == before
+    assert len(it.state.parameters.fits) == 1
+    it.absorb(pending, generated(pending))
+    assert len(it.state.parameters.fits) == 2
+
+
+def test_few_trials_leave_some_for_the_mixture() -> None:
+    it = search()
+    stages = []
+    for _ in range(6):
+        proposal = modes.propose(it, settings_trials=3)
+        stages.append(proposal.stage)
+        it.absorb(proposal, generated(proposal))
+    assert stages == ["baseline", *["parameters"] * 3, "joint", "mixture"]
+
+
+def test_what_was_found_closed_is_what_was_measured() -> None:
+    it = search()
+    run(it, ROUNDS + 2)
+    for _ in range(40):
+        if it.state.mixture_gap.closed:
+            break
+        run(it, 1)
+    assert it.state.mixture_gap.closed
+    measured = it.state.mixture_gap.measured
+    assert measured is not None
+    assert it.mixture() == replace(measured, gap_tune=it.state.mixture_gap.gap)
+
+
 def test_little_time_makes_small_trials() -> None:
     it = search()
     run(it, 1)
-    assert [len(seeds) for _, seeds in modes.propose(it, settings_trials=0, batch=10).jobs] == [10]
+    assert [len(seeds) for _, seeds in modes.propose(it, settings_trials=9, batch=10).jobs] == [10]
 
 
 def test_images_of_other_words_are_no_evidence() -> None:
