@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from gapclose.generators.base import check_parameters, checked_seeds
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
@@ -312,7 +312,10 @@ def _read(folder: Path, place: int, *, size: tuple[int, int] | None) -> Pixels:
     """
     there = [path for suffix in _SUFFIXES if (path := folder / f"{place}{suffix}").is_file()]
     if not there:
-        n = sum(1 for _ in folder.iterdir())
+        try:
+            n = sum(1 for _ in folder.iterdir())
+        except OSError:
+            raise GenerationError("the folder of its images is gone") from None
         raise GenerationError(f"no image {place}.png in its folder, which holds {n} files")
     path = there[0]
     try:
@@ -325,7 +328,7 @@ def _read(folder: Path, place: int, *, size: tuple[int, int] | None) -> Pixels:
                     got, asked = (f"{w} x {h}" for w, h in (upright.size, size))
                     raise GenerationError(f"{path.name} has {got} pixels, not {asked}")
                 return _rgb(upright)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise GenerationError(f"{path.name} cannot be read: {_one_line(error)}") from None
 
 

@@ -18,6 +18,10 @@ from gapclose.generators.values import Value, checked_value
 __all__ = ["Categorical", "Distribution", "TruncatedNormal", "distribution_of", "place_of"]
 
 _GRID: Final = 400  # quantiles that moments are taken over
+LARGEST: Final = 1e100
+"""Numbers of a range are no larger: their squares are added."""
+
+_FINEST: Final = 1e-9  # of the larger end: what a range is wide at least
 _PARTS: Final = 10_000  # shares are multiples of one of so many
 _NARROWEST: Final = 1e-6  # standard deviation, as a share of the range
 _NORMAL: Final = NormalDist()
@@ -63,10 +67,11 @@ class TruncatedNormal:
             raise ValueError(f"sd must be above 0, not {self.sd:g}")
 
     def _check_ends(self) -> None:
-        if not self.low < self.high or not math.isfinite(self.high - self.low):
+        if not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"low {self.low:g} must be above 0 with log")
+        check_width(self.low, self.high, log=self.log)
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError("low and high must be whole numbers with int")
 
@@ -168,9 +173,11 @@ class Categorical:
         choices = tuple(checked_value(choice, name="a choice") for choice in self.choices)
         if not choices or len({*choices}) < len(choices):
             raise ValueError("choices must be one or more, all different")
+        if len({_kind_of(choice) for choice in choices}) > 1:
+            raise ValueError("choices must be of one kind: words, numbers, or true and false")
         shares = self.shares or (1.0,) * len(choices)
         numbers = [share for share in shares if isinstance(share, int | float)]
-        whole = len(numbers) == len(choices) and all(0 <= share < math.inf for share in numbers)
+        whole = len(numbers) == len(choices) and all(0 <= share <= LARGEST for share in numbers)
         total = math.fsum(numbers) if whole else 0.0
         if not 0 < total < math.inf:
             raise ValueError("shares must be numbers of 0 and more, one for each choice")
@@ -198,6 +205,19 @@ class Categorical:
 Distribution = TruncatedNormal | Categorical
 
 
+def check_width(low: float, high: float, *, log: bool) -> None:
+    """Refuse a range whose numbers cannot be told apart, or squared.
+
+    Raises:
+        ValueError: One line.
+    """
+    largest = max(abs(low), abs(high))
+    if largest > LARGEST:
+        raise ValueError(f"{low:g} to {high:g} reaches beyond {LARGEST:g}")
+    if high - low < max(_FINEST * largest, 1.0 / LARGEST) or (log and low < 1.0 / LARGEST):
+        raise ValueError(f"{low:g} to {high:g} is too narrow to choose from")
+
+
 def distribution_of(said: Mapping[str, Any]) -> Distribution:
     """Read a distribution as a config, or a draw's JSON, has it.
 
@@ -222,6 +242,10 @@ def distribution_of(said: Mapping[str, Any]) -> Distribution:
         return Categorical(choices=tuple(lists[0]), shares=tuple(lists[1]))
     named = {"whole" if key == "int" else key: value for key, value in said.items()}
     return TruncatedNormal(**named)
+
+
+def _kind_of(value: Value) -> str:
+    return "words" if isinstance(value, str) else "numbers" if type(value) is not bool else "bool"
 
 
 def place_of(name: str, seed: int) -> float:

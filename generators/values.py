@@ -27,4 +27,5 @@ def checked_value(value: Any, *, name: str) -> Value:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value + 0.0  # -0.0 becomes 0.0: one value, one fingerprint
-    raise ValueError(f"{name} must be a finite number, a word, true or false, not {value!r}")
+    shown = "null" if value is None else f"{value!r}"[:60]
+    raise ValueError(f"{name} must be a finite number, a word, true or false, not {shown}")

@@ -26,6 +26,7 @@ from gapclose.generators.distributions import (
     Categorical,
     Distribution,
     TruncatedNormal,
+    check_width,
     distribution_of,
 )
 from gapclose.generators.parameters import MOST, check_name
@@ -75,6 +76,8 @@ class ParameterRange(Section):
             raise ValueError(f"got {self.low:g} to {self.high:g}; the lower number comes first")
         if not math.isfinite(self.high - self.low):
             raise ValueError(f"got {self.low:g} to {self.high:g}, which is too wide")
+        if not self.log or self.low > 0:
+            check_width(self.low, self.high, log=self.log)
         if self.log and self.low <= 0:
             raise ValueError(f"got low {self.low:g}, but log: true needs numbers above 0")
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):

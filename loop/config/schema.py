@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gapclose.analysis.unseen import UNSEEN
+from gapclose.generators.distributions import Distribution
 from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.parameters import Parameter
@@ -207,7 +208,8 @@ class RunConfig(Section):
                 f"such as {name}: {shown(parameter.example)}"
             )
         if value is not None and (problem := parameter.misfit(value)):
-            raise ValueError(f"baseline.parameters.{name}: got {shown(value)}, {problem}")
+            own = value.to_json() if isinstance(value, Distribution) else value
+            raise ValueError(f"baseline.parameters.{name}: got {shown(own)}, {problem}")
 
     def _check_class_slot(self) -> None:
         prompts = [("space.prompt", prompt) for prompt in self.space.prompt]

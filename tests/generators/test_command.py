@@ -107,6 +107,8 @@ def test_a_size_is_asked_for_and_has_to_be_met() -> None:
         ("says", r"command:turntable_program\.py: no such scene"),
         ("link", r"0\.png cannot be read"),
         ("text", r"0\.png cannot be read"),
+        ("bomb", r"0\.png cannot be read"),
+        ("removes", "the folder of its images is gone"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_the_next_job_is_done(how: str, says: str) -> None:

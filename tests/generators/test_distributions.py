@@ -136,6 +136,13 @@ def test_what_is_fitted_in_a_range_is_what_it_says() -> None:
         ({"choices": ["a", "b"], "shares": [0, 0]}, "numbers of 0 and more"),
         ({"choices": ["a", "b"], "shares": [1, "x"]}, "numbers of 0 and more"),
         ({"choices": ["a", "b"], "shares": [1, -1]}, "numbers of 0 and more"),
+        ({"choices": ["a", "b"], "shares": [10**400, 1]}, "numbers of 0 and more"),
+        ({"choices": ["a", 1]}, "of one kind"),
+        ({"choices": [True, 2]}, "of one kind"),
+        ({"low": 0, "high": 5e-324}, "too narrow"),
+        ({"low": 1, "high": 1 + 1e-12}, "too narrow"),
+        ({"low": 1e-266, "high": 1, "log": True}, "too narrow"),
+        ({"low": 0, "high": 1.7e308}, "reaches beyond"),
     ],
 )
 def test_what_is_no_distribution_is_one_line(said: dict[str, Any], says: str) -> None:

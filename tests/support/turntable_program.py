@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -72,6 +73,10 @@ def draw(asked: dict[str, Any], how: str) -> None:
         file.symlink_to("/etc/hostname")
     elif how == "text":
         file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n")
+    elif how == "bomb":
+        Image.new("1", (20_000, 20_000)).save(file)
+    elif how == "removes":
+        shutil.rmtree(file.parent, ignore_errors=True)
     elif how == "small":
         image.resize((8, 8)).save(file)
     else:
