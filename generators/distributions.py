@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from gapclose.generators.values import Value, checked_value
 
-__all__ = ["Categorical", "Distribution", "TruncatedNormal", "distribution_of", "place_of"]
+__all__ = ["Categorical", "Distribution", "TruncatedNormal", "distribution_of", "quantile_of"]
 
 _GRID: Final = 400  # quantiles that moments are taken over
 LARGEST: Final = 1e100
 """Numbers of a range are no larger: their squares are added."""
 
 _FINEST: Final = 1e-9  # of the larger end: what a range is wide at least
+_MOST_COUNTED: Final = 10  # whole numbers: how many objects there are, say
 _PARTS: Final = 10_000  # shares are multiples of one of so many
 _NARROWEST: Final = 1e-6  # standard deviation, as a share of the range
 _NORMAL: Final = NormalDist()
@@ -132,6 +133,13 @@ class TruncatedNormal:
             low, high = math.log(low), math.log(high)
         return low, high - low
 
+    @property
+    def counted(self) -> tuple[Value, ...] | None:
+        """The values whose shares are told one by one: few whole numbers; None of others."""
+        if not self.whole or self.high - self.low >= _MOST_COUNTED:
+            return None
+        return tuple(range(int(self.low), int(self.high) + 1))
+
     def moments(self) -> tuple[float, float]:
         """Return the mean and the standard deviation of the values themselves."""
         values = [float(value) for value, _ in self.values()]
@@ -183,6 +191,11 @@ class Categorical:
             raise ValueError("shares must be numbers of 0 and more, one for each choice")
         object.__setattr__(self, "choices", choices)
         object.__setattr__(self, "shares", _in_parts(share / total for share in shares))
+
+    @property
+    def counted(self) -> tuple[Value, ...]:
+        """The values whose shares are told one by one: all."""
+        return self.choices
 
     def at(self, quantile: float) -> Value:
         """Return the choice at a quantile in [0, 1], in their order."""
@@ -248,7 +261,7 @@ def _kind_of(value: Value) -> str:
     return "words" if isinstance(value, str) else "numbers" if type(value) is not bool else "bool"
 
 
-def place_of(name: str, seed: int) -> float:
+def quantile_of(name: str, seed: int) -> float:
     """Return the quantile of a parameter that a seed's image has, evenly spread over [0, 1)."""
     digest = hashlib.sha256(f"{name}/{seed}".encode()).digest()
     return (int.from_bytes(digest[:8]) >> 11) / 2.0**53

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from gapclose.generators.distributions import Distribution, distribution_of, place_of
+from gapclose.generators.distributions import Distribution, distribution_of, quantile_of
 from gapclose.generators.values import Value, checked_value
 
 Parameter = Value | Distribution
@@ -87,7 +87,7 @@ class Parameters(Mapping[str, Parameter]):
             return self
         return Parameters(
             {
-                name: its if isinstance(its, Value) else its.at(place_of(name, seed))
+                name: its if isinstance(its, Value) else its.at(quantile_of(name, seed))
                 for name, its in self._values.items()
             }
         )

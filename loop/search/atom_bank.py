@@ -234,15 +234,7 @@ class AtomBank:
         *,
         sources: Sequence[int] = (),
     ) -> float:
-        """Estimate what happens to a mixture's squared MMD when its images change as pairs do.
-
-        Args:
-            weights: (n,) of the mixture, whose images are as those before.
-            before: (m, d) unit rows, m >= 2.
-            after: (m, d) the same images, changed.
-            seeds: (m,) theirs.
-            sources: Theirs, as `near_real` has them.
-        """
+        """Estimate what happens to a mixture's squared MMD, as `Score.change`."""
         both = np.concatenate([after, before])
         near = self._near(both, [*sources, *sources])
         return paired_change(self.kernel, both, self.slopes(weights, both, [*seeds, *seeds], near))
@@ -279,16 +271,10 @@ class AtomBank:
         return self._notes.number(estimated)
 
     def products(self, atoms: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return (n, n) kernel values between images, one seed's pairs 0, and (n,) to real ones.
-
-        Args:
-            atoms: Whose images, in their order. None of them is made from a real one.
-        """
-        rows, seeds = zip(*map(self.rows_of, atoms), strict=True)
-        embeddings, its = np.concatenate(rows), np.concatenate(seeds)
-        gram = self.kernel.gram(embeddings, embeddings).astype(np.float64)
-        gram *= its[:, None] != its[None, :]
-        return gram, self._near(embeddings, ())
+        """Return kernel values as `Score.products`; no image may be made from a real one."""
+        rows, seeds = map(np.concatenate, zip(*map(self.rows_of, atoms), strict=True))
+        gram = self.kernel.gram(rows, rows) * (seeds[:, None] != seeds)
+        return gram.astype(np.float64), self._near(rows, ())
 
     def noting(self, known: Recording | None = None) -> AbstractContextManager[Recorder]:
         """Note what is computed meanwhile, or take it from what was noted before."""

@@ -28,7 +28,6 @@ _WIDEST: Final = 0.6
 _ALIKE: Final = 0.25  # of a range's width: images so far apart are about two thirds alike
 _ALIKE_COUNTS: Final = 0.4
 _GRID: Final = (np.arange(48) + 0.5) / 48
-_MOST_COUNTED: Final = 10  # whole numbers that are fitted one by one
 _LEAST_SHARE: Final = 1e-12
 
 
@@ -174,11 +173,9 @@ def form_of(name: str, even: Distribution, values: Sequence[Mapping[str, Value]]
         even: All that may be chosen.
         values: Of each image, by parameter.
     """
-    if isinstance(even, Categorical):
-        return Choices(name, even.choices, values, ordered=False)
-    if even.whole and even.high - even.low < _MOST_COUNTED:
-        counted = range(int(even.low), int(even.high) + 1)
-        return Choices(name, counted, values, ordered=True)
+    if even.counted is not None:
+        ordered = isinstance(even, TruncatedNormal)
+        return Choices(name, even.counted, values, ordered=ordered)
     return Range(name, even, values)
 
 

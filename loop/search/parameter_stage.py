@@ -1,7 +1,7 @@
 """The parameters of a class's generator: how they are distributed, fitted to what was made so far.
 
 `phases` asks it for the next trial, `absorbing` puts the images into the bank. The first trial
-spreads its images evenly over what may be chosen; each later one draws from what the images so far
+draws uniformly at random from what may be chosen; each later one draws from what the images so far
 say, and some images from what is nearly as likely.
 """
 
@@ -32,7 +32,7 @@ from gapclose.loop.search.trial import Mixture
 
 __all__ = ["ParameterStage"]
 
-EVEN: Final = 12  # trials' images that are spread evenly
+EVEN: Final = 12  # trials' images that are drawn uniformly
 FITTED: Final = 4  # trials' images that a fit is followed by
 OTHER: Final = 2  # and of what else may be
 AVERAGED: Final = 4  # fits, at most, that a mixture has
@@ -230,8 +230,6 @@ def _with(recipe: Recipe, own: Mapping[str, Distribution]) -> Recipe:
 
 def _is_of(own: object, even: Distribution) -> bool:
     """Return whether a distribution is over the same values as an even one."""
-    if isinstance(even, Categorical):
-        return isinstance(own, Categorical) and own.choices == even.choices
-    if isinstance(own, Categorical):  # whole numbers, fitted one by one
-        return even.whole and [*own.choices] == [*range(int(even.low), int(even.high) + 1)]
+    if isinstance(own, Categorical):  # of choices, or of whole numbers that are fitted one by one
+        return own.choices == even.counted
     return isinstance(own, TruncatedNormal) and replace(own, mean=None, sd=None) == even

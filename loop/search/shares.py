@@ -15,7 +15,6 @@ from typing import Any, Final
 from optuna.distributions import CategoricalDistribution
 
 from gapclose.generators.conditioning import captions_segment
-from gapclose.generators.distributions import Categorical, Distribution
 from gapclose.generators.parameters import Parameter
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.generators.values import Value
@@ -29,8 +28,6 @@ Shares = dict[str, dict[str, Any]]
 """What `marginal_shares` returns: "words", "unread", "choices" and "numbers"."""
 
 _MOST_READINGS: Final = 4096  # of one prompt; more there are only where words are hardly words
-
-_MOST_COUNTED: Final = 10  # whole numbers: how many objects there are, say
 
 _Words = dict[str, str]
 _Place = tuple[int, bool]  # characters of the prompt that are read, and whether a space is due
@@ -121,20 +118,11 @@ def _settings(
             for draw, weight in shared
             for value, share in _values(draw.parameters[name])
         ]
-        if (counted := _counted(even)) is not None:
+        if (counted := even.counted) is not None:
             choices_of[PREFIX + name] = _shares(counted, values)
         else:
             numbers[PREFIX + name] = _spread(values)
     return choices_of, numbers
-
-
-def _counted(even: Distribution) -> Sequence[Value] | None:
-    """Return the values whose shares are told one by one; None for a range."""
-    if isinstance(even, Categorical):
-        return even.choices
-    if not even.whole or even.high - even.low >= _MOST_COUNTED:
-        return None
-    return range(int(even.low), int(even.high) + 1)
 
 
 def _values(own: Parameter) -> list[tuple[Value, float]]:

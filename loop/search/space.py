@@ -221,18 +221,6 @@ class Space:
         own = Parameters({**draw.parameters, **(parameters or {})})
         return replace(draw, prompt=self.prompt(words), noun=noun, parameters=own)
 
-    def variants(self) -> dict[str, Draw]:
-        """Return the baseline's draw with another value of one parameter, by its name.
-
-        A fixed one's is the baseline's where they are the same.
-        """
-        draw = self.baseline.draw
-        others = {
-            **self.fixed_parameters,
-            **{k: _other(its, draw.parameters[k]) for k, its in self.parameters.items()},
-        }
-        return {name: self.worded(draw, {}, {name: value}) for name, value in others.items()}
-
     def used(self, params: Mapping[str, Any]) -> Params:
         """Return parameters without the words that their template has no place for."""
         slots = self.slots_of(params.get("prompt", self.words["prompt"][0]))
@@ -305,6 +293,19 @@ class Space:
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def variants(space: Space) -> dict[str, Draw]:
+    """Return the draw of a space's baseline with another value of one parameter, by its name.
+
+    A fixed one's is the baseline's where they are the same.
+    """
+    draw = space.baseline.draw
+    others = {
+        **space.fixed_parameters,
+        **{k: _other(its, draw.parameters[k]) for k, its in space.parameters.items()},
+    }
+    return {name: space.worded(draw, {}, {name: value}) for name, value in others.items()}
 
 
 def _other(even: Distribution, value: Parameter) -> Value:

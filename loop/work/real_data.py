@@ -37,7 +37,7 @@ from gapclose.loop.run.files import remove_all
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.schedule.decide import MOST_FOLDS
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Space, variants
 from gapclose.loop.work.sides import Side, photo_id, read_side
 
 Rows = NDArray[np.float32]
@@ -235,14 +235,14 @@ def check_drawn(
         )
     named = {*config.space.scheduler, config.baseline.scheduler, *schedulers} - {None}
     spaces = [Space.of(config, name) for name in classes]
-    variants = {key: draw for space in reversed(spaces) for key, draw in space.variants().items()}
+    varied = {key: draw for space in reversed(spaces) for key, draw in variants(space).items()}
     named_too = {*config.space.parameters, *config.baseline.parameters, *parameters}
     check_generator(
         config.generator.as_spec(),
         schedulers=sorted(map(str, named)),
         draw=spaces[0].baseline.draw if spaces else None,
         parameters=sorted(named_too),
-        variants=variants,
+        variants=varied,
         classes=classes,
         strength=bool(config.space.strength),
         ip_adapter=bool(config.space.ip_adapter_scale),

@@ -1,4 +1,4 @@
-"""A GAN's truncation, found: `python tests/benchmarks/gan.py [--minutes 3]`.
+"""A GAN's truncation, found: `python tests/benchmarks/gan.py [--train 120] [--budget 3m]`.
 
 Trains a small class-conditional GAN on rendered frogs and ships, exports it to ONNX, and draws a
 "real" side from it at a truncation that nobody tells the search. The baseline is what a careful

@@ -18,7 +18,7 @@ from gapclose.generators.distributions import (
     Distribution,
     TruncatedNormal,
     distribution_of,
-    place_of,
+    quantile_of,
 )
 from gapclose.generators.images import ImageBatch
 from gapclose.generators.parameters import Parameters
@@ -86,12 +86,12 @@ def test_numbers_are_those_of_scipy(own: TruncatedNormal) -> None:
     for place in (0.001, 0.2, 0.5, 0.9, 0.999):
         assert own.at(place) == pytest.approx(known.ppf(place), abs=1e-6)
     assert own.moments() == pytest.approx((known.mean(), known.std()), rel=0.01)
-    values = [own.at(place_of("light", seed)) for seed in range(2000)]
+    values = [own.at(quantile_of("light", seed)) for seed in range(2000)]
     assert kstest(values, known.cdf).pvalue > 0.001
 
 
 def test_whole_numbers_and_choices_have_their_shares() -> None:
-    places = [place_of("count", seed) for seed in range(6000)]
+    places = [quantile_of("count", seed) for seed in range(6000)]
     even = TruncatedNormal(low=1, high=3, whole=True)
     counts = np.bincount([int(even.at(place)) for place in places])
     assert counts[1:] == pytest.approx(2000, abs=150)
@@ -166,7 +166,7 @@ def test_a_draw_of_one_image_has_values_and_those_of_other_seeds_differ() -> Non
     plain = Draw(prompt="a ball", parameters={"count": 2})
     assert plain.of_seed(3) == plain
     # Two parameters of a seed have nothing to do with each other.
-    light, power = (np.array([place_of(n, s) for s in range(2000)]) for n in ("light", "power"))
+    light, power = (np.array([quantile_of(n, s) for s in range(2000)]) for n in ("light", "power"))
     assert abs(np.corrcoef(light, power)[0, 1]) < 0.08
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ OTHERS: Final = {
     "guidance_scale": 7.0,
     "num_inference_steps": 5,
 }
-SIZES: Final = {"WuerstchenCombinedPipeline": 128, "StableCascadeCombinedPipeline": 128}
+SIDE: Final = 64
 Row = dict[str, str]
 
 
@@ -34,10 +33,8 @@ def row_of(pipeline: Any, folder: Path) -> Row:
         Setting -> "alive", "dropped" (no effect, and never searched), "refused", or what is wrong,
         which begins with `LIE`.
     """
-    name = type(pipeline).__name__
     pipeline.save_pretrained(folder)
-    side = SIZES.get(name, 64)
-    generator = DiffusersGenerator(str(folder), size=side, device="cpu", batch_size=4)
+    generator = DiffusersGenerator(str(folder), size=SIDE, device="cpu", batch_size=4)
     try:
         generator.check()
     except GeneratorConfigError as error:
@@ -48,7 +45,7 @@ def row_of(pipeline: Any, folder: Path) -> Row:
     row["scheduler"] = tried.schedulers()
     row["none"] = tried.no_guidance()
     row["batch"] = tried.batch()
-    row["size"] = tried.size(side)
+    row["size"] = tried.size(SIDE)
     return row
 
 
@@ -150,5 +147,4 @@ def is_silent(row: Row) -> list[str]:
     return [f"{key}: {said}" for key, said in row.items() if LIE in said]
 
 
-Build = Callable[[], Any]
 assert {*OTHERS} | {"scheduler"} == {*SETTINGS}

@@ -54,21 +54,9 @@ from tiny_parts import (
     xlm_tokenizer,
 )
 
-__all__ = ["EXTRA", "FAMILIES", "SMALLEST", "VARIANTS"]
+__all__ = ["FAMILIES", "VARIANTS"]
 
 Parts = dict[str, Any]
-
-SMALLEST: Final[dict[str, int]] = {
-    "WuerstchenCombinedPipeline": 96,
-    "StableCascadeCombinedPipeline": 96,
-}
-"""Smallest side in pixels that a family makes, where 64 is too small."""
-
-EXTRA: Final[dict[str, dict[str, Any]]] = {
-    "HunyuanDiTPipeline": {"use_resolution_binning": False},
-    "HunyuanDiTPAGPipeline": {"use_resolution_binning": False},
-}
-"""Arguments without which a family makes no small image: it would be of 1024 pixels."""
 
 
 def _heeding(model: Any, gain: float, *, where: str = "attn2") -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from gapclose.generators.distributions import place_of
+from gapclose.generators.distributions import quantile_of
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.search.importance import MIN_TRIALS, importances, parameter_importances
 from gapclose.loop.search.optuna_record import Observation
@@ -144,7 +144,7 @@ def test_what_parameters_explain_is_read_from_images_that_were_drawn_evenly() ->
     }
     s = Space.of(parse_config(data), "frog")
     drawn = [
-        {name: its.at(place_of(name, seed)) for name, its in s.parameters.items()}
+        {name: its.at(quantile_of(name, seed)) for name, its in s.parameters.items()}
         for seed in range(96)
     ]
     seen = [

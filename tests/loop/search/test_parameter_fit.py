@@ -15,7 +15,7 @@ from gapclose.generators.distributions import (
     Categorical,
     Distribution,
     TruncatedNormal,
-    place_of,
+    quantile_of,
 )
 from gapclose.generators.values import Value
 from gapclose.loop.search import parameter_fit
@@ -38,7 +38,7 @@ TRUE: dict[str, Distribution] = {
 
 
 def values_of(own: Mapping[str, Distribution], seeds: range) -> list[dict[str, Value]]:
-    return [{k: its.at(place_of(k, seed)) for k, its in own.items()} for seed in seeds]
+    return [{k: its.at(quantile_of(k, seed)) for k, its in own.items()} for seed in seeds]
 
 
 def rows_of(values: list[dict[str, Value]], *, first: int) -> NDArray[np.float32]:

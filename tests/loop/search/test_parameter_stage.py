@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gapclose.generators.distributions import Categorical, TruncatedNormal, place_of
+from gapclose.generators.distributions import Categorical, TruncatedNormal, quantile_of
 from gapclose.generators.recipe import Draw
 from gapclose.generators.values import Value
 from gapclose.loop.search.class_search import ClassSearch
@@ -33,7 +33,7 @@ def shown(own: Mapping[str, Value], rng: np.random.Generator) -> NDArray[np.floa
 def real() -> NDArray[np.float32]:
     rng = np.random.default_rng(5)
     own = [
-        {"light": LIGHT.at(place_of("light", i)), "metal": METAL.at(place_of("metal", i))}
+        {"light": LIGHT.at(quantile_of("light", i)), "metal": METAL.at(quantile_of("metal", i))}
         for i in range(200)
     ]
     return np.stack([shown(its, rng) for its in own])

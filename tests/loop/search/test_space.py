@@ -25,6 +25,7 @@ from gapclose.loop.search.space import (
     nearest,
     shares_product,
     takes_all_captions,
+    variants,
 )
 
 
@@ -444,7 +445,7 @@ def test_a_baseline_may_vary_as_well() -> None:
     parameters = found.baseline.draw.parameters
     assert parameters["light"] == TruncatedNormal(low=0.0, high=90.0)
     assert parameters["material"] == Categorical(choices=("a", "b"))
-    assert {k: draw.parameters[k] for k, draw in found.variants().items()} == {
+    assert {k: draw.parameters[k] for k, draw in variants(found).items()} == {
         "light": 90.0, "count": 4, "material": "brass", "samples": 16
     }  # fmt: skip
 
@@ -470,7 +471,7 @@ def test_variants_differ_in_one_parameter_each() -> None:
     base = found.baseline.draw
     changed = {
         name: {k: v for k, v in draw.parameters.items() if base.parameters[k] != v}
-        for name, draw in found.variants().items()
+        for name, draw in variants(found).items()
     }
     assert changed == {
         "light": {"light": 90.0},
@@ -478,6 +479,6 @@ def test_variants_differ_in_one_parameter_each() -> None:
         "material": {"material": "brass"},
         "samples": {},  # it has one value, the baseline's
     }
-    assert {replace(draw, parameters={}) for draw in found.variants().values()} == {
+    assert {replace(draw, parameters={}) for draw in variants(found).values()} == {
         replace(base, parameters={})
     }
