@@ -235,6 +235,12 @@ def _joined(
     return joined
 
 
+def drawing(generator: Generator, draw: Draw) -> Generator:
+    """Return the generator that draws a draw: of several one, else the generator itself."""
+    of: Callable[[Draw], Generator] | None = getattr(generator, "drawing", None)
+    return generator if of is None else of(draw)
+
+
 def version_of(generator: Generator) -> str:
     """Name a generator with its revision, where it has one: what a verdict was reached with."""
     revision = generator.revision
@@ -267,7 +273,12 @@ def check_parameters(generator: Generator, names: Collection[str]) -> None:
             )
 
 
-def try_out(generator: Generator, draw: Draw, variants: Mapping[str, Draw] | None = None) -> None:
+def try_out(
+    generator: Generator,
+    draw: Draw,
+    variants: Mapping[str, Draw] | None = None,
+    other_prompt: Draw | None = None,
+) -> None:
     """Generate a first image, so that a generator that breaks the contract is found early.
 
     Args:
@@ -275,6 +286,7 @@ def try_out(generator: Generator, draw: Draw, variants: Mapping[str, Draw] | Non
         draw: Of the image.
         variants: The same draw with another value of one parameter, by its name; each is tried,
             and unless the generator says that it takes the parameter, the image must change.
+        other_prompt: The same draw with another prompt, which must change the image, too.
 
     Raises:
         GeneratorConfigError: It lacks an attribute, raises anything but GenerationError, or
@@ -288,6 +300,17 @@ def try_out(generator: Generator, draw: Draw, variants: Mapping[str, Draw] | Non
         raise GeneratorConfigError(f"{error}", key="generator.kind") from error.__cause__
     except GenerationError:  # as the contract has it: this draw fails, others need not
         return
+    if other_prompt is not None and other_prompt.prompt != draw.prompt:
+        try:
+            (worded,) = generate_all(generator, [(other_prompt, [0])])
+        except GenerationError:  # this prompt fails, others need not
+            return
+        if np.array_equal(worded.images[0], plain.images[0]):
+            raise GeneratorConfigError(
+                f"changes nothing in an image of {_name(generator)}, which reads no prompt: give "
+                'it one, such as "{class}"; what it takes are parameters',
+                key="space.prompt",
+            )
     said = getattr(generator, "parameters", None) or ()
     for name, image in _varied(generator, variants or {}).items():
         varied = variants is not None and variants[name] != draw

@@ -84,6 +84,11 @@ class FromPhotos:
         self.photos = photos
 
     @property
+    def wrapped(self) -> Generator:
+        """What generates."""
+        return self._generator
+
+    @property
     def id(self) -> str:
         """The wrapped generator's."""
         return self._generator.id

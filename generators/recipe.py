@@ -27,7 +27,7 @@ KERNEL_ALIASES: Final = {"box": "area"}  # other names of them
 # What is None is left out: draws that have none of it keep the fingerprints that they had.
 _OPTIONAL: Final = (
     *("guidance_scale", "num_inference_steps", "photos", "strength", "ip_adapter_scale"),
-    *("cls", "noun"),
+    *("cls", "noun", "generator"),
 )
 
 
@@ -55,6 +55,8 @@ class Draw:
             for a value of each image's own.
         cls: The class that the image is to be of; None where the generator reads the prompt alone.
         noun: The class's noun in the prompt; None likewise.
+        generator: Which of a run's generators draws it, by its name in the config; None where
+            there is one.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -72,15 +74,16 @@ class Draw:
     parameters: Mapping[str, Parameter] = field(default_factory=Parameters)
     cls: str | None = None
     noun: str | None = None
+    generator: str | None = None
 
     def __post_init__(self) -> None:
         """Canonicalise, so that equality and fingerprints agree."""
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text, not {getattr(self, name)!r}")
-        for name in ("scheduler", "photos", "cls", "noun"):
+        for name in ("scheduler", "photos", "cls", "noun", "generator"):
             named = getattr(self, name)
-            unnamed = named == "" and name in ("scheduler", "photos")  # a class may be called ""
+            unnamed = named == "" and name not in ("cls", "noun")  # a class may be called ""
             if named is not None and (unnamed or not isinstance(named, str)):
                 raise ValueError(f"{name} must be a name or null, not {named!r}")
         put(self, "prompt", normalize_prompt(self.prompt))

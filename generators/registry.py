@@ -74,6 +74,17 @@ def settings_of(spec: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(own)
 
 
+def parameters_of(spec: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the parameters that a generator says it takes; None unless it says.
+
+    Raises:
+        GeneratorConfigError: As `make_generator`.
+    """
+    generator = make_generator(spec)
+    known = _own(str(spec["kind"]), lambda: getattr(generator, "parameters", None))
+    return None if known is None else frozenset(known)
+
+
 def check_generator(
     spec: Mapping[str, Any],
     *,
@@ -83,6 +94,7 @@ def check_generator(
     ip_adapter: bool = False,
     parameters: Sequence[str] = (),
     variants: Mapping[str, Draw] | None = None,
+    other_prompt: Draw | None = None,
     classes: Sequence[str] = (),
 ) -> None:
     """Refuse a section that could never generate, before any model loads.
@@ -102,6 +114,7 @@ def check_generator(
         parameters: Names that draws will have. A generator's attribute `parameters` names those
             that it takes.
         variants: Draws that differ from `draw` in one parameter each, by its name.
+        other_prompt: One that differs in its prompt, where there are several.
         classes: That draws will name.
 
     Raises:
@@ -123,7 +136,7 @@ def check_generator(
             _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
     _own(kind, lambda: check_parameters(generator, {*parameters, *(variants or {})}))
     if draw is not None and kind not in _UNTRIED:
-        _own(kind, lambda: try_out(generator, draw, variants))
+        _own(kind, lambda: try_out(generator, draw, variants, other_prompt))
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.analysis.embedding import Embedder, check_embedders, make_embedders
-from gapclose.generators.registry import make_generator
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import FolderSpec, RealFolder
@@ -29,10 +28,9 @@ from gapclose.loop.work.audit_state import AuditState
 from gapclose.loop.work.baselines import Baselines
 from gapclose.loop.work.folder_pair import FolderPair
 from gapclose.loop.work.judge_notes import judge_notes, tune_rows
-from gapclose.loop.work.photo_source import keep_log
 from gapclose.loop.work.real_data import open_real_data
+from gapclose.loop.work.run_generators import make_generators, with_taken_settings
 from gapclose.loop.work.synthesis import Synthesis
-from gapclose.loop.work.taken_settings import with_taken_settings
 
 __all__ = ["EMBEDDER", "audit", "audit_config", "audit_folders", "folders_config"]
 
@@ -169,8 +167,7 @@ def audit_config(config: RunConfig, *, out: Path, reporter: Reporter | None = No
         _warn(notes, reporter)
         judges = make_embedders(*config.encoders, loaded=loaded, device=config.device)
         embedder = judges.pop(config.embedder)
-        generator = make_generator(config.generator.as_spec())
-        keep_log(generator, rundir)
+        generator = make_generators(config, rundir)
         synthesis = Synthesis(generator=generator, embedder=embedder, rundir=rundir)
         baselines = Baselines.generate(
             synthesis,

@@ -204,7 +204,7 @@ def _key(
         version("gapclose"),
         run.path.resolve(),
         config.tune.seed,
-        config.generator.model_dump(mode="json"),
+        [[name, spec.as_spec()] for name, spec in config.drawn_by.items()],
         [generator.id, generator.revision, generator.source_type],
         request.with_real,
         orders,

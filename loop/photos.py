@@ -18,7 +18,8 @@ from gapclose.loop.run.journal import fold_run
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.work.photo_groups import check_captions
-from gapclose.loop.work.real_data import check_device, check_drawn, check_real, rendered_pond
+from gapclose.loop.work.real_data import check_device, check_real, rendered_pond
+from gapclose.loop.work.run_generators import check_drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,8 +82,9 @@ from gapclose.loop.work.kept_images import KeptImages
 from gapclose.loop.work.photo_groups import open_groups
 from gapclose.loop.work.photo_source import open_generator
 from gapclose.loop.work.proposals import Proposals
-from gapclose.loop.work.real_data import ClassReference, check_drawn
+from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.recalls import Recalls
+from gapclose.loop.work.run_generators import check_drawn
 from gapclose.loop.work.source_copies import SourceCopies
 from gapclose.loop.work.synthesis import Synthesis
 from gapclose.loop.work.tagged import prioritize, selections

@@ -44,8 +44,8 @@ from gapclose.loop.schedule.objectives import OBJECTIVES
 from gapclose.loop.search.study_storage import open_storage
 from gapclose.loop.session import Stopwatch, open_session
 from gapclose.loop.work.real_data import ClassReference, compare_photos, open_real_data
+from gapclose.loop.work.run_generators import with_taken_settings
 from gapclose.loop.work.sides import left_out
-from gapclose.loop.work.taken_settings import with_taken_settings
 from gapclose.loop.work.trials import ScoredBy, by_gap
 
 __all__ = ["tune"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from gapclose.analysis.embedding import Embedder, check_embedders, make_embedder
 from gapclose.analysis.image_folder import ImageSet, scan
 from gapclose.loop.auditing import EMBEDDER, audit_folders
 from gapclose.loop.config.paths import resolved
+from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.sources import PondReal
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.report.contents import MIXTURES, VALIDATION, mixtures_key
@@ -31,6 +32,7 @@ from gapclose.loop.run.notices import ReportWritten, Task, TaskStarted, WarningR
 from gapclose.loop.run.reporter import Reporter, SilentReporter
 from gapclose.loop.run.trust import check_trust
 from gapclose.loop.search.seeds import POOLS, SeedBlocks
+from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.arms import arms_of
 from gapclose.loop.validation.classifiers import LINEAR, make_classifiers
 from gapclose.loop.validation.folder import check_folder, sweep_folder
@@ -98,7 +100,9 @@ def validate_run(
     check_trust(rundir, config, trust=trust)
     check_embedders(*config.encoders)
     if subject.synthetic is None:  # too many are told before anything is read
-        SeedBlocks(seed=config.tune.seed).validation(POOLS - 1, draws - 1, per_class)
+        pools = POOLS + len(subject.alone)
+        blocks = SeedBlocks(seed=config.tune.seed)
+        blocks.validation(pools - 1, draws - 1, per_class, pools=pools)
     check_folder(rundir)
     reporter.tell(TaskStarted(task=Task.READING_PHOTOS))
     real, given = subject.real_images(), _given(subject, test)
@@ -214,7 +218,20 @@ def _opened(run: Path | str) -> Subject:
         tuned=tuned,
         shortcuts=verdicts.gap.get("shortcuts") or (),
         seen=frozenset(seen),
+        alone=_alone(rundir.config(), verdicts.gap["classes"]),
     )
+
+
+def _alone(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mixture]]:
+    """Return what each of several generators comes to by itself, by class; nothing of one."""
+    found: dict[str, dict[str, Mixture]] = {
+        name: {} for name in config.drawn_by if name is not None
+    }
+    for row in rows:
+        for its in (row.get("generators") or {}).get("alone", ()):
+            if its["name"] in found and its.get("mixture") is not None:
+                found[its["name"]][row["name"]] = Mixture.from_json(its["mixture"])
+    return found if any(found.values()) else {}
 
 
 def _given(subject: Subject, test: Path | str | None) -> ImageSet | None:

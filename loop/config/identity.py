@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Final
 
 from gapclose.loop.config.paths import without_folders
 from gapclose.loop.config.schema import RunConfig
 
-__all__ = ["FREE_KEYS", "changed_keys", "fingerprint", "flat", "measured_as"]
+__all__ = ["changed_keys", "fingerprint", "flat", "is_free", "measured_as"]
 
-FREE_KEYS: Final = frozenset(
+_FREE_KEYS: Final = frozenset(
     {
         "tune.budget",
         "tune.trials",
         "tune.images",
         "device",
         "storage",
-        "generator.device",
-        "generator.batch_size",
-        "generator.timeout",
     }
 )
-"""What may change on resume."""
+"""What may change on resume, beside the `_FREE_OF_GENERATORS`."""
+_FREE_OF_GENERATORS: Final = re.compile(
+    r"(generator|generators\.[^.]+)\.(device|batch_size|timeout)"
+)
 
 _PLACES: Final = frozenset({"real.path", "code_folder", "space.captions"})
 _NAMED: Final = frozenset({"embedder", "judge", "space.proposer"})  # some by where they lie
@@ -44,13 +45,16 @@ _LATER: Final[dict[str, Any]] = {
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},
+    "generators": {},
+    "space.generators": {},
+    "baseline.generators": {},
 }
 """Keys that came later, and what they say where nobody uses them: such a config is what it was."""
 
 
 def fingerprint(config: RunConfig) -> str:
     """Return the sha256 (64 hex digits) of everything that may not change on resume."""
-    kept = {key: value for key, value in flat(config.to_dict()).items() if key not in FREE_KEYS}
+    kept = {key: value for key, value in flat(config.to_dict()).items() if not is_free(key)}
     return _hashed(kept)
 
 
@@ -60,6 +64,11 @@ def _hashed(kept: dict[str, Any]) -> str:
             kept.pop(key, None)
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_free(key: str) -> bool:
+    """Return whether a dotted key may change on resume."""
+    return key in _FREE_KEYS or bool(_FREE_OF_GENERATORS.fullmatch(key))
 
 
 def measured_as(config: RunConfig) -> str:
@@ -76,7 +85,9 @@ def measured_as(config: RunConfig) -> str:
     kept = {
         key: placeless(value) if key in _NAMED else value
         for key, value in flat(config.to_dict()).items()
-        if key not in FREE_KEYS and key not in _PLACES and not key.startswith("generator.")
+        if not is_free(key)
+        and key not in _PLACES
+        and not key.startswith(("generator.", "generators."))
     }
     return _hashed(kept)[:32]
 
@@ -88,8 +99,8 @@ def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
     return tuple(
         sorted(
             key
-            for key in {*before, *after} - FREE_KEYS
-            if before.get(key, missing) != after.get(key, missing)
+            for key in {*before, *after}
+            if not is_free(key) and before.get(key, missing) != after.get(key, missing)
         )
     )
 

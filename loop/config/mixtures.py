@@ -63,6 +63,7 @@ class GivenRecipe(Section):
     strength: float | None = Field(default=None, gt=0.0, le=1.0)
     ip_adapter_scale: float | None = Field(default=None, ge=0.0, le=1.0)
     parameters: FixedParameters = Field(default_factory=dict)
+    generator: Text | None = None
     camera: FixedCamera | None = None
 
     @field_validator("prompt")

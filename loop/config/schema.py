@@ -7,7 +7,6 @@ file. Nothing here reads images, loads a model, or imports what a config names.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +15,17 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from gapclose.analysis.unseen import UNSEEN
-from gapclose.generators.distributions import Distribution
-from gapclose.loop.config.diffusion import DIFFUSION, check_diffusion
+from gapclose.loop.config.beginning import check_beginning
 from gapclose.loop.config.hints import nearest, shown
-from gapclose.loop.config.parameters import Parameter
 from gapclose.loop.config.paths import absolute_path, expanded, is_embedder_code, local_embedder
 from gapclose.loop.config.plain_yaml import dump_yaml
 from gapclose.loop.config.sources import (
-    CommandSpec,
-    CustomSpec,
-    DiffusersSpec,
+    FolderSpec,
+    GeneratorName,
     GeneratorSpec,
     PondReal,
     Real,
+    Spec,
 )
 from gapclose.loop.config.space import BaselineConfig, SpaceConfig
 from gapclose.loop.config.values import (
@@ -78,7 +75,8 @@ class RunConfig(Section):
 
     real: Real
     classes: Literal["all"] | tuple[str, ...] = "all"
-    generator: GeneratorSpec
+    generator: GeneratorSpec | None = None
+    generators: dict[GeneratorName, GeneratorSpec] = Field(default_factory=dict)
     embedder: str
     # null, one name or a list; all of a panel have to agree, and the first stands for it where
     # features are wanted rather than a verdict.
@@ -178,41 +176,58 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _diffuses(self) -> RunConfig:
-        if isinstance(self.generator, DiffusersSpec):
-            for name in DIFFUSION:
-                for value in getattr(self.space, name):
-                    check_diffusion(name, value, key=f"space.{name}")
-                check_diffusion(name, getattr(self.baseline, name), key=f"baseline.{name}")
+    def _generates(self) -> RunConfig:
+        if self.generator is None and not self.generators:
+            raise ValueError("generator is missing; add it")
+        if self.generator is not None and self.generators:
+            raise ValueError("generators: there is a generator, too; take one of the two out")
+        for section in ("space", "baseline"):
+            for name in getattr(self, section).generators:
+                if name not in self.generators:
+                    raise ValueError(
+                        f"{section}.generators: {shown(name)} is none of the generators; "
+                        f"{nearest(name, [*self.generators])}"
+                    )
+        for name, spec in self.generators.items():
+            if isinstance(spec, FolderSpec):
+                raise ValueError(
+                    f"generators.{name}.kind: a folder holds images that exist and draws no new "
+                    "ones; take it out"
+                )
         return self
 
     @model_validator(mode="after")
-    def _starts_somewhere(self) -> RunConfig:
-        kinds: dict[str, str] = {}
-        for cls in ("", *self.space.class_parameters):  # no class is called ""
-            for name, parameter in self.space.parameters_of(cls).items():
-                self._check_start(name, parameter)
-                if kinds.setdefault(name, parameter.kind) != parameter.kind:
-                    raise ValueError(
-                        f"space.class_parameters.{cls}.{name}: got {parameter.kind}, but other "
-                        f"classes have {kinds[name]} under this name; call it something else"
-                    )
+    def _can_begin(self) -> RunConfig:
+        for name in self.drawn_by:
+            check_beginning(self.alone(name), name)
         return self
 
-    def _check_start(self, name: str, parameter: Parameter) -> None:
-        """Ask what trial 0 has of a parameter that is searched."""
-        value = self.baseline.parameters.get(name)
-        if value is None and not parameter.is_fixed:
-            raise ValueError(
-                f"baseline.parameters: {name} is missing; say what the obvious image has of it, "
-                f"such as {name}: {shown(parameter.example)}"
-            )
-        if value is not None and (problem := parameter.misfit(value)):
-            own = value.to_json() if isinstance(value, Distribution) else value
-            raise ValueError(f"baseline.parameters.{name}: got {shown(own)}, {problem}")
+    @property
+    def drawn_by(self) -> dict[str | None, Spec]:
+        """The generators: by the name that draws have, None of the only one of `generator`."""
+        if self.generator is not None:
+            return {None: self.generator}
+        return dict(self.generators.items())
+
+    def alone(self, name: str | None) -> RunConfig:
+        """Return the config of a run with one of the generators alone; itself, where it has one.
+
+        Args:
+            name: As in `drawn_by`.
+        """
+        if name is None:
+            return self
+        return self.model_copy(
+            update={
+                "generator": self.generators[name],
+                "generators": {},
+                "space": self.space.of_generator(name),
+                "baseline": self.baseline.of_generator(name),
+            }
+        )
 
     def _check_class_slot(self) -> None:
-        prompts = [("space.prompt", prompt) for prompt in self.space.prompt]
+        prompts = [("space.prompt", prompt) for prompt in self.space.templates]
         prompts.append(("baseline.prompt", self.baseline.prompt))
         for key, prompt in prompts:
             if not {"class", "caption"} & {*template_slots(prompt)}:
@@ -266,15 +281,15 @@ class RunConfig(Section):
 
     def names_code(self) -> tuple[str, ...]:
         """Name the user's own code that a run of this config imports (`pkg.mod:Class`, ...)."""
-        named = [self.generator.kind] if isinstance(self.generator, CustomSpec) else []
+        named = filter(None, (spec.names_code() for spec in self.drawn_by.values()))
         proposer = self.space.proposer
         proposers = () if proposer is None else (proposer,)
         return (*named, *filter(is_embedder_code, (*self.encoders, *proposers)))
 
     def runs_program(self) -> str | None:
-        """Name the program that a run of this config starts, as a shell would take it."""
-        spec = self.generator
-        return shlex.join(spec.run) if isinstance(spec, CommandSpec) else None
+        """Name the programs that a run of this config starts, as a shell would take them."""
+        named = filter(None, (spec.runs_program() for spec in self.drawn_by.values()))
+        return " and ".join(named) or None
 
     def admit_code(self) -> None:
         """Let the modules that this config names be found; only once they may be imported.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -39,12 +41,14 @@ __all__ = [
     "CustomSpec",
     "DiffusersSpec",
     "FolderSpec",
+    "GeneratorName",
     "GeneratorSpec",
     "IPAdapterSpec",
     "OnnxSpec",
     "PondReal",
     "Real",
     "RealFolder",
+    "Spec",
     "generator_section",
     "real_section",
 ]
@@ -77,7 +81,7 @@ class PondReal(Section):
     seed: int = Field(default=0, ge=0, le=2**63 - 2)  # test photos are of the next one
 
 
-class _Spec(Section):
+class Spec(Section):
     """A generator's section.
 
     Attributes:
@@ -92,6 +96,14 @@ class _Spec(Section):
     def as_spec(self) -> dict[str, Any]:
         """Return the plain mapping that `make_generator` and `check_generator` take."""
         return self.model_dump(mode="json")
+
+    def names_code(self) -> str | None:
+        """Name the user's own code that it is made by."""
+        return None
+
+    def runs_program(self) -> str | None:
+        """Name the program that it starts, as a shell would take it."""
+        return None
 
 
 class IPAdapterSpec(Section):
@@ -122,7 +134,7 @@ class IPAdapterSpec(Section):
         return name
 
 
-class DiffusersSpec(_Spec):
+class DiffusersSpec(Spec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
 
     reads_class: ClassVar[bool] = False
@@ -144,7 +156,7 @@ class DiffusersSpec(_Spec):
         return model if model == "pond" else _absolute_folder(model)
 
 
-class FolderSpec(_Spec):
+class FolderSpec(Spec):
     """Images that exist already, in class folders; `path` is kept absolute."""
 
     kind: Literal["folder"]
@@ -156,7 +168,7 @@ class FolderSpec(_Spec):
         return absolute_path(path)
 
 
-class CommandSpec(_Spec):
+class CommandSpec(Spec):
     """Any program; see `CommandGenerator`. Files beside the config are kept by absolute paths."""
 
     kind: Literal["command"]
@@ -196,8 +208,12 @@ class CommandSpec(_Spec):
             raise ValueError("got null; a program that hangs has to be noticed, so say a time")
         return timeout
 
+    def runs_program(self) -> str | None:
+        """Name the program that it starts, as a shell would take it."""
+        return shlex.join(self.run)
 
-class OnnxSpec(_Spec):
+
+class OnnxSpec(Spec):
     """A graph that draws images from noise; see `OnnxGenerator`."""
 
     kind: Literal["onnx"]
@@ -221,7 +237,7 @@ class OnnxSpec(_Spec):
         return ends
 
 
-class CustomSpec(_Spec):
+class CustomSpec(Spec):
     """A generator of the user's own: `pkg.mod:Class`, or `./file.py:Class`, kept absolute.
 
     Its keys are its own business.
@@ -241,8 +257,12 @@ class CustomSpec(_Spec):
             )
         return kind
 
+    def names_code(self) -> str | None:
+        """Name the class."""
+        return self.kind
 
-GENERATOR_KINDS: Final[dict[str, type[_Spec]]] = {
+
+GENERATOR_KINDS: Final[dict[str, type[Spec]]] = {
     "diffusers": DiffusersSpec,
     "folder": FolderSpec,
     "command": CommandSpec,
@@ -298,6 +318,18 @@ Real = Annotated[
     Annotated[RealFolder, Tag("folder")] | Annotated[PondReal, Tag("pond")],
     Discriminator(_real_tag),
 ]
+
+
+def _named(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w-]{0,31}", name, re.ASCII):
+        raise ValueError(
+            f"{shown(name)} is no name of a generator; take letters, digits, _ and -, a letter "
+            "first, 32 at most"
+        )
+    return name
+
+
+GeneratorName = Annotated[str, AfterValidator(_named)]
 GeneratorSpec = Annotated[
     Annotated[DiffusersSpec, Tag("diffusers")]
     | Annotated[FolderSpec, Tag("folder")]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gapclose.generators.recipe import KERNEL_ALIASES, KERNELS
-from gapclose.loop.config.hints import nearest, shown
-from gapclose.loop.config.parameters import (
-    FixedParameters,
-    Parameter,
-    SearchedParameters,
-    checked_names,
+from gapclose.loop.config.generator_space import (
+    GeneratorBaseline,
+    GeneratorSpace,
+    Guidance,
+    OwnParameters,
+    PlainPrompt,
+    Prompts,
+    Steps,
 )
+from gapclose.loop.config.hints import nearest, shown
+from gapclose.loop.config.parameters import FixedParameters, Parameter, SearchedParameters
 from gapclose.loop.config.paths import (
     absolute_path,
     is_embedder_code,
@@ -41,9 +44,6 @@ _KERNELS: Final = (*KERNELS, *KERNEL_ALIASES)
 
 CAPTION_SOURCES: Final = ("tune", "words")
 """Captions that lie beside the tune photos, or are put together from words seen in them."""
-
-
-OwnParameters = Annotated[dict[str, Parameter | None], BeforeValidator(checked_names)]
 
 
 def _check_kernel(name: str) -> str:
@@ -108,12 +108,12 @@ class SpaceConfig(Section):
     `class_parameters` says what `parameters` a class has of its own, and by null which it lacks.
     """
 
-    prompt: Words = ("a photo of a {class}",)
+    prompt: Prompts = ("a photo of a {class}",)
     slots: dict[str, Words] = Field(default_factory=dict)
     nouns: dict[str, Words] = Field(default_factory=dict)
     negative_prompt: Words = ()
-    guidance_scale: Numbers = ()
-    num_inference_steps: Counts = ()
+    guidance_scale: Guidance = ()
+    num_inference_steps: Steps = ()
     scheduler: Words = ()
     camera: CameraSpace = Field(default_factory=CameraSpace)
     captions: str | None = None
@@ -122,6 +122,7 @@ class SpaceConfig(Section):
     proposer: str | None = None
     parameters: SearchedParameters = Field(default_factory=dict)
     class_parameters: dict[str, OwnParameters] = Field(default_factory=dict)
+    generators: dict[str, GeneratorSpace] = Field(default_factory=dict)
 
     @field_validator("captions")
     @classmethod
@@ -158,6 +159,11 @@ class SpaceConfig(Section):
             raise ValueError("got 0, which gives the real photos themselves; begin above it")
         return as_range(values)
 
+    def of_generator(self, name: str) -> SpaceConfig:
+        """Return what the search may change of one of several generators."""
+        own = self.generators[name].own() if name in self.generators else {}
+        return self.model_copy(update={**own, "generators": {}})
+
     def parameters_of(self, name: str) -> dict[str, Parameter]:
         """Return what a class's parameters may be."""
         own = {**self.parameters, **self.class_parameters.get(name, {})}
@@ -167,15 +173,6 @@ class SpaceConfig(Section):
     def needs_photos(self) -> bool:
         """Whether prompts or images are made from single real photos."""
         return bool(self.captions or self.strength or self.ip_adapter_scale)
-
-    @field_validator("prompt")
-    @classmethod
-    def _templates(cls, prompt: tuple[str, ...]) -> tuple[str, ...]:
-        if not prompt:
-            raise ValueError("got nothing, expected a prompt, or a list of prompts")
-        for template in prompt:
-            template_slots(template)
-        return prompt
 
     @field_validator("slots", "nouns")
     @classmethod
@@ -188,25 +185,11 @@ class SpaceConfig(Section):
                 raise ValueError(f"{name} has {shown(twice)} twice; name each word once")
         return table
 
-    @field_validator("guidance_scale")
-    @classmethod
-    def _guidance(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not (math.isfinite(value) and value >= 0) for value in values):
-            raise ValueError(f"got {list(values)}, expected numbers of at least 0")
-        return as_range(values)
-
-    @field_validator("num_inference_steps")
-    @classmethod
-    def _steps(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if any(value < 1 for value in values):
-            raise ValueError(f"got {list(values)}, expected numbers of at least 1")
-        return as_range(values)
-
     @model_validator(mode="after")
     def _slots_are_defined(self) -> SpaceConfig:
         later = {"captions", "strength", "ip_adapter_scale", "proposer"}
         # The generator's parameters bear a prefix in the search.
-        fields = {*type(self).model_fields} - {"parameters", "class_parameters"}
+        fields = {*type(self).model_fields} - {"parameters", "class_parameters", "generators"}
         taken = {"noun", "prompt", *(fields - later)} & set(self.slots)
         if self.needs_photos:  # configs of before there were any may have such slots
             taken |= {"photos", *later} & set(self.slots)
@@ -224,7 +207,7 @@ class SpaceConfig(Section):
             raise ValueError(
                 "slots must not define caption, the caption of a real photo; see space.captions"
             )
-        for template in self.prompt:
+        for template in self.templates:
             for slot in template_slots(template):
                 if slot not in valid:
                     raise ValueError(
@@ -233,26 +216,32 @@ class SpaceConfig(Section):
                     )
         return self
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """All prompts, those of single generators too."""
+        own = [
+            prompt for its in self.generators.values() for prompt in its.own().get("prompt", ())
+        ]
+        return tuple(dict.fromkeys((*self.prompt, *own)))
+
 
 class BaselineConfig(Section):
     """Trial 0 of every class: one recipe, `{class}` in its prompt standing for the noun."""
 
-    prompt: Text = "a photo of a {class}"
+    prompt: PlainPrompt = "a photo of a {class}"
     negative_prompt: Text = ""
     guidance_scale: float | None = Field(default=7.5, ge=0.0)  # None: the generator's own
     num_inference_steps: Count | None = 30
     scheduler: Text | None = None
     parameters: FixedParameters = Field(default_factory=dict)
     camera: FixedCamera | None = None  # None: only space.camera.resize
+    generators: dict[str, GeneratorBaseline] = Field(default_factory=dict)
 
-    @field_validator("prompt")
-    @classmethod
-    def _template(cls, prompt: str) -> str:
-        for slot in template_slots(prompt):
-            if slot != "class":
-                raise ValueError(f"prompt has a slot {{{slot}}}; only {{class}} may stand here")
-        return prompt
+    def of_generator(self, name: str) -> BaselineConfig:
+        """Return where the search of one of several generators begins."""
+        own = self.generators[name].own() if name in self.generators else {}
+        return self.model_copy(update={**own, "generators": {}})
 
     def draw_fields(self) -> dict[str, Any]:
         """Return the baseline's keyword arguments of Draw; the prompt is still a template."""
-        return self.model_dump(mode="json", exclude={"camera"})
+        return self.model_dump(mode="json", exclude={"camera", "generators"})

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from gapclose.loop.config.generator_space import GeneratorBaseline, GeneratorSpace
 from gapclose.loop.config.hints import nearest, shown
 from gapclose.loop.config.parameters import ParameterRange
 from gapclose.loop.config.schema import ConfirmConfig, RunConfig, TuneConfig
@@ -49,6 +50,10 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
     (SpaceConfig, "camera"): CameraSpace,
     (BaselineConfig, "camera"): FixedCamera,
     (DiffusersSpec, "ip_adapter"): IPAdapterSpec,
+}
+_OF_GENERATORS: Final[dict[type[BaseModel], type[BaseModel]]] = {
+    SpaceConfig: GeneratorSpace,
+    BaselineConfig: GeneratorBaseline,
 }
 # Of the space: names to come before a parameter.
 _OF_PARAMETERS: Final = {"parameters": 1, "class_parameters": 2}
@@ -137,6 +142,10 @@ def _valid_keys(keys: Keys, data: Mapping[str, Any]) -> list[str]:
             section = real_section(below)
         elif section is RunConfig and key == "generator":
             section = generator_section(below)
+        elif section is RunConfig and key == "generators":
+            section, names = generator_section(next(iter(below.values()), None)), 1
+        elif key == "generators" and section in _OF_GENERATORS:
+            section, names = _OF_GENERATORS[section], 1
         else:
             found = _SECTIONS.get((section, str(key)))
             if found is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gapclose.analysis.unseen import UNSEEN
-from gapclose.generators.base import Generator, generate_all
+from gapclose.generators.base import Generator, drawing, generate_all
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels, pixel_digest, write_png
@@ -209,7 +209,8 @@ class _Maker:
 
     def write(self, path: Path, image: Pixels) -> None:
         """Write an image."""
-        write_png(path, image, source_type=self.generator.source_type)
+        own = drawing(self.generator, self.recipe.draw)
+        write_png(path, image, source_type=own.source_type)
 
     def again(self, files: Mapping[int, Path]) -> Iterator[int]:
         """Make images of some seeds, each into its file, and yield the seeds of the valid ones."""
@@ -274,6 +275,7 @@ def _metadata(
     file_name: str, cls: str, order: Order, seed: int, generator: Generator
 ) -> dict[str, Any]:
     recipe = order.recipe
+    drawn_by = drawing(generator, recipe.draw)
     # Its own values, and the fingerprints of what it was drawn from: as mixtures.json has them.
     own = replace(recipe, draw=recipe.draw.of_seed(seed))
     return {
@@ -285,8 +287,8 @@ def _metadata(
         "recipe_fingerprint": recipe.fingerprint(),
         "draw_fingerprint": recipe.draw.fingerprint(),
         "camera_fingerprint": recipe.camera.fingerprint(),
-        "generator": generator.id,
-        "generator_revision": generator.revision,
-        "digital_source_type": generator.source_type,
+        "generator": drawn_by.id,
+        "generator_revision": drawn_by.revision,
+        "digital_source_type": drawn_by.source_type,
         "confirmed": order.confirmed,
     }

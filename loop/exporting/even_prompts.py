@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import nan
+from math import fsum, nan
 from typing import Final, TypeVar
 
 import numpy as np
@@ -50,9 +50,9 @@ def even_prompts(
     Returns:
         None if none is left.
     """
-    base = space.baseline.draw
     weights: dict[Recipe, float] = {}
     for recipe, weight in zip(mixture.recipes, mixture.weights, strict=True):
+        base = space.part_drawing(recipe.draw).base
         draw = replace(
             recipe.draw,
             prompt=base.prompt,
@@ -63,12 +63,21 @@ def even_prompts(
         )
         settings = replace(recipe, draw=draw)
         weights[settings] = weights.get(settings, 0.0) + weight
-    usual = max(weights, key=weights.__getitem__)
-    every = even_mixture(replace(space, baseline=usual), seed=seed).recipes
-    kept = tuple(recipe for recipe in every if recipe.draw.prompt not in without)
+    camera = max(weights, key=weights.__getitem__).camera
+    usual = {part.name: Recipe(draw=part.base, camera=camera) for part in space.parts}
+    for recipe in sorted(weights, key=weights.__getitem__):  # the heaviest of each comes last
+        usual[recipe.draw.generator] = replace(recipe, camera=camera)
+    every = even_mixture(space, seed=seed, usual=usual)
+    kept = {
+        recipe: weight
+        for recipe, weight in zip(every.recipes, every.weights, strict=True)
+        if recipe.draw.prompt not in without
+    }
     if not kept:
         return None
-    return Mixture(recipes=kept, weights=(1.0 / len(kept),) * len(kept), gap_tune=nan)
+    total = fsum(kept.values())
+    shares = tuple(weight / total for weight in kept.values())
+    return Mixture(recipes=tuple(kept), weights=shares, gap_tune=nan)
 
 
 class LabelReader:

@@ -5,8 +5,9 @@ A run folder and the YAML of its mixtures say the same. It reads the run folder 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -25,7 +26,7 @@ from gapclose.loop.run.events import MixturesGiven
 from gapclose.loop.run.files import write_text
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.journal import fold_run
-from gapclose.loop.work.real_data import check_drawn
+from gapclose.loop.work.run_generators import check_drawn
 
 __all__ = [
     "check_given",
@@ -188,20 +189,24 @@ def check_usable(
         for number, row in enumerate(given.mixtures[name])
     ]
     try:
-        if isinstance(config.generator, DiffusersSpec):
-            for key, row in rows:
+        first = next(iter(config.drawn_by))
+        for key, row in rows:
+            spec = config.drawn_by.get(row.get("generator", first))
+            if isinstance(spec, DiffusersSpec):
                 for name in DIFFUSION:
                     check_diffusion(name, row.get(name), key=f"{key}.{name}")
-        schedulers = sorted({row["scheduler"] for _, row in rows if row.get("scheduler")})
-        parameters = sorted({name for _, row in rows for name in row.get("parameters") or ()})
-        if schedulers or parameters:
-            check_drawn(config, schedulers=schedulers, parameters=parameters)
+        if any(row.get("scheduler") or row.get("parameters") for _, row in rows):
+            check_drawn(config, given=[row for _, row in rows])
     except (ValueError, GeneratorConfigError) as error:
         raise ConfigError(f"--like: {given.source}: {error}") from None
     return strange
 
 
 def _generator_name(config: RunConfig) -> str:
-    spec = config.generator.as_spec()
+    return ", ".join(_named(spec.as_spec(), name) for name, spec in config.drawn_by.items())
+
+
+def _named(spec: Mapping[str, Any], name: str | None) -> str:
     model = spec.get("model")
-    return without_folders(f"{spec['kind']}:{model}" if model else str(spec["kind"]))
+    said = without_folders(f"{spec['kind']}:{model}" if model else str(spec["kind"]))
+    return said if name is None else f"{name} {said}"

@@ -16,6 +16,7 @@ from gapclose.analysis.significance import LEVEL
 from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.report.charts import Scale
 from gapclose.loop.report.findings import group_name, largest, repeat_word, stored_words
+from gapclose.loop.report.generators import class_generators
 from gapclose.loop.report.panel import agreement, panel_rows
 from gapclose.loop.report.text import (
     below_floor,
@@ -41,6 +42,7 @@ _SHOWN_GROUPS: Final = 6
 _SHOWN_LABELS: Final = 2  # beside a class's own
 _SHOWN_RECIPES: Final = 12
 _SETTINGS: Final = (
+    "generator",
     "negative_prompt",
     "guidance_scale",
     "num_inference_steps",
@@ -117,6 +119,7 @@ class ClassSections:
             "groups": _groups(self.gap.get("clusters") or (), name, samples, full=not small),
             "recipes": _recipes(self.mixtures.get(name), self.groups),
             "weight": _weight(row),
+            "generators": class_generators(row),
             "trials": len(own),
             "stopped": (self.gap.get("stopped") or {}).get(name),
             "course": bool(own),

@@ -25,6 +25,7 @@ from gapclose.loop.report.charts import Scale, chart_data
 from gapclose.loop.report.class_sections import ClassSections
 from gapclose.loop.report.contents import MIXTURES
 from gapclose.loop.report.findings import largest, left_out, repeat_word, warnings
+from gapclose.loop.report.generators import run_generators
 from gapclose.loop.report.panel import panel_sentence
 from gapclose.loop.report.projections import (
     Verdicts,
@@ -134,6 +135,7 @@ def _content(run: RunDir, *, trust: bool) -> dict[str, Any]:
         "scale": scale,
         "floor": scale.at(1.0),
         "config": config.to_dict(),
+        "generators": run_generators(gap, config),
         "config_text": config.to_yaml(),
         "state": state,
         "stopped": in_short(gap.get("stopped") or {}) or state.get("stopped_because"),

@@ -17,6 +17,7 @@ from gapclose.loop.run.fact import Fact, Text
 from gapclose.loop.run.shapes import (
     CameraJson,
     ClassRow,
+    Costs,
     Findings,
     GivenJson,
     LeftOut,
@@ -354,6 +355,7 @@ class TrialFinished(_Event):
         copied: Seeds of images that copy the photo that they are made from.
         probe: Seconds of `probe()`, where it was asked.
         digests: Of what it brought; None in journals that do not say.
+        costs: Images and seconds of each generator that drew for it, where there are several.
     """
 
     kind: Literal["trial_finished"] = "trial_finished"
@@ -369,6 +371,7 @@ class TrialFinished(_Event):
     copied: tuple[int, ...] = ()
     probe: float | None = None
     digests: Digests | None = None
+    costs: Costs | None = None
 
 
 class TrialFailed(_Event):
@@ -383,6 +386,7 @@ class TrialFailed(_Event):
     seconds: float
     progress: Progress
     probe: float | None = None
+    costs: Costs | None = None
 
 
 class FoldOpened(_Event):

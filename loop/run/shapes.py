@@ -107,6 +107,7 @@ GivenJson = Annotated[dict[str, Any], AfterValidator(_is_given)]
 RecipeJson = Annotated[dict[str, Any], AfterValidator(_is_recipe)]
 CameraJson = Annotated[dict[str, Any], AfterValidator(_is_camera)]
 Params = dict[str, str | bool | int | float | None]
+Costs = dict[str, tuple[int, float]]
 
 
 class Part(_Shape):
@@ -380,6 +381,49 @@ class _Found(_LeftOut):
     notes: Many[str] | None = None
     shortcuts: Many[Shortcut] | None = None
     shortcuts_before: Many[Shortcut] | None = None
+    generators: Many[GeneratorInfo] | None = None
+
+
+def _checking(shape: type[BaseModel]) -> AfterValidator:
+    """Return what checks a mapping and leaves it as it is."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        if problem := mismatch(shape, value):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
+Mixture = Annotated[dict[str, Any], _checking(_Mixture)]
+
+
+class GeneratorAlone(_Shape):
+    """What one of several generators comes to in a class by itself."""
+
+    name: str
+    weight: Number
+    images: Count
+    gap: Number | None = None
+    mixture: Mixture | None = None
+
+
+class ClassGenerators(_Shape):
+    """What several generators come to in a class; gaps are on images that were not fitted to."""
+
+    floor_p95: Number
+    together: Number | None = None
+    alone: Many[GeneratorAlone]
+
+
+class GeneratorInfo(_Shape):
+    """A generator of a run; the only one has no name."""
+
+    name: str | None
+    id: str
+    revision: str | None = None
+    license: str | None = None
+    seconds_per_image: Number | None = None
 
 
 class _Finding(_Shape):
@@ -387,6 +431,7 @@ class _Finding(_Shape):
     shares: BothShares | None = None
     importances: dict[str, Number] | None = None
     parameter_importances: dict[str, Number] | None = None
+    generators: ClassGenerators | None = None
     before: dict[str, Any] = {}
 
 
@@ -522,18 +567,6 @@ def fingerprint_of(recipe: Mapping[str, Any]) -> str:
     return Recipe.from_json(recipe).fingerprint()
 
 
-def _checking(shape: type[BaseModel]) -> AfterValidator:
-    """Return what checks a mapping and leaves it as it is."""
-
-    def check(value: dict[str, Any]) -> dict[str, Any]:
-        if problem := mismatch(shape, value):
-            raise ValueError(problem)
-        return value
-
-    return AfterValidator(check)
-
-
-Mixture = Annotated[dict[str, Any], _checking(_Mixture)]
 ClassRow = Annotated[dict[str, Any], _checking(_Evaluated)]
 Findings = Annotated[dict[str, Any], _checking(_Findings)]
 LeftOut = Annotated[dict[str, Any], _checking(_LeftOut)]

@@ -326,6 +326,7 @@ def _tried(state: RunState, event: TrialFinished | TrialFailed, **changes: Any) 
             timings = timings.with_trial(trial, event.seconds, done=done)
         else:
             waiting.append(trial)
+    timings = timings.with_costs(event.costs or {})
     winners = state.winners
     if (winner := event.progress.winner) and winner not in [known for _, known in winners]:
         winners = (*winners, (event.cls, winner))

@@ -29,6 +29,8 @@ class Timings:
         evaluations: Class, seconds and generated images of the latest.
         probes: The latest.
         recalls: Of the last measurement of recalls.
+        generators: Images and seconds of the latest trials that each of several generators drew
+            for; one that loaded its model is left out.
     """
 
     baselines: tuple[tuple[float, int], ...] = ()
@@ -39,6 +41,7 @@ class Timings:
     evaluations: tuple[tuple[str, float, int], ...] = ()
     probes: tuple[float, ...] = ()
     recalls: float = 0.0
+    generators: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
 
     def with_trial(self, trial: TrialProposed, seconds: float, *, done: bool) -> Timings:
         """Note a trial. Failures say nothing, nor do stages that generate little anew."""
@@ -58,6 +61,22 @@ class Timings:
         if done and trial.stage == "joint":
             trials = {**trials, cls: (*trials.get(cls, ()), seconds)[-_RECENT_TRIALS:]}
         return replace(self, first=first, trials=trials, begun=self.begun | {cls})
+
+    def with_costs(self, costs: Mapping[str, tuple[int, float]]) -> Timings:
+        """Note what generators have drawn in a trial."""
+        known = dict(self.generators)
+        for name, cost in costs.items():
+            # The first loads the model: it is known by then that there is one, and no more.
+            known[name] = (*known[name], cost)[-_RECENT_TRIALS:] if name in known else ()
+        return replace(self, generators=known)
+
+    def prices(self) -> dict[str, float]:
+        """Return the seconds of an image by generator, of those that have a price."""
+        return {
+            name: sum(seconds for _, seconds in its) / sum(images for images, _ in its)
+            for name, its in self.generators.items()
+            if its
+        }
 
     def with_evaluation(self, cls: str, seconds: float, images: int) -> Timings:
         """Note an evaluation."""

@@ -226,7 +226,7 @@ class ShownFiles:
         config = run.config()
         named = (
             source.path
-            for source in (config.real, config.generator)
+            for source in (config.real, *config.drawn_by.values())
             if isinstance(source, RealFolder | FolderSpec)
         )
         return cls(run=run, folders=tuple(Path(path).expanduser() for path in named))

@@ -18,6 +18,7 @@ class ProposeTrial:
         settings_trials: That its settings stage gets.
         batch: Images of a mixture; None for as many as are usual.
         hints: Settings that other classes have chosen.
+        prices: Seconds of an image by generator, where time is what ends the search.
     """
 
     cls: str
@@ -25,6 +26,7 @@ class ProposeTrial:
     settings_trials: int = 0
     batch: int | None = None
     hints: tuple[dict[str, object], ...] = ()
+    prices: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

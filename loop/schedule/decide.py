@@ -140,6 +140,7 @@ def _search(view: View) -> Action | None:
         ),
         batch=batch_images(view.limits, time=time, trial_seconds=view.costs.trial(name)),
         hints=tuple(dict(won) for other, won in view.state.winners if other != name),
+        prices=view.state.timings.prices() if view.limits.by_clock else {},
     )
 
 

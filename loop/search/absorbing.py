@@ -45,7 +45,8 @@ def _screen(state: SearchState, proposal: Proposal, images: Images, own: float) 
 def _parameters(state: SearchState, proposal: Proposal, images: Images, own: float) -> float:
     _note_promise(state, images.of_job(0), cost=len(images))
     _keep_all(state, proposal, images)
-    state.parameters.absorb(proposal.jobs[0][0])
+    recipe, _ = proposal.jobs[0]
+    state.parameters.of_recipe(recipe).absorb(recipe)
     return own
 
 

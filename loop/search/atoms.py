@@ -7,19 +7,22 @@ numbers alone; here they have recipes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapclose.generators.recipe import Camera, Recipe
+from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.mixture_weights import allot, drop_small
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.space import Params, Space, takes_all_captions
 from gapclose.loop.search.trial import Images, Mixture
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -141,12 +144,12 @@ class Atoms:
         """Return the parameters that trials tried, and the numbers of their atoms."""
         return [(a.params, i) for i, a in enumerate(self._atoms) if a.params is not None]
 
-    def weight_by_prompt(self) -> dict[str, float]:
-        """Return the weight that each prompt carries."""
-        found: dict[str, float] = {}
+    def weight_by(self, name: Callable[[Draw], _Name]) -> dict[_Name, float]:
+        """Return the weight that all draws of a name carry."""
+        found: dict[_Name, float] = {}
         for atom, weight in zip(self._atoms, self.weights, strict=True):
-            prompt = atom.recipe.draw.prompt
-            found[prompt] = found.get(prompt, 0.0) + float(weight)
+            named = name(atom.recipe.draw)
+            found[named] = found.get(named, 0.0) + float(weight)
         return found
 
     def mixture(self, space: Space, *, lost: Params, won: Params) -> Mixture:

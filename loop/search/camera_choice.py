@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Camera
+from gapclose.loop.search.optuna_distributions import Distributions, coordinates, nearest
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.settings import smooth
-from gapclose.loop.search.space import Distributions, Params, coordinates, nearest
+from gapclose.loop.search.space import Params
 
 TRIED: Final = 24  # cameras
 STARTUP: Final = 10  # of them at random

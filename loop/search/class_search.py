@@ -26,7 +26,7 @@ from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.gains import Gains
 from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.optuna_record import Observation
-from gapclose.loop.search.parameter_stage import ParameterStage
+from gapclose.loop.search.parameter_stages import ParameterStages
 from gapclose.loop.search.phases import Ask, begin, next_trial
 from gapclose.loop.search.prior import Shares
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
@@ -91,7 +91,7 @@ class ClassSearch:
                 space=space, reference=space.baseline_settings(), seed=seed, copies=copies
             ),
             copies=copies,
-            parameters=ParameterStage(space, seed),
+            parameters=ParameterStages.of(space, seed),
             mixture_gap=MixtureGap(floor=floor, confirm_images=confirm_images),
         )
         self._floor_at, self.sources = floor_at, sources
@@ -246,11 +246,8 @@ class ClassSearch:
 
     # ------------------------------------------------------------------------------- trials
 
-    def propose(
-        self, *, settings_trials: int, hints: Sequence[Params] = (), batch: int | None = None
-    ) -> Proposal:
-        """Return what to generate next under an `Ask`; the same until it has begun."""
-        ask = Ask(settings_trials=settings_trials, hints=hints, batch=batch)
+    def propose(self, ask: Ask) -> Proposal:
+        """Return what to generate next; the same until it has begun."""
         return next_trial(self.state, ask)
 
     def begin(self, proposal: Proposal) -> None:

@@ -8,7 +8,7 @@ business.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from gapclose.generators.conditioning import captions_segment, fill_caption, tak
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
 from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.optuna_distributions import nearest
 from gapclose.loop.search.prompt_queue import CHANCES
-from gapclose.loop.search.space import Params, Space, nearest, setting
+from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture
 
 GivenRow = Mapping[str, Any]
@@ -94,12 +95,12 @@ class Given:
         if atoms.keep(recipe, images) is None and len(images):
             self._waiting[recipe] = images
 
-    def weight_by_prompt(self) -> dict[str, float]:
-        """Return the weight that each prompt carries."""
+    def weight_by(self, name: Callable[[Draw], str]) -> dict[str, float]:
+        """Return the weight that all draws of a name carry."""
         found: dict[str, float] = {}
         for recipe, weight in zip(self.mixture.recipes, self.mixture.weights, strict=True):
-            prompt = recipe.draw.prompt
-            found[prompt] = found.get(prompt, 0.0) + weight
+            named = name(recipe.draw)
+            found[named] = found.get(named, 0.0) + weight
         return found
 
     def under(self, camera: Camera) -> Given:
@@ -137,13 +138,14 @@ def can_take(row: GivenRow, space: Space) -> bool:
 
 
 def _draw(row: GivenRow, space: Space) -> Draw | None:
-    if not can_take(row, space):
+    part = space.part_of(row)
+    if not can_take(row, space) or row.get("generator", part.name) != part.name:
         return None
     said = {key: value for key, value in row.items() if key not in ("weight", "camera")}
     if said.get("photos") is not None:
         said["photos"] = space.groups[ALL_PHOTOS]
         said["prompt"] = fill_caption(said["prompt"], captions_segment(ALL_PHOTOS))
-    base = space.baseline.draw
+    base = part.base
     said["parameters"] = {**base.parameters, **said.get("parameters", {})}
     return Draw.from_json(base.to_json() | said)
 
@@ -151,11 +153,7 @@ def _draw(row: GivenRow, space: Space) -> Draw | None:
 def _settings(mixture: Mixture, space: Space) -> Params:
     found: list[tuple[Params, float]] = []
     for recipe, weight in zip(mixture.recipes, mixture.weights, strict=True):
-        params = {
-            name: nearest(distribution, setting(recipe.draw, name))
-            for name, distribution in space.settings.items()
-        }
-        found.append((params, weight))
+        found.append((space.settings_of(recipe.draw), weight))
     return max(
         (params for params, _ in found),
         key=lambda params: math.fsum(weight for other, weight in found if other == params),

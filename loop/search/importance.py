@@ -22,7 +22,6 @@ from optuna.distributions import (
 from optuna.exceptions import ExperimentalWarning
 
 from gapclose.generators.distributions import Categorical, Distribution
-from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.space import Space
 
@@ -72,19 +71,25 @@ def importances(space: Space, history: Sequence[Observation]) -> dict[str, float
     return _shares(distributions, trials)
 
 
-def parameter_importances(space: Space, history: Sequence[Observation]) -> dict[str, float] | None:
-    """Estimate what single parameters of the generator explain, by `importances`' fANOVA.
+def parameter_importances(
+    space: Space, history: Mapping[str | None, Sequence[Observation]]
+) -> dict[str, float] | None:
+    """Estimate what single parameters of a generator explain, by `importances`' fANOVA.
 
     Args:
         space: Of the class.
-        history: Images whose parameters were drawn evenly, each with how unlike the real ones
-            it is.
+        history: By generator, images whose parameters were drawn evenly, each with how unlike the
+            real ones it is.
 
     Returns:
-        Parameter, with its prefix -> share, as `importances`.
+        Parameter, as the search calls it -> share, as `importances`; of each generator they sum
+        to 1.
     """
-    distributions = {PREFIX + name: _optuna(its) for name, its in space.parameters.items()}
-    return _shares(distributions, history)
+    found: dict[str, float] = {}
+    for part in space.parts:
+        distributions = {part.parameter(k): _optuna(its) for k, its in part.parameters.items()}
+        found |= _shares(distributions, history.get(part.name, ())) or {}
+    return found or None
 
 
 def _optuna(even: Distribution) -> BaseDistribution:

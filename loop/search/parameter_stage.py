@@ -17,8 +17,8 @@ from gapclose.generators.distributions import Categorical, Distribution, Truncat
 from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.generators.values import Value
-from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.search.atoms import Atoms
+from gapclose.loop.search.generator_part import GeneratorPart
 from gapclose.loop.search.optuna_record import Observation, derive_seed
 from gapclose.loop.search.parameter_fit import (
     Distributions,
@@ -27,7 +27,6 @@ from gapclose.loop.search.parameter_fit import (
     fit_distributions,
     widened,
 )
-from gapclose.loop.search.space import Space
 from gapclose.loop.search.trial import Mixture
 
 __all__ = ["ParameterStage"]
@@ -43,10 +42,11 @@ MOST: Final = 600  # images that a fit looks at, the last: its cost grows as the
 
 @dataclass(slots=True)
 class ParameterStage:
-    """The fits of one class.
+    """The fits of one class's parameters of one generator.
 
     Attributes:
-        space: Of the class.
+        part: Of the generator.
+        cls: The class.
         seed: Of the run.
         shared: What recipes have of each parameter that is searched; the baseline's until then.
         rounds: Trials so far, failed ones too.
@@ -54,7 +54,8 @@ class ParameterStage:
         fits: In their order.
     """
 
-    space: Space
+    part: GeneratorPart
+    cls: str
     seed: int
     shared: Mapping[str, Parameter] = field(default_factory=dict)
     rounds: int = 0
@@ -63,9 +64,9 @@ class ParameterStage:
 
     def __post_init__(self) -> None:
         """Begin with the baseline's; where nothing is searched it is over."""
-        own = self.space.baseline.draw.parameters
-        self.shared = {name: own[name] for name in self.space.parameters}
-        self.over = not self.space.parameters
+        own = self.part.base.parameters
+        self.shared = {name: own[name] for name in self.part.parameters}
+        self.over = not self.part.parameters
 
     def is_due(self, trials: int) -> bool:
         """Whether its trials come before all others.
@@ -83,7 +84,7 @@ class ParameterStage:
     def absorb(self, recipe: Recipe) -> None:
         """Take in that a trial, which is of this recipe first, has brought images."""
         own = _distributions(self._of(recipe))
-        if own != self.space.parameters:
+        if own != self.part.parameters:
             self.fits.append(own)
             self.shared = own
         elif not self.over:  # until something is known
@@ -96,7 +97,7 @@ class ParameterStage:
             self.fits.append(_distributions(self.shared))
 
     def _of(self, recipe: Recipe) -> dict[str, Parameter]:
-        return {name: recipe.draw.parameters[name] for name in self.space.parameters}
+        return {name: recipe.draw.parameters[name] for name in self.part.parameters}
 
     def next(self, recipe: Recipe, atoms: Atoms) -> list[tuple[Recipe, int]]:
         """Return what to make images of, and how many trials' images of each.
@@ -107,7 +108,7 @@ class ParameterStage:
         """
         found = self._fitted(recipe, atoms) if self.rounds or self.over else None
         if found is None:
-            return [(_with(recipe, self.space.parameters), EVEN)]
+            return [(_with(recipe, self.part.parameters), EVEN)]
         at, fit = found
         other = widened(fit.best if fit.other is None else fit.other)
         return [(_with(at, fit.best), FITTED), (_with(at, other), OTHER)]
@@ -136,14 +137,14 @@ class ParameterStage:
         even = [
             number
             for number, its in enumerate(atoms.recipes)
-            if self.space.parameters.items() <= its.draw.parameters.items()
+            if self._draws(its) and self.part.parameters.items() <= its.draw.parameters.items()
         ]
-        if not even or not self.space.parameters:
+        if not even or not self.part.parameters:
             return []
         evidence = self._evidence(even, atoms)
         return [
             Observation(
-                params={PREFIX + name: its[name] for name in self.space.parameters},
+                params={self.part.parameter(name): its[name] for name in self.part.parameters},
                 value=-float(near),
             )
             for its, near in zip(evidence.values, evidence.near, strict=True)
@@ -172,19 +173,28 @@ class ParameterStage:
         chosen = max(usable, key=favour)
         evidence = self._evidence(chosen, atoms)
         fitted = fit_distributions(
-            self.space.parameters,
+            self.part.parameters,
             evidence,
             last=self.fits[-1] if self.fits else None,
-            seed=derive_seed(self.seed, self.space.cls, "parameters", self.rounds),
+            seed=derive_seed(self.seed, self.cls, *self._named, self.rounds),
         )
         return recipes[chosen[-1]], fitted
 
     def _varies(self, recipe: Recipe) -> bool:
         """Whether every parameter that is searched was drawn from what may be chosen."""
         own = recipe.draw.parameters
-        return bool(self.space.parameters) and all(
-            _is_of(own.get(name), even) for name, even in self.space.parameters.items()
+        return (
+            bool(self.part.parameters)
+            and self._draws(recipe)
+            and all(_is_of(own.get(name), even) for name, even in self.part.parameters.items())
         )
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return ("parameters", *([] if self.part.name is None else [self.part.name]))
+
+    def _draws(self, recipe: Recipe) -> bool:
+        return recipe.draw.generator == self.part.name
 
     def _evidence(self, numbers: Sequence[int], atoms: Atoms) -> Evidence:
         values: list[Mapping[str, Value]] = []

@@ -8,8 +8,8 @@ recorded result corrects (`ClassSearch.recall`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -17,11 +17,13 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.events import Stage
 from gapclose.loop.search.gains import GAIN
 from gapclose.loop.search.optuna_record import derive_seed, propose
+from gapclose.loop.search.parameter_stage import ParameterStage
 from gapclose.loop.search.screen import SCREENED
 from gapclose.loop.search.search_state import SearchState
 from gapclose.loop.search.seeds import TRIAL
 from gapclose.loop.search.space import Params, takes_all_captions
 from gapclose.loop.search.trial import Mixture, Proposal
+from gapclose.loop.search.turns import whose_turn
 
 BATCH: Final = 5  # trials' images that a batch of the mixture has
 MANY: Final = 2  # times the images of a prompt: the captions of all photos are many prompts
@@ -37,11 +39,14 @@ class Ask:
         hints: Settings that won in other classes, tried first.
         batch: Images of the mixture at a time, where there is not the time for as many as are
             usual.
+        prices: Seconds of an image by generator, where there are several and time is what ends
+            the search.
     """
 
     settings_trials: int
     hints: Sequence[Params] = ()
     batch: int | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def begin(state: SearchState, proposal: Proposal) -> None:
     _end_phases_before(state, proposal)
     state.number = proposal.number + 1
     if proposal.stage == "parameters":
-        state.parameters.begin()
+        state.parameters.of_recipe(proposal.jobs[0][0]).begin()
     if proposal.stage == "screen":
         state.screen.done += 1
     if proposal.stage == "settings":
@@ -91,7 +96,7 @@ def _end_phases_before(state: SearchState, proposal: Proposal) -> None:
         return
     if joint and state.prompts.is_prioritized(proposal.params):
         return
-    state.parameters.over = True
+    state.parameters.end()
     if proposal.stage == "screen":
         return
     state.end_screen()
@@ -126,10 +131,11 @@ def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
 
 def _parameters(state: SearchState, ask: Ask) -> Proposal | None:
     """Propose images that differ in the generator's own parameters."""
-    if not state.parameters.is_due(ask.settings_trials):
-        state.parameters.over = True
+    stage = state.parameters.due(ask.settings_trials)
+    if stage is None:
+        state.parameters.end()
         return None
-    return _fit(state, ask)
+    return _fit(state, ask, stage)
 
 
 def _screen(state: SearchState, ask: Ask) -> Proposal | None:
@@ -175,26 +181,37 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
     trial has tried: the prior errs, and of a word that it rules out TPE knows nothing.
     """
     words, shared = state.prompts.likely, state.settings.shared
-    if state.space.parameters and not state.space.distributions:
-        return _fit(state, ask) if state.balance.leans_to_mixture else None
+    fitted = [stage.part for stage in state.parameters.searched]
+    part = whose_turn(fitted, state.atoms, ask.prices)
+    stage = None if part is None else state.parameters.stages[part.name]
+    varied = [its for its in state.space.parts if state.space.distributions_of(its)]
+    if stage is not None and not varied:
+        return _fit(state, ask, stage) if state.balance.leans_to_mixture else None
     if not state.balance.explores(
         state.atoms, state.gap, state.images_per_trial, untried=words is not None
     ):
         return None
     sharing = state.number % 2 == 1
-    if words is None and state.space.parameters and sharing:
-        return _fit(state, ask)
+    if words is None and stage is not None and sharing:
+        return _fit(state, ask, stage)
     if words is None and sharing:
         words = state.prompts.unlikely(params for params, _ in state.atoms.tried())
     if words is not None:
         return _joint(state, {**shared, **words})
-    past = state.atoms.history()
-    fixed = shared if sharing and len(state.space.prompts()) > 1 else {}
+    part = whose_turn(varied or state.space.parts, state.atoms, ask.prices)
+    assert part is not None, "there is a generator"
+    own = state.space.words_of(part)
+    past = [its for its in state.atoms.history() if own.items() <= its.params.items()]
+    distributions = state.space.distributions_of(part)
+    fixed = {}
+    if sharing and len(state.space.prompts(held=own)) > 1:
+        fixed = {name: value for name, value in shared.items() if name in distributions}
     for again in range(REDRAWS):
         seed = derive_seed(state.seed, state.space.cls, state.number, *([again] if again else []))
-        params = propose(state.space.distributions, past, seed=seed, fixed=fixed)
+        params = propose(distributions, past, seed=seed, fixed=fixed) | own
         if state.prompts.has_chances(params) and not state.copies.at(params.get("strength")):
             break
+    params = shared | params
     if state.copies.at(params.get("strength")):
         params |= shared
     return _joint(state, state.space.used(params))
@@ -205,11 +222,11 @@ def _mixture(state: SearchState, ask: Ask) -> Proposal | None:
     return _batch(state, "mixture", mixture, _usual(state, ask))
 
 
-def _fit(state: SearchState, ask: Ask) -> Proposal:
+def _fit(state: SearchState, ask: Ask, stage: ParameterStage) -> Proposal:
     """Propose what the parameters come to by all images so far, to be seen on fresh ones."""
-    recipe = state.shared({})
+    recipe = state.shared(state.space.words_of(stage.part))
     jobs, seeds = [], iter(state.fresh_seeds(TRIAL))
-    for its, trials in state.parameters.next(recipe, state.atoms):
+    for its, trials in stage.next(recipe, state.atoms):
         most = trials * state.images_per_trial
         n = max(2, min(most, TRIAL // 2, ask.batch or TRIAL))
         jobs.append((its, tuple(islice(seeds, n))))

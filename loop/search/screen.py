@@ -67,18 +67,18 @@ class Screen:
         """Return the shares of the words by the weights of the prompts that hold them.
 
         Args:
-            weights: By prompt, of all that has images.
+            weights: By `Space.name_of`, of all that has images.
         """
         shares = {
             slot: dict.fromkeys(words, SCREEN_DOUBT / len(words))
             for slot, words in self.space.words.items()
         }
-        known = [words for words in self.space.prompts() if self.space.prompt(words) in weights]
-        ways = Counter(self.space.prompt(words) for words in known)
+        known = [words for words in self.space.prompts() if self.space.name_of(words) in weights]
+        ways = Counter(self.space.name_of(words) for words in known)
         for words in known:
-            prompt = self.space.prompt(words)
+            name = self.space.name_of(words)
             for slot, word in words.items():
-                shares[slot][word] += (1 - SCREEN_DOUBT) * weights[prompt] / ways[prompt]
+                shares[slot][word] += (1 - SCREEN_DOUBT) * weights[name] / ways[name]
         return {
             slot: {word: share / sum(of.values()) for word, share in of.items()}
             for slot, of in shares.items()

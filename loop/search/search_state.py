@@ -16,7 +16,7 @@ from gapclose.loop.search.copies import Copies
 from gapclose.loop.search.given import Given, GivenRow
 from gapclose.loop.search.mixture_gap import MixtureGap
 from gapclose.loop.search.optuna_record import Observation
-from gapclose.loop.search.parameter_stage import ParameterStage
+from gapclose.loop.search.parameter_stages import ParameterStages
 from gapclose.loop.search.prompt_queue import PromptQueue, Words
 from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.seeds import SeedBlocks
@@ -40,7 +40,7 @@ class SearchState:
         screen: Of the prompts, where nothing orders them.
         settings: That the prompts share.
         copies: Of photos, among its images.
-        parameters: Of the generator's own, and how they are distributed.
+        parameters: Of the generators' own, and how they are distributed.
         mixture_gap: What fresh images of the mixture say of its gap.
         given: The mixture of another run that it begins with, if there is one.
         balance: Between new recipes and more images of the mixture.
@@ -57,7 +57,7 @@ class SearchState:
     prompts: PromptQueue
     screen: Screen
     settings: SettingsStage
-    parameters: ParameterStage
+    parameters: ParameterStages
     mixture_gap: MixtureGap
     copies: Copies
     given: Given | None = None
@@ -95,8 +95,8 @@ class SearchState:
             return self.gap
         return min(self.baseline_gap, self.atoms.gap())
 
-    def observed(self) -> list[Observation]:
-        """Return images whose parameters were drawn evenly; see `ParameterStage.observed`."""
+    def observed(self) -> dict[str | None, list[Observation]]:
+        """Return images whose parameters were drawn evenly, by generator."""
         return self.parameters.observed(self.atoms)
 
     def baseline_seeds(self) -> tuple[int, ...]:
@@ -109,7 +109,8 @@ class SearchState:
 
     def recipe(self, params: Params) -> Recipe:
         """Return a recipe of words and settings, with the parameters that all share."""
-        return self.space.recipe(params, self.parameters.shared)
+        generator = self.space.part_of(params).name
+        return self.space.recipe(params, self.parameters.shared(generator))
 
     def shared(self, words: Words) -> Recipe:
         """Return a prompt's recipe, at the settings and parameters that all share."""
@@ -145,7 +146,7 @@ class SearchState:
         Where parameters are fitted, one that was found closed stays as it was measured.
         """
         found = self.mixture_gap.measured
-        if self.space.parameters and self.mixture_gap.closed and found is not None:
+        if self.parameters.searched and self.mixture_gap.closed and found is not None:
             return found
         return self.parameters.settled(
             self.atoms.mixture(self.space, lost=self.settings.reference, won=self.settings.shared)
@@ -163,7 +164,7 @@ class SearchState:
         if not self.parameters.over:
             self.parameters.end_with(self.given.heaviest)
         if not self.screen.over:
-            self.prompts.order(self.screen.prior(self.given.weight_by_prompt()))
+            self.prompts.order(self.screen.prior(self.given.weight_by(self.space.name_of_draw)))
             self.screen.over = True
         banked = {recipe.draw for recipe, _ in self.atoms.drawn()}
         self.prompts.note_known(
@@ -177,5 +178,5 @@ class SearchState:
         if self.screen.over:
             return
         if self.screen.done:
-            self.prompts.order(self.screen.prior(self.atoms.weight_by_prompt()))
+            self.prompts.order(self.screen.prior(self.atoms.weight_by(self.space.name_of_draw)))
         self.screen.over = True

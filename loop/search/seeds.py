@@ -70,21 +70,24 @@ class SeedBlocks:
             raise SeedsExhaustedError(f"fold {number}: a class has {most} folds at most", most)
         return self._block(start, images, size=FOLD)
 
-    def validation(self, pool: int, draw: int, images: int) -> tuple[int, ...]:
+    def validation(
+        self, pool: int, draw: int, images: int, *, pools: int = POOLS
+    ) -> tuple[int, ...]:
         """Return the seeds of what a validation trains on.
 
         Args:
-            pool: Number of the pool, below `POOLS`.
+            pool: Number of the pool, below `pools`.
             draw: Number of the draw.
             images: Of the class.
+            pools: That a draw has; the same for all draws of a run.
 
         Raises:
             SeedsExhaustedError: More than `VALIDATION` images, or more draws than there are
                 blocks.
         """
-        start = VALIDATIONS + (draw * POOLS + pool) * VALIDATION
+        start = VALIDATIONS + (draw * pools + pool) * VALIDATION
         if start + VALIDATION > RUN:
-            most = (RUN - VALIDATIONS) // (POOLS * VALIDATION)
+            most = (RUN - VALIDATIONS) // (pools * VALIDATION)
             raise SeedsExhaustedError(f"draw {draw}: a validation has {most} at most", most)
         return self._block(start, images, size=VALIDATION)
 

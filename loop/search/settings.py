@@ -21,9 +21,10 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.copies import Copies
+from gapclose.loop.search.optuna_distributions import nearest
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.score import Score
-from gapclose.loop.search.space import Params, Space, nearest
+from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images
 
 Rows = NDArray[np.float32]

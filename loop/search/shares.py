@@ -10,7 +10,7 @@ import functools
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from optuna.distributions import CategoricalDistribution
 
@@ -18,9 +18,9 @@ from gapclose.generators.conditioning import captions_segment
 from gapclose.generators.parameters import Parameter
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.generators.values import Value
-from gapclose.loop.config.parameters import PREFIX
 from gapclose.loop.config.values import template_slots
-from gapclose.loop.search.space import PHOTOS, Space, setting
+from gapclose.loop.search.generator_part import setting
+from gapclose.loop.search.space import GENERATOR, PHOTOS, Space
 
 __all__ = ["marginal_shares", "readings", "shares_of"]
 
@@ -29,6 +29,7 @@ Shares = dict[str, dict[str, Any]]
 
 _MOST_READINGS: Final = 4096  # of one prompt; more there are only where words are hardly words
 
+_Any = TypeVar("_Any")
 _Words = dict[str, str]
 _Place = tuple[int, bool]  # characters of the prompt that are read, and whether a space is due
 
@@ -41,9 +42,13 @@ def shares_of(
     Returns:
         {"mixture": `marginal_shares` of it, "baseline": the same of the untouched recipe}.
     """
+    baseline = marginal_shares([space.baseline], [1.0], space)
+    # Of every generator where its own search began, whichever drew trial 0.
+    bases = [(part.base, 1.0 / len(space.parts)) for part in space.parts]
+    choices, numbers = _settings(bases, space)
     return {
         "mixture": marginal_shares(recipes, weights, space),
-        "baseline": marginal_shares([space.baseline], [1.0], space),
+        "baseline": {**baseline, "choices": choices, "numbers": numbers},
     }
 
 
@@ -86,8 +91,10 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     for slot, choices in slots.items():
         named, lost = [], []
         for draw, weight in shared:
-            photos = {PHOTOS: names[draw.photos]} if draw.photos in names else {}
-            ways = [way | photos for way in read[draw.prompt]] or [photos]
+            known = {PHOTOS: names[draw.photos]} if draw.photos in names else {}
+            if draw.generator is not None:
+                known[GENERATOR] = draw.generator
+            ways = [way | known for way in read[draw.prompt]] or [known]
             for word in (_word(way, slot, choices) for way in ways):
                 if word is None:
                     lost.append(weight / len(ways))
@@ -107,22 +114,47 @@ def _settings(
     choices_of: dict[str, dict[str, float]] = {}
     numbers: dict[str, dict[str, float]] = {}
     for name, distribution in space.settings.items():
-        values = [(setting(draw, name), weight) for draw, weight in shared]
+        values = _values_of(name, shared, space)
+        if not values:
+            continue
         if isinstance(distribution, CategoricalDistribution):
             choices_of[name] = _shares(distribution.choices, values)
         else:
             numbers[name] = _spread(values)
-    for name, even in space.parameters.items():
-        values = [
-            (value, weight * share)
-            for draw, weight in shared
-            for value, share in _values(draw.parameters[name])
-        ]
-        if (counted := even.counted) is not None:
-            choices_of[PREFIX + name] = _shares(counted, values)
-        else:
-            numbers[PREFIX + name] = _spread(values)
+    for part in space.parts:
+        own = _scaled([(draw, w) for draw, w in shared if draw.generator == part.name])
+        for name, even in part.parameters.items():
+            values = [
+                (value, weight * share)
+                for draw, weight in own
+                for value, share in _values(draw.parameters[name])
+            ]
+            if not values:
+                continue
+            if (counted := even.counted) is not None:
+                choices_of[part.parameter(name)] = _shares(counted, values)
+            else:
+                numbers[part.parameter(name)] = _spread(values)
     return choices_of, numbers
+
+
+def _values_of(
+    name: str, shared: Sequence[tuple[Draw, float]], space: Space
+) -> list[tuple[Any, float]]:
+    """Return the values of a setting, with the shares of the draws whose generator takes it."""
+    found = []
+    for draw, weight in shared:
+        settings = space.part_drawing(draw).settings
+        found += [(setting(draw, own), weight) for own, its in settings.items() if its == name]
+    return _scaled(found)
+
+
+def _scaled(pairs: Sequence[tuple[_Any, float]]) -> list[tuple[_Any, float]]:
+    """Scale weights to sum to 1, unless there is none."""
+    total = math.fsum(weight for _, weight in pairs)
+    if not total > 0 or total == 1.0:
+        return [*pairs] if total > 0 else []
+    return [(its, weight / total) for its, weight in pairs]
 
 
 def _values(own: Parameter) -> list[tuple[Value, float]]:

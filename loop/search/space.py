@@ -17,12 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
 )
 
 from gapclose.generators.conditioning import captions_segment
@@ -31,22 +28,31 @@ from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.prompt_text import normalize_prompt
 from gapclose.generators.recipe import Camera, Draw, Recipe
 from gapclose.generators.values import Value
-from gapclose.loop.config.parameters import ParameterChoices
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.config.space import CameraSpace
 from gapclose.loop.config.values import template_slots
 from gapclose.loop.run.photo_groups import ALL_PHOTOS
+from gapclose.loop.search.generator_part import GeneratorPart, setting
+from gapclose.loop.search.optuna_distributions import (
+    Distributions,
+    choices,
+    coordinates,
+    floats,
+    ints,
+    nearest,
+    only,
+)
 
 PHOTOS: Final = "photos"
 """The slot that names a photo group."""
 
-_APART: Final = 0.7  # two indicators that differ are then 1 apart
-_WITHOUT_PHOTO: Final = {"strength": 1.0, "ip_adapter_scale": 0.0}
+GENERATOR: Final = "generator"
+"""The slot that names a generator, where there are several."""
+
+_NO_WORDS: Final = ("noun", "prompt", PHOTOS, GENERATOR)
 
 Params = dict[str, Any]
 """Optuna's parameters of a trial: word slots by their names, settings by theirs."""
-
-Distributions = Mapping[str, BaseDistribution]
-"""What may be chosen for each parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +61,23 @@ class Space:
 
     Attributes:
         cls: The class.
-        words: Slot -> its choices. The class's `noun`, the `prompt` template and the group of
-            `photos` that captions and source pictures are taken from are slots too.
-        settings: Parameter -> distribution: guidance, steps, scheduler, negative prompt.
-        fixed: Settings that have one value.
-        baseline: The untouched recipe, trial 0.
+        words: Slot -> its choices. The class's `noun`, the `prompt` template, the group of
+            `photos` that captions and source pictures are taken from, and the `generator` where
+            there are several, are slots too.
+        parts: What each generator makes of it, in the config's order.
+        baseline: The untouched recipe, trial 0; it is the first generator's.
         cameras: Parameter of the camera -> distribution; the run chooses one for all classes.
         camera: What is put on the images: the baseline's, as near as may be chosen, until then.
         groups: Name of a photo group -> its digest; without any there are words alone.
-        parameters: Those of the generator's own that are searched, each evenly distributed over
-            what may be chosen.
-        fixed_parameters: Those that every recipe but the baseline has as they are.
     """
 
     cls: str
     words: Mapping[str, tuple[str, ...]]
-    settings: Distributions
-    fixed: Mapping[str, Any]
+    parts: tuple[GeneratorPart, ...]
     baseline: Recipe
     cameras: Distributions
     camera: Camera
     groups: Mapping[str, str] = field(default_factory=dict)
-    parameters: Mapping[str, Distribution] = field(default_factory=dict)
-    fixed_parameters: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig, name: str, *, groups: Mapping[str, str] | None = None) -> Space:
@@ -90,49 +90,37 @@ class Space:
         """
         spec = config.space
         nouns = spec.nouns.get(name, (name.replace("_", " "),))
-        templates = _templates(config, captions=bool(groups))
+        imaging = _imaging(spec.camera)
+        fixed = {k: only(d) for k, d in imaging.items() if d.single()}
+        parts = tuple(
+            GeneratorPart.of(config, its, name=name, noun=nouns[0], photos=bool(groups))
+            for its in config.drawn_by
+        )
+        templates = tuple(dict.fromkeys(one for part in parts for one in part.templates))
         used = {slot for template in templates for slot in template_slots(template)}
-        words = {slot: choices for slot, choices in spec.slots.items() if slot in used}
-        camera = spec.camera
-        sources = (spec.strength, spec.ip_adapter_scale) if groups else ((), ())
-        searched: dict[str, BaseDistribution | None] = {
-            "negative_prompt": _choices(spec.negative_prompt),
-            "guidance_scale": _guidance(spec.guidance_scale),
-            "num_inference_steps": _ints(spec.num_inference_steps),
-            "scheduler": _choices(spec.scheduler),
-            "strength": _floats(sources[0]),
-            "ip_adapter_scale": _floats(sources[1]),
-        }
-        of_camera: dict[str, BaseDistribution | None] = {
-            "resize": None if camera.resize is None else _choices((camera.resize,)),
-            "kernel": _choices(camera.kernel),
-            "jpeg_quality": _ints(camera.jpeg_quality),
-            "noise": _floats(camera.noise),
-            "saturation": _floats(camera.saturation),
-        }
-        given = {k: d for k, d in searched.items() if d is not None}
-        imaging = {k: d for k, d in of_camera.items() if d is not None}
-        fixed = {k: _only(d) for k, d in imaging.items() if d.single()}
-        baseline = _baseline(config, name, nouns[0], fixed)
+        named = {GENERATOR: tuple(map(str, config.drawn_by))} if len(parts) > 1 else {}
+        baseline = Recipe(draw=parts[0].base, camera=_camera(config, fixed))
         start = baseline.camera.to_json()
-        own = spec.parameters_of(name)
         return cls(
             cls=name,
             words={
-                **words,
+                **named,
+                **{slot: its for slot, its in spec.slots.items() if slot in used},
                 **({PHOTOS: tuple(groups)} if groups else {}),
                 "noun": nouns,
                 "prompt": templates,
             },
-            settings={k: d for k, d in given.items() if not d.single()},
-            fixed={k: _only(d) for k, d in given.items() if d.single()},
+            parts=parts,
             baseline=baseline,
             cameras={k: d for k, d in imaging.items() if not d.single()},
             camera=Camera(**(start | {k: nearest(d, start[k]) for k, d in imaging.items()})),
             groups=groups or {},
-            parameters={k: its.even for k, its in own.items() if not its.is_fixed},
-            fixed_parameters={k: its.example for k, its in own.items() if its.is_fixed},
         )
+
+    @property
+    def settings(self) -> dict[str, BaseDistribution]:
+        """Of guidance, steps, scheduler and negative prompt what is searched."""
+        return {k: its for part in self.parts for k, its in part.distributions.items()}
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -140,10 +128,22 @@ class Space:
         words = {k: CategoricalDistribution(v) for k, v in self.words.items() if len(v) > 1}
         return {**words, **self.settings}
 
+    def words_of(self, part: GeneratorPart) -> dict[str, str]:
+        """Return the words that name a generator; none where there is one."""
+        return {GENERATOR: str(part.name)} if GENERATOR in self.words else {}
+
+    def distributions_of(self, part: GeneratorPart) -> dict[str, BaseDistribution]:
+        """Everything Optuna may choose of one generator."""
+        slots = {slot for its in part.templates for slot in self.slots_of({"prompt": its})}
+        words = {k: v for k, v in self.words.items() if k in slots and k != GENERATOR}
+        words["prompt"] = part.templates
+        chosen = {k: CategoricalDistribution(v) for k, v in words.items() if len(v) > 1}
+        return {**chosen, **part.distributions}
+
     @property
     def word_slots(self) -> tuple[str, ...]:
         """The slots that hold words to choose from, the class's nouns apart."""
-        return tuple(slot for slot in self.words if slot not in ("noun", "prompt", PHOTOS))
+        return tuple(slot for slot in self.words if slot not in _NO_WORDS)
 
     @property
     def has_captions(self) -> bool:
@@ -153,15 +153,30 @@ class Space:
     @property
     def has_sources(self) -> bool:
         """Whether images are made from pictures of the photos, not from prompts alone."""
-        return bool({"strength", "ip_adapter_scale"} & {*self.settings, *self.fixed})
+        return any(
+            {"strength", "ip_adapter_scale"} & {*part.settings, *part.fixed} for part in self.parts
+        )
 
-    def slots_of(self, template: str) -> tuple[str, ...]:
-        """Name the slots of `words` that a template's recipes depend on."""
+    def part_of(self, words: Mapping[str, Any]) -> GeneratorPart:
+        """Return the part of the generator that words name; the first, where they name none."""
+        name = words.get(GENERATOR)
+        return next((part for part in self.parts if part.name == name), self.parts[0])
+
+    def part_drawing(self, draw: Draw) -> GeneratorPart:
+        """Return the part of the generator that a draw names."""
+        return self.part_of({GENERATOR: draw.generator})
+
+    def slots_of(self, words: Mapping[str, str]) -> tuple[str, ...]:
+        """Name the slots of `words` that recipes of a template and generator depend on."""
         held = {"caption": PHOTOS, "class": "noun"}
-        used = {held.get(slot, slot) for slot in template_slots(template)} | {"prompt"}
+        used = {held.get(slot, slot) for slot in template_slots(self._template(words))}
+        used |= {"prompt", GENERATOR}
         if self.has_sources:
             used.add(PHOTOS)
         return tuple(slot for slot in self.words if slot in used)
+
+    def _template(self, words: Mapping[str, str]) -> str:
+        return words.get("prompt", self.part_of(words).templates[0])
 
     def prompt(self, words: Mapping[str, str]) -> str:
         """Fill a template; slots that are not given take their first choice.
@@ -169,21 +184,19 @@ class Space:
         In the place of a caption stands, in braces, which photos' captions are taken.
         """
         chosen = {k: words.get(k, v[0]) for k, v in self.words.items()}
-        template = chosen.pop("prompt")
         named = captions_segment(str(chosen.get(PHOTOS)))
         values = {**chosen, "class": chosen["noun"], "caption": named}
-        return normalize_prompt(template.format_map(values))
+        return normalize_prompt(self._template(words).format_map(values))
 
     def name_of(self, words: Mapping[str, str]) -> str:
-        """Name what words ask for: their prompt, and the photos that it does not name itself."""
-        prompt = self.prompt(words)
+        """Name what words ask for: their prompt, and what it does not name itself."""
         photos = words.get(PHOTOS, self.words[PHOTOS][0]) if self.has_sources else None
-        return prompt if photos is None else f"{prompt} from {photos}"
+        return _name(self.prompt(words), photos, self.part_of(words).name)
 
     def name_of_draw(self, draw: Draw) -> str:
         """Name what a draw asks for, as `name_of` names the words that make it."""
         named = [name for name, digest in self.groups.items() if digest == draw.photos]
-        return f"{draw.prompt} from {named[0]}" if named and self.has_sources else draw.prompt
+        return _name(draw.prompt, named[0] if named and self.has_sources else None, draw.generator)
 
     def recipe(
         self, params: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None
@@ -191,16 +204,14 @@ class Space:
         """Return the recipe of a trial's parameters.
 
         Args:
-            params: Words and settings.
+            params: Words and settings; those of other generators are left out.
             parameters: Of the generator's own, what is not the baseline's.
         """
         words = {k: v for k, v in params.items() if k in self.words}
-        values = {**self.fixed, **{k: v for k, v in params.items() if k in self.settings}}
-        draw = self.worded(
-            self.baseline.draw, words, {**self.fixed_parameters, **(parameters or {})}
-        )
-        base = draw.to_json() | values
-        if PHOTOS in self.slots_of(words.get("prompt", self.words["prompt"][0])):
+        part = self.part_of(words)
+        draw = self.worded(part.base, words, {**part.fixed_parameters, **(parameters or {})})
+        base = draw.to_json() | part.values(params)
+        if PHOTOS in self.slots_of(words):
             base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
         return Recipe(draw=Draw.from_json(base), camera=self.camera)
 
@@ -213,7 +224,7 @@ class Space:
         """Return a draw with other words: their prompt, and their noun where it names one.
 
         Args:
-            draw: Of the class.
+            draw: Of the class, and of the generator that the words name.
             words: Slot -> word.
             parameters: Of the generator's own, which take the place of the draw's.
         """
@@ -222,16 +233,31 @@ class Space:
         return replace(draw, prompt=self.prompt(words), noun=noun, parameters=own)
 
     def used(self, params: Mapping[str, Any]) -> Params:
-        """Return parameters without the words that their template has no place for."""
-        slots = self.slots_of(params.get("prompt", self.words["prompt"][0]))
+        """Return parameters without the words that their template has no place for.
+
+        A template that is none of their generator's gives way to its first.
+        """
+        part = self.part_of(params)
+        template = self._template(params)
+        template = template if template in part.templates else part.templates[0]
+        params = {**params, **({"prompt": template} if "prompt" in params else {})}
+        slots = self.slots_of(params)
         return {k: v for k, v in params.items() if k not in self.words or k in slots}
 
     def baseline_settings(self) -> Params:
         """Return the baseline's own settings, or the nearest to them that may be chosen."""
-        return {
-            name: nearest(distribution, setting(self.baseline.draw, name))
-            for name, distribution in self.settings.items()
-        }
+        return self.settings_of(self.baseline.draw)
+
+    def settings_of(self, draw: Draw) -> Params:
+        """Return the settings of a draw, those of other generators as their search begins."""
+        own = self.part_drawing(draw)
+        found = {}
+        for part in (own, *self.parts):
+            for name, called in part.settings.items():
+                if called not in found:
+                    value = setting(draw if part is own else part.base, name)
+                    found[called] = nearest(part.distributions[called], value)
+        return {name: found[name] for name in self.settings}
 
     def coordinates(self, params: Mapping[str, Any]) -> list[float]:
         """Return where settings lie; see `coordinates`."""
@@ -257,42 +283,38 @@ class Space:
         """
         words = {**self.words, **{slot: (word,) for slot, word in (held or {}).items()}}
         products = [
-            {slot: words[slot] for slot in self.slots_of(template)} | {"prompt": (template,)}
-            for template in words["prompt"]
+            {slot: words[slot] for slot in self.slots_of(named)}
+            | {slot: (word,) for slot, word in named.items()}
+            for named in self._templates
+            if all(word in words[slot] for slot, word in named.items())
         ]
-        totals = [math.prod(map(len, product.values())) for product in products]
-        if sum(totals) <= limit:
-            return [
-                dict(zip(product, chosen, strict=True))
-                for product in products
-                for chosen in itertools.product(*product.values())
-            ]
-        if not prior:
-            numbers = sorted(_sample(sum(totals), limit))
-            return [_combination(products, totals, number) for number in numbers]
-        best = [pair for product in products for pair in _likeliest(product, prior, limit)]
-        return [chosen for _, chosen in heapq.nlargest(limit, best, key=lambda pair: pair[0])]
+        return _combinations(products, prior, limit)
 
-    def _own_parameters(self) -> dict[str, Any]:
-        return {k: its.to_json() for k, its in self.parameters.items()} | dict(
-            self.fixed_parameters
-        )
+    @property
+    def _templates(self) -> list[dict[str, str]]:
+        """The templates of each generator, as words."""
+        return [
+            {**self.words_of(part), "prompt": template}
+            for part in self.parts
+            for template in part.templates
+        ]
 
     def digest(self) -> str:
         """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
+        several = {"parts": [part.content() for part in self.parts]} if self.parts[1:] else {}
         content = {
             "words": {k: list(v) for k, v in self.words.items()},
-            "fixed": dict(self.fixed),
-            "settings": {
-                k: json.loads(optuna.distributions.distribution_to_json(v))
-                for k, v in self.settings.items()
-            },
+            **(several or self.parts[0].content()),
             "baseline": self.baseline.fingerprint(),
             **({"groups": dict(self.groups)} if self.groups else {}),
-            **({"parameters": own} if (own := self._own_parameters()) else {}),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(prompt: str, photos: str | None, generator: str | None) -> str:
+    name = prompt if photos is None else f"{prompt} from {photos}"
+    return name if generator is None else f"{name} by {generator}"
 
 
 def variants(space: Space) -> dict[str, Draw]:
@@ -300,12 +322,18 @@ def variants(space: Space) -> dict[str, Draw]:
 
     A fixed one's is the baseline's where they are the same.
     """
-    draw = space.baseline.draw
+    draw, part = space.baseline.draw, space.parts[0]
     others = {
-        **space.fixed_parameters,
-        **{k: _other(its, draw.parameters[k]) for k, its in space.parameters.items()},
+        **part.fixed_parameters,
+        **{k: _other(its, draw.parameters[k]) for k, its in part.parameters.items()},
     }
     return {name: space.worded(draw, {}, {name: value}) for name, value in others.items()}
+
+
+def other_prompt(space: Space) -> Draw | None:
+    """Return the draw of a space's baseline with another prompt; None where there is one."""
+    words = space.prompts()
+    return space.worded(space.baseline.draw, words[-1]) if len(words) > 1 else None
 
 
 def _other(even: Distribution, value: Parameter) -> Value:
@@ -316,6 +344,26 @@ def _other(even: Distribution, value: Parameter) -> Value:
     assert isinstance(plain, int | float), "a range is of numbers, and so is the baseline's"
     at = even.place_of(min(max(float(plain), even.low), even.high))
     return even.at(0.0 if at > 0.5 else 1.0)
+
+
+def _combinations(
+    products: Sequence[Mapping[str, Sequence[str]]],
+    prior: Mapping[str, Mapping[str, float]] | None,
+    limit: int,
+) -> list[dict[str, str]]:
+    """Return what products hold, as `Space.prompts`."""
+    totals = [math.prod(map(len, product.values())) for product in products]
+    if sum(totals) <= limit:
+        return [
+            dict(zip(product, chosen, strict=True))
+            for product in products
+            for chosen in itertools.product(*product.values())
+        ]
+    if not prior:
+        numbers = sorted(_sample(sum(totals), limit))
+        return [_combination(products, totals, number) for number in numbers]
+    best = [pair for product in products for pair in _likeliest(product, prior, limit)]
+    return [chosen for _, chosen in heapq.nlargest(limit, best, key=lambda pair: pair[0])]
 
 
 def _sample(total: int, n: int) -> set[int]:
@@ -332,15 +380,6 @@ def _sample(total: int, n: int) -> set[int]:
 def takes_all_captions(draw: Draw) -> bool:
     """Return whether a draw asks for the captions of all photos, one after the other."""
     return captions_segment(ALL_PHOTOS) in draw.prompt
-
-
-def _templates(config: RunConfig, *, captions: bool) -> tuple[str, ...]:
-    """Return the prompt templates; a caption stands alone where no template has a place for it."""
-    templates = config.space.prompt
-    captioned = {template for template in templates if "caption" in template_slots(template)}
-    if not captions:
-        return tuple(t for t in templates if t not in captioned) or (config.baseline.prompt,)
-    return templates if captioned or config.space.captions is None else (*templates, "{caption}")
 
 
 def _combination(
@@ -365,118 +404,38 @@ def _likeliest(
     They extend the likeliest of the first slots.
     """
     best: list[tuple[float, dict[str, str]]] = [(1.0, {})]
-    for slot, choices in words.items():
-        shares = prior.get(slot, dict.fromkeys(choices, 1.0))
+    for slot, own in words.items():
+        shares = prior.get(slot, dict.fromkeys(own, 1.0))
         grown = (
             (share * shares.get(word, 0.0), {**chosen, slot: word})
             for share, chosen in best
-            for word in choices
+            for word in own
         )
         best = heapq.nlargest(limit, grown, key=lambda pair: pair[0])
     return best
 
 
-def setting(draw: Draw, name: str) -> Any:
-    """Return a setting of a draw; that of one made without a photo is what changes nothing."""
-    value = getattr(draw, name)
-    return _WITHOUT_PHOTO[name] if value is None and name in _WITHOUT_PHOTO else value
+def _imaging(camera: CameraSpace) -> dict[str, BaseDistribution]:
+    """Return what may be chosen of the camera, by its parameter."""
+    found: dict[str, BaseDistribution | None] = {
+        "resize": None if camera.resize is None else choices((camera.resize,)),
+        "kernel": choices(camera.kernel),
+        "jpeg_quality": ints(camera.jpeg_quality),
+        "noise": floats(camera.noise),
+        "saturation": floats(camera.saturation),
+    }
+    return {name: its for name, its in found.items() if its is not None}
 
 
-def _choices(values: Sequence[Any]) -> BaseDistribution | None:
-    return CategoricalDistribution(tuple(values)) if values else None
-
-
-def _floats(values: Sequence[float]) -> BaseDistribution | None:
-    """Take two numbers for a range, one or three and more for choices."""
-    return FloatDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
-
-
-def _guidance(values: Sequence[float]) -> BaseDistribution | None:
-    """Search a range of guidance by its logarithm: from 1 to 4 is where training data lies.
-
-    About 2 is best for it (Fan et al. 2024; arXiv 2502.15588), and guidance 10 is hardly 9.
-    """
-    if len(values) == 2 and values[0] >= 1.0:
-        return FloatDistribution(values[0], values[1], log=True)
-    return _floats(values)
-
-
-def _ints(values: Sequence[int]) -> BaseDistribution | None:
-    return IntDistribution(values[0], values[1]) if len(values) == 2 else _choices(values)
-
-
-def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:
-    """Return where parameters lie: every range is [0, 1], every two choices are 1 apart."""
-    found: list[float] = []
-    for name, distribution in distributions.items():
-        value = params[name]
-        if isinstance(distribution, CategoricalDistribution):
-            found += [_APART * (value == choice) for choice in distribution.choices]
-            continue
-        low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-        if distribution.log:  # type: ignore[attr-defined]
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        found.append((value - low) / (high - low))
-    return found
-
-
-def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return the value if it may be chosen, else what is nearest; of words the first choice."""
-    if isinstance(distribution, CategoricalDistribution):
-        choices = distribution.choices
-        if value in choices:
-            return value
-        numbers = [choice for choice in choices if isinstance(choice, int | float)]
-        if not isinstance(value, int | float) or len(numbers) < len(choices):
-            return choices[0]
-        return min(numbers, key=lambda number: abs(number - value))
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    # None is no JPEG at all, which the best quality is nearest to.
-    return high if value is None else type(low)(min(max(value, low), high))
-
-
-def _only(distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[0]
-    return distribution.low  # type: ignore[attr-defined]
-
-
-def _baseline(config: RunConfig, name: str, noun: str, fixed: Mapping[str, Any]) -> Recipe:
-    """Return the config's baseline: what people do without gapclose.
+def _camera(config: RunConfig, fixed: Mapping[str, Any]) -> Camera:
+    """Return the camera of the config's baseline: what people do without gapclose.
 
     What the space holds fixed of the camera (the size everything is resized to) belongs to the
     baseline too, unless it names a camera of its own: only what the search may change should
     tell the two apart.
     """
-    fields = config.baseline.draw_fields()
-    prompt = normalize_prompt(fields.pop("prompt").format_map({"class": noun}))
-    if config.baseline.camera is not None:
-        camera = config.baseline.camera.model_dump()
-    else:
-        camera = dict(fixed)
-    size = config.generator.as_spec().get("size")
-    fields["parameters"] = _baseline_parameters(config, name)
-    if config.generator.reads_class:
-        fields |= {"cls": name, "noun": noun}
-    return Recipe(
-        draw=Draw(prompt=prompt, size=tuple(size) if isinstance(size, list) else size, **fields),
-        camera=Camera(**camera),
-    )
-
-
-def _baseline_parameters(config: RunConfig, name: str) -> dict[str, Parameter]:
-    """Return the parameters of a class's baseline, each of the type that the search gives it."""
-    own = config.space.class_parameters.get(name, {})
-    found: dict[str, Parameter] = {
-        key: value
-        for key, value in config.baseline.parameters.items()
-        if own.get(key, True) is not None
-    }
-    for key, parameter in config.space.parameters_of(name).items():
-        value = found.setdefault(key, parameter.example)  # it is fixed, where it is not given
-        if isinstance(value, int | float) and not isinstance(parameter, ParameterChoices):
-            found[key] = int(value) if parameter.whole else float(value)
-    return found
+    own = config.baseline.camera
+    return Camera(**(fixed if own is None else own.model_dump()))
 
 
 def shares_product(

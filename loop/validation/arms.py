@@ -10,14 +10,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["FEW", "GENERATED", "REAL", "Arm", "Part", "arms_of"]
+__all__ = ["FEW", "GENERATED", "REAL", "Arm", "Part", "arms_of", "only"]
 
 REAL: Final = "real"
 """The pool of real photos, and the arm that has as many of them as the others have images."""
 GENERATED: Final = ("baseline", "tuned", "synthetic", "even")
 """The other pools, each of which is an arm by itself."""
+_ONLY: Final = "only "
 FEW: Final = 20
 """Photos of a class that stand for a person who has few."""
+
+
+def only(generator: str) -> str:
+    """Name the pool, and the arm, of one of several generators alone."""
+    return _ONLY + generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,7 @@ def arms_of(pools: Collection[str], *, n: int, few: int = FEW) -> tuple[Arm, ...
     """Return the arms that some pools allow.
 
     Args:
-        pools: Of `GENERATED`, and `REAL`.
+        pools: Of `GENERATED` and `only`, and `REAL`.
         n: Images of a class.
         few: Photos of a class where there are few; those arms are left out if n is no more.
     """
@@ -62,6 +68,7 @@ def arms_of(pools: Collection[str], *, n: int, few: int = FEW) -> tuple[Arm, ...
     every: dict[str, tuple[Part, ...]] = {
         name: (Part(pool=name, n=n),) for name in (*GENERATED, REAL)
     }
+    every |= {name: (Part(pool=name, n=n),) for name in pools if name.startswith(_ONLY)}
     every["mixed"] = (
         Part(pool="tuned", n=n, step=2),
         Part(pool="even", n=n, first=1, step=2),

@@ -19,7 +19,7 @@ from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.mixture_weights import allot
-from gapclose.loop.search.seeds import SeedBlocks
+from gapclose.loop.search.seeds import POOLS, SeedBlocks
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.work.synthesis import Synthesis
 
@@ -94,12 +94,14 @@ class MixturePool:
     Attributes:
         mixtures: By class.
         number: Of the pool: pools of a validation share no seed.
+        pools: How many there are.
         synthesis: Generates.
         seeds: Of the run.
     """
 
     mixtures: Mapping[str, Mixture]
     number: int
+    pools: int
     synthesis: Synthesis
     seeds: SeedBlocks
 
@@ -137,7 +139,8 @@ class MixturePool:
 
     def jobs(self, cls: str, draw: int, n: int) -> list[tuple[Recipe, Sequence[int]]]:
         """Return the recipes that n images of a class come from, with the seeds of each."""
-        mixture, left = self.mixtures[cls], self.seeds.validation(self.number, draw, n)
+        mixture = self.mixtures[cls]
+        left = self.seeds.validation(self.number, draw, n, pools=self.pools)
         jobs: list[tuple[Recipe, Sequence[int]]] = []
         for recipe, count in zip(mixture.recipes, allot(mixture.weights, n), strict=True):
             if count:
@@ -149,10 +152,15 @@ class MixturePool:
 def generated_pools(
     mixtures: Mapping[str, Mapping[str, Mixture]], *, synthesis: Synthesis, seeds: SeedBlocks
 ) -> dict[str, MixturePool]:
-    """Make a pool of each set of mixtures, by name; `_NUMBERS` gives each its seeds."""
+    """Make a pool of each set of mixtures, by name; its number gives each its seeds."""
+    numbers = [*_NUMBERS, *(name for name in mixtures if name not in _NUMBERS)]
     return {
         name: MixturePool(
-            mixtures=by_class, number=_NUMBERS.index(name), synthesis=synthesis, seeds=seeds
+            mixtures=by_class,
+            number=numbers.index(name),
+            pools=max(POOLS, len(numbers)),
+            synthesis=synthesis,
+            seeds=seeds,
         )
         for name, by_class in mixtures.items()
     }

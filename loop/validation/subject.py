@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.space import Space
+from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.arms import REAL
 from gapclose.loop.validation.mixtures import mixtures_of
 from gapclose.loop.validation.photos import Photos
@@ -44,6 +45,7 @@ class Subject:
         tuned: By class, as in mixtures.json; None for an audit.
         shortcuts: As in gap.json; none where an older version wrote it.
         seen: `photo_id` of the photos that the run has searched with, or judged by.
+        alone: By generator and class, what each of several comes to by itself.
     """
 
     rundir: RunDir
@@ -52,6 +54,7 @@ class Subject:
     tuned: Mapping[str, Any] | None
     shortcuts: Sequence[Mapping[str, Any]]
     seen: frozenset[str]
+    alone: Mapping[str, Mapping[str, Mixture]] = field(default_factory=dict)
 
     @cached_property
     def spaces(self) -> dict[str, Space]:
@@ -101,7 +104,7 @@ class Subject:
             embedder=embedder,
             rundir=self.rundir,
         )
-        mixtures = mixtures_of(self.spaces, self.tuned, seed=seed)
+        mixtures = mixtures_of(self.spaces, self.tuned, seed=seed, alone=self.alone)
         generated = generated_pools(mixtures, synthesis=synthesis, seeds=SeedBlocks(seed=seed))
         return {**generated, REAL: real}
 

@@ -23,6 +23,7 @@ from gapclose.loop.work.cluster_report import find_groups
 from gapclose.loop.work.embedding_map import write_map
 from gapclose.loop.work.evaluation import EvaluationInput, witness_scores
 from gapclose.loop.work.evidence import Evidence
+from gapclose.loop.work.generator_findings import class_generators, described
 from gapclose.loop.work.holdout import Holdout, read_holdout, sample_row
 from gapclose.loop.work.judge_notes import judge_notes, tune_rows
 from gapclose.loop.work.kept_images import KeptImages, fold_jobs
@@ -107,6 +108,7 @@ class Diagnostics:
                     "parameter_importances": parameter_importances(
                         self.searches[name].space, self.searches[name].state.observed()
                     ),
+                    **_some("generators", class_generators(self.searches[name], pair[1].mixture)),
                 }
                 for name, pair in pairs.items()
             },
@@ -114,7 +116,8 @@ class Diagnostics:
             "clusters": clusters,
             "shortcuts": shortcuts["tuned"],
             "shortcuts_before": shortcuts["baseline"],
-            **({"notes": notes} if (notes := self.judge_notes()) else {}),
+            **_some("generators", described(self.synthesis.generator, state.timings.prices())),
+            **_some("notes", self.judge_notes()),
         }
 
     def _judged(self, state: RunState) -> dict[str, tuple[Holdout, Holdout]]:
@@ -184,3 +187,8 @@ class Diagnostics:
             nouns=self.nouns,
             seed=self.config.tune.seed,
         )
+
+
+def _some(key: str, value: Any) -> dict[str, Any]:
+    """Return a key with its value, unless there is nothing."""
+    return {key: value} if value else {}

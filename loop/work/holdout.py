@@ -20,7 +20,6 @@ from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.images import write_images
 from gapclose.loop.search.atom_bank import near_real
 from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.trial import Images, Mixture
@@ -160,8 +159,8 @@ def evaluate_holdout(
         judge_rows=judge_rows,
         spectra=Spectrum().embed(batch.images) if same_size else None,
     )
-    files = dict(zip(holdout.paths(synthesis.rundir), batch.images, strict=True))
-    write_images(synthesis.rundir, files, source_type=synthesis.generator.source_type)
+    draws = [jobs[job][0].draw for job in batch.recipes]
+    synthesis.write(zip(holdout.paths(synthesis.rundir), batch.images, draws, strict=True))
     return holdout
 
 

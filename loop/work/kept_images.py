@@ -20,7 +20,6 @@ from gapclose.generators.images import pixel_digest
 from gapclose.generators.recipe import Draw
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import CameraChosen, Digests, FoldEvaluated, TrialFinished
-from gapclose.loop.run.images import write_images
 from gapclose.loop.search.searches import Jobs
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 from gapclose.loop.work.evidence import Evidence, digests_of
@@ -138,12 +137,14 @@ class KeptImages:
             return images
         some = [(recipe, [seed for seed in its if seed in gone]) for recipe, its in jobs]
         try:
-            batch = self.synthesis.generate(cls, [job for job in some if job[1]])
+            some = [job for job in some if job[1]]
+            batch = self.synthesis.generate(cls, some)
         except GeneratorError as error:  # the report says that it cannot show them
             log.warning("%s: images of fold %d cannot be generated again: %s", cls, fold, error)
             return images
-        again = dict(zip((files[seed] for seed in batch.seeds), batch.images, strict=True))
-        write_images(rundir, again, source_type=self.synthesis.generator.source_type)
+        paths = [files[seed] for seed in batch.seeds]
+        draws = [some[job][0].draw for job in batch.recipes]
+        self.synthesis.write(zip(paths, batch.images, draws, strict=True))
         return images
 
     def _made(

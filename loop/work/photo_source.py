@@ -17,20 +17,19 @@ from gapclose.analysis.decode import read_within
 from gapclose.analysis.errors import RealDataError, UnreadableImageError
 from gapclose.analysis.image_folder import digest
 from gapclose.generators.base import Generator
-from gapclose.generators.command import CommandGenerator
 from gapclose.generators.conditioning import FromPhotos
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Draw
-from gapclose.generators.registry import make_generator
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.photo_groups import PhotoGroup, read_group
 from gapclose.loop.work.real_data import real_folder, run_photos
+from gapclose.loop.work.run_generators import make_generators
 from gapclose.loop.work.sides import photo_id
 
-__all__ = ["PhotoSource", "gone_photos", "keep_log", "made_from", "open_generator"]
+__all__ = ["PhotoSource", "gone_photos", "made_from", "open_generator"]
 
 
 def open_generator(
@@ -47,17 +46,10 @@ def open_generator(
     Raises:
         GeneratorConfigError: The generator cannot be made here.
     """
-    generator = make_generator(config.generator.as_spec())
-    keep_log(generator, rundir)
+    generator = make_generators(config, rundir)
     if not config.space.needs_photos:
         return generator
     return FromPhotos(generator, PhotoSource(rundir, lambda: photos or find_photos(rundir)))
-
-
-def keep_log(generator: Generator, rundir: RunDir) -> None:
-    """Have a program's own words kept in the run folder."""
-    if isinstance(generator, CommandGenerator):
-        generator.keep_log(rundir.path / "generator.log")
 
 
 def find_photos(rundir: RunDir) -> dict[str, Path]:

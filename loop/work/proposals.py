@@ -101,7 +101,7 @@ class Proposals:
         jobs = search.sample(IMAGES)
         batch = self.synthesis.generate(name, jobs, partly=True)
         noun = search.space.words["noun"][0]
-        weights = search.state.atoms.weight_by_prompt()
+        weights = search.state.atoms.weight_by(lambda draw: draw.prompt)
         tried = sorted(weights.items(), key=lambda item: -item[1])
         images = Images(
             embeddings=batch.embeddings, recipes=tuple(batch.recipes), seeds=tuple(batch.seeds)

@@ -28,16 +28,13 @@ from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.analysis.image_folder import ImageSet, scan, split
 from gapclose.analysis.kernel import Kernel
 from gapclose.generators.images import Pixels
-from gapclose.generators.registry import check_generator
 from gapclose.loop.config.schema import RunConfig
-from gapclose.loop.config.sources import FolderSpec, PondReal
-from gapclose.loop.errors import ConfigError
+from gapclose.loop.config.sources import PondReal
 from gapclose.loop.run.events import FoldOpened
 from gapclose.loop.run.files import remove_all
 from gapclose.loop.run.folder import RunDir
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.schedule.decide import MOST_FOLDS
-from gapclose.loop.search.space import Space, variants
 from gapclose.loop.work.sides import Side, photo_id, read_side
 
 Rows = NDArray[np.float32]
@@ -205,48 +202,6 @@ def compare_photos(
                 f"fold to be evaluated are gone; the other {left} are used"
             )
     return said
-
-
-def check_drawn(
-    config: RunConfig,
-    classes: Sequence[str] = (),
-    *,
-    schedulers: Sequence[str] = (),
-    parameters: Sequence[str] = (),
-) -> None:
-    """Refuse a generator that cannot be made here, or that generates nothing new.
-
-    Args:
-        config: Of the run.
-        classes: With the run's classes, a generator of the user's own generates one image of
-            the first one's baseline, before hours go into embedding photos, and one with another
-            value of each parameter.
-        schedulers: Names of those that are tried beside the config's.
-        parameters: Names of the generator's own that are given beside the config's.
-
-    Raises:
-        GeneratorConfigError: As `check_generator`.
-        ConfigError: It is a folder of images that exist.
-    """
-    if isinstance(config.generator, FolderSpec):
-        raise ConfigError(
-            "generator.kind: a folder holds images that exist and draws no new ones; score them "
-            f"with `gapclose audit --real DIR --synthetic {config.generator.path}`"
-        )
-    named = {*config.space.scheduler, config.baseline.scheduler, *schedulers} - {None}
-    spaces = [Space.of(config, name) for name in classes]
-    varied = {key: draw for space in reversed(spaces) for key, draw in variants(space).items()}
-    named_too = {*config.space.parameters, *config.baseline.parameters, *parameters}
-    check_generator(
-        config.generator.as_spec(),
-        schedulers=sorted(map(str, named)),
-        draw=spaces[0].baseline.draw if spaces else None,
-        parameters=sorted(named_too),
-        variants=varied,
-        classes=classes,
-        strength=bool(config.space.strength),
-        ip_adapter=bool(config.space.ip_adapter_scale),
-    )
 
 
 def check_device(config: RunConfig) -> None:

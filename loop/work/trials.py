@@ -16,6 +16,7 @@ from gapclose.analysis.embedding import Embedder
 from gapclose.analysis.floor import Floor
 from gapclose.analysis.gap import MIN_IMAGES
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.several import spent_by
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.run.events import (
     CameraChosen,
@@ -40,6 +41,7 @@ from gapclose.loop.schedule.cost_model import probe
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.camera_choice import IMAGES, LEAST, choose_camera
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Searches, proposal_of, under
@@ -100,9 +102,13 @@ class Trials:
         # stage tries first stays while other stages end; with the baseline's it begins anyhow.
         baseline = search.space.baseline_settings()
         hints = [dict(won) for won in action.hints if won != baseline][:HINTS]
-        proposal = search.propose(
-            settings_trials=action.settings_trials, hints=hints, batch=action.batch
+        ask = Ask(
+            settings_trials=action.settings_trials,
+            hints=hints,
+            batch=action.batch,
+            prices=action.prices,
         )
+        proposal = search.propose(ask)
         return TrialProposed(
             cls=action.cls,
             number=proposal.number,
@@ -127,6 +133,7 @@ class Trials:
         # Nothing can be asked of a lost device, so what works without the recipe is asked before.
         worked = (name, proposal.number) in self.unfinished and self._baseline_works(proposed)
         start = time.perf_counter()
+        before = spent_by(self.synthesis.generator)
         result: dict[str, Any] = {"cls": name, "number": proposal.number}
         try:
             if self.by_clock and baseline and not self.synthesis.generated:
@@ -163,6 +170,9 @@ class Trials:
                 "copied": tuple(sorted(copied)),
                 "digests": digests,
             }
+        drawn = {its: now - before[its] for its, now in spent_by(self.synthesis.generator).items()}
+        if costs := {its: spent.pair for its, spent in drawn.items() if spent.images}:
+            result["costs"] = costs
         result |= {"invalid": invalid, "images": generated}
         result |= {"seconds": time.perf_counter() - start, "progress": search.progress()}
         if proposal.number % PROBED == 0:

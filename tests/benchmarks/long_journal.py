@@ -68,6 +68,7 @@ from gapclose.loop.run.lock import lock
 from gapclose.loop.run.reporter import SilentReporter
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.budget import ClassLimits, Limits
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.session import Session, Stopwatch
 from gapclose.loop.work.diagnostics import Diagnostics
 from gapclose.loop.work.evidence import Evidence
@@ -298,7 +299,7 @@ def stand_of(session: Session) -> dict[str, Any]:
     """Return where the searches stand, to the last digit, and what each would do next."""
     told = {}
     for name, search in session.trials.searches.items():
-        following = search.propose(settings_trials=8)
+        following = search.propose(Ask(settings_trials=8))
         told[name] = [
             hashlib.sha256(search.weights.tobytes()).hexdigest(),
             search.mixture().to_json(),

@@ -48,6 +48,7 @@ from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.mixture_weights import drop_small
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.prior import word_prior
 from gapclose.loop.search.space import Params, Space
 from gapclose.loop.search.trial import Images, Mixture, Proposal
@@ -222,7 +223,7 @@ def searched(
                 return
             search.reopen()
         trials = settings_trials(stand(), limits, time=math.inf, trial_seconds=1.0, open_classes=1)
-        proposal = search.propose(settings_trials=trials)
+        proposal = search.propose(Ask(settings_trials=trials))
         search.begin(proposal)
         taken = bench.take(proposal)
         search.absorb(proposal, taken)

@@ -20,6 +20,7 @@ from gapclose.loop.run.events import StopReason
 from gapclose.loop.schedule.objective import OBJECTIVE
 from gapclose.loop.search.atom_bank import AtomBank
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.space import Space
@@ -141,7 +142,7 @@ def stopped(search: ClassSearch) -> StopReason | None:
 
 def propose(search: ClassSearch, **ask: Any) -> Proposal:
     """What it would generate next, which is under way from then on."""
-    proposal = search.propose(**ask)
+    proposal = search.propose(Ask(**ask))
     search.begin(proposal)
     return proposal
 

@@ -19,6 +19,7 @@ from gapclose.loop.schedule.budget import (
     pick,
     settings_trials,
 )
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.seeds import MOST_TRIALS, TRIAL
 from gapclose.loop.session import Stopwatch
 
@@ -236,10 +237,10 @@ def test_before_that_what_its_weights_leave_counts() -> None:
     for name, its in searches.items():
         for word in ("brown", "gray") if name == "improved" else ("red", "gray"):
             if not its.has_baseline:
-                first = its.propose(settings_trials=4)
+                first = its.propose(Ask(settings_trials=4))
                 its.absorb(first, modes.generate(first))
             its.prioritize([{"color": word}])
-            proposal = its.propose(settings_trials=4)
+            proposal = its.propose(Ask(settings_trials=4))
             its.absorb(proposal, modes.generate(proposal))
         its.since_gain = 0
     classes = {

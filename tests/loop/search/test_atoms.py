@@ -112,7 +112,7 @@ def test_the_mixture_has_the_weights_largest_first_and_no_gap() -> None:
     assert sum(mixture.weights) == pytest.approx(1.0)
     assert [*mixture.weights] == sorted(mixture.weights, reverse=True)
     assert shares(mixture)["brown", 3.0] == pytest.approx(0.6, abs=0.1)
-    weights = atoms.weight_by_prompt()
+    weights = atoms.weight_by(lambda draw: draw.prompt)
     assert weights["a brown frog"] == pytest.approx(atoms.weights[1])
     assert sum(weights.values()) == pytest.approx(1.0)
 

@@ -21,6 +21,7 @@ from gapclose.loop.search.balance import Balance
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.gains import GAIN
 from gapclose.loop.search.image_rows import ImageRows
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.prompt_queue import FIRST_PROMPTS
 from gapclose.loop.search.searches import proposal_of
 from gapclose.loop.search.space import Space
@@ -292,7 +293,7 @@ def test_there_is_no_time_for_a_whole_measurement_but_the_given_mixture_is_the_c
     search = given(modes.make_search(real, images_per_trial=8), TRUTH)
     run(search, 1)
     assert search.mixture().recipes == (search.space.baseline,), "nothing has tried it yet"
-    proposal = search.propose(settings_trials=4, batch=10)
+    proposal = search.propose(Ask(settings_trials=4, batch=10))
     assert (proposal.stage, sum(len(s) for _, s in proposal.jobs)) == ("given", 10)
     search.begin(proposal)
     search.absorb(proposal, modes.generate(proposal))

@@ -144,7 +144,7 @@ def test_what_parameters_explain_is_read_from_images_that_were_drawn_evenly() ->
     }
     s = Space.of(parse_config(data), "frog")
     drawn = [
-        {name: its.at(quantile_of(name, seed)) for name, its in s.parameters.items()}
+        {name: its.at(quantile_of(name, seed)) for name, its in s.parts[0].parameters.items()}
         for seed in range(96)
     ]
     seen = [
@@ -154,9 +154,9 @@ def test_what_parameters_explain_is_read_from_images_that_were_drawn_evenly() ->
         )
         for its in drawn
     ]
-    found = parameter_importances(s, seen)
+    found = parameter_importances(s, {None: seen})
     assert found is not None
     assert [*found][:2] == ["parameters.metal", "parameters.light"]
     assert found["parameters.metal"] == pytest.approx(1.0 / (1.0 + 1 / 12), abs=0.06)
     assert set(found) == {f"parameters.{name}" for name in own}
-    assert parameter_importances(s, seen[:5]) is None
+    assert parameter_importances(s, {None: seen[:5]}) is None

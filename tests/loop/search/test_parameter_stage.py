@@ -74,10 +74,10 @@ def test_the_first_trial_is_even_and_fits_follow_it() -> None:
     even, first = done[1], done[2]
     ((recipe, seeds),) = even.jobs
     assert len(seeds) == EVEN * IMAGES
-    assert recipe.draw.parameters == it.space.parameters
+    assert recipe.draw.parameters == it.space.parts[0].parameters
     assert [len(its) for _, its in first.jobs] == [FITTED * IMAGES, OTHER * IMAGES]
     assert all(proposal.params == {} for proposal in done[:-2] if proposal.stage != "baseline")
-    assert done[-2].jobs[0][0].draw.parameters == it.state.parameters.shared
+    assert done[-2].jobs[0][0].draw.parameters == it.state.parameters.shared(None)
     everything = [seed for proposal in done for _, its in proposal.jobs for seed in its]
     assert len({*everything}) == len(everything)
 
@@ -85,7 +85,7 @@ def test_the_first_trial_is_even_and_fits_follow_it() -> None:
 def test_what_photos_have_is_found_and_the_gap_closes() -> None:
     it = search()
     run(it, ROUNDS + 6)
-    light, metal = (it.state.parameters.shared[name] for name in ("light", "metal"))
+    light, metal = (it.state.parameters.shared(None)[name] for name in ("light", "metal"))
     assert isinstance(light, TruncatedNormal)
     assert light.moments()[0] == pytest.approx(70, abs=4)
     assert isinstance(metal, Categorical)
@@ -96,8 +96,8 @@ def test_what_photos_have_is_found_and_the_gap_closes() -> None:
 def test_a_class_without_parameters_has_no_such_trials() -> None:
     it = modes.make_search(real(), space=modes.make_space(), images_per_trial=IMAGES)
     assert it.state.parameters.over
-    assert it.state.parameters.shared == {}
-    assert it.state.observed() == []
+    assert it.state.parameters.shared(None) == {}
+    assert it.state.observed() == {}
 
 
 def test_replayed_trials_leave_the_same_shared_parameters() -> None:
@@ -117,7 +117,7 @@ def test_where_all_failed_the_even_trial_comes_again() -> None:
         proposal = modes.propose(it, settings_trials=9)
         assert len(proposal.jobs) == 1
         it.absorb_failure(proposal)
-    assert run(it, 2)[1].jobs[0][0].draw.parameters != it.space.parameters
+    assert run(it, 2)[1].jobs[0][0].draw.parameters != it.space.parts[0].parameters
 
 
 def test_a_fit_that_gave_no_images_is_none_of_the_mixture() -> None:
@@ -127,9 +127,9 @@ def test_a_fit_that_gave_no_images_is_none_of_the_mixture() -> None:
     failed, pending = (modes.propose(it, settings_trials=9) for _ in "ab")
     it.absorb_failure(failed)
     assert it.mixture() == before
-    assert len(it.state.parameters.fits) == 1
+    assert len(it.state.parameters.stages[None].fits) == 1
     it.absorb(pending, generated(pending))
-    assert len(it.state.parameters.fits) == 2
+    assert len(it.state.parameters.stages[None].fits) == 2
 
 
 def test_few_trials_leave_some_for_the_mixture() -> None:
@@ -165,7 +165,7 @@ def test_images_of_other_words_are_no_evidence() -> None:
     """Images of one prompt and its settings are fitted together, the heaviest ones."""
     it = search(slots={"color": ["red", "blue"]}, prompt="a {color} frog")
     run(it, ROUNDS + 1)
-    atoms, stage = it.state.atoms, it.state.parameters
+    atoms, stage = it.state.atoms, it.state.parameters.stages[None]
     blue = replace(it.space.baseline, draw=it.space.recipe({"color": "blue"}).draw)
     ((at, _), _) = stage.next(blue, atoms)
     assert at.draw.prompt == "a red frog"
@@ -179,7 +179,7 @@ def test_images_of_other_words_are_no_evidence() -> None:
 def test_even_images_say_what_mattered() -> None:
     it = search()
     run(it, 4)
-    seen = it.state.observed()
+    seen = it.state.observed()[None]
     assert len(seen) == EVEN * IMAGES
     assert set(seen[0].params) == {"parameters.light", "parameters.metal"}
     near = [its.value for its in seen if abs(float(its.params["parameters.light"]) - 70) < 10]

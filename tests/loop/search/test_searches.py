@@ -28,6 +28,7 @@ from gapclose.loop.run.events import (
 )
 from gapclose.loop.run.state import fold
 from gapclose.loop.search.class_search import ClassSearch
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.recording import Recording
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.searches import Jobs, Searches, proposal_of
@@ -98,7 +99,7 @@ class Told:
         self.absorb(cls, self.propose(cls), fails=fails, invalid=invalid)
 
     def propose(self, cls: str) -> Proposal:
-        made = self.live[cls].propose(settings_trials=4)
+        made = self.live[cls].propose(Ask(settings_trials=4))
         jobs = tuple(Job(recipe=r.to_json(), seeds=seeds) for r, seeds in made.jobs)
         self.append(
             TrialProposed(
@@ -175,7 +176,7 @@ def told_of(search: ClassSearch) -> dict[str, Any]:
         known["mixture"] = search.mixture().to_json()
         known["drawn"] = search.drawn()
     # Of a copy: what is proposed is run, and so a mixture that is proposed is held from then on.
-    known["next"] = deepcopy(search).propose(settings_trials=4)
+    known["next"] = deepcopy(search).propose(Ask(settings_trials=4))
     return known
 
 

@@ -301,7 +301,9 @@ def test_a_distribution_has_the_shares_of_its_images() -> None:
         "mean": pytest.approx(67.0, abs=0.01),
         "sd": pytest.approx(math.sqrt(9.0 + 2.0), abs=0.01),
     }
-    evenly = shares_of([recipe(s, "a frog, drawn", parameters=s.parameters)], [1.0], s)["mixture"]
+    evenly = shares_of([recipe(s, "a frog, drawn", parameters=s.parts[0].parameters)], [1.0], s)[
+        "mixture"
+    ]
     assert evenly["choices"]["parameters.count"] == pytest.approx(
         {"1": 0.25, "2": 0.25, "3": 0.25, "4": 0.25}, abs=0.01
     )

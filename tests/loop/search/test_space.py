@@ -68,7 +68,7 @@ def test_what_may_be_varied() -> None:
         "guidance_scale": FloatDistribution(1.0, 10.0, log=True),
         "num_inference_steps": IntDistribution(6, 12),
     }
-    assert space().fixed == {"scheduler": "ddim"}
+    assert space().parts[0].fixed == {"scheduler": "ddim"}
     # The camera is one of the run, and no class's own.
     assert space().cameras == {
         "kernel": CategoricalDistribution(("area", "lanczos")),
@@ -81,7 +81,7 @@ def test_what_may_be_varied() -> None:
 def test_two_numbers_are_a_range_others_are_choices() -> None:
     three = space(space={"guidance_scale": [1.0, 2.0, 4.0], "num_inference_steps": 8})
     assert three.settings["guidance_scale"] == CategoricalDistribution((1.0, 2.0, 4.0))
-    assert three.fixed["num_inference_steps"] == 8
+    assert three.parts[0].fixed["num_inference_steps"] == 8
 
 
 @pytest.mark.parametrize(
@@ -424,19 +424,21 @@ def rendered(cls: str = "automobile", *, baseline: Any = None, **space: Any) -> 
 
 def test_parameters_are_distributed_evenly_until_something_is_known() -> None:
     found = rendered()
-    assert found.parameters == {
+    assert found.parts[0].parameters == {
         "light": TruncatedNormal(low=0.0, high=90.0),
         "count": TruncatedNormal(low=1.0, high=4.0, whole=True),
         "material": Categorical(choices=("steel", "brass")),
     }
-    assert found.fixed_parameters == {"samples": 16}
+    assert found.parts[0].fixed_parameters == {"samples": 16}
     plain = found.baseline.draw.parameters
     assert plain == {"light": 10.0, "count": 1, "material": "iron", "samples": 16}
     draw = found.recipe({"guidance_scale": 2.0}, {"light": 76.5, "count": 2}).draw
     assert draw.parameters == {"light": 76.5, "count": 2, "material": "iron", "samples": 16}
     assert draw.guidance_scale == 2.0
-    assert not {*found.distributions} & {*found.parameters}, "Optuna chooses among the others"
-    assert found.recipe({}, found.parameters).draw.varies
+    assert not {*found.distributions} & {*found.parts[0].parameters}, (
+        "Optuna chooses among the others"
+    )
+    assert found.recipe({}, found.parts[0].parameters).draw.varies
 
 
 def test_a_baseline_may_vary_as_well() -> None:
@@ -461,7 +463,7 @@ def test_a_draw_names_its_class_where_the_prompt_alone_does_not() -> None:
 def test_a_class_has_its_own_parameters() -> None:
     own = {"automobile": {"light": [20, 40], "material": None}}
     found = rendered(class_parameters=own)
-    assert found.parameters["light"] == TruncatedNormal(low=20.0, high=40.0)
+    assert found.parts[0].parameters["light"] == TruncatedNormal(low=20.0, high=40.0)
     assert set(found.baseline.draw.parameters) == {"light", "count", "samples"}
     assert rendered("frog", class_parameters=own) == rendered("frog")
 

@@ -17,6 +17,7 @@ from gapclose.analysis.language_model import LanguageModel
 from gapclose.analysis.proposer import Diagnosis, propose_by_attributes
 from gapclose.loop.run.events import PromptsProposed
 from gapclose.loop.schedule.actions import AskProposer, ProposeTrial
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.work.proposals import Proposals, untried
 
 Said = Callable[[Diagnosis], Sequence[str]]
@@ -83,7 +84,7 @@ def test_what_it_proposes_comes_first_and_closes_the_gap(tmp_path: Path) -> None
     event = asked(shop, rule)
     assert event.prompts == ({"prompt": "a gray frog"},)
     assert event.progress.pending
-    proposal = search.propose(settings_trials=0)
+    proposal = search.propose(Ask(settings_trials=0))
     assert proposal.jobs[0][0].draw.prompt == "a gray frog"
     before = search.state.atoms.gap()
     proposed = shop.trials.propose(ProposeTrial(cls="frog", settings_trials=0))
@@ -105,7 +106,7 @@ def test_what_a_language_model_says_is_tried_first(tmp_path: Path) -> None:
     )
     event = asked(shop, LanguageModel(f"transformers:{folder}", device="cpu").propose)
     assert event.prompts == ({"prompt": "a {{gray}} frog"}, {"prompt": "a gray frog"})
-    proposal = shop.searches["frog"].propose(settings_trials=0)
+    proposal = shop.searches["frog"].propose(Ask(settings_trials=0))
     assert proposal.jobs[0][0].draw.prompt == "a {gray} frog"
 
 
