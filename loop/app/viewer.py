@@ -232,6 +232,7 @@ def _sample(fo: Any, run: RunDir, row: Mapping[str, Any], tags: Mapping[str, lis
         "guidance_scale": _float(row.get("guidance_scale")),
         "num_inference_steps": row.get("num_inference_steps"),
         "scheduler": row.get("scheduler"),
+        "generator": row.get("generator"),
     }
     for name, value in (row.get("parameters") or {}).items():
         fields[f"parameter_{name}"] = float(value) if type(value) is int else value

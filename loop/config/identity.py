@@ -54,7 +54,7 @@ _LATER: Final[dict[str, Any]] = {
 
 def fingerprint(config: RunConfig) -> str:
     """Return the sha256 (64 hex digits) of everything that may not change on resume."""
-    kept = {key: value for key, value in flat(config.to_dict()).items() if not is_free(key)}
+    kept = {key: value for key, value in _said(config).items() if not is_free(key)}
     return _hashed(kept)
 
 
@@ -64,6 +64,15 @@ def _hashed(kept: dict[str, Any]) -> str:
             kept.pop(key, None)
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _said(config: RunConfig) -> dict[str, Any]:
+    """Return what a config says by dotted keys, with the order of several generators.
+
+    The first of them draws the baseline.
+    """
+    order = {"generators": [*config.generators]} if config.generators else {}
+    return {**flat(config.to_dict()), **order}
 
 
 def is_free(key: str) -> bool:
@@ -84,7 +93,7 @@ def measured_as(config: RunConfig) -> str:
 
     kept = {
         key: placeless(value) if key in _NAMED else value
-        for key, value in flat(config.to_dict()).items()
+        for key, value in _said(config).items()
         if not is_free(key)
         and key not in _PLACES
         and not key.startswith(("generator.", "generators."))
@@ -94,7 +103,7 @@ def measured_as(config: RunConfig) -> str:
 
 def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
     """Name the keys (dotted) in which two configs differ and a resumed run may not."""
-    before, after = flat(old.to_dict()), flat(new.to_dict())
+    before, after = _said(old), _said(new)
     missing = object()
     return tuple(
         sorted(

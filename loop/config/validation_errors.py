@@ -115,7 +115,7 @@ def _locate(loc: Keys, data: Any) -> tuple[list[str | int], Any]:
     are dropped; a key that is missing ends the walk.
     """
     keys: list[str | int] = []
-    for index, step in enumerate(loc):
+    for index, step in enumerate(step for step in loc if step != "[key]"):
         if isinstance(data, Mapping):
             if step in data:
                 keys.append(step)
@@ -143,7 +143,8 @@ def _valid_keys(keys: Keys, data: Mapping[str, Any]) -> list[str]:
         elif section is RunConfig and key == "generator":
             section = generator_section(below)
         elif section is RunConfig and key == "generators":
-            section, names = generator_section(next(iter(below.values()), None)), 1
+            named = keys[1] if len(keys) > 1 else None
+            section, names = generator_section(below.get(named)), 1
         elif key == "generators" and section in _OF_GENERATORS:
             section, names = _OF_GENERATORS[section], 1
         else:

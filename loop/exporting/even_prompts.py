@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.recall_shortfall import among_real, fitted
 from gapclose.generators.recipe import Recipe
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Space, prompt_by
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.mixtures import even_mixture
 
@@ -45,7 +45,7 @@ def even_prompts(
         space: Of the class.
         mixture: The class's own.
         seed: Of the run.
-        without: Prompts to leave out.
+        without: Prompts to leave out, by `prompt_by`.
 
     Returns:
         None if none is left.
@@ -71,7 +71,7 @@ def even_prompts(
     kept = {
         recipe: weight
         for recipe, weight in zip(every.recipes, every.weights, strict=True)
-        if recipe.draw.prompt not in without
+        if prompt_by(recipe.draw.prompt, recipe.draw.generator) not in without
     }
     if not kept:
         return None
@@ -124,7 +124,7 @@ def prompts_that_lose_the_class(
 
     Args:
         space: Of the class.
-        prompts: (n,) of the images.
+        prompts: (n,) of the images, by `prompt_by`.
         right: (n,) whether each is told as the class.
         least: In [0, 1].
         invalid: The prompt of each image beside these that cannot be used.
@@ -132,7 +132,7 @@ def prompts_that_lose_the_class(
     Returns:
         In the order of the space.
     """
-    words = {space.prompt(chosen): {*chosen.items()} for chosen in space.prompts()}
+    words = {space.asked(chosen): {*chosen.items()} for chosen in space.prompts()}
     told = [*zip(prompts, right, strict=True), *((prompt, np.False_) for prompt in invalid)]
     own = _tally(told)
     by_word = _tally((word, hit) for prompt, hit in told for word in words.get(prompt, ()))

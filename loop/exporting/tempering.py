@@ -150,7 +150,7 @@ def _are_prompts(
     config = rundir.config()
     spaces = {name: Space.of(config, name) for name in lost}
     return all(
-        {*prompts} <= {*map(spaces[name].prompt, spaces[name].prompts())}
+        {*prompts} <= {*map(spaces[name].asked, spaces[name].prompts())}
         for name, prompts in lost.items()
     )
 

@@ -23,6 +23,7 @@ from gapclose.analysis.embedding import Embedder, make_embedder
 from gapclose.analysis.image_folder import split
 from gapclose.generators.base import Generator
 from gapclose.generators.conditioning import FromPhotos
+from gapclose.generators.recipe import Recipe
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
 from gapclose.loop.exporting.even_prompts import (
@@ -46,7 +47,7 @@ from gapclose.loop.run.lock import lock
 from gapclose.loop.run.notices import Task, TaskStarted
 from gapclose.loop.run.reporter import Reporter
 from gapclose.loop.search.seeds import SeedBlocks
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Space, prompt_by
 from gapclose.loop.search.trial import Mixture
 from gapclose.loop.validation.arms import Arm, Part
 from gapclose.loop.validation.classifiers import make_classifiers
@@ -270,11 +271,11 @@ class _Choice:
             valid = Counter(batch.recipes)
             lost[name] = prompts_that_lose_the_class(
                 spaces[name],
-                [jobs[job][0].draw.prompt for job in batch.recipes],
+                [_asked(jobs[job][0]) for job in batch.recipes],
                 reader.reads(name, batch.embeddings),
                 least=LABEL_SHARE * reader.real[name],
                 invalid=[
-                    recipe.draw.prompt
+                    _asked(recipe)
                     for job, (recipe, seeds) in enumerate(jobs)
                     for _ in range(len(seeds) - valid[job])
                 ],
@@ -300,6 +301,10 @@ class _Choice:
                 done += 1
                 self.reporter.tell(doing.advanced(done, total))
         return np.array(said)
+
+
+def _asked(recipe: Recipe) -> str:
+    return prompt_by(recipe.draw.prompt, recipe.draw.generator)
 
 
 def _blend(quarters: int, n: int) -> Arm:

@@ -549,6 +549,7 @@ class Sample(_Shape):
     num_inference_steps: Count | None = None
     scheduler: str | None = None
     parameters: ParametersJson | None = None
+    generator: str | None = None
     camera: CameraJson | None = None
 
 

@@ -129,7 +129,10 @@ def starting_camera(rows: Iterable[GivenRow], space: Space) -> Camera | None:
 
 
 def can_take(row: GivenRow, space: Space) -> bool:
-    """Return whether a space makes what a recipe needs of real photos."""
+    """Return whether a space has a recipe's generator, and what it needs of real photos."""
+    part = space.part_of(row)
+    if row.get("generator", part.name) != part.name:
+        return False
     if row.get("photos") is None:
         return True
     captions = not takes_caption(row["prompt"]) or space.has_captions
@@ -138,14 +141,13 @@ def can_take(row: GivenRow, space: Space) -> bool:
 
 
 def _draw(row: GivenRow, space: Space) -> Draw | None:
-    part = space.part_of(row)
-    if not can_take(row, space) or row.get("generator", part.name) != part.name:
+    if not can_take(row, space):
         return None
     said = {key: value for key, value in row.items() if key not in ("weight", "camera")}
     if said.get("photos") is not None:
         said["photos"] = space.groups[ALL_PHOTOS]
         said["prompt"] = fill_caption(said["prompt"], captions_segment(ALL_PHOTOS))
-    base = part.base
+    base = space.part_of(row).base
     said["parameters"] = {**base.parameters, **said.get("parameters", {})}
     return Draw.from_json(base.to_json() | said)
 

@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from gapclose.loop.errors import UnwritableError
-from gapclose.loop.search.space import Params, Space
+from gapclose.loop.search.space import Params, Space, space_digest
 from gapclose.loop.search.study_storage import (
     FAULTS,
     Storage,
@@ -177,7 +177,7 @@ class OptunaRecord:
         """Open the study of the space's class in a run, or make it; runs may share a storage."""
         self._space = space
         self._storage = storage
-        name = f"{space.cls}-{space.digest()}-{run}"
+        name = f"{space.cls}-{space_digest(space)}-{run}"
         with written(storage):
             self._study = optuna.create_study(
                 storage=storage, study_name=name, load_if_exists=True

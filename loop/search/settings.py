@@ -21,7 +21,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.copies import Copies
-from gapclose.loop.search.optuna_distributions import nearest
+from gapclose.loop.search.optuna_distributions import coordinates, nearest
 from gapclose.loop.search.optuna_record import Observation, derive_seed, propose
 from gapclose.loop.search.score import Score
 from gapclose.loop.search.space import Params, Space
@@ -211,7 +211,9 @@ class SettingsStage:
         The gain is of the smoothed scores, too: the best raw one is the luckiest.
         """
         points, values = self.scores(bank, weights)
-        smoothed = smooth(np.asarray([self.space.coordinates(p) for p in points]), values)
+        smoothed = smooth(
+            np.asarray([coordinates(self.space.settings, p) for p in points]), values
+        )
         own = [i for i, point in enumerate(points) if not self.copies.at(point.get("strength"))]
         best = min(own, key=smoothed.__getitem__) if own else 0
         return points[best], float(smoothed[0] - smoothed[best])
@@ -239,7 +241,7 @@ def smooth(
     Picking the lowest raw score picks the luckiest trial (the winner's curse).
 
     Args:
-        points: (n, d), `Space.coordinates` of each trial's settings.
+        points: (n, d), `coordinates` of each trial's settings.
         values: Per trial; lower is better.
 
     Returns:

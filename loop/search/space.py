@@ -36,7 +36,6 @@ from gapclose.loop.search.generator_part import GeneratorPart, setting
 from gapclose.loop.search.optuna_distributions import (
     Distributions,
     choices,
-    coordinates,
     floats,
     ints,
     nearest,
@@ -188,6 +187,10 @@ class Space:
         values = {**chosen, "class": chosen["noun"], "caption": named}
         return normalize_prompt(self._template(words).format_map(values))
 
+    def asked(self, words: Mapping[str, str]) -> str:
+        """Name the prompt that words make, by `prompt_by`; whatever photos they name."""
+        return prompt_by(self.prompt(words), self.part_of(words).name)
+
     def name_of(self, words: Mapping[str, str]) -> str:
         """Name what words ask for: their prompt, and what it does not name itself."""
         photos = words.get(PHOTOS, self.words[PHOTOS][0]) if self.has_sources else None
@@ -259,10 +262,6 @@ class Space:
                     found[called] = nearest(part.distributions[called], value)
         return {name: found[name] for name in self.settings}
 
-    def coordinates(self, params: Mapping[str, Any]) -> list[float]:
-        """Return where settings lie; see `coordinates`."""
-        return coordinates(self.settings, params)
-
     def prompts(
         self,
         prior: Mapping[str, Mapping[str, float]] | None = None,
@@ -299,22 +298,28 @@ class Space:
             for template in part.templates
         ]
 
-    def digest(self) -> str:
-        """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
-        several = {"parts": [part.content() for part in self.parts]} if self.parts[1:] else {}
-        content = {
-            "words": {k: list(v) for k, v in self.words.items()},
-            **(several or self.parts[0].content()),
-            "baseline": self.baseline.fingerprint(),
-            **({"groups": dict(self.groups)} if self.groups else {}),
-        }
-        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def space_digest(space: Space) -> str:
+    """Hash the space to 16 hex digits: a changed one breaks a study (optuna#2199)."""
+    several = {"parts": [part.content() for part in space.parts]} if space.parts[1:] else {}
+    content = {
+        "words": {k: list(v) for k, v in space.words.items()},
+        **(several or space.parts[0].content()),
+        "baseline": space.baseline.fingerprint(),
+        **({"groups": dict(space.groups)} if space.groups else {}),
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _name(prompt: str, photos: str | None, generator: str | None) -> str:
     name = prompt if photos is None else f"{prompt} from {photos}"
-    return name if generator is None else f"{name} by {generator}"
+    return prompt_by(name, generator)
+
+
+def prompt_by(prompt: str, generator: str | None) -> str:
+    """Name a prompt, and where there are several generators the one that draws it."""
+    return prompt if generator is None else f"{prompt} by {generator}"
 
 
 def variants(space: Space) -> dict[str, Draw]:

@@ -13,7 +13,7 @@ from typing import Final
 from gapclose.loop.search.atoms import Atoms
 from gapclose.loop.search.generator_part import GeneratorPart
 
-__all__ = ["EVEN_SHARE", "whose_turn"]
+__all__ = ["EVEN_SHARE", "most_due", "whose_turn"]
 
 EVEN_SHARE: Final = 0.2
 """Of the time is spread evenly: weights of few images err, and a generator may yet improve."""
@@ -25,10 +25,9 @@ def whose_turn(
     """Return the generator that has had least for its weight; None of none.
 
     Args:
-        parts: To choose from; of equals the first.
+        parts: To choose from.
         atoms: Of the class.
-        prices: Seconds of an image, by generator; where one is not known, all cost the same, and
-            images are shared out rather than time.
+        prices: As `most_due` has them.
     """
     if len(parts) < 2:
         return next(iter(parts), None)
@@ -36,11 +35,37 @@ def whose_turn(
     images = Counter[str | None]()
     for recipe, size in zip(atoms.recipes, atoms.bank.sizes.tolist(), strict=True):
         images[recipe.draw.generator] += size
-    priced = all((part.name or "") in prices for part in parts)
+    by_name = {str(part.name): part for part in parts}
+    due = most_due(
+        [*by_name],
+        weights={name: weights.get(name, 0.0) for name in by_name},
+        images={name: images[name] for name in by_name},
+        prices=prices,
+    )
+    return by_name[due]
 
-    def due(part: GeneratorPart) -> float:
-        price = prices[part.name or ""] if priced else 1.0
-        share = (1 - EVEN_SHARE) * weights.get(part.name, 0.0) + EVEN_SHARE / len(parts)
-        return share / ((images[part.name] + 1) * max(price, 1e-9))
 
-    return max(parts, key=due)
+def most_due(
+    names: Sequence[str],
+    *,
+    weights: Mapping[str, float],
+    images: Mapping[str, int],
+    prices: Mapping[str, float],
+) -> str:
+    """Return the generator that has had least for its weight; of equals the first.
+
+    Args:
+        names: To choose from, at least one.
+        weights: That the images of each carry.
+        images: Drawn by each so far.
+        prices: Seconds of an image; where one is not known, all cost the same, and images are
+            shared out rather than time.
+    """
+    priced = all(name in prices for name in names)
+
+    def due(name: str) -> float:
+        price = prices[name] if priced else 1.0
+        share = (1 - EVEN_SHARE) * weights[name] + EVEN_SHARE / len(names)
+        return share / ((images[name] + 1) * max(price, 1e-9))
+
+    return max(names, key=due)

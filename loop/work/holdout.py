@@ -201,7 +201,8 @@ def sample_row(
     }
     if recipe is not None and seed is not None:
         draw = recipe.draw.of_seed(seed).to_json()
-        names = ("prompt", "guidance_scale", "num_inference_steps", "scheduler", "parameters")
+        settings = ("prompt", "guidance_scale", "num_inference_steps", "scheduler")
+        names = (*settings, "parameters", "generator")
         row |= {name: draw[name] for name in names if name in draw}
         row["camera"] = recipe.camera.to_json()
     return row

@@ -102,6 +102,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "parameters": {"light": 45.0},
         "cls": "frog",
         "noun": "toad",
+        "generator": "blender",
     }
     draw = Draw(prompt="a")
     assert set(others) == {field.name for field in dataclasses.fields(Draw)}

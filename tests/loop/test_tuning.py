@@ -37,7 +37,7 @@ from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.run.tags import write_tags
 from gapclose.loop.run.verdicts import judged_rows
 from gapclose.loop.schedule.objective import GapObjective
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Space, space_digest
 from gapclose.loop.tuning import _pinned, tune
 
 
@@ -152,7 +152,7 @@ def told(run: Path, config: Path, cls: str) -> list[tuple[int, str, float | None
     space = Space.of(load_config(config), cls)
     study = optuna.load_study(
         storage=f"sqlite:///{run / 'study.db'}",
-        study_name=f"{cls}-{space.digest()}-{Run.open(run).state['id']}",
+        study_name=f"{cls}-{space_digest(space)}-{Run.open(run).state['id']}",
     )
     rows = [(t.user_attrs["number"], t.user_attrs["stage"], t.value) for t in study.trials]
     assert len({number for number, _, _ in rows}) == len(rows)

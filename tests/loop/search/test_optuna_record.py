@@ -27,7 +27,7 @@ from gapclose.loop.search.optuna_record import (
     derive_seed,
     propose,
 )
-from gapclose.loop.search.space import Space
+from gapclose.loop.search.space import Space, space_digest
 from gapclose.loop.search.study_storage import open_storage, open_study_file, sqlite_url
 
 DISTRIBUTIONS = {
@@ -178,7 +178,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def stored(path: Path, space: Space) -> list[optuna.trial.FrozenTrial]:
-    name = f"frog-{space.digest()}-r"
+    name = f"frog-{space_digest(space)}-r"
     return optuna.load_study(storage=f"sqlite:///{path}", study_name=name).trials
 
 

@@ -19,11 +19,11 @@ from gapclose.generators.distributions import Categorical, TruncatedNormal
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
+from gapclose.loop.search.optuna_distributions import coordinates, nearest
 from gapclose.loop.search.space import (
     Space,
-    coordinates,
-    nearest,
     shares_product,
+    space_digest,
     takes_all_captions,
     variants,
 )
@@ -175,7 +175,7 @@ def test_every_prompt_once_in_the_order_of_the_config() -> None:
 
 
 def test_the_digest_changes_with_the_space_and_only_with_it() -> None:
-    digest = space().digest()
+    digest = space_digest(space())
     assert len(digest) == 16
     same = [
         space(),
@@ -185,7 +185,7 @@ def test_the_digest_changes_with_the_space_and_only_with_it() -> None:
         space(confirm={"images": 50}),
         space(space={"slots": {**config().space.slots, "unused": ["z"]}}),
     ]
-    assert {s.digest() for s in same} == {digest}
+    assert {space_digest(s) for s in same} == {digest}
     others = [
         space("frog"),
         space(space={"guidance_scale": [1.0, 9.0]}),
@@ -197,7 +197,7 @@ def test_the_digest_changes_with_the_space_and_only_with_it() -> None:
         space(space={"camera": {"resize": 24, "kernel": ["area", "lanczos"]}}),
         space(baseline={"guidance_scale": 5.0}),
     ]
-    digests = {s.digest() for s in others}
+    digests = {space_digest(s) for s in others}
     assert digest not in digests
     assert len(digests) == len(others)
 
@@ -234,10 +234,10 @@ def test_ranges_and_choices_are_one_wide() -> None:
     low = made.baseline_settings() | {"guidance_scale": 1.0}
     high = low | {"guidance_scale": 10.0}
     other = low | {"negative_prompt": "drawing"}
-    points = [np.asarray(made.coordinates(p)) for p in (low, high, other)]
+    points = [np.asarray(coordinates(made.settings, p)) for p in (low, high, other)]
     assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0)
     assert np.linalg.norm(points[0] - points[2]) == pytest.approx(1.0, abs=0.02)
-    middle = np.asarray(made.coordinates(low | {"guidance_scale": 10.0**0.5}))
+    middle = np.asarray(coordinates(made.settings, low | {"guidance_scale": 10.0**0.5}))
     for end in points[:2]:  # as far from 1 as from 10, as Optuna sees it
         assert np.linalg.norm(middle - end) == pytest.approx(0.5)
     cameras = {"kernel": ("area", "lanczos"), "noise": (0.0, 0.03)}
@@ -386,11 +386,11 @@ def test_the_likeliest_prompts_are_the_same_whether_all_are_looked_at_or_not() -
 
 
 def test_other_photos_are_another_space() -> None:
-    own = of_photos(captions="words").digest()
+    own = space_digest(of_photos(captions="words"))
     other = Space.of(
         config(space={"captions": "words"}), "automobile", groups={"all photos": "c" * 16}
     )
-    assert other.digest() != own != space().digest()
+    assert space_digest(other) != own != space_digest(space())
 
 
 def test_of_numbers_to_choose_from_the_nearest() -> None:

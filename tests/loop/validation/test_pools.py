@@ -53,7 +53,7 @@ def generated(path: Path, generator: Renderer, *, number: int = 0, of: Mixture |
     synthesis = Synthesis(generator=generator, embedder=Blind(), rundir=RunDir(path))
     mixtures = {"frog": of or mixture("a green frog", "a brown frog")}
     return MixturePool(
-        mixtures=mixtures, number=number, synthesis=synthesis, seeds=SeedBlocks(seed=0)
+        mixtures=mixtures, number=number, pools=3, synthesis=synthesis, seeds=SeedBlocks(seed=0)
     )
 
 
