@@ -311,7 +311,8 @@ def try_out(
                 'it one, such as "{class}"; what it takes are parameters',
                 key="space.prompt",
             )
-    said = getattr(generator, "parameters", None) or ()
+    said = {*(getattr(generator, "parameters", None) or ())}
+    said -= {*getattr(generator, "doubted", ())}
     for name, image in _varied(generator, variants or {}).items():
         varied = variants is not None and variants[name] != draw
         if varied and name not in said and np.array_equal(image, plain.images[0]):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.base import SETTINGS
+from gapclose.generators.call_arguments import call_parameters
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.hub import ask_hub, cached_file, fetched_file
@@ -113,6 +114,18 @@ class Checkpoint:
             "scheduler": family.schedulers != frozenset(),
         }
         return tuple(name for name in SETTINGS if effects[name])
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Numbers that calls of its class take, and that no draw has a field for.
+
+        Raises:
+            GeneratorConfigError: As `settings`.
+        """
+        if self.folder is None:
+            fetched_file(self.model, _INDEX, revision=self.revision)
+        pipeline = self.saved_class()
+        return () if pipeline is None else tuple(call_parameters(pipeline))
 
     def _is_distilled(self, family: Family) -> bool:
         """Whether its guidance was distilled away, by the config of its network."""

@@ -24,6 +24,7 @@ from gapclose.generators.errors import (
 from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.ip_adapter import read_ip_adapter
 from gapclose.generators.loading import DTYPES, find_device
+from gapclose.generators.loras import read_loras
 from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
@@ -46,13 +47,13 @@ class DiffusersGenerator:
         batch_size: "auto" is 32 on a CPU; on a GPU it grows from 8 and halves when memory is out.
         safety_checker: "keep" the pipeline's own, or "off".
         ip_adapter: Keys of `IPAdapter`, for draws with `ip_adapter_scale`; None for none.
+        loras: Keys of each `Lora`; its scale is a parameter of the draws.
 
     Raises:
         GeneratorConfigError: If a value is none of the above.
     """
 
     source_type: Final = "trainedAlgorithmicMedia"
-    parameters: Final[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class DiffusersGenerator:
         batch_size: int | Literal["auto"] = "auto",
         safety_checker: str = "keep",
         ip_adapter: Mapping[str, Any] | None = None,
+        loras: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Check the values; nothing is loaded or asked for yet."""
         if not isinstance(model, str) or not model:
@@ -97,6 +99,7 @@ class DiffusersGenerator:
         self._batch = BatchSize(None if batch_size == "auto" else int(batch_size))
         self._safety_checker = safety_checker == "keep"
         self._ip_adapter = None if ip_adapter is None else read_ip_adapter(ip_adapter)
+        self._loras = read_loras(loras)
         self._pipeline: Pipeline | None = None
 
     @property
@@ -108,19 +111,40 @@ class DiffusersGenerator:
     def revision(self) -> str | None:
         """A digest of a local folder; of a hub id the commit, None before it is in the cache.
 
-        That of an IP-Adapter stands behind it, after a plus.
+        Those of an IP-Adapter and of LoRAs stand behind it, after a plus.
         """
         return self._revision or self._version()
 
     @property
     def license(self) -> str | None:
-        """The licence in the model card's front matter; None if there is no card at hand."""
-        return self._checkpoint.license
+        """The licence in the model card's front matter; None if there is no card at hand.
+
+        Those of LoRAs stand behind it: what is made with one comes under both.
+        """
+        own = self._checkpoint.license
+        if not self._loras:
+            return own
+        beside = [f"LoRA {lora.name} {lora.license or 'unknown'}" for lora in self._loras]
+        return ", ".join([own or "unknown", *beside])
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Scales of its LoRAs, and numbers that its family alone knows.
+
+        Raises:
+            GeneratorConfigError: The hub has no such model, or cannot be reached.
+        """
+        return (*(lora.parameter for lora in self._loras), *self._checkpoint.parameters)
 
     @property
     def settings(self) -> tuple[str, ...]:
         """What of a draw has an effect; all, until the model is at hand."""
         return self._checkpoint.settings
+
+    @property
+    def doubted(self) -> tuple[str, ...]:
+        """Those of its parameters that may have no effect, for all that its family takes them."""
+        return self._checkpoint.parameters
 
     def check(self) -> None:
         """Refuse a model that is not there, without loading it.
@@ -135,6 +159,8 @@ class DiffusersGenerator:
         self._checkpoint.check_size(self._size)
         if self._ip_adapter is not None:
             self._ip_adapter.check(self._checkpoint.saved_class())
+        for lora in self._loras:
+            lora.check()
 
     def check_schedulers(self, names: Sequence[str]) -> None:
         """Refuse schedulers that do not fit a pipeline that is at hand, from its saved config.
@@ -245,6 +271,7 @@ class DiffusersGenerator:
                 dtype=self._dtype,
                 safety_checker=self._safety_checker,
                 ip_adapter=self._ip_adapter,
+                loras=self._loras,
             )
             self._revision = self._version()  # it reads some MiB of every file
             if self._pipeline.device.type != "cpu":
@@ -255,6 +282,7 @@ class DiffusersGenerator:
         parts = [self._checkpoint.version]
         if self._ip_adapter is not None:
             parts.append(self._ip_adapter.version)
+        parts += [lora.version for lora in self._loras]
         return "+".join(part for part in parts if part is not None) or None
 
     def _try_batch(

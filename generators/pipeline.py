@@ -11,7 +11,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,8 @@ from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.images import Pixels, to_pixels
 from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
 from gapclose.generators.loading import find_device, read_pipeline
+from gapclose.generators.loras import Lora, LoraScales
+from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import build_scheduler
 from gapclose.generators.truncation import warn_once_of_truncation
@@ -102,14 +104,19 @@ class Pipeline:
     """
 
     def __init__(
-        self, pipeline: Any, *, device: torch.device, image_prompts: ImagePrompts | None = None
+        self,
+        pipeline: Any,
+        *,
+        device: torch.device,
+        image_prompts: ImagePrompts | None = None,
+        loras: LoraScales | None = None,
     ) -> None:
-        """Wrap a pipeline of diffusers that lies on `device`, with an IP-Adapter or without."""
+        """Wrap a pipeline of diffusers that lies on `device`, with what was loaded into it."""
         self.device = device
         self._text = _Task.of(pipeline)
         self._image: _Task | None = None
         self._own_size: tuple[int, int] | None = None
-        self._image_prompts = image_prompts
+        self._image_prompts, self._loras = image_prompts, loras
         # Every call builds its scheduler from the one that the pipeline was saved with.
         self._scheduler = getattr(pipeline, "scheduler", None)
 
@@ -122,6 +129,7 @@ class Pipeline:
         dtype: str,
         safety_checker: bool,
         ip_adapter: IPAdapter | None = None,
+        loras: Sequence[Lora] = (),
     ) -> Pipeline:
         """Load a checkpoint.
 
@@ -131,9 +139,10 @@ class Pipeline:
             dtype: One of `DTYPES`.
             safety_checker: Whether to keep the pipeline's own.
             ip_adapter: What to load into it.
+            loras: What else to load into it.
 
         Raises:
-            GeneratorConfigError: If the device is not there, the checkpoint or the adapter cannot
+            GeneratorConfigError: If the device is not there, the checkpoint or an adapter cannot
                 be loaded, or it is no text-to-image pipeline.
             MemoryOutError: If it does not fit into memory.
         """
@@ -147,7 +156,8 @@ class Pipeline:
         if ip_adapter is not None:
             image_prompts = ip_adapter.load_into(pipeline)
             image_prompts.attach(pipeline)
-        return cls(pipeline, device=place, image_prompts=image_prompts)
+        scales = LoraScales(pipeline, loras) if loras else None
+        return cls(pipeline, device=place, image_prompts=image_prompts, loras=scales)
 
     def arguments(self, draw: Draw) -> dict[str, Any]:
         """Translate a draw, but for its prompt and scheduler, into arguments of the pipeline.
@@ -172,6 +182,8 @@ class Pipeline:
             arguments |= _sides(task, draw.size)
         if draw.scheduler is not None:
             _check_scheduler(task, draw.scheduler, has_own=self._scheduler is not None)
+        own = {k: v for k, v in draw.parameters.items() if k in task.accepts}
+        arguments |= own
         if draw.strength is not None:
             steps = draw.num_inference_steps or task.own_steps
             arguments["strength"] = _at_least_a_step(draw.strength, steps)
@@ -202,6 +214,7 @@ class Pipeline:
             scheduler=draws[0].scheduler,
             ip_adapter_scale=draws[0].ip_adapter_scale,
             sources=sources,
+            parameters=draws[0].parameters,
         )
         flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
         images = np.asarray(result.images)[..., :3]  # some have transparency
@@ -228,6 +241,7 @@ class Pipeline:
         scheduler: str | None = None,
         ip_adapter_scale: float | None = None,
         sources: Sequence[Pixels] = (),
+        parameters: Mapping[str, Parameter] = Parameters(),
     ) -> Any:
         import torch
 
@@ -245,6 +259,8 @@ class Pipeline:
             warnings.filterwarnings("ignore", "__array", DeprecationWarning)
             if self._scheduler is not None:
                 task.pipeline.scheduler = build_scheduler(scheduler, self._scheduler)
+            if self._loras is not None:
+                self._loras.set_for(parameters)
             if self._image_prompts is not None:
                 arguments |= self._image_prompts.arguments(
                     task.pipeline, sources, n=len(seeds), scale=ip_adapter_scale

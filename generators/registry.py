@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,8 @@ KINDS: Final[dict[str, str]] = {
 }
 _UNTRIED: Final = frozenset({"diffusers", "folder"})
 """Kinds whose code and whose models are known: no first image tells of them."""
+_TRIED_STEPS: Final = 4
+_TRIED_GUIDANCE: Final = 2.0
 _T = TypeVar("_T")
 
 
@@ -135,8 +138,33 @@ def check_generator(
         if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
             _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
     _own(kind, lambda: check_parameters(generator, {*parameters, *(variants or {})}))
-    if draw is not None and kind not in _UNTRIED:
+    if draw is not None:
+        _try(kind, generator, draw, variants or {}, other_prompt)
+
+
+def _try(
+    kind: str,
+    generator: Generator,
+    draw: Draw,
+    variants: Mapping[str, Draw],
+    other_prompt: Draw | None,
+) -> None:
+    """Have first images generated, by a kind whose code is known where parameters are in doubt."""
+    if kind not in _UNTRIED:
         _own(kind, lambda: try_out(generator, draw, variants, other_prompt))
+    elif variants:  # some arguments of a call change nothing in some families
+        few = {name: _quick(its) for name, its in variants.items()}
+        _own(kind, lambda: try_out(generator, _quick(draw), few))
+
+
+def _quick(draw: Draw) -> Draw:
+    """Return a draw of a few steps, guided, beside which parameters are tried."""
+    steps, guidance = draw.num_inference_steps, draw.guidance_scale
+    return replace(
+        draw,
+        num_inference_steps=None if steps is None else min(steps, _TRIED_STEPS),
+        guidance_scale=None if guidance is None else max(guidance, _TRIED_GUIDANCE),
+    )
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

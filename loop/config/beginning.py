@@ -42,6 +42,12 @@ def check_beginning(config: RunConfig, generator: str | None) -> None:
     for cls in ("", *config.space.class_parameters):  # no class is called ""
         for name, parameter in config.space.parameters_of(cls).items():
             _check_start(name, parameter, config.baseline.parameters, key=f"baseline{own}")
+            shares = config.generator is not None and config.generator.shares_parameters
+            if shares and isinstance(config.baseline.parameters.get(name), Distribution):
+                raise ValueError(
+                    f"baseline{own}.parameters.{name}: images of a batch have one value of it; "
+                    "give one"
+                )
             if kinds.setdefault(name, parameter.kind) != parameter.kind:
                 raise ValueError(
                     f"space{own}.class_parameters.{cls}.{name}: got {parameter.kind}, but other "

@@ -42,6 +42,7 @@ _LATER: Final[dict[str, Any]] = {
     "space.ip_adapter_scale": [],
     "space.proposer": None,
     "generator.variant": None,
+    "generator.loras": [],
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

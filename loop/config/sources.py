@@ -87,9 +87,12 @@ class Spec(Section):
     Attributes:
         reads_class: Whether a draw names the class and its noun; text-to-image models have both
             in the prompt.
+        shares_parameters: Whether a recipe has one value of each parameter, for images of a batch
+            must have the same; else each image may have its own.
     """
 
     reads_class: ClassVar[bool] = True
+    shares_parameters: ClassVar[bool] = False
 
     kind: str
 
@@ -134,10 +137,25 @@ class IPAdapterSpec(Section):
         return name
 
 
+class LoraSpec(Section):
+    """A LoRA; see `Lora`. `path` is a hub id, or a file or folder that is kept absolute."""
+
+    path: Text
+    name: Text | None = None
+    weight: float = Field(default=1.0, ge=-10.0, le=10.0)
+    weight_name: Text = "pytorch_lora_weights.safetensors"
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return absolute_path(path) if path.endswith(".safetensors") else _absolute_folder(path)
+
+
 class DiffusersSpec(Spec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
 
     reads_class: ClassVar[bool] = False
+    shares_parameters: ClassVar[bool] = True
 
     kind: Literal["diffusers"]
     model: str  # a relative folder is kept absolute
@@ -149,6 +167,7 @@ class DiffusersSpec(Spec):
     batch_size: Count | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
     ip_adapter: IPAdapterSpec | None = None
+    loras: Annotated[tuple[LoraSpec, ...], Field(strict=False)] = ()
 
     @field_validator("model")
     @classmethod

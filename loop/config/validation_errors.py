@@ -16,6 +16,7 @@ from gapclose.loop.config.sources import (
     TAGS,
     DiffusersSpec,
     IPAdapterSpec,
+    LoraSpec,
     generator_section,
     real_section,
 )
@@ -50,6 +51,7 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
     (SpaceConfig, "camera"): CameraSpace,
     (BaselineConfig, "camera"): FixedCamera,
     (DiffusersSpec, "ip_adapter"): IPAdapterSpec,
+    (DiffusersSpec, "loras"): LoraSpec,
 }
 _OF_GENERATORS: Final[dict[type[BaseModel], type[BaseModel]]] = {
     SpaceConfig: GeneratorSpace,

@@ -21,7 +21,14 @@ from gapclose.generators.values import Value
 from gapclose.loop.config.parameters import PREFIX, ParameterChoices
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.config.values import template_slots
-from gapclose.loop.search.optuna_distributions import choices, floats, guidance, ints, only
+from gapclose.loop.search.optuna_distributions import (
+    choices,
+    floats,
+    guidance,
+    ints,
+    of_even,
+    only,
+)
 
 __all__ = ["GeneratorPart", "setting"]
 
@@ -36,7 +43,8 @@ class GeneratorPart:
         name: Of the generator; None of the only one.
         base: What its draws are made from: the baseline's settings and parameters.
         templates: Of its prompts.
-        settings: Setting -> its name in the search; those that are searched.
+        settings: Setting -> its name in the search; those that are searched. Parameters that
+            images of a batch must share are settings, too, with their prefix.
         distributions: The name in the search -> what may be chosen.
         fixed: Settings that have one value.
         parameters: Of its own that are searched, each evenly distributed over what may be chosen.
@@ -83,22 +91,38 @@ class GeneratorPart:
             for k, its in given.items()
             if not its.single()
         }
+        assert alone.generator is not None, "it is alone"
         parameters = spec.parameters_of(name)
+        evens = {k: its.even for k, its in parameters.items() if not its.is_fixed}
+        distributions = {called: given[k] for k, called in names.items()}
+        if alone.generator.shares_parameters:
+            called = {PREFIX + k: _called(generator, k) for k in evens}
+            names |= called
+            distributions |= {_called(generator, k): of_even(its) for k, its in evens.items()}
+            evens = {}
         return cls(
             name=generator,
             base=_base(alone, name, noun, generator),
             templates=_templates(alone, captions=photos, own="prompt" in said),
             settings=names,
-            distributions={called: given[k] for k, called in names.items()},
+            distributions=distributions,
             fixed={k: only(its) for k, its in given.items() if its.single()},
-            parameters={k: its.even for k, its in parameters.items() if not its.is_fixed},
+            parameters=evens,
             fixed_parameters={k: its.example for k, its in parameters.items() if its.is_fixed},
         )
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a draw has of the search's parameters, and of what is fixed."""
-        chosen = {k: params[called] for k, called in self.settings.items() if called in params}
-        return {**self.fixed, **chosen}
+        """Return what a draw's fields have of the search's parameters, and of what is fixed."""
+        chosen = self._chosen(params)
+        return {**self.fixed, **{k: v for k, v in chosen.items() if not k.startswith(PREFIX)}}
+
+    def own(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """Return what a draw's parameters have of the search's."""
+        chosen = self._chosen(params)
+        return {k.removeprefix(PREFIX): v for k, v in chosen.items() if k.startswith(PREFIX)}
+
+    def _chosen(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: params[called] for k, called in self.settings.items() if called in params}
 
     def content(self) -> dict[str, Any]:
         """Return plain values of all that may be chosen."""
@@ -115,11 +139,17 @@ class GeneratorPart:
 
     def parameter(self, name: str) -> str:
         """Return what the search calls one of the parameters."""
-        return PREFIX + (name if self.name is None else f"{self.name}.{name}")
+        return _called(self.name, name)
+
+
+def _called(generator: str | None, parameter: str) -> str:
+    return PREFIX + (parameter if generator is None else f"{generator}.{parameter}")
 
 
 def setting(draw: Draw, name: str) -> Any:
     """Return a setting of a draw; that of one made without a photo is what changes nothing."""
+    if name.startswith(PREFIX):
+        return draw.parameters[name.removeprefix(PREFIX)]
     value = getattr(draw, name)
     return _WITHOUT_PHOTO[name] if value is None and name in _WITHOUT_PHOTO else value
 

@@ -17,11 +17,10 @@ from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
-    IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
 
-from gapclose.generators.distributions import Categorical, Distribution
+from gapclose.loop.search.optuna_distributions import of_even
 from gapclose.loop.search.optuna_record import Observation
 from gapclose.loop.search.space import Space
 
@@ -87,18 +86,9 @@ def parameter_importances(
     """
     found: dict[str, float] = {}
     for part in space.parts:
-        distributions = {part.parameter(k): _optuna(its) for k, its in part.parameters.items()}
+        distributions = {part.parameter(k): of_even(its) for k, its in part.parameters.items()}
         found |= _shares(distributions, history.get(part.name, ())) or {}
     return found or None
-
-
-def _optuna(even: Distribution) -> BaseDistribution:
-    """Return what Optuna calls such a distribution."""
-    if isinstance(even, Categorical):
-        return CategoricalDistribution(even.choices)
-    if even.whole:
-        return IntDistribution(int(even.low), int(even.high), log=even.log)
-    return FloatDistribution(even.low, even.high, log=even.log)
 
 
 def _shares(

@@ -13,6 +13,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from gapclose.generators.distributions import Categorical, Distribution
+
 __all__ = [
     "Distributions",
     "choices",
@@ -21,6 +23,7 @@ __all__ = [
     "guidance",
     "ints",
     "nearest",
+    "of_even",
     "only",
 ]
 
@@ -60,6 +63,15 @@ def only(distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     return distribution.low  # type: ignore[attr-defined]
+
+
+def of_even(even: Distribution) -> BaseDistribution:
+    """Return what Optuna calls an even distribution of a parameter."""
+    if isinstance(even, Categorical):
+        return CategoricalDistribution(even.choices)
+    if even.whole:
+        return IntDistribution(int(even.low), int(even.high), log=even.log)
+    return FloatDistribution(even.low, even.high, log=even.log)
 
 
 def coordinates(distributions: Distributions, params: Mapping[str, Any]) -> list[float]:

@@ -212,7 +212,8 @@ class Space:
         """
         words = {k: v for k, v in params.items() if k in self.words}
         part = self.part_of(words)
-        draw = self.worded(part.base, words, {**part.fixed_parameters, **(parameters or {})})
+        own = {**part.fixed_parameters, **(parameters or {}), **part.own(params)}
+        draw = self.worded(part.base, words, own)
         base = draw.to_json() | part.values(params)
         if PHOTOS in self.slots_of(words):
             base["photos"] = self.groups[words.get(PHOTOS, self.words[PHOTOS][0])]
@@ -331,6 +332,7 @@ def variants(space: Space) -> dict[str, Draw]:
     others = {
         **part.fixed_parameters,
         **{k: _other(its, draw.parameters[k]) for k, its in part.parameters.items()},
+        **part.own(_far(space)),
     }
     return {name: space.worded(draw, {}, {name: value}) for name, value in others.items()}
 
@@ -339,6 +341,19 @@ def other_prompt(space: Space) -> Draw | None:
     """Return the draw of a space's baseline with another prompt; None where there is one."""
     words = space.prompts()
     return space.worded(space.baseline.draw, words[-1]) if len(words) > 1 else None
+
+
+def _far(space: Space) -> Params:
+    """Return the setting of each parameter that is far from the baseline's, of one generator."""
+    found = {}
+    for name, value in space.baseline_settings().items():
+        its = space.settings[name]
+        if isinstance(its, CategoricalDistribution):
+            found[name] = next((c for c in reversed(its.choices) if c != value), value)
+        else:
+            low, high = its.low, its.high  # type: ignore[attr-defined]
+            found[name] = low if value - low > high - value else high
+    return found
 
 
 def _other(even: Distribution, value: Parameter) -> Value:
