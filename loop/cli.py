@@ -415,24 +415,6 @@ def report(run: _Run, trust: _Trust = False, as_json: _Json = False) -> None:
 
 
 @app.command()
-def compare(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="run folders; of one, its several generators"),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-) -> None:
-    """Hold runs, or the generators of a run, side by side: gap, judges, worth, cost, licence."""
-    from gapclose.loop.report.comparison import compare as compare_runs
-
-    found = compare_runs([its for run in runs if (its := _path(run)) is not None])
-    if as_json:
-        _echo(json.dumps(found.to_json()))
-    else:
-        found.show(_console())
-
-
-@app.command()
 def export(
     run: _Run,
     out: Annotated[
@@ -598,6 +580,24 @@ def _validate(run: Path, fail_on: _FailOn | None, *, as_json: bool, **how: Any) 
         said = [f"{name} ({', '.join(by)})" for name, by in short.items()]
         _echo(f"short of real photos: {', '.join(said)}", err=True)
         raise SystemExit(3)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="run folders; of one, its several generators"),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Hold runs, or the generators of a run, side by side: gap, judges, worth, cost, licence."""
+    from gapclose.loop.report.comparison import compare as compare_runs
+
+    found = compare_runs([its for run in runs if (its := _path(run)) is not None])
+    if as_json:
+        _echo(json.dumps(found.to_json()))
+    else:
+        found.show(_console())
 
 
 @app.command(name="app")

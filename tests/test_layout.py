@@ -34,6 +34,8 @@ BELOW_ALL = "errors"
 OWNERS = {
     "optuna": {
         "loop/search/space.py",
+        "loop/search/generator_part.py",
+        "loop/search/optuna_distributions.py",
         "loop/search/optuna_record.py",
         "loop/search/study_storage.py",
         "loop/search/importance.py",

@@ -43,7 +43,8 @@ POND: dict[str, Any] = {
     "embedder": "pond",
 }
 COMMANDS = (
-    *("demo", "init", "audit", "tune", "status", "report", "export", "validate", "app", "doctor"),
+    *("demo", "init", "audit", "tune", "status", "report", "export", "validate"),
+    *("compare", "app", "doctor"),
 )
 
 

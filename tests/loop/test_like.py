@@ -189,9 +189,9 @@ def test_recipes_that_this_run_has_no_photos_for_are_said_to_be_left_out() -> No
     (line,) = listener.said
     assert line.startswith("warning: frog: 1 of the 2 recipes that it was given take captions")
     words = {**search.space.words, "photos": ("all photos",)}
-    pictures = replace(
-        search.space, groups={"all photos": "0a"}, words=words, fixed={"strength": 0.8}
-    )
+    (part,) = search.space.parts
+    parts = (replace(part, fixed={"strength": 0.8}),)
+    pictures = replace(search.space, groups={"all photos": "0a"}, words=words, parts=parts)
     search.state.space = pictures  # which takes photos, but no captions
     warn_of_left_out(given, {"frog": search}, listener)
     assert listener.said == [line, line]

@@ -392,15 +392,16 @@ def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> Non
     at = "gapclose.loop.work.baselines:evaluate_holdout:before:2"
     words = ("audit", config, "--out", out)
     assert finished(command(*words, KILL_AT=at, SLOW_POND_LOG=str(log)))[0] == -signal.SIGKILL
-    tried, frogs = log.read_text().splitlines()
-    assert len(tried.split()) == 2  # one image, to see that it returns one
+    tried, other, frogs = log.read_text().splitlines()
+    # One image, to see that it returns one, and one of another prompt.
+    assert len(tried.split()) == len(other.split()) == 2
     assert read_status(out).kind == "audit"
     assert here(*words, SLOW_POND_LOG=str(log))[0] == 0
     *_, ships = log.read_text().splitlines()  # and no frogs
     assert frogs != ships
     (out / "gap.json").unlink()
     assert here("report", out, SLOW_POND_LOG=str(log))[0] == 0
-    assert len(log.read_text().splitlines()) == 3
+    assert len(log.read_text().splitlines()) == 4
     assert len(Run.open(out).gap["classes"]) == 2
     # Whoever repeats a whole audit wants to know what the generator makes now.
     assert here(*words, SLOW_POND_LOG=str(log))[0] == 0

@@ -32,6 +32,7 @@ from gapclose.loop.run.faults import machines_fault
 from gapclose.loop.run.state import RunState, apply, fold
 from gapclose.loop.schedule.actions import ChooseCamera, ProposeTrial
 from gapclose.loop.search.atom_bank import AtomBank
+from gapclose.loop.search.phases import Ask
 from gapclose.loop.search.score import Score
 from gapclose.loop.work.real_data import ClassReference
 from gapclose.loop.work.trials import HINTS, PROBED, by_gap, gap_unit
@@ -124,11 +125,10 @@ def test_of_other_classes_settings_the_first_that_are_not_the_baselines_are_hint
         type(search), "propose", autospec=True, side_effect=type(search).propose
     ) as p:
         proposed(shop, hints=tuple(given), batch=9)
-    assert p.call_args.kwargs == {
-        "settings_trials": 4,
-        "hints": [{"guidance_scale": 2.0}, {"guidance_scale": 7.0}],
-        "batch": 9,
-    }
+    (_, ask), _ = p.call_args
+    assert ask == Ask(
+        settings_trials=4, hints=[{"guidance_scale": 2.0}, {"guidance_scale": 7.0}], batch=9
+    )
     assert HINTS == 2
 
 
