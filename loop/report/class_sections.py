@@ -333,7 +333,7 @@ def _weight(row: Row) -> dict[str, Any] | None:
 
 def _slot(name: str, part: str, *, now: Row, was: Row) -> dict[str, Any]:
     """Return the words of a slot or the choices of a setting, the largest share first."""
-    after, before = now[part][name], was[part][name]
+    after, before = now[part][name], was[part].get(name, {})
     shares = [
         {
             "word": word.strip() or _NO_WORD.get(name, "no word"),

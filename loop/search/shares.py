@@ -68,7 +68,8 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
         Plain values, ready for `json.dumps`; shares are in [0, 1], the largest first, and what
         has none is left out:
 
-        * "words": slot ("noun" and "prompt", the template, are two) -> word -> share.
+        * "words": slot ("noun" and "prompt", the template, are two) -> word -> share. Of several
+          generators those count whose prompts have the slot.
         * "unread": slot -> share of prompts that have no word of the space there, as a baseline
           may; with the slot's words it sums to 1. Slots that are read whole are left out.
         * "choices": setting -> choice -> share. Numbers are written shortest, a scheduler that is
@@ -90,7 +91,7 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
     unread: dict[str, float] = {}
     for slot, choices in slots.items():
         named, lost = [], []
-        for draw, weight in shared:
+        for draw, weight in _having(slot, shared, space):
             known = {PHOTOS: names[draw.photos]} if draw.photos in names else {}
             if draw.generator is not None:
                 known[GENERATOR] = draw.generator
@@ -100,11 +101,27 @@ def marginal_shares(recipes: Sequence[Recipe], weights: Sequence[float], space: 
                     lost.append(weight / len(ways))
                 else:
                     named.append((word, weight / len(ways)))
+        if not named and not lost:
+            continue
         words[slot] = _summed(choices, named)
         if math.fsum(lost) > 0:
             unread[slot] = math.fsum(lost)
     choices_of, numbers = _settings(shared, space)
     return {"words": words, "unread": unread, "choices": choices_of, "numbers": numbers}
+
+
+def _having(
+    slot: str, shared: Sequence[tuple[Draw, float]], space: Space
+) -> list[tuple[Draw, float]]:
+    """Return the draws whose generator has a slot in any of its prompts, with their shares."""
+    if len(space.parts) == 1 or slot not in space.word_slots:
+        return [*shared]
+    having = {
+        part.name
+        for part in space.parts
+        if any(slot in template_slots(template) for template in part.templates)
+    }
+    return _scaled([(draw, weight) for draw, weight in shared if draw.generator in having])
 
 
 def _settings(

@@ -170,6 +170,8 @@ def test_shares_are_of_the_images_that_have_them() -> None:
     ]
     found = marginal_shares(recipes, [0.25, 0.25, 0.5], made)
     assert found["words"]["generator"] == {"slow": 0.5, "renderer": 0.5}
+    assert found["words"]["color"] == {"green": 0.5, "": 0.5}, "a renderer has no such word"
+    assert found["unread"] == {}
     assert found["numbers"]["guidance_scale"]["mean"] == pytest.approx(3.0)
     assert found["numbers"]["parameters.renderer.light"] == {"mean": 50.0, "sd": 0.0}
     assert "quick.num_inference_steps" not in found["numbers"], "it has no weight"
