@@ -32,7 +32,10 @@ def space(cls: str = "frog", baseline: dict[str, Any] | None = None, **changes: 
     }
     data = {
         "real": {"path": "somewhere"},
-        "generator": {"kind": "diffusers", "model": "pond"},
+        # Images of a renderer have each its own parameters, those of a pipeline share them.
+        "generator": {"kind": "mine.world:Renderer"}
+        if "parameters" in changes
+        else {"kind": "diffusers", "model": "pond"},
         "embedder": "pond",
         "space": varied | changes,
         "baseline": baseline or {"prompt": "a photo of a {class}", "guidance_scale": 4.0},
@@ -277,6 +280,31 @@ def test_parameters_are_told_one_by_one_or_as_a_range() -> None:
     assert before["choices"]["parameters.count"] == {"1": 1.0}
     assert before["numbers"]["parameters.light"] == {"mean": 10.0, "sd": 0.0}
     assert before["choices"]["parameters.material"] == {"iron": 1.0}
+
+
+def test_what_a_batch_shares_is_told_as_settings_are() -> None:
+    data = {
+        "real": {"path": "somewhere"},
+        "generator": {"kind": "diffusers", "model": "pond"},
+        "embedder": "pond",
+        "space": {
+            "prompt": "a {class}",
+            "parameters": {"lora_frogs": [0.0, 1.2], "cfg_zero": [True, False]},
+        },
+        "baseline": {"parameters": {"lora_frogs": 0.0, "cfg_zero": False}},
+    }
+    s = Space.of(parse_config(data), "frog")
+    assert {*s.settings} == {"parameters.lora_frogs", "parameters.cfg_zero"}
+    assert s.parts[0].parameters == {}
+    one, other = (
+        s.recipe({"parameters.lora_frogs": scale, "parameters.cfg_zero": scale > 0.5})
+        for scale in (0.4, 0.8)
+    )
+    assert one.draw.parameters == {"lora_frogs": 0.4, "cfg_zero": False}
+    assert not one.draw.varies
+    found = marginal_shares([one, other], [0.5, 0.5], s)
+    assert found["numbers"]["parameters.lora_frogs"]["mean"] == pytest.approx(0.6)
+    assert found["choices"]["parameters.cfg_zero"] == {"False": 0.5, "True": 0.5}
 
 
 def test_a_distribution_has_the_shares_of_its_images() -> None:
