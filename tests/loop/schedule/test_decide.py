@@ -338,6 +338,15 @@ def test_a_trial_is_told_what_time_there_is() -> None:
     assert (decided(by_trials).settings_trials, decided(by_trials).batch) == (8, None)
 
 
+def test_generators_have_prices_where_time_is_what_ends_the_run() -> None:
+    classes = {"frog": class_state(gap=9.0)}
+    timings = Timings(generators={"sd": ((10, 5.0),), "renderer": ((10, 1.0),), "new": ()})
+    by_clock = standing_still(classes, due=classes, budget=1000.0, timings=timings)
+    assert decided(by_clock).prices == {"sd": 0.5, "renderer": 0.1}
+    by_trials = standing_still(classes, due=classes, timings=timings)
+    assert decided(by_trials).prices == {}, "no decision reads the clock"
+
+
 def test_a_class_that_comes_to_rest_within_a_round_gets_no_more_trials() -> None:
     """As a confirmed one does whose prioritized prompts were tried: a resumed run would not."""
     confirmed = evaluation(confirmed=True)
