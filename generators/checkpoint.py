@@ -6,29 +6,41 @@ small files and the hub's index; no weights are loaded.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gapclose.generators.base import SETTINGS
 from gapclose.generators.call_arguments import call_parameters
+from gapclose.generators.components import Component
+from gapclose.generators.configs import INDEX, Configs
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
-from gapclose.generators.hub import ask_hub, cached_file, fetched_file
+from gapclose.generators.model_files import (
+    CARD,
+    POND,
+    check_weights,
+    digest_files,
+    files_in,
+    local_folder,
+    read_license,
+    with_licenses,
+)
 from gapclose.generators.schedulers import build_scheduler
+from gapclose.generators.single_file import check_file, family_of, is_single_file
 
-POND: Final = Path(__file__).parent / "pond" / "sd"
-"""The pipeline that ships: what `model: pond` means."""
+__all__ = [
+    "POND",
+    "Checkpoint",
+    "digest_files",
+    "files_in",
+    "image_to_image",
+    "local_folder",
+    "read_license",
+]
 
-_INDEX: Final = "model_index.json"
-_CARD: Final = "README.md"
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What only pipelines have that start from an image.
 _FROM_IMAGES: Final = frozenset(
     {"strength", "mask_image", "image_guidance_scale", "noise_level"}
@@ -38,59 +50,92 @@ _FROM_IMAGES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A saved pipeline: a folder that `save_pretrained` wrote, or a repository of the hub.
+    """A saved pipeline: a folder that `save_pretrained` wrote, a repository of the hub, or a file.
 
     Attributes:
-        model: Hub id (owner/name), a folder, or "pond".
+        model: Hub id (owner/name), a folder, a file that ends in .safetensors, or "pond".
         revision: Commit or tag on the hub.
         variant: Which weights of it, such as "fp16" for those in half precision.
+        config: Folder or hub id of a pipeline of the family that a file is of; None is what
+            diffusers tells by its weights.
+        components: Parts that are taken from elsewhere, or left out.
     """
 
     model: str
     revision: str | None = None
     variant: str | None = None
+    config: str | None = None
+    components: tuple[Component, ...] = ()
+
+    @property
+    def file(self) -> Path | None:
+        """The single file; None of a folder or hub id."""
+        return Path(self.model).expanduser() if is_single_file(self.model) else None
 
     @property
     def folder(self) -> Path | None:
-        """The local folder; None if `model` is a hub id."""
-        return local_folder(self.model)
+        """The local folder of the pipeline, of a file that of its configs; None on the hub."""
+        return self.configs.folder
+
+    @property
+    def configs(self) -> Configs:
+        """Its small files, where they are."""
+        if (file := self.file) is None:
+            return Configs(source=self.model, revision=self.revision, components=self.components)
+        source = family_of(file) if self.config is None else self.config
+        hint = (
+            f"{file.name} is one of {source}, by its weights, whose configs are not in the hub's "
+            "cache and cannot be fetched; name config: a folder that save_pretrained wrote of the "
+            "same family"
+        )
+        return Configs(
+            source=source,
+            revision=self.revision,
+            components=self.components,
+            key="generator.config",
+            hint=hint if self.config is None else "",
+        )
 
     @property
     def id(self) -> str:
-        """`diffusers:` and the hub id, "pond", or the folder's name without its path."""
-        folder = self.folder
-        if folder is None or self.model == "pond":
+        """`diffusers:` and the hub id, "pond", or the folder's or file's name without its path."""
+        place = self.file or self.folder
+        if place is None or self.model == "pond":
             return f"diffusers:{self.model}"
-        return f"diffusers:{folder.resolve().name}"
+        return f"diffusers:{place.resolve().name}"
 
     @property
     def version(self) -> str | None:
-        """A digest of a local folder; of a hub id the commit, None before it is in the cache."""
+        """A digest of local files; of a hub id the commit, None before it is in the cache.
+
+        Those of configs and parts from elsewhere stand behind it, after a plus.
+        """
         folder = self.folder
-        if folder is not None:
-            return digest_files(folder, files_in(folder)) if folder.is_dir() else None
-        index = self._file(_INDEX)
-        return self.revision if index is None else index.parent.name
+        if folder is None:
+            own = self.configs.version()
+        else:
+            own = digest_files(folder, files_in(folder)) if folder.is_dir() else None
+        parts = [own, *(component.version for component in self.components)]
+        if (file := self.file) is not None:
+            parts = [digest_files(file.parent, [file]) if file.is_file() else None, *parts]
+        return "+".join(part for part in parts if part is not None) or None
 
     @property
     def license(self) -> str | None:
-        """The licence in the model card's front matter; None if there is no card at hand."""
-        card = self._file(_CARD)
-        return None if card is None else read_license(card)
+        """The licence in the model card's front matter; None if there is no card at hand.
+
+        Those of parts from elsewhere stand behind it: images come under all.
+        """
+        file = self.file
+        card = self.configs.file(CARD) if file is None else file.parent / CARD
+        own = None if card is None else read_license(card)
+        return with_licenses(
+            own, {its.name: its.license for its in self.components if its.source is not None}
+        )
 
     def saved_class(self) -> type[Any] | None:
         """Return the class that it was saved from; None if it is not at hand, or no known one."""
-        index = self._file(_INDEX)
-        if index is None:
-            return None
-        import diffusers
-
-        try:
-            name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-            found: type[Any] = getattr(diffusers, name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # loading will tell
-        return found
+        return self.configs.saved_class()
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -101,8 +146,7 @@ class Checkpoint:
         Raises:
             GeneratorConfigError: The hub has no such model, or cannot be reached.
         """
-        if self.folder is None:
-            fetched_file(self.model, _INDEX, revision=self.revision)
+        self.configs.fetch(INDEX)
         if (pipeline := self.saved_class()) is None:
             return SETTINGS
         takes = inspect.signature(pipeline.__call__).parameters
@@ -122,8 +166,7 @@ class Checkpoint:
         Raises:
             GeneratorConfigError: As `settings`.
         """
-        if self.folder is None:
-            fetched_file(self.model, _INDEX, revision=self.revision)
+        self.configs.fetch(INDEX)
         pipeline = self.saved_class()
         return () if pipeline is None else tuple(call_parameters(pipeline))
 
@@ -132,51 +175,27 @@ class Checkpoint:
         if family.baked is None:
             return False
         part, entry = family.baked
-        if self.folder is None:
-            fetched_file(self.model, f"{part}/config.json", revision=self.revision)
-        config = self._file(f"{part}/config.json")
-        try:
-            saved = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
-            return not saved.get(entry, True)
-        except (OSError, ValueError, AttributeError):
-            return False  # loading will tell
+        self.configs.fetch(f"{part}/config.json")
+        return not self.configs.read(f"{part}/config.json").get(entry, True)
 
     def find(self) -> Path | str:
-        """Return the local folder, or the hub id if the hub has it.
+        """Return the local folder or file, or the hub id if the hub has it.
 
         Raises:
-            GeneratorConfigError: If there is no such folder or hub id, or the hub cannot be
-                reached.
+            GeneratorConfigError: If there is no such folder, file or hub id, or the hub cannot be
+                reached; or a part from elsewhere is not there.
         """
+        if (file := self.file) is not None:
+            check_file(file)
+        _check_options(self)
         folder = self.folder
         if folder is None:
-            ask_hub(self.model, _INDEX, revision=self.revision)
-            return self.model
-        if (folder / _INDEX).is_file():
-            _check_weights(folder)
-            return folder
-        if folder.is_file():
-            raise GeneratorConfigError(
-                f"{folder.name} is a single file; read it once with from_single_file of its class "
-                "in diffusers, write it with save_pretrained, and name that folder",
-                key="generator.model",
-            )
-        if self.model == "pond":
-            raise GeneratorConfigError(
-                "pond's weights are not in this installation; `make pond` in a "
-                "clone of gapclose trains them",
-                key="generator.model",
-            )
-        if folder.is_dir():
-            raise GeneratorConfigError(
-                f"{folder} holds no {_INDEX}; name the folder that "
-                "save_pretrained of a diffusers pipeline wrote",
-                key="generator.model",
-            )
-        raise GeneratorConfigError(
-            f"{self.model!r} is neither a folder nor a hub id (owner/name) nor pond",
-            key="generator.model",
-        )
+            self.configs.ask()
+        else:
+            _check_folder(folder, self)
+        for component in self.components:
+            component.check(self.configs.parts(), self.saved_class())
+        return file or folder or self.model
 
     def check_task(self, pipeline: type[Any] | None = None) -> None:
         """Refuse a pipeline that starts from an image, or generates none.
@@ -226,7 +245,7 @@ class Checkpoint:
         if size is None or self.folder is None:
             return
         sides = (size, size) if isinstance(size, int) else size
-        step = _vae_scale(self.folder)
+        step = _vae_scale(self.configs.read("vae/config.json"))
         if any(side % step for side in sides):
             raise GeneratorConfigError(
                 f"{sides[0]}x{sides[1]} must be multiples of {step} for {self.model}",
@@ -239,18 +258,18 @@ class Checkpoint:
         Raises:
             GeneratorConfigError: As `build_scheduler`.
         """
-        if not names or (index := self._file(_INDEX)) is None:
+        if not names:
             return
         import diffusers
 
+        _, kind = self.configs.parts().get("scheduler", (None, None))
+        made = getattr(diffusers, kind or "", None)
+        config = self.configs.read("scheduler/scheduler_config.json")
+        if made is None or not issubclass(made, diffusers.SchedulerMixin) or not config:
+            return
         try:
-            _, kind = json.loads(index.read_text(encoding="utf-8"))["scheduler"]
-            made = getattr(diffusers, kind)
-            if not issubclass(made, diffusers.SchedulerMixin):
-                return
-            config = index.parent / "scheduler" / "scheduler_config.json"
-            original = made.from_config(json.loads(config.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            original = made.from_config(config)
+        except (ValueError, KeyError, TypeError, AttributeError):
             return  # loading will tell
         kind = getattr(self.saved_class(), "__name__", "")
         usable = FAMILIES.get(kind, PLAIN).schedulers
@@ -263,91 +282,58 @@ class Checkpoint:
                     key="scheduler",
                 )
 
-    def _file(self, name: str) -> Path | None:
-        """A file of it: in the local folder, there or not, or in the hub's cache, else None."""
-        if self.folder is not None:
-            return self.folder / name
-        return cached_file(self.model, name, revision=self.revision)
 
-
-def _check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are pickles, which run code when they are read.
-
-    Raises:
-        GeneratorConfigError: If it has no other.
-    """
-    if any(folder.rglob("*.safetensors")):
+def _check_options(checkpoint: Checkpoint) -> None:
+    """Refuse options that mean nothing beside the model."""
+    if checkpoint.file is None:
+        if checkpoint.config is not None:
+            raise GeneratorConfigError(
+                f"{checkpoint.model} has its own; it is for a single file, so leave it out",
+                key="generator.config",
+            )
         return
-    pickles = [
-        path for kind in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in folder.rglob(kind)
-    ]
-    if pickles:
+    if checkpoint.variant is not None:
         raise GeneratorConfigError(
-            f"the weights in {folder} are pickles ({pickles[0].name}), which run code when they "
-            "are read; where you trust them, write them once as safetensors: "
-            "DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(OTHER)",
-            key="generator.model",
+            "a single file has no variants; leave it out", key="generator.variant"
+        )
+    if checkpoint.configs.source is None:
+        raise GeneratorConfigError(
+            f"diffusers does not tell by its weights which pipeline {checkpoint.file.name} is of; "
+            "name a folder that save_pretrained wrote of the same family, or a hub id",
+            key="generator.config",
         )
 
 
-def local_folder(model: str) -> Path | None:
-    """Return the folder of a local pipeline or of the one that ships; None for a hub id.
-
-    What exists as a folder is local; of the rest, texts of the form owner/name are hub ids.
-    """
-    if model == "pond":
-        return POND
-    folder = Path(model).expanduser()
-    return None if _HUB_ID.fullmatch(model) is not None and not folder.is_dir() else folder
-
-
-def read_license(card: Path) -> str | None:
-    """Return the licence in the front matter of a model card, None if it names none."""
-    if not card.is_file():
-        return None
-    front = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
-    names = dict(
-        re.findall(r"^(license|license_name):\s*(\S.*?)\s*$", front[1], re.M) if front else ()
+def _check_folder(folder: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a folder that holds no pipeline, or pickles."""
+    if (folder / INDEX).is_file():
+        if checkpoint.file is None:
+            check_weights(folder, key="generator.model")
+        return
+    if checkpoint.model == "pond":
+        raise GeneratorConfigError(
+            "pond's weights are not in this installation; `make pond` in a "
+            "clone of gapclose trains them",
+            key="generator.model",
+        )
+    if folder.is_dir():
+        raise GeneratorConfigError(
+            f"{folder} holds no {INDEX}; name the folder that "
+            "save_pretrained of a diffusers pipeline wrote",
+            key=checkpoint.configs.key,
+        )
+    what = "nor pond" if checkpoint.file is None else "of a pipeline"
+    raise GeneratorConfigError(
+        f"{checkpoint.configs.source!r} is neither a folder nor a hub id (owner/name) {what}",
+        key=checkpoint.configs.key,
     )
-    name = names.get("license")
-    name = names.get("license_name", name) if name == "other" else name
-    return name.strip("\"'") if name else None
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Return what a model's folder holds, at any depth, but for its card."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CARD)
-
-
-def digest_files(folder: Path, files: Sequence[Path]) -> str:
-    """Digest files of a model, so that other weights differ: "sha256:" and 16 digits.
-
-    Names, sizes, and the first and last MiB of every file: whole weights of a large model would
-    take longer to read than to generate with.
-
-    Args:
-        folder: What their names are relative to.
-        files: Mostly below it.
-    """
-    mebibyte = 2**20
-    content = hashlib.sha256()
-    for path in files:
-        size = path.stat().st_size
-        name = Path(os.path.relpath(path, folder)).as_posix()
-        content.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as stream:
-            content.update(stream.read(mebibyte))
-            stream.seek(max(0, size - mebibyte))
-            content.update(stream.read(mebibyte))
-    return f"sha256:{content.hexdigest()[:16]}"
-
-
-def _vae_scale(folder: Path) -> int:
-    """Pixels per latent of a saved pipeline, as diffusers' pipelines count them; 1 if unknown."""
+def _vae_scale(saved: Mapping[str, Any]) -> int:
+    """Pixels per latent of an autoencoder, as diffusers' pipelines count them; 1 if unknown."""
     try:
-        saved = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
         return int(2 ** (len(saved["block_out_channels"]) - 1))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return 1
 
 

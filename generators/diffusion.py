@@ -25,6 +25,7 @@ from gapclose.generators.images import ImageBatch, Pixels
 from gapclose.generators.ip_adapter import read_ip_adapter
 from gapclose.generators.loading import DTYPES, find_device
 from gapclose.generators.loras import read_loras
+from gapclose.generators.model_files import with_licenses
 from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
@@ -36,9 +37,12 @@ class DiffusersGenerator:
     """A text-to-image pipeline of diffusers.
 
     Args:
-        model: Hub id (owner/name), a folder that `save_pretrained` wrote, or "pond".
+        model: Hub id (owner/name), a folder that `save_pretrained` wrote, one .safetensors file
+            that holds a whole pipeline, or "pond". Such a file comes without a safety checker.
         revision: Commit or tag on the hub.
         variant: Which of its weights, such as "fp16" for those in half precision.
+        config: Folder or hub id of a pipeline of the family that a single file is of, for the
+            configs of its parts; None is what diffusers tells by its weights.
         dtype: "auto" is float32 on a CPU, bfloat16 or else float16 on a GPU. The autoencoder
             always decodes in float32: in float16 it may give NaN (SDXL: diffusers#4325), in
             bfloat16 it rounds tones to steps of 1/256.
@@ -61,6 +65,7 @@ class DiffusersGenerator:
         *,
         revision: str | None = None,
         variant: str | None = None,
+        config: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         size: int | Sequence[int] | None = None,
@@ -72,16 +77,8 @@ class DiffusersGenerator:
         """Check the values; nothing is loaded or asked for yet."""
         if not isinstance(model, str) or not model:
             raise GeneratorConfigError(f"must be text, not {model!r}", key="generator.model")
-        if dtype not in DTYPES:
-            raise GeneratorConfigError(
-                f"{dtype!r} is none of {', '.join(DTYPES)}",
-                key="generator.dtype",
-            )
-        if safety_checker not in ("keep", "off"):
-            raise GeneratorConfigError(
-                f"keep or off, not {safety_checker!r}",
-                key="generator.safety_checker",
-            )
+        _check_word(dtype, DTYPES, key="generator.dtype")
+        _check_word(safety_checker, ("keep", "off"), key="generator.safety_checker")
         if batch_size != "auto" and (isinstance(batch_size, bool) or int(batch_size) < 1):
             raise GeneratorConfigError(
                 f"auto or at least 1, not {batch_size!r}",
@@ -91,7 +88,9 @@ class DiffusersGenerator:
             sides = Draw(prompt="", size=size)  # type: ignore[arg-type]
         except ValueError as error:
             raise GeneratorConfigError(f"generator.{error}") from None
-        self._checkpoint = Checkpoint(model=model, revision=revision, variant=variant)
+        self._checkpoint = Checkpoint(
+            model=model, revision=revision, variant=variant, config=config
+        )
         self._revision: str | None = None
         self._dtype = dtype
         self._device = device
@@ -104,14 +103,14 @@ class DiffusersGenerator:
 
     @property
     def id(self) -> str:
-        """`diffusers:` and the hub id, "pond", or the folder's name without its path."""
+        """`diffusers:` and the hub id, "pond", or the folder's or file's name without its path."""
         return self._checkpoint.id
 
     @property
     def revision(self) -> str | None:
-        """A digest of a local folder; of a hub id the commit, None before it is in the cache.
+        """A digest of local files; of a hub id the commit, None before it is in the cache.
 
-        Those of an IP-Adapter and of LoRAs stand behind it, after a plus.
+        Those of whatever is loaded beside it stand behind it, after a plus.
         """
         return self._revision or self._version()
 
@@ -119,13 +118,10 @@ class DiffusersGenerator:
     def license(self) -> str | None:
         """The licence in the model card's front matter; None if there is no card at hand.
 
-        Those of LoRAs stand behind it: what is made with one comes under both.
+        Those of what is loaded beside it stand behind: what is made with it comes under all.
         """
-        own = self._checkpoint.license
-        if not self._loras:
-            return own
-        beside = [f"LoRA {lora.name} {lora.license or 'unknown'}" for lora in self._loras]
-        return ", ".join([own or "unknown", *beside])
+        beside = {f"LoRA {lora.name}": lora.license for lora in self._loras}
+        return with_licenses(self._checkpoint.license, beside)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -309,6 +305,11 @@ class DiffusersGenerator:
         torch.cuda.empty_cache()
         self._batch.halve_after(len(wanted))
         return None
+
+
+def _check_word(word: str, known: Sequence[str], *, key: str) -> None:
+    if word not in known:
+        raise GeneratorConfigError(f"{word!r} is none of {', '.join(known)}", key=key)
 
 
 def _is_memory_out(error: BaseException | None) -> bool:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from gapclose.generators.checkpoint import Checkpoint
+from gapclose.generators.components import load_parts
 from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
+from gapclose.generators.single_file import read_single_file
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +91,8 @@ def _read(
     from diffusers import DiffusionPipeline
 
     model, folder = checkpoint.model, checkpoint.folder
+    if checkpoint.file is not None or checkpoint.components:
+        checkpoint.find()
     which: dict[str, Any] = {} if checkpoint.variant is None else {"variant": checkpoint.variant}
     where: dict[str, Any] = {"revision": checkpoint.revision}
     if folder is not None:
@@ -99,6 +103,11 @@ def _read(
     try:
         # Building layers draws their first weights before the saved ones replace them.
         with silent_loading(), torch.random.fork_rng(devices=[]):
+            parts = load_parts(checkpoint.components, checkpoint.configs.parts(), dtype)
+            if checkpoint.file is not None:
+                return read_single_file(
+                    checkpoint.file, checkpoint.configs, device=device, dtype=dtype, parts=parts
+                )
             checker: dict[str, Any] = {}
             if not safety_checker:
                 checker = _without_checker(pipelines.load_config(source, **where))
@@ -109,11 +118,13 @@ def _read(
                 trust_remote_code=False,
                 **which,
                 **where,
-                **checker,
+                **{**parts, **checker},
             )
         return pipeline.to(device)
     except torch.OutOfMemoryError as error:
         raise MemoryOutError(f"{model} does not fit into the memory of {device}") from error
+    except GeneratorConfigError:
+        raise
     except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
         raise GeneratorConfigError(
             f"{model} cannot be loaded: {first_line(error)}",

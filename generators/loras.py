@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +19,7 @@ from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
 from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.loading import first_line, silent_loading
 from gapclose.generators.parameters import Parameter, check_name
+from gapclose.generators.quiet import without_words
 
 __all__ = ["Lora", "LoraScales", "read_loras"]
 
@@ -186,21 +185,6 @@ def _scale(lora: Lora, parameters: Mapping[str, Parameter]) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-@contextmanager
-def _without_words() -> Iterator[None]:
-    """Keep off the terminal what is said of a second LoRA, or of one without a text part."""
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        logging.set_verbosity(before)
-
-
 def _load(pipeline: Any, lora: Lora) -> None:
     import torch
     from safetensors import SafetensorError
@@ -213,7 +197,7 @@ def _load(pipeline: Any, lora: Lora) -> None:
         (lora.path, lora.weight_name) if file is None else (str(file.parent), file.name)
     )
     try:
-        with silent_loading(), torch.random.fork_rng(devices=[]), _without_words():
+        with silent_loading(), torch.random.fork_rng(devices=[]), without_words():
             pipeline.load_lora_weights(
                 source,
                 weight_name=weight_name,

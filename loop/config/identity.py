@@ -43,6 +43,7 @@ _LATER: Final[dict[str, Any]] = {
     "space.proposer": None,
     "generator.variant": None,
     "generator.loras": [],
+    "generator.config": None,
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

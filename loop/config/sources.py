@@ -54,6 +54,9 @@ __all__ = [
 ]
 
 
+_WEIGHTS: Final = re.compile(r"\.(safetensors|ckpt|gguf|bin|pth?)$", re.I)  # files, not hub ids
+
+
 class RealFolder(Section):
     """The user's images: a folder of class folders; `path` is kept absolute.
 
@@ -152,15 +155,19 @@ class LoraSpec(Section):
 
 
 class DiffusersSpec(Spec):
-    """A diffusers text-to-image pipeline; `model` is a hub id, a local folder, or `pond`."""
+    """A diffusers text-to-image pipeline; `model` is a hub id, a folder, a file, or `pond`.
+
+    A file ends in .safetensors; `config` is a hub id or folder of a pipeline of its family.
+    """
 
     reads_class: ClassVar[bool] = False
     shares_parameters: ClassVar[bool] = True
 
     kind: Literal["diffusers"]
-    model: str  # a relative folder is kept absolute
+    model: str  # a relative folder or file is kept absolute
     revision: str | None = None
     variant: Text | None = None
+    config: Text | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     size: Size | None = None
@@ -172,7 +179,14 @@ class DiffusersSpec(Spec):
     @field_validator("model")
     @classmethod
     def _absolute(cls, model: str) -> str:
-        return model if model == "pond" else _absolute_folder(model)
+        if model == "pond":
+            return model
+        return absolute_path(model) if _WEIGHTS.search(model) else _absolute_folder(model)
+
+    @field_validator("config")
+    @classmethod
+    def _absolute_config(cls, config: str | None) -> str | None:
+        return None if config is None else _absolute_folder(config)
 
 
 class FolderSpec(Spec):
