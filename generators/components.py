@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
@@ -29,7 +30,10 @@ from gapclose.generators.model_files import (
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Component", "load_parts", "part_class", "read_components"]
+__all__ = ["EMPTY", "Component", "load_parts", "part_class", "read_components"]
+
+EMPTY: Final[Mapping[str, str | None]] = MappingProxyType({})
+"""No part is from elsewhere."""
 
 _KEY: Final = "generator.components"
 _CONFIGS: Final = (
@@ -217,10 +221,14 @@ def part_class(library: str | None, name: str | None, *, key: str) -> type[Any]:
     """
     from diffusers import pipelines
 
+    if library is None:
+        raise GeneratorConfigError(
+            "the pipeline has none, and names no class to load one by; leave it out", key=key
+        )
     home: Any = None
     if library in ("diffusers", "transformers"):
         home = importlib.import_module(library)
-    elif library is not None:
+    else:
         home = getattr(pipelines, library, None)
     found = getattr(home, name or "", None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):

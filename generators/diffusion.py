@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.batch_size import BatchSize
 from gapclose.generators.checkpoint import Checkpoint
+from gapclose.generators.components import EMPTY, read_components
 from gapclose.generators.errors import (
     GenerationError,
     GeneratorConfigError,
@@ -43,6 +44,8 @@ class DiffusersGenerator:
         variant: Which of its weights, such as "fp16" for those in half precision.
         config: Folder or hub id of a pipeline of the family that a single file is of, for the
             configs of its parts; None is what diffusers tells by its weights.
+        components: Parts by their names in model_index.json that are taken from another folder or
+            hub id, of a pipeline or of the part alone; None leaves a part out.
         dtype: "auto" is float32 on a CPU, bfloat16 or else float16 on a GPU. The autoencoder
             always decodes in float32: in float16 it may give NaN (SDXL: diffusers#4325), in
             bfloat16 it rounds tones to steps of 1/256.
@@ -66,6 +69,7 @@ class DiffusersGenerator:
         revision: str | None = None,
         variant: str | None = None,
         config: str | None = None,
+        components: Mapping[str, str | None] = EMPTY,
         dtype: str = "auto",
         device: str = "auto",
         size: int | Sequence[int] | None = None,
@@ -89,7 +93,11 @@ class DiffusersGenerator:
         except ValueError as error:
             raise GeneratorConfigError(f"generator.{error}") from None
         self._checkpoint = Checkpoint(
-            model=model, revision=revision, variant=variant, config=config
+            model=model,
+            revision=revision,
+            variant=variant,
+            config=config,
+            components=read_components(components),
         )
         self._revision: str | None = None
         self._dtype = dtype

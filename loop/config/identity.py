@@ -44,6 +44,7 @@ _LATER: Final[dict[str, Any]] = {
     "generator.variant": None,
     "generator.loras": [],
     "generator.config": None,
+    "generator.components": {},
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

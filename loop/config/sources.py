@@ -168,6 +168,7 @@ class DiffusersSpec(Spec):
     revision: str | None = None
     variant: Text | None = None
     config: Text | None = None
+    components: dict[Text, Text | None] = Field(default_factory=dict)
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     size: Size | None = None
@@ -187,6 +188,14 @@ class DiffusersSpec(Spec):
     @classmethod
     def _absolute_config(cls, config: str | None) -> str | None:
         return None if config is None else _absolute_folder(config)
+
+    @field_validator("components")
+    @classmethod
+    def _absolute_parts(cls, parts: dict[str, str | None]) -> dict[str, str | None]:
+        return {
+            name: None if place is None else _absolute_folder(place)
+            for name, place in parts.items()
+        }
 
 
 class FolderSpec(Spec):

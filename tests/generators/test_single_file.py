@@ -185,6 +185,20 @@ def test_a_file_of_another_family_or_with_lost_weights_is_said_in_a_line(
         assert len(str(e.value).splitlines()) == 1
 
 
+def test_a_part_that_the_file_has_not_comes_from_elsewhere(
+    tiny: Path, configs: Path, tmp_path: Path
+) -> None:
+    state = ldm_state(pipeline_of(tiny))
+    file = tmp_path / "denoiser.safetensors"
+    save_file({k: v for k, v in state.items() if k.startswith("model.")}, file)
+    parts = {"vae": str(tiny), "text_encoder": str(tiny)}
+    it = made(file, configs, components=parts)
+    it.check()
+    assert np.abs(pixels(it) - pixels(made(tiny, None))).max() <= 1
+    assert it.revision is not None
+    assert it.revision.count("sha256:") == 4
+
+
 def test_pickles_and_what_is_elsewhere_are_never_read(
     file: Path, configs: Path, tmp_path: Path
 ) -> None:
