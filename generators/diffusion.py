@@ -16,6 +16,7 @@ from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.batch_size import BatchSize
 from gapclose.generators.checkpoint import Checkpoint
 from gapclose.generators.components import EMPTY, read_components
+from gapclose.generators.embeddings import read_embeddings
 from gapclose.generators.errors import (
     GenerationError,
     GeneratorConfigError,
@@ -54,6 +55,7 @@ class DiffusersGenerator:
         batch_size: "auto" is 32 on a CPU; on a GPU it grows from 8 and halves when memory is out.
         safety_checker: "keep" the pipeline's own, or "off".
         ip_adapter: Keys of `IPAdapter`, for draws with `ip_adapter_scale`; None for none.
+        embeddings: Keys of each `Embedding`, a word that prompts may use.
         loras: Keys of each `Lora`; its scale is a parameter of the draws.
 
     Raises:
@@ -76,22 +78,11 @@ class DiffusersGenerator:
         batch_size: int | Literal["auto"] = "auto",
         safety_checker: str = "keep",
         ip_adapter: Mapping[str, Any] | None = None,
+        embeddings: Sequence[Mapping[str, Any]] = (),
         loras: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Check the values; nothing is loaded or asked for yet."""
-        if not isinstance(model, str) or not model:
-            raise GeneratorConfigError(f"must be text, not {model!r}", key="generator.model")
-        _check_word(dtype, DTYPES, key="generator.dtype")
-        _check_word(safety_checker, ("keep", "off"), key="generator.safety_checker")
-        if batch_size != "auto" and (isinstance(batch_size, bool) or int(batch_size) < 1):
-            raise GeneratorConfigError(
-                f"auto or at least 1, not {batch_size!r}",
-                key="generator.batch_size",
-            )
-        try:
-            sides = Draw(prompt="", size=size)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise GeneratorConfigError(f"generator.{error}") from None
+        _check_options(model, dtype, safety_checker, batch_size)
         self._checkpoint = Checkpoint(
             model=model,
             revision=revision,
@@ -102,10 +93,11 @@ class DiffusersGenerator:
         self._revision: str | None = None
         self._dtype = dtype
         self._device = device
-        self._size = sides.size
+        self._size = _checked_size(size)
         self._batch = BatchSize(None if batch_size == "auto" else int(batch_size))
         self._safety_checker = safety_checker == "keep"
         self._ip_adapter = None if ip_adapter is None else read_ip_adapter(ip_adapter)
+        self._embeddings = read_embeddings(embeddings)
         self._loras = read_loras(loras)
         self._pipeline: Pipeline | None = None
 
@@ -128,7 +120,8 @@ class DiffusersGenerator:
 
         Those of what is loaded beside it stand behind: what is made with it comes under all.
         """
-        beside = {f"LoRA {lora.name}": lora.license for lora in self._loras}
+        beside = {f"embedding {its.name}": its.weights.license for its in self._embeddings}
+        beside |= {f"LoRA {lora.name}": lora.license for lora in self._loras}
         return with_licenses(self._checkpoint.license, beside)
 
     @property
@@ -163,6 +156,8 @@ class DiffusersGenerator:
         self._checkpoint.check_size(self._size)
         if self._ip_adapter is not None:
             self._ip_adapter.check(self._checkpoint.saved_class())
+        for embedding in self._embeddings:
+            embedding.check(self._checkpoint.configs)
         for lora in self._loras:
             lora.check()
 
@@ -275,6 +270,7 @@ class DiffusersGenerator:
                 dtype=self._dtype,
                 safety_checker=self._safety_checker,
                 ip_adapter=self._ip_adapter,
+                embeddings=self._embeddings,
                 loras=self._loras,
             )
             self._revision = self._version()  # it reads some MiB of every file
@@ -286,6 +282,7 @@ class DiffusersGenerator:
         parts = [self._checkpoint.version]
         if self._ip_adapter is not None:
             parts.append(self._ip_adapter.version)
+        parts += [its.weights.version for its in self._embeddings]
         parts += [lora.version for lora in self._loras]
         return "+".join(part for part in parts if part is not None) or None
 
@@ -313,6 +310,25 @@ class DiffusersGenerator:
         torch.cuda.empty_cache()
         self._batch.halve_after(len(wanted))
         return None
+
+
+def _check_options(model: object, dtype: str, safety_checker: str, batch_size: int | str) -> None:
+    if not isinstance(model, str) or not model:
+        raise GeneratorConfigError(f"must be text, not {model!r}", key="generator.model")
+    _check_word(dtype, DTYPES, key="generator.dtype")
+    _check_word(safety_checker, ("keep", "off"), key="generator.safety_checker")
+    if batch_size != "auto" and (isinstance(batch_size, bool) or int(batch_size) < 1):
+        raise GeneratorConfigError(
+            f"auto or at least 1, not {batch_size!r}",
+            key="generator.batch_size",
+        )
+
+
+def _checked_size(size: object) -> int | tuple[int, int] | None:
+    try:
+        return Draw(prompt="", size=size).size  # type: ignore[arg-type]
+    except ValueError as error:
+        raise GeneratorConfigError(f"generator.{error}") from None
 
 
 def _check_word(word: str, known: Sequence[str], *, key: str) -> None:

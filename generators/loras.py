@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gapclose.generators.checkpoint import digest_files, local_folder, read_license
 from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
-from gapclose.generators.hub import ask_hub, cached_file
 from gapclose.generators.loading import first_line, silent_loading
 from gapclose.generators.parameters import Parameter, check_name
 from gapclose.generators.quiet import without_words
+from gapclose.generators.weights_file import WeightsFile
 
 __all__ = ["Lora", "LoraScales", "read_loras"]
 
@@ -51,28 +50,19 @@ class Lora:
         return f"lora_{self.name}"
 
     @property
-    def file(self) -> Path | None:
-        """The local file; None of a hub id."""
-        if self.path.endswith(".safetensors"):
-            return Path(self.path).expanduser()
-        folder = local_folder(self.path)
-        return None if folder is None else folder / self.weight_name
+    def weights(self) -> WeightsFile:
+        """Where its weights are."""
+        return WeightsFile(path=self.path, weight_name=self.weight_name, key=_KEY)
 
     @property
     def version(self) -> str | None:
         """A digest of a local file; of a hub id the commit, None before it is in the cache."""
-        if (file := self.file) is not None:
-            return digest_files(file.parent, [file]) if file.is_file() else None
-        found = cached_file(self.path, self.weight_name)
-        return None if found is None else found.parents[self.weight_name.count("/")].name
+        return self.weights.version
 
     @property
     def license(self) -> str | None:
         """The licence in the card beside it; None if there is none at hand."""
-        if (file := self.file) is not None:
-            return read_license(file.parent / "README.md")
-        card = cached_file(self.path, "README.md")
-        return None if card is None else read_license(card)
+        return self.weights.license
 
     def check(self) -> None:
         """Refuse weights that are not there.
@@ -80,14 +70,7 @@ class Lora:
         Raises:
             GeneratorConfigError: One line that names the culprit and the remedy.
         """
-        if (file := self.file) is None:
-            ask_hub(self.path, self.weight_name, key=f"{_KEY}.path")
-        elif not file.is_file():
-            raise GeneratorConfigError(
-                f"there is no file {file}; name a .safetensors file, or a folder or hub id and "
-                "the weight_name in it",
-                key=f"{_KEY}.path",
-            )
+        self.weights.check()
 
 
 class LoraScales:
@@ -151,17 +134,7 @@ def _named(path: str) -> str:
 def _check(lora: Lora) -> None:
     if not lora.path:
         raise GeneratorConfigError("a LoRA needs a path", key=_KEY)
-    if not lora.weight_name.endswith(".safetensors"):
-        raise GeneratorConfigError(
-            f"{lora.weight_name!r} may be a pickle and run code; name a file that ends in "
-            ".safetensors",
-            key=f"{_KEY}.weight_name",
-        )
-    if Path(lora.path).suffix in (".bin", ".pt", ".pth", ".ckpt"):
-        raise GeneratorConfigError(
-            f"{lora.path} may be a pickle and run code; name a .safetensors file",
-            key=f"{_KEY}.path",
-        )
+    lora.weights.check_names()
     try:
         check_name(lora.parameter)
     except ValueError:
@@ -192,7 +165,7 @@ def _load(pipeline: Any, lora: Lora) -> None:
     kind = type(pipeline).__name__
     if not hasattr(pipeline, "load_lora_weights") or not hasattr(pipeline, "set_adapters"):
         raise GeneratorConfigError(f"a {kind} takes none; leave it out", key=_KEY)
-    file = lora.file
+    file = lora.weights.file
     source, weight_name = (
         (lora.path, lora.weight_name) if file is None else (str(file.parent), file.name)
     )

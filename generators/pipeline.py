@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gapclose.generators.checkpoint import Checkpoint, image_to_image
+from gapclose.generators.embeddings import Embedding, load_embeddings
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.images import Pixels, to_pixels
@@ -129,6 +130,7 @@ class Pipeline:
         dtype: str,
         safety_checker: bool,
         ip_adapter: IPAdapter | None = None,
+        embeddings: Sequence[Embedding] = (),
         loras: Sequence[Lora] = (),
     ) -> Pipeline:
         """Load a checkpoint.
@@ -139,6 +141,7 @@ class Pipeline:
             dtype: One of `DTYPES`.
             safety_checker: Whether to keep the pipeline's own.
             ip_adapter: What to load into it.
+            embeddings: Words to teach it.
             loras: What else to load into it.
 
         Raises:
@@ -156,6 +159,7 @@ class Pipeline:
         if ip_adapter is not None:
             image_prompts = ip_adapter.load_into(pipeline)
             image_prompts.attach(pipeline)
+        load_embeddings(pipeline, embeddings)
         scales = LoraScales(pipeline, loras) if loras else None
         return cls(pipeline, device=place, image_prompts=image_prompts, loras=scales)
 

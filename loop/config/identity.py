@@ -45,6 +45,7 @@ _LATER: Final[dict[str, Any]] = {
     "generator.loras": [],
     "generator.config": None,
     "generator.components": {},
+    "generator.embeddings": [],
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

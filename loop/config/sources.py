@@ -40,6 +40,7 @@ __all__ = [
     "CommandSpec",
     "CustomSpec",
     "DiffusersSpec",
+    "EmbeddingSpec",
     "FolderSpec",
     "GeneratorName",
     "GeneratorSpec",
@@ -154,6 +155,19 @@ class LoraSpec(Section):
         return absolute_path(path) if path.endswith(".safetensors") else _absolute_folder(path)
 
 
+class EmbeddingSpec(Section):
+    """A word from textual inversion; see `Embedding`. `path` is as that of a LoRA."""
+
+    path: Text
+    token: Text | None = None
+    weight_name: Text = "learned_embeds.safetensors"
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return absolute_path(path) if path.endswith(".safetensors") else _absolute_folder(path)
+
+
 class DiffusersSpec(Spec):
     """A diffusers text-to-image pipeline; `model` is a hub id, a folder, a file, or `pond`.
 
@@ -175,6 +189,7 @@ class DiffusersSpec(Spec):
     batch_size: Count | Literal["auto"] = "auto"
     safety_checker: Literal["keep", "off"] = "keep"
     ip_adapter: IPAdapterSpec | None = None
+    embeddings: Annotated[tuple[EmbeddingSpec, ...], Field(strict=False)] = ()
     loras: Annotated[tuple[LoraSpec, ...], Field(strict=False)] = ()
 
     @field_validator("model")

@@ -15,6 +15,7 @@ from gapclose.loop.config.schema import ConfirmConfig, RunConfig, TuneConfig
 from gapclose.loop.config.sources import (
     TAGS,
     DiffusersSpec,
+    EmbeddingSpec,
     IPAdapterSpec,
     LoraSpec,
     generator_section,
@@ -52,6 +53,7 @@ _SECTIONS: Final[dict[tuple[type[BaseModel], str], type[BaseModel]]] = {
     (BaselineConfig, "camera"): FixedCamera,
     (DiffusersSpec, "ip_adapter"): IPAdapterSpec,
     (DiffusersSpec, "loras"): LoraSpec,
+    (DiffusersSpec, "embeddings"): EmbeddingSpec,
 }
 _OF_GENERATORS: Final[dict[type[BaseModel], type[BaseModel]]] = {
     SpaceConfig: GeneratorSpace,
@@ -150,13 +152,18 @@ def _valid_keys(keys: Keys, data: Mapping[str, Any]) -> list[str]:
         elif key == "generators" and section in _OF_GENERATORS:
             section, names = _OF_GENERATORS[section], 1
         else:
-            found = _SECTIONS.get((section, str(key)))
+            found = _section_below(section, key)
             if found is None:
                 return []
             section = found
     if names:
         return []
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _section_below(section: type[BaseModel], key: str | int) -> type[BaseModel] | None:
+    """Return the section under a key, of one in a list the list's; None if there is none."""
+    return section if isinstance(key, int) else _SECTIONS.get((section, key))
 
 
 def _dotted(keys: Keys) -> str:

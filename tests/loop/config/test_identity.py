@@ -85,6 +85,7 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
         "generator.loras": [],
         "generator.config": None,
         "generator.components": {},
+        "generator.embeddings": [],
         "space.captions": None,
         "space.strength": [],
         "space.ip_adapter_scale": [],
