@@ -19,6 +19,7 @@ _OTHERS: Final = frozenset(
     {"num_inference_steps", "height", "width", "num_images_per_prompt", "strength", "output_type"}
     | {"return_dict", "use_resolution_binning", "callback_steps", "clean_caption", "lora_scale"}
     | {"max_sequence_length", "guidance_scale", "negative_prompt", "prompt", "isolated"}
+    | {"batch_size"}
 )
 
 

@@ -47,6 +47,8 @@ _FROM_IMAGES: Final = frozenset(
     | {"controlnet_conditioning_scale", "adapter_conditioning_scale"}
 )
 
+_READ_BY: Final = {"text": {"prompt"}, "label": {"class_labels"}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -219,8 +221,9 @@ class Checkpoint:
             raise GeneratorConfigError(
                 f"{self.model} is a {pipeline.__name__}, which {why}", key="generator.model"
             )
+        needs = {"generator"} | _READ_BY.get(FAMILIES.get(pipeline.__name__, PLAIN).reads, set())
         other = {"control_image", "num_frames"} & parameters.keys()
-        if from_image or other or not {"prompt", "generator"} <= set(parameters):
+        if from_image or other or not needs <= {*parameters}:
             raise GeneratorConfigError(
                 f"{self.model} is a {pipeline.__name__}, which generates no "
                 "images from text alone; name a text-to-image pipeline",
@@ -244,6 +247,11 @@ class Checkpoint:
         """
         if size is None or self.folder is None:
             return
+        kind = getattr(self.saved_class(), "__name__", "")
+        if FAMILIES.get(kind, PLAIN).reads != "text":
+            raise GeneratorConfigError(
+                f"a {kind} generates one size; leave it null", key="generator.size"
+            )
         sides = (size, size) if isinstance(size, int) else size
         step = _vae_scale(self.configs.read("vae/config.json"))
         if any(side % step for side in sides):

@@ -8,13 +8,14 @@ is in `pipeline`. It trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
 from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.batch_size import BatchSize
 from gapclose.generators.checkpoint import Checkpoint
+from gapclose.generators.class_labels import check_prompts
 from gapclose.generators.components import EMPTY, read_components
 from gapclose.generators.embeddings import read_embeddings
 from gapclose.generators.errors import (
@@ -36,7 +37,10 @@ _NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")  # of cuBLAS, cuDNN, MPS
 
 
 class DiffusersGenerator:
-    """A text-to-image pipeline of diffusers.
+    """A text-to-image pipeline of diffusers, or one that draws one of its labels, or of one kind.
+
+    Of a class-conditional pipeline a prompt is the name of a label. One that takes neither ignores
+    the prompt: a run of it has one class and one prompt, which `check_prompts` makes sure of.
 
     Args:
         model: Hub id (owner/name), a folder that `save_pretrained` wrote, one .safetensors file
@@ -169,6 +173,14 @@ class DiffusersGenerator:
         """
         self._checkpoint.check_schedulers(names)
 
+    def check_prompts(self, prompts: Iterable[str]) -> None:
+        """Refuse prompts that are no labels of a pipeline that reads those; several, of one kind.
+
+        Raises:
+            GeneratorConfigError: One line that names the nearest label, or the remedy.
+        """
+        check_prompts(self._checkpoint.configs, prompts)
+
     def check_conditioning(self, *, strength: bool = False, ip_adapter: bool = False) -> None:
         """Refuse draws with a strength, or with a scale of an IP-Adapter, that none can generate.
 
@@ -204,12 +216,7 @@ class DiffusersGenerator:
         Raises:
             ValueError, GeneratorConfigError, GenerationError: As `generate`.
         """
-        for draw, _ in jobs:
-            if draw.takes_source:
-                raise GeneratorConfigError(
-                    "needs a source picture, and there is none here; leave it out",
-                    key="strength" if draw.strength is not None else "ip_adapter_scale",
-                )
+        _check_unsourced([draw for draw, _ in jobs])
         return self._generate([(draw, seeds, [None] * len(seeds)) for draw, seeds in jobs])
 
     def generate_from(self, jobs: Sequence[SourcedJob]) -> list[ImageBatch]:
@@ -223,13 +230,7 @@ class DiffusersGenerator:
                 image-to-image pipeline, or no IP-Adapter was given.
             GenerationError: As `generate`.
         """
-        for draw, seeds, sources in jobs:
-            if len(sources) != len(seeds):
-                raise ValueError(f"{len(sources)} sources for {len(seeds)} seeds")
-            if not draw.takes_source:
-                raise GeneratorConfigError(
-                    "a draw from a source picture needs one, or ip_adapter_scale", key="strength"
-                )
+        _check_sourced(jobs)
         self.check_conditioning(
             strength=any(draw.strength is not None for draw, _, _ in jobs),
             ip_adapter=any(draw.ip_adapter_scale is not None for draw, _, _ in jobs),
@@ -329,6 +330,25 @@ def _checked_size(size: object) -> int | tuple[int, int] | None:
         return Draw(prompt="", size=size).size  # type: ignore[arg-type]
     except ValueError as error:
         raise GeneratorConfigError(f"generator.{error}") from None
+
+
+def _check_unsourced(draws: Sequence[Draw]) -> None:
+    for draw in draws:
+        if draw.takes_source:
+            raise GeneratorConfigError(
+                "needs a source picture, and there is none here; leave it out",
+                key="strength" if draw.strength is not None else "ip_adapter_scale",
+            )
+
+
+def _check_sourced(jobs: Sequence[SourcedJob]) -> None:
+    for draw, seeds, sources in jobs:
+        if len(sources) != len(seeds):
+            raise ValueError(f"{len(sources)} sources for {len(seeds)} seeds")
+        if not draw.takes_source:
+            raise GeneratorConfigError(
+                "a draw from a source picture needs one, or ip_adapter_scale", key="strength"
+            )
 
 
 def _check_word(word: str, known: Sequence[str], *, key: str) -> None:

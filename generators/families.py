@@ -32,6 +32,8 @@ class Family:
         alone: Whether images of one batch change each other, or cannot be of several prompts.
         schedulers: Names of those that work in its call; None for all that fit its own.
         multiple: Pixels that sides are multiples of; others come out as another size.
+        reads: What of a prompt: "text"; the "label" that it is, of a class-conditional pipeline;
+            or "nothing", of an unconditional one, whose prompt is ignored.
         refused: Why a draw cannot drive it at all.
     """
 
@@ -44,6 +46,7 @@ class Family:
     alone: bool = False
     schedulers: frozenset[str] | None = None
     multiple: int = 1
+    reads: Literal["text", "label", "nothing"] = "text"
     refused: str | None = None
 
 
@@ -111,6 +114,23 @@ FAMILIES: Final[dict[str, Family]] = {
     "Kandinsky3Pipeline": Family(alone=True, schedulers=frozenset({"ddim", "ddpm"}), multiple=64),
     "WuerstchenCombinedPipeline": _LOST,
     "StableCascadeCombinedPipeline": _LOST,
+    # Neither starts from the noise that sigmas ask for, nor gives the scheduler random numbers.
+    "DiTPipeline": Family(
+        reads="label",
+        schedulers=frozenset(
+            {"ddim", "deis", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_single", "pndm"}
+            | {"unipc"}
+        ),
+    ),
+    # These do: schedulers without such an argument fail.
+    "DDPMPipeline": Family(
+        reads="nothing",
+        schedulers=frozenset(
+            {"ddim", "ddpm", "dpmsolver++", "dpmsolver++_karras", "dpmsolver++_sde"}
+            | {"dpmsolver++_single"}
+        ),
+    ),
+    "DDIMPipeline": Family(reads="nothing", schedulers=frozenset({"ddim"})),
     "IFPipeline": Family(
         schedulers=frozenset({"ddpm", "dpmsolver++", "dpmsolver++_sde", "dpmsolver++_single"})
     ),

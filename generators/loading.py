@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gapclose.generators.checkpoint import Checkpoint
 from gapclose.generators.components import load_parts
 from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
+from gapclose.generators.families import FAMILIES, PLAIN
 from gapclose.generators.single_file import read_single_file
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def read_pipeline(
     """
     import torch
 
+    kind = getattr(checkpoint.saved_class(), "__name__", "")
+    if dtype == "auto" and FAMILIES.get(kind, PLAIN).reads == "nothing":
+        dtype = "float32"  # it makes pixels, whose tones bfloat16 rounds to steps of 1/256
     precision = _dtype(dtype, device)
     pipeline = _read(checkpoint, device, precision, safety_checker=safety_checker)
     checkpoint.check_task(type(pipeline))

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gapclose.generators.checkpoint import Checkpoint, image_to_image
+from gapclose.generators.class_labels import label_arguments
 from gapclose.generators.embeddings import Embedding, load_embeddings
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
@@ -171,6 +172,8 @@ class Pipeline:
                 scheduler, or has no image-to-image partner for its strength.
         """
         task = self._task(draw)
+        if task.family.reads == "label":
+            label_arguments(task.pipeline, [draw.prompt])
         arguments: dict[str, Any] = task.guidance(draw)
         if draw.num_inference_steps is not None and "num_inference_steps" in task.accepts:
             arguments["num_inference_steps"] = draw.num_inference_steps
@@ -221,7 +224,7 @@ class Pipeline:
             parameters=draws[0].parameters,
         )
         flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
-        images = np.asarray(result.images)[..., :3]  # some have transparency
+        images = _array(result.images)[..., :3]  # some have transparency
         if draws[0].size is not None and (asked := _pair(draws[0].size)) != images.shape[2:0:-1]:
             height, width = images.shape[1:3]
             raise GeneratorConfigError(
@@ -269,7 +272,9 @@ class Pipeline:
                 arguments |= self._image_prompts.arguments(
                     task.pipeline, sources, n=len(seeds), scale=ip_adapter_scale
                 )
-            return task.pipeline(**arguments, generator=randoms, output_type="np")
+            # numpy has no bfloat16, in which some would hand pixels to it.
+            kind = "pt" if task.family.reads == "nothing" else "np"
+            return task.pipeline(**arguments, generator=randoms, output_type=kind)
 
     def _task(self, draw: Draw) -> _Task:
         """Return the pipeline for a draw; both share all weights."""
@@ -301,7 +306,16 @@ class Pipeline:
         return self._own_size
 
 
+def _array(images: Any) -> np.ndarray[Any, Any]:
+    """Return images, (n, height, width, channels), of what a pipeline returns."""
+    if hasattr(images, "permute"):  # torch's: channels come first
+        images = images.detach().cpu().float().permute(0, 2, 3, 1).numpy()
+    return np.asarray(images)
+
+
 def _prompts(task: _Task, draws: Sequence[Draw]) -> dict[str, Any]:
+    if task.family.reads != "text":
+        return label_arguments(task.pipeline, [draw.prompt for draw in draws])
     one_text = len({(draw.prompt, draw.negative_prompt) for draw in draws}) == 1
     # Of several images of one prompt the text is encoded once. Not where each has a source: some
     # families would repeat every source for every image.

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,13 +99,14 @@ def check_generator(
     variants: Mapping[str, Draw] | None = None,
     other_prompt: Draw | None = None,
     classes: Sequence[str] = (),
+    prompts: Iterable[str] = (),
 ) -> None:
     """Refuse a section that could never generate, before any model loads.
 
     It checks the kind, the arguments and local folders, and asks the hub for a pipeline that is
     not in its cache. A generator of one's own may have methods `check()`, `check_class(name)`,
-    `check_schedulers(names)` and `check_conditioning(strength=, ip_adapter=)` for the same
-    purpose.
+    `check_prompts(prompts)`, `check_schedulers(names)` and `check_conditioning(strength=,
+    ip_adapter=)` for the same purpose.
 
     Args:
         spec: As for `make_generator`.
@@ -119,6 +120,7 @@ def check_generator(
         variants: Draws that differ from `draw` in one parameter each, by its name.
         other_prompt: One that differs in its prompt, where there are several.
         classes: That draws will name.
+        prompts: That draws will have; made one by one, as they are asked for.
 
     Raises:
         GeneratorConfigError: One line that names the culprit and the remedy.
@@ -132,6 +134,8 @@ def check_generator(
     if (check_class := getattr(generator, "check_class", None)) is not None:
         for name in classes:
             _own(kind, partial(check_class, name))
+    if (check_prompts := getattr(generator, "check_prompts", None)) is not None:
+        _own(kind, lambda: check_prompts(prompts))
     if strength or ip_adapter:
         if not hasattr(generator, "generate_from"):
             raise takes_no_pictures("strength" if strength else "ip_adapter_scale")

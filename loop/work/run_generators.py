@@ -96,9 +96,17 @@ def _check(config: RunConfig, classes: Sequence[str], given: Sequence[Mapping[st
         variants=varied,
         other_prompt=other_prompt(spaces[0]) if spaces else None,
         classes=classes,
+        prompts=_prompts(spaces),
         strength=bool(config.space.strength),
         ip_adapter=bool(config.space.ip_adapter_scale),
     )
+
+
+def _prompts(spaces: Sequence[Space]) -> Iterator[str]:
+    """Yield the prompts of all classes, the baseline's of each first."""
+    for space in spaces:
+        yield space.baseline.draw.prompt
+        yield from map(space.prompt, space.prompts())
 
 
 def with_taken_settings(config: RunConfig) -> RunConfig:

@@ -12,6 +12,7 @@ import torch
 from gapclose.generators.base import SETTINGS, generate_all
 from gapclose.generators.diffusion import DiffusersGenerator
 from gapclose.generators.errors import GenerationError, GeneratorConfigError
+from gapclose.generators.families import FAMILIES, PLAIN
 from gapclose.generators.images import Pixels
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import SCHEDULERS
@@ -23,6 +24,11 @@ OTHERS: Final = {
     "num_inference_steps": 5,
 }
 SIDE: Final = 64
+PROMPTS: Final = {
+    "text": ("a photo of a red frog", "a ship on the grey sea at night"),
+    "label": ("Tree_Frog", "ship"),
+    "nothing": ("frog", "ship"),
+}
 Row = dict[str, str]
 
 
@@ -34,18 +40,22 @@ def row_of(pipeline: Any, folder: Path) -> Row:
         which begins with `LIE`.
     """
     pipeline.save_pretrained(folder)
-    generator = DiffusersGenerator(str(folder), size=SIDE, device="cpu", batch_size=4)
+    reads = FAMILIES.get(type(pipeline).__name__, PLAIN).reads
+    side = SIDE if reads == "text" else None  # of the others each makes one size
+    generator = DiffusersGenerator(str(folder), size=side, device="cpu", batch_size=4)
     try:
         generator.check()
     except GeneratorConfigError as error:
         return {"class": f"refused: {error}"}
-    plain = Draw(prompt="a photo of a red frog", guidance_scale=3.0, num_inference_steps=3)
+    prompt, other = PROMPTS[reads]
+    plain = Draw(prompt=prompt, guidance_scale=3.0, num_inference_steps=3)
     tried = _Tried(generator, plain)
     row = {setting: tried.setting(setting) for setting in OTHERS}
     row["scheduler"] = tried.schedulers()
     row["none"] = tried.no_guidance()
-    row["batch"] = tried.batch()
-    row["size"] = tried.size(SIDE)
+    row["batch"] = tried.batch(other)
+    row["prompt"] = tried.prompt(other, is_read=reads != "nothing")
+    row["size"] = tried.size(side or tried.image.shape[0])
     return row
 
 
@@ -112,9 +122,16 @@ class _Tried:
         alike = np.array_equal(found[0], found[1])
         return "at 1" if alike else f"{LIE}: guides at 1"
 
-    def batch(self) -> str:
+    def prompt(self, text: str, *, is_read: bool) -> str:
+        """See that another prompt makes another image, where prompts are read."""
+        moves = not np.array_equal(self.one(replace(self.plain, prompt=text)), self.image)
+        if moves != is_read:
+            return f"{LIE}: {'moves' if moves else 'dead'}"
+        return "alive" if is_read else "ignored"
+
+    def batch(self, text: str) -> str:
         """Compare images of a batch of several prompts with the same ones alone."""
-        other = replace(self.plain, prompt="a ship on the grey sea at night")
+        other = replace(self.plain, prompt=text)
         jobs = [(self.plain, [3, 4]), (other, [3])]
         try:
             first, second = generate_all(self.generator, jobs)

@@ -16,6 +16,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     ChromaTransformer2DModel,
     DDPMWuerstchenScheduler,
+    DiTTransformer2DModel,
     FluxTransformer2DModel,
     HunyuanDiT2DModel,
     Kandinsky3UNet,
@@ -24,6 +25,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableCascadeUNet,
     UNet2DConditionModel,
+    UNet2DModel,
 )
 from diffusers.pipelines.deprecated.wuerstchen import (
     PaellaVQModel,
@@ -71,10 +73,14 @@ def _heeding(model: Any, gain: float, *, where: str = "attn2") -> Any:
 
 
 def _seeded(name: str, parts: Callable[[], Parts]) -> Callable[[], Any]:
+    return _seeded_whole(lambda: getattr(diffusers, name)(**parts()))
+
+
+def _seeded_whole(make: Callable[[], Any]) -> Callable[[], Any]:
     def build() -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            pipeline = getattr(diffusers, name)(**parts())
+            pipeline = make()
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -514,6 +520,42 @@ def _cascade() -> Parts:
     return _two_stages(clip_projector, _heeding(prior, 3.0, where="attention"), decoder)
 
 
+# No text: a transformer that is told a label, U-Nets on pixels that are told nothing.
+
+
+def _dit() -> Any:
+    transformer = DiTTransformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        out_channels=8,
+        num_embeds_ada_norm=1000,  # the class after the last is none of them
+    )
+    parts = {"transformer": ready(transformer), "vae": kl_autoencoder(), "scheduler": ddim()}
+    pipeline = diffusers.DiTPipeline(**parts)
+    # As it is in the index of those that are published; diffusers does not save it.
+    pipeline.register_to_config(id2label={"0": "frog, tree frog", "1": "ship", "2": "Siamese cat"})
+    return pipeline
+
+
+def _pixels() -> Parts:
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    return {"unet": ready(unet), "scheduler": ddpm()}
+
+
 _PARTS: Final[dict[str, Callable[[], Parts]]] = {
     "StableDiffusionPipeline": _sd,
     "StableDiffusionXLPipeline": _sdxl,
@@ -536,11 +578,13 @@ _PARTS: Final[dict[str, Callable[[], Parts]]] = {
     "AuraFlowPipeline": _auraflow,
     "FluxPipeline": _flux,
     "ChromaPipeline": _chroma,
+    "DDPMPipeline": _pixels,
+    "DDIMPipeline": _pixels,
 }
 
 FAMILIES: Final[dict[str, Callable[[], Any]]] = {
     name: _seeded(name, parts) for name, parts in _PARTS.items()
-}
+} | {"DiTPipeline": _seeded_whole(_dit)}
 """Class name of a pipeline -> what builds a tiny one."""
 
 VARIANTS: Final[dict[str, Callable[[], Any]]] = {
