@@ -26,6 +26,7 @@ from gapclose.generators.model_files import (
     local_folder,
     read_license,
 )
+from gapclose.generators.quiet import without_words
 
 if TYPE_CHECKING:
     import torch
@@ -201,8 +202,10 @@ class Component:
             options |= {"use_safetensors": True, "torch_dtype": dtype}
             if issubclass(kind, PreTrainedModel):
                 options["dtype"] = options.pop("torch_dtype")
+        source = self.source if folder is None else str(folder)
         try:
-            return kind.from_pretrained(self.source if folder is None else str(folder), **options)
+            with without_words():
+                return kind.from_pretrained(source, **options)
         except torch.OutOfMemoryError as error:
             raise MemoryOutError(f"{self.source} does not fit into memory") from error
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:

@@ -70,6 +70,7 @@ def test_a_part_of_the_hub_is_found_at_its_top_and_in_its_folder(
         it = made(model, vae=name)
         it.check()
         assert it.revision == f"{made(model).revision}+{COMMIT}"
+        assert image(it).std(axis=(0, 1)).max() == 0
 
 
 def test_a_part_that_the_pipeline_can_spare_is_left_out(tiny_sd3: Path) -> None:

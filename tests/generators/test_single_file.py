@@ -160,6 +160,7 @@ def test_configs_in_the_hubs_cache_ask_nobody(
     it.check()
     assert it.revision is not None
     assert it.revision.endswith("+" + "0" * 40)
+    assert np.abs(pixels(it) - pixels(made(tiny, None))).max() <= 1
 
 
 def test_a_file_of_another_family_or_with_lost_weights_is_said_in_a_line(
