@@ -8,7 +8,6 @@ runs no code from a model's repository.
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from gapclose.generators.model_files import (
     files_in,
     is_pickle,
     local_folder,
+    part_class,
     read_license,
 )
 from gapclose.generators.quiet import without_words
@@ -31,7 +31,7 @@ from gapclose.generators.quiet import without_words
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EMPTY", "Component", "load_parts", "part_class", "read_components"]
+__all__ = ["EMPTY", "Component", "load_parts", "read_components"]
 
 EMPTY: Final[Mapping[str, str | None]] = MappingProxyType({})
 """No part is from elsewhere."""
@@ -200,12 +200,13 @@ class Component:
             options = {"subfolder": self._subfolder.strip("/")}
         if issubclass(kind, torch.nn.Module):
             options |= {"use_safetensors": True, "torch_dtype": dtype}
+            options["output_loading_info"] = True
             if issubclass(kind, PreTrainedModel):
                 options["dtype"] = options.pop("torch_dtype")
         source = self.source if folder is None else str(folder)
         try:
             with without_words():
-                return kind.from_pretrained(source, **options)
+                found = kind.from_pretrained(source, **options)
         except torch.OutOfMemoryError as error:
             raise MemoryOutError(f"{self.source} does not fit into memory") from error
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
@@ -213,34 +214,17 @@ class Component:
             raise GeneratorConfigError(
                 f"{self.source} cannot be loaded as a {kind.__name__}: {said}", key=self.key
             ) from error
-
-
-def part_class(library: str | None, name: str | None, *, key: str) -> type[Any]:
-    """Return the class of a part, of diffusers or transformers.
-
-    Raises:
-        GeneratorConfigError: It is of another library, which an index could name to have its code
-            run.
-    """
-    from diffusers import pipelines
-
-    if library is None:
-        raise GeneratorConfigError(
-            "the pipeline has none, and names no class to load one by; leave it out", key=key
-        )
-    home: Any = None
-    if library in ("diffusers", "transformers"):
-        home = importlib.import_module(library)
-    else:
-        home = getattr(pipelines, library, None)
-    found = getattr(home, name or "", None)
-    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
-        raise GeneratorConfigError(
-            f"{library}.{name} is no class of diffusers or transformers; it cannot be loaded from "
-            "elsewhere",
-            key=key,
-        )
-    return found
+        if not options.get("output_loading_info"):
+            return found
+        part, told = found
+        # Of another class, such as a tiny autoencoder: what it lacks would be random.
+        if lost := sorted(told["missing_keys"]):
+            raise GeneratorConfigError(
+                f"{self.source} lacks {len(lost)} weights of a {kind.__name__}, {lost[0]} among "
+                "them; name a part of this class",
+                key=self.key,
+            )
+        return part
 
 
 def load_parts(

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gapclose.generators.errors import GeneratorConfigError
 
@@ -23,6 +24,7 @@ __all__ = [
     "files_in",
     "is_pickle",
     "local_folder",
+    "part_class",
     "read_license",
     "with_licenses",
 ]
@@ -136,3 +138,31 @@ def digest_files(folder: Path, files: Sequence[Path]) -> str:
             stream.seek(max(0, size - mebibyte))
             content.update(stream.read(mebibyte))
     return f"sha256:{content.hexdigest()[:16]}"
+
+
+def part_class(library: str | None, name: str | None, *, key: str) -> type[Any]:
+    """Return the class of a part, of diffusers or transformers.
+
+    Raises:
+        GeneratorConfigError: It is of another library, which an index could name to have its code
+            run.
+    """
+    from diffusers import pipelines
+
+    if library is None:
+        raise GeneratorConfigError(
+            "the pipeline has none, and names no class to load one by; leave it out", key=key
+        )
+    home: Any = None
+    if library in ("diffusers", "transformers"):
+        home = importlib.import_module(library)
+    else:
+        home = getattr(pipelines, library, None)
+    found = getattr(home, name or "", None)
+    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
+        raise GeneratorConfigError(
+            f"{library}.{name} is no class of diffusers or transformers; it cannot be loaded from "
+            "elsewhere",
+            key=key,
+        )
+    return found

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gapclose.generators.components import part_class
 from gapclose.generators.configs import Configs
 from gapclose.generators.errors import GeneratorConfigError, MemoryOutError
-from gapclose.generators.model_files import check_weights, is_pickle
+from gapclose.generators.model_files import check_weights, is_pickle, part_class
 from gapclose.generators.quiet import without_words
 
 if TYPE_CHECKING:

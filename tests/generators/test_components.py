@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gapclose.generators.components import read_components
 from gapclose.generators.diffusion import DiffusersGenerator
@@ -155,6 +156,17 @@ def test_what_is_no_such_part_is_said_in_a_line(model: Path, tmp_path: Path) -> 
     with pytest.raises(GeneratorConfigError, match=r"^generator\.components\.vae: ") as told:
         image(made(model, vae=str(tmp_path)))
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_weights_that_a_part_lacks_are_not_made_up(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model / "vae", tmp_path / "vae")
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    del state["decoder.conv_out.weight"]
+    save_file(state, file)
+    said = r"^generator\.components\.vae: .* lacks 1 weights of .*, decoder\.conv_out\.weight"
+    with pytest.raises(GeneratorConfigError, match=said):
+        image(made(model, vae=str(tmp_path)))
 
 
 def test_a_part_that_none_names_is_left_out_only_by_null() -> None:
