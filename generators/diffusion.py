@@ -32,6 +32,7 @@ from gapclose.generators.model_files import with_licenses
 from gapclose.generators.pipeline import Pipeline, Wanted
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
+from gapclose.generators.speed import Speed
 
 _NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")  # of cuBLAS, cuDNN, MPS
 
@@ -61,6 +62,11 @@ class DiffusersGenerator:
         ip_adapter: Keys of `IPAdapter`, for draws with `ip_adapter_scale`; None for none.
         embeddings: Keys of each `Embedding`, a word that prompts may use.
         loras: Keys of each `Lora`; its scale is a parameter of the draws.
+        compile: Whether to compile its denoiser, once a run; this and the next four are `Speed`'s.
+        attention: What computes it: "auto", or one of those that diffusers has.
+        offload: "none", or "model" or "group" where the GPU is too small: slower.
+        quantize: "none", or "int8" or "nf4" where it is smaller yet: other images.
+        cache: "none", or "first_block" or "taylorseer", which guess steps: other images.
 
     Raises:
         GeneratorConfigError: If a value is none of the above.
@@ -84,6 +90,11 @@ class DiffusersGenerator:
         ip_adapter: Mapping[str, Any] | None = None,
         embeddings: Sequence[Mapping[str, Any]] = (),
         loras: Sequence[Mapping[str, Any]] = (),
+        compile: bool = False,
+        attention: str = "auto",
+        offload: str = "none",
+        quantize: str = "none",
+        cache: str = "none",
     ) -> None:
         """Check the values; nothing is loaded or asked for yet."""
         _check_options(model, dtype, safety_checker, batch_size)
@@ -103,6 +114,7 @@ class DiffusersGenerator:
         self._ip_adapter = None if ip_adapter is None else read_ip_adapter(ip_adapter)
         self._embeddings = read_embeddings(embeddings)
         self._loras = read_loras(loras)
+        self._speed = Speed(compile, attention, offload, quantize, cache)
         self._pipeline: Pipeline | None = None
 
     @property
@@ -153,8 +165,8 @@ class DiffusersGenerator:
         Raises:
             GeneratorConfigError: One line that names the culprit and the remedy.
         """
-        if self._device != "auto":
-            find_device(self._device)
+        if self._device != "auto" or self._speed.depends_on_device:
+            self._speed.check(find_device(self._device))
         self._checkpoint.find()
         self._checkpoint.check_task()
         self._checkpoint.check_size(self._size)
@@ -273,6 +285,7 @@ class DiffusersGenerator:
                 ip_adapter=self._ip_adapter,
                 embeddings=self._embeddings,
                 loras=self._loras,
+                speed=self._speed,
             )
             self._revision = self._version()  # it reads some MiB of every file
             if self._pipeline.device.type != "cpu":
@@ -302,14 +315,17 @@ class DiffusersGenerator:
                 raise GenerationError(said(error)) from error
             if len(wanted) == 1:
                 raise MemoryOutError(
-                    "memory is out at one image a time; choose a smaller size or dtype"
+                    "memory is out at one image a time; choose a smaller size or dtype, or set "
+                    "generator.offload to model"
                 ) from None
         else:
             self._batch.grow_after(len(wanted))
             return made
         # Only here, where the traceback no longer holds the tensors of the failed batch.
+        saved = pipeline.spare_memory()
         torch.cuda.empty_cache()
-        self._batch.halve_after(len(wanted))
+        if not saved:
+            self._batch.halve_after(len(wanted))
         return None
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +19,18 @@ from gapclose.generators.single_file import read_single_file
 if TYPE_CHECKING:
     import torch
 
+    from gapclose.generators.speed import Speed
+
 DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 
 
 def read_pipeline(
-    checkpoint: Checkpoint, *, device: torch.device, dtype: str, safety_checker: bool
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    dtype: str,
+    safety_checker: bool,
+    speed: Speed,
 ) -> Any:
     """Read a text-to-image pipeline as it was saved, onto its device.
 
@@ -31,6 +39,7 @@ def read_pipeline(
         device: Where it is to compute.
         dtype: One of `DTYPES`; the autoencoder is float32 in any case.
         safety_checker: Whether to keep the pipeline's own.
+        speed: What is quantised of it; what is offloaded stays on the CPU.
 
     Raises:
         GeneratorConfigError: If the checkpoint cannot be loaded, or it is no text-to-image
@@ -43,14 +52,14 @@ def read_pipeline(
     if dtype == "auto" and FAMILIES.get(kind, PLAIN).reads == "nothing":
         dtype = "float32"  # it makes pixels, whose tones bfloat16 rounds to steps of 1/256
     precision = _dtype(dtype, device)
-    pipeline = _read(checkpoint, device, precision, safety_checker=safety_checker)
+    pipeline = _read(checkpoint, device, precision, safety_checker=safety_checker, speed=speed)
     checkpoint.check_task(type(pipeline))
     vae = getattr(pipeline, "vae", None)
     if vae is not None and precision != torch.float32:
         _keep_in_float32(vae, precision)
-    if device.type == "cpu":
+    if device.type in ("cpu", "cuda") and speed.quantize == "none":
         # Measured on two cores: convolutions take a third of the time.
-        for module in (getattr(pipeline, "unet", None), vae):
+        for module in (getattr(pipeline, "unet", None), vae if device.type == "cpu" else None):
             if module is not None and all(its.ndim <= 4 for its in module.parameters()):
                 module.to(memory_format=torch.channels_last)  # of five dimensions it has none
     return pipeline
@@ -88,9 +97,14 @@ def first_line(error: BaseException) -> str:
 
 
 def _read(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, safety_checker: bool
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    safety_checker: bool,
+    speed: Speed,
 ) -> Any:
-    """Read a pipeline as it was saved, onto its device."""
+    """Read a pipeline as it was saved, onto its device; onto the CPU if it is to be offloaded."""
     import torch
     from diffusers import DiffusionPipeline
 
@@ -109,12 +123,16 @@ def _read(
         with silent_loading(), torch.random.fork_rng(devices=[]):
             parts = load_parts(checkpoint.components, checkpoint.configs.parts(), dtype)
             if checkpoint.file is not None:
+                speed.check_single_file()
                 return read_single_file(
-                    checkpoint.file, checkpoint.configs, device=device, dtype=dtype, parts=parts
+                    checkpoint.file,
+                    checkpoint.configs,
+                    device=device if speed.offload == "none" else torch.device("cpu"),
+                    dtype=dtype,
+                    parts=parts,
                 )
-            checker: dict[str, Any] = {}
-            if not safety_checker:
-                checker = _without_checker(pipelines.load_config(source, **where))
+            saved = pipelines.load_config(source, **where)
+            checker = {} if safety_checker else _without_checker(saved)
             pipeline = pipelines.from_pretrained(
                 source,
                 dtype={"default": dtype, "vae": torch.float32},
@@ -123,10 +141,14 @@ def _read(
                 **which,
                 **where,
                 **{**parts, **checker},
+                **speed.loading(dtype, saved),
             )
-        return pipeline.to(device)
+        return pipeline.to(device) if speed.offload == "none" else pipeline
     except torch.OutOfMemoryError as error:
-        raise MemoryOutError(f"{model} does not fit into the memory of {device}") from error
+        raise MemoryOutError(
+            f"{model} does not fit into the memory of {device}; set generator.offload to model, "
+            "or to group"
+        ) from error
     except GeneratorConfigError:
         raise
     except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -144,7 +166,9 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
         return chosen
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Older cards emulate it, slower than float32.
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
 
 
 def _keep_in_float32(vae: Any, dtype: torch.dtype) -> None:

@@ -88,6 +88,11 @@ class LoraScales:
         for lora in loras:
             _load(pipeline, lora)
 
+    @property
+    def scales(self) -> tuple[float, ...] | None:
+        """Those of the last call; None before there was one."""
+        return self._set
+
     def set_for(self, parameters: Mapping[str, Parameter]) -> None:
         """Set the scales that a draw names, and of all others their own."""
         scales = tuple(_scale(lora, parameters) for lora in self._loras)

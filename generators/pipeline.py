@@ -28,8 +28,10 @@ from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
 from gapclose.generators.loading import find_device, read_pipeline
 from gapclose.generators.loras import Lora, LoraScales
 from gapclose.generators.parameters import Parameter, Parameters
+from gapclose.generators.prompt_cache import PromptCache
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import build_scheduler
+from gapclose.generators.speed import AS_SAVED, Speed, fast_matmul
 from gapclose.generators.truncation import warn_once_of_truncation
 
 if TYPE_CHECKING:
@@ -112,9 +114,12 @@ class Pipeline:
         device: torch.device,
         image_prompts: ImagePrompts | None = None,
         loras: LoraScales | None = None,
+        speed: Speed = AS_SAVED,
     ) -> None:
-        """Wrap a pipeline of diffusers that lies on `device`, with what was loaded into it."""
+        """Wrap a pipeline of diffusers, with what was loaded into it, and prepare it."""
         self.device = device
+        self._speed, self._encoded = speed, PromptCache(pipeline)
+        speed.prepare(pipeline, device)
         self._text = _Task.of(pipeline)
         self._image: _Task | None = None
         self._own_size: tuple[int, int] | None = None
@@ -133,6 +138,7 @@ class Pipeline:
         ip_adapter: IPAdapter | None = None,
         embeddings: Sequence[Embedding] = (),
         loras: Sequence[Lora] = (),
+        speed: Speed = AS_SAVED,
     ) -> Pipeline:
         """Load a checkpoint.
 
@@ -144,16 +150,18 @@ class Pipeline:
             ip_adapter: What to load into it.
             embeddings: Words to teach it.
             loras: What else to load into it.
+            speed: How it is made fast, or small.
 
         Raises:
             GeneratorConfigError: If the device is not there, the checkpoint or an adapter cannot
-                be loaded, or it is no text-to-image pipeline.
+                be loaded, it is no text-to-image pipeline, or not to be sped up so.
             MemoryOutError: If it does not fit into memory.
         """
         log.info("loading the generator %s", checkpoint.model)
         place = find_device(device)
+        speed.check(place)
         pipeline = read_pipeline(
-            checkpoint, device=place, dtype=dtype, safety_checker=safety_checker
+            checkpoint, device=place, dtype=dtype, safety_checker=safety_checker, speed=speed
         )
         pipeline.set_progress_bar_config(disable=True)
         image_prompts = None
@@ -162,7 +170,7 @@ class Pipeline:
             image_prompts.attach(pipeline)
         load_embeddings(pipeline, embeddings)
         scales = LoraScales(pipeline, loras) if loras else None
-        return cls(pipeline, device=place, image_prompts=image_prompts, loras=scales)
+        return cls(pipeline, device=place, image_prompts=image_prompts, loras=scales, speed=speed)
 
     def arguments(self, draw: Draw) -> dict[str, Any]:
         """Translate a draw, but for its prompt and scheduler, into arguments of the pipeline.
@@ -237,7 +245,16 @@ class Pipeline:
     @property
     def draws_alone(self) -> bool:
         """Whether a batch must not hold several images."""
-        return self._text.family.alone
+        return self._text.family.alone or self._speed.draws_alone
+
+    def spare_memory(self) -> bool:
+        """Use less memory, for the same images; return whether a batch may fit that did not."""
+        self._encoded.clear()
+        vae: Any = getattr(self._text.pipeline, "vae", None)
+        if not hasattr(vae, "enable_slicing") or getattr(vae, "use_slicing", True):
+            return False
+        vae.enable_slicing()
+        return True
 
     def _call(
         self,
@@ -259,6 +276,7 @@ class Pipeline:
         with (
             torch.random.fork_rng(devices=[]),
             torch.inference_mode(),
+            fast_matmul(self.device),
             np.errstate(invalid="ignore"),
             warnings.catch_warnings(),
         ):
@@ -268,13 +286,19 @@ class Pipeline:
                 task.pipeline.scheduler = build_scheduler(scheduler, self._scheduler)
             if self._loras is not None:
                 self._loras.set_for(parameters)
+                self._encoded.scales = self._loras.scales
             if self._image_prompts is not None:
                 arguments |= self._image_prompts.arguments(
                     task.pipeline, sources, n=len(seeds), scale=ip_adapter_scale
                 )
             # numpy has no bfloat16, in which some would hand pixels to it.
             kind = "pt" if task.family.reads == "nothing" else "np"
-            return task.pipeline(**arguments, generator=randoms, output_type=kind)
+            try:
+                return task.pipeline(**arguments, generator=randoms, output_type=kind)
+            except Exception:
+                # As it does after a call: else a network stays on the GPU, or a cache half full.
+                task.pipeline.maybe_free_model_hooks()
+                raise
 
     def _task(self, draw: Draw) -> _Task:
         """Return the pipeline for a draw; both share all weights."""
@@ -289,6 +313,9 @@ class Pipeline:
             own = {} if self._scheduler is None else {"scheduler": self._scheduler}
             partner = makers.from_pipe(pipeline, **own)
             partner.set_progress_bar_config(disable=True)
+            self._speed.check_cache(partner)
+            if self._speed.offload == "model":  # the other's hooks tell the other alone
+                self._speed.offload_from(partner, self.device)
             if self._image_prompts is not None:
                 self._image_prompts.attach(partner)
             self._image = replace(_Task.of(partner), family=self._text.family)

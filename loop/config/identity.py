@@ -26,7 +26,7 @@ _FREE_KEYS: Final = frozenset(
 )
 """What may change on resume, beside the `_FREE_OF_GENERATORS`."""
 _FREE_OF_GENERATORS: Final = re.compile(
-    r"(generator|generators\.[^.]+)\.(device|batch_size|timeout)"
+    r"(generator|generators\.[^.]+)\.(device|batch_size|timeout|offload)"
 )
 
 _PLACES: Final = frozenset({"real.path", "code_folder", "space.captions"})
@@ -46,6 +46,10 @@ _LATER: Final[dict[str, Any]] = {
     "generator.config": None,
     "generator.components": {},
     "generator.embeddings": [],
+    "generator.compile": False,
+    "generator.attention": "auto",
+    "generator.quantize": "none",
+    "generator.cache": "none",
     "space.parameters": {},
     "space.class_parameters": {},
     "baseline.parameters": {},

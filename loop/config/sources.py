@@ -191,6 +191,11 @@ class DiffusersSpec(Spec):
     ip_adapter: IPAdapterSpec | None = None
     embeddings: Annotated[tuple[EmbeddingSpec, ...], Field(strict=False)] = ()
     loras: Annotated[tuple[LoraSpec, ...], Field(strict=False)] = ()
+    compile: bool = False
+    attention: Literal["auto", "native", "cudnn", "flash", "sage", "xformers"] = "auto"
+    offload: Literal["none", "model", "group"] = "none"
+    quantize: Literal["none", "int8", "nf4"] = "none"
+    cache: Literal["none", "first_block", "taylorseer"] = "none"
 
     @field_validator("model")
     @classmethod

@@ -186,7 +186,7 @@ def test_memory_that_runs_out_halves_the_batch(
 
     monkeypatch.setattr(Pipeline, "generate", scarce)
     batch = generator.generate(DRAW, range(7))
-    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert sizes == [7, 7, 3, 1, 1, 1, 1, 1, 1, 1], "once more, decoded one by one"
     assert batch.seeds == expected.seeds
     for one, two in zip(batch.images, expected.images, strict=True):
         assert np.abs(one.astype(int) - two).max() <= 1

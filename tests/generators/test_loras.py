@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from random_loras import write_lora
 
 from gapclose.generators.base import generate_all
 from gapclose.generators.diffusion import DiffusersGenerator
@@ -21,25 +22,6 @@ from gapclose.generators.registry import check_generator
 @pytest.fixture
 def model(tiny: Path) -> Path:
     return tiny
-
-
-def write_lora(model: Path, folder: Path, *, seed: int = 0) -> Path:
-    """Write random weights of a LoRA as diffusers does, strong enough to be seen."""
-    from diffusers import StableDiffusionPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made: Any = StableDiffusionPipeline.from_pretrained(str(model), safety_checker=None)
-        made.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"]))
-        for name, weights in made.unet.named_parameters():
-            if "lora" in name:
-                torch.nn.init.normal_(weights, std=1.0)
-        state = convert_state_dict_to_diffusers(get_peft_model_state_dict(made.unet))
-        StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,13 @@ def test_a_resumed_run_may_change_limits_and_machine_only() -> None:
         tune={"budget": "1h", "trials": 5, "images": 7},
         device="cpu",
         storage="sqlite:///other.db",
-        generator={"kind": "diffusers", "model": "pond", "device": "cuda", "batch_size": 4},
+        generator={
+            "kind": "diffusers",
+            "model": "pond",
+            "device": "cuda",
+            "batch_size": 4,
+            "offload": "model",
+        },
     )
     assert changed_keys(old, free) == ()
     assert fingerprint(old) == fingerprint(free)
@@ -86,6 +92,10 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
         "generator.config": None,
         "generator.components": {},
         "generator.embeddings": [],
+        "generator.compile": False,
+        "generator.attention": "auto",
+        "generator.quantize": "none",
+        "generator.cache": "none",
         "space.captions": None,
         "space.strength": [],
         "space.ip_adapter_scale": [],
@@ -101,6 +111,18 @@ def test_a_config_that_does_not_use_a_later_key_is_what_it_was(
     assert {key: kept.pop(key) for key in later} == later
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert fingerprint(config) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"compile": True}, {"attention": "sage"}, {"quantize": "nf4"}, {"cache": "taylorseer"}],
+    ids=str,
+)
+def test_what_is_faster_by_other_images_is_another_generator(own: dict[str, Any]) -> None:
+    plain = {"kind": "diffusers", "model": "pond"}
+    before, after = pond_config(generator=plain), pond_config(generator={**plain, **own})
+    assert changed_keys(before, after) == tuple(f"generator.{key}" for key in own)
+    assert fingerprint(before) != fingerprint(after)
 
 
 def test_an_adapter_is_part_of_the_generator() -> None:
