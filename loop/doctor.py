@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gapclose.analysis.cache import cache_folder
 from gapclose.analysis.families import LINES, ROLES, recommended
+from gapclose.generators.cards import what_fits
 from gapclose.generators.licenses import MODELS, terms_of
 from gapclose.loop.run.environment import environment
 
@@ -87,10 +88,9 @@ def _gpu() -> Check:
     except ImportError:
         return Check(name="GPU", ok=False, found="torch is missing", remedy="run `make setup`")
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / _GIB
-        return Check(
-            name="GPU", ok=True, found=f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
-        )
+        memory = torch.cuda.get_device_properties(0).total_memory
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Check(name="GPU", ok=True, found=_card(torch.cuda.get_device_name(0), memory, bf16))
     if torch.backends.mps.is_available():
         return Check(name="GPU", ok=True, found="Apple (mps)")
     return Check(
@@ -99,6 +99,12 @@ def _gpu() -> Check:
         found="none",
         remedy="pond runs on the CPU; a real Stable Diffusion wants a GPU and torch built for it",
     )
+
+
+def _card(name: str, memory: int, bf16: bool) -> str:
+    computes = "bfloat16" if bf16 else "no bfloat16 of its own, so float16"
+    fits = what_fits(memory, bf16=bf16)
+    return f"{name}, {memory / _GIB:.0f} GiB, {computes}; models that fit {fits}"
 
 
 def _weights() -> Iterator[Check]:

@@ -40,6 +40,15 @@ def test_it_recommends_encoders_with_their_licences_and_warns_of_one() -> None:
     )
 
 
+def test_a_card_is_named_with_what_it_has_the_memory_for() -> None:
+    from gapclose.loop import doctor
+
+    said = doctor._card("NVIDIA GeForce RTX 3060", 12 * 2**30, True)
+    assert said.startswith("NVIDIA GeForce RTX 3060, 12 GiB, bfloat16; models that fit in full: ")
+    assert "with offload: model: " in said
+    assert "no bfloat16 of its own" in doctor._card("Tesla T4", 15 * 2**30, False)
+
+
 def test_a_line() -> None:
     check = Check(name="GPU", ok=False, found="none", remedy="buy one")
     assert check.line() == "missing  GPU: none; buy one"
