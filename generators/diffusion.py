@@ -12,29 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
+from gapclose.generators.adapters import Adapters
 from gapclose.generators.base import SourcedJob, checked_seeds
 from gapclose.generators.batch_size import BatchSize
+from gapclose.generators.batching import generate_in_batches
 from gapclose.generators.checkpoint import Checkpoint
 from gapclose.generators.class_labels import check_prompts
 from gapclose.generators.components import EMPTY, read_components
-from gapclose.generators.embeddings import read_embeddings
 from gapclose.generators.errors import (
-    GenerationError,
     GeneratorConfigError,
-    MemoryOutError,
-    said,
 )
 from gapclose.generators.images import ImageBatch, Pixels
-from gapclose.generators.ip_adapter import read_ip_adapter
 from gapclose.generators.loading import DTYPES, find_device
-from gapclose.generators.loras import read_loras
-from gapclose.generators.model_files import with_licenses
-from gapclose.generators.pipeline import Pipeline, Wanted
+from gapclose.generators.pipeline import Pipeline
 from gapclose.generators.recipe import Draw
 from gapclose.generators.schedulers import check_scheduler
 from gapclose.generators.speed import Speed
-
-_NO_ROOM: Final = ("ALLOC_FAILED", "out of memory")  # of cuBLAS, cuDNN, MPS
 
 
 class DiffusersGenerator:
@@ -111,9 +104,7 @@ class DiffusersGenerator:
         self._size = _checked_size(size)
         self._batch = BatchSize(None if batch_size == "auto" else int(batch_size))
         self._safety_checker = safety_checker == "keep"
-        self._ip_adapter = None if ip_adapter is None else read_ip_adapter(ip_adapter)
-        self._embeddings = read_embeddings(embeddings)
-        self._loras = read_loras(loras)
+        self._adapters = Adapters.read(ip_adapter, embeddings, loras)
         self._speed = Speed(compile, attention, offload, quantize, cache)
         self._pipeline: Pipeline | None = None
 
@@ -136,9 +127,7 @@ class DiffusersGenerator:
 
         Those of what is loaded beside it stand behind: what is made with it comes under all.
         """
-        beside = {f"embedding {its.name}": its.weights.license for its in self._embeddings}
-        beside |= {f"LoRA {lora.name}": lora.license for lora in self._loras}
-        return with_licenses(self._checkpoint.license, beside)
+        return self._adapters.license(self._checkpoint.license)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -147,7 +136,7 @@ class DiffusersGenerator:
         Raises:
             GeneratorConfigError: The hub has no such model, or cannot be reached.
         """
-        return (*(lora.parameter for lora in self._loras), *self._checkpoint.parameters)
+        return (*self._adapters.parameters, *self._checkpoint.parameters)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -170,12 +159,7 @@ class DiffusersGenerator:
         self._checkpoint.find()
         self._checkpoint.check_task()
         self._checkpoint.check_size(self._size)
-        if self._ip_adapter is not None:
-            self._ip_adapter.check(self._checkpoint.saved_class())
-        for embedding in self._embeddings:
-            embedding.check(self._checkpoint.configs)
-        for lora in self._loras:
-            lora.check()
+        self._adapters.check(self._checkpoint)
 
     def check_schedulers(self, names: Sequence[str]) -> None:
         """Refuse schedulers that do not fit a pipeline that is at hand, from its saved config.
@@ -202,7 +186,7 @@ class DiffusersGenerator:
         """
         if strength:
             self._checkpoint.check_strength()
-        if ip_adapter and self._ip_adapter is None:
+        if ip_adapter and self._adapters.ip_adapter is None:
             raise GeneratorConfigError(
                 "needs the weights that look at the picture; name them in generator.ip_adapter, "
                 "or leave it out",
@@ -259,20 +243,13 @@ class DiffusersGenerator:
                 raise ValueError(f"the photo group {draw.photos!r} of a draw is not resolved")
             if draw.scheduler is not None:
                 check_scheduler(draw.scheduler)
-        made: list[dict[int, tuple[Pixels, str | None]]] = [{} for _ in jobs]
-        if any(plain):
-            pipeline = self._loaded()
-            for draw in draws:
-                pipeline.arguments(draw)  # refuses what it does not take, before any work
-            for waiting in _alike(draws, plain, [sources for _, _, sources in jobs]):
-                while waiting:
-                    chosen = waiting[: 1 if pipeline.draws_alone else self._batch.images]
-                    batch = self._try_batch(pipeline, [wanted for _, wanted in chosen])
-                    if batch is None:
-                        continue
-                    for (job, (_, seed, _)), image, why in zip(chosen, *batch, strict=True):
-                        made[job][seed] = image, why
-                    del waiting[: len(chosen)]
+        if not any(plain):
+            return [ImageBatch.gather(seeds, {}) for seeds in plain]
+        pipeline = self._loaded()
+        for draw in draws:
+            pipeline.arguments(draw)  # refuses what it does not take, before any work
+        sources = [own for _, _, own in jobs]
+        made = generate_in_batches(pipeline, self._batch, draws, plain, sources)
         return [ImageBatch.gather(seeds, found) for seeds, found in zip(plain, made, strict=True)]
 
     def _loaded(self) -> Pipeline:
@@ -282,9 +259,7 @@ class DiffusersGenerator:
                 device=self._device,
                 dtype=self._dtype,
                 safety_checker=self._safety_checker,
-                ip_adapter=self._ip_adapter,
-                embeddings=self._embeddings,
-                loras=self._loras,
+                adapters=self._adapters,
                 speed=self._speed,
             )
             self._revision = self._version()  # it reads some MiB of every file
@@ -293,40 +268,8 @@ class DiffusersGenerator:
         return self._pipeline
 
     def _version(self) -> str | None:
-        parts = [self._checkpoint.version]
-        if self._ip_adapter is not None:
-            parts.append(self._ip_adapter.version)
-        parts += [its.weights.version for its in self._embeddings]
-        parts += [lora.version for lora in self._loras]
+        parts = [self._checkpoint.version, *self._adapters.versions]
         return "+".join(part for part in parts if part is not None) or None
-
-    def _try_batch(
-        self, pipeline: Pipeline, wanted: Sequence[Wanted]
-    ) -> tuple[list[Pixels], list[str | None]] | None:
-        """Generate one batch; None if memory was out and a smaller one is to be tried."""
-        import torch
-
-        try:
-            made = pipeline.generate(wanted)
-        except GeneratorConfigError:
-            raise
-        except Exception as error:  # a pipeline may raise anything
-            if not _is_memory_out(error):
-                raise GenerationError(said(error)) from error
-            if len(wanted) == 1:
-                raise MemoryOutError(
-                    "memory is out at one image a time; choose a smaller size or dtype, or set "
-                    "generator.offload to model"
-                ) from None
-        else:
-            self._batch.grow_after(len(wanted))
-            return made
-        # Only here, where the traceback no longer holds the tensors of the failed batch.
-        saved = pipeline.spare_memory()
-        torch.cuda.empty_cache()
-        if not saved:
-            self._batch.halve_after(len(wanted))
-        return None
 
 
 def _check_options(model: object, dtype: str, safety_checker: str, batch_size: int | str) -> None:
@@ -370,36 +313,3 @@ def _check_sourced(jobs: Sequence[SourcedJob]) -> None:
 def _check_word(word: str, known: Sequence[str], *, key: str) -> None:
     if word not in known:
         raise GeneratorConfigError(f"{word!r} is none of {', '.join(known)}", key=key)
-
-
-def _is_memory_out(error: BaseException | None) -> bool:
-    """Return whether memory is out, in any of the forms that torch and its libraries tell it."""
-    import torch
-
-    while error is not None:  # some wrap it in what they raise
-        said = str(error)
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-            isinstance(error, RuntimeError) and any(form in said for form in _NO_ROOM)
-        ):
-            return True
-        # Sana warns of it where it decodes, and goes on without an image.
-        if isinstance(error, UnboundLocalError) and "'image'" in said:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _alike(
-    draws: Sequence[Draw],
-    seeds: Sequence[Sequence[int]],
-    sources: Sequence[Sequence[Pixels | None]],
-) -> list[list[tuple[int, Wanted]]]:
-    """Group all images, each with its job, by what of their draws must be one in a batch."""
-    groups: dict[str, list[tuple[int, Wanted]]] = {}
-    for job, (draw, own, pictures) in enumerate(zip(draws, seeds, sources, strict=True)):
-        # Of none at all some families make other images than of an empty one beside others.
-        negative = "some" if draw.negative_prompt else ""
-        key = replace(draw, prompt="", negative_prompt=negative).fingerprint()
-        wanted = [(draw, seed, source) for seed, source in zip(own, pictures, strict=True)]
-        groups.setdefault(key, []).extend((job, one) for one in wanted)
-    return list(groups.values())

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image, ImageOps
 
+from gapclose.generators.adapters import NO_ADAPTERS, Adapters
 from gapclose.generators.checkpoint import Checkpoint, image_to_image
 from gapclose.generators.class_labels import label_arguments
-from gapclose.generators.embeddings import Embedding, load_embeddings
 from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.families import FAMILIES, PLAIN, Family
 from gapclose.generators.images import Pixels, to_pixels
-from gapclose.generators.ip_adapter import ImagePrompts, IPAdapter
+from gapclose.generators.ip_adapter import ImagePrompts
 from gapclose.generators.loading import find_device, read_pipeline
-from gapclose.generators.loras import Lora, LoraScales
+from gapclose.generators.loras import LoraScales
 from gapclose.generators.parameters import Parameter, Parameters
 from gapclose.generators.prompt_cache import PromptCache
 from gapclose.generators.recipe import Draw
@@ -135,9 +135,7 @@ class Pipeline:
         device: str,
         dtype: str,
         safety_checker: bool,
-        ip_adapter: IPAdapter | None = None,
-        embeddings: Sequence[Embedding] = (),
-        loras: Sequence[Lora] = (),
+        adapters: Adapters = NO_ADAPTERS,
         speed: Speed = AS_SAVED,
     ) -> Pipeline:
         """Load a checkpoint.
@@ -147,9 +145,7 @@ class Pipeline:
             device: "auto", or what torch calls it.
             dtype: One of `DTYPES`.
             safety_checker: Whether to keep the pipeline's own.
-            ip_adapter: What to load into it.
-            embeddings: Words to teach it.
-            loras: What else to load into it.
+            adapters: What to load into it.
             speed: How it is made fast, or small.
 
         Raises:
@@ -164,12 +160,7 @@ class Pipeline:
             checkpoint, device=place, dtype=dtype, safety_checker=safety_checker, speed=speed
         )
         pipeline.set_progress_bar_config(disable=True)
-        image_prompts = None
-        if ip_adapter is not None:
-            image_prompts = ip_adapter.load_into(pipeline)
-            image_prompts.attach(pipeline)
-        load_embeddings(pipeline, embeddings)
-        scales = LoraScales(pipeline, loras) if loras else None
+        image_prompts, scales = adapters.load_into(pipeline)
         return cls(pipeline, device=place, image_prompts=image_prompts, loras=scales, speed=speed)
 
     def arguments(self, draw: Draw) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gapclose.analysis.spectrum import Spectrum
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.recipe import Recipe
 from gapclose.loop.run.folder import RunDir
+from gapclose.loop.run.images import write_drawn
 from gapclose.loop.search.atom_bank import near_real
 from gapclose.loop.search.sources import NO_SOURCES, Sources
 from gapclose.loop.search.trial import Images, Mixture
@@ -160,7 +161,11 @@ def evaluate_holdout(
         spectra=Spectrum().embed(batch.images) if same_size else None,
     )
     draws = [jobs[job][0].draw for job in batch.recipes]
-    synthesis.write(zip(holdout.paths(synthesis.rundir), batch.images, draws, strict=True))
+    write_drawn(
+        synthesis.rundir,
+        synthesis.generator,
+        zip(holdout.paths(synthesis.rundir), batch.images, draws, strict=True),
+    )
     return holdout
 
 

@@ -20,6 +20,7 @@ from gapclose.generators.images import pixel_digest
 from gapclose.generators.recipe import Draw
 from gapclose.loop.errors import RunDamagedError
 from gapclose.loop.run.events import CameraChosen, Digests, FoldEvaluated, TrialFinished
+from gapclose.loop.run.images import write_drawn
 from gapclose.loop.search.searches import Jobs
 from gapclose.loop.search.trial import Images, Mixture, Proposal
 from gapclose.loop.work.evidence import Evidence, digests_of
@@ -144,7 +145,7 @@ class KeptImages:
             return images
         paths = [files[seed] for seed in batch.seeds]
         draws = [some[job][0].draw for job in batch.recipes]
-        self.synthesis.write(zip(paths, batch.images, draws, strict=True))
+        write_drawn(rundir, self.synthesis.generator, zip(paths, batch.images, draws, strict=True))
         return images
 
     def _made(

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from gapclose.analysis.decode import DAMAGED, open_image
 from gapclose.analysis.embedding import Embedder, finite_rows
-from gapclose.generators.base import Generator, drawing, generate_all
+from gapclose.generators.base import Generator, generate_all
 from gapclose.generators.camera import apply_camera
 from gapclose.generators.errors import GenerationError
 from gapclose.generators.images import NAN, ONE_COLOUR, SAFETY, ImageBatch, pixel_digest
 from gapclose.generators.recipe import Draw, Recipe
 from gapclose.loop.run.faults import is_machines_fault, is_memory_out, released
 from gapclose.loop.run.folder import RunDir
-from gapclose.loop.run.images import write_images
+from gapclose.loop.run.images import write_drawn
 from gapclose.loop.search.trial import Images
 
 log = logging.getLogger(__name__)
@@ -231,22 +231,6 @@ class Synthesis:
         self.embed_seconds += time.perf_counter() - start
         return out
 
-    def write(self, files: Iterable[tuple[Path, Pixels, Draw]]) -> None:
-        """Write images into the run folder; each says what kind of generator drew it.
-
-        Args:
-            files: Path, image and draw of each.
-
-        Raises:
-            UnwritableError: The system does not let them be written.
-        """
-        by_type: dict[str, dict[Path, Pixels]] = {}
-        for path, image, draw in files:
-            source_type = drawing(self.generator, draw).source_type
-            by_type.setdefault(source_type, {})[path] = image
-        for source_type, images in by_type.items():
-            write_images(self.rundir, images, source_type=source_type)
-
     def suffices(self, recipe: Recipe, seeds: Sequence[int]) -> bool:
         """Return whether images of a recipe can be generated just now; none of them is kept."""
         try:
@@ -309,7 +293,7 @@ class Synthesis:
                 files.append((paths[number][seed], image, drawn))
                 if (key := (cls, prints[number], seed)) in self._shelf:
                     self._shelf[key] = pixel_digest(image)
-        self.write(files)
+        write_drawn(self.rundir, self.generator, files)
         ordered = [
             {seed: images[seed] for seed in wanted if seed in images}
             for images, (_, wanted) in zip(found, jobs, strict=True)

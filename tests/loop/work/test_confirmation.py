@@ -488,7 +488,7 @@ def test_faults_of_the_machine_and_of_the_config_are_raised(tmp_path: Path) -> N
     # While images are written, while they are kept for a person, and with the embeddings.
     for target in (
         "gapclose.loop.run.images.write_pngs",
-        "gapclose.loop.work.synthesis.write_images",
+        "gapclose.loop.work.holdout.write_drawn",
         "gapclose.loop.run.folder.write_bytes",
     ):
         with patch(target, side_effect=full), pytest.raises(OSError, match="No space left"):
