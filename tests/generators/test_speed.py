@@ -149,6 +149,40 @@ def test_offloading_is_asked_for_last_and_names_the_device(flux: Any) -> None:
         Speed(offload="model").prepare(flux, CUDA)
 
 
+@pytest.mark.parametrize("offload", ["model", "group"])
+def test_offloaded_it_draws_the_same_and_goes_on_after_a_failure(
+    offload: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hooks of a GPU, from the CPU's memory to the CPU's memory."""
+    from diffusers import DiffusionPipeline
+
+    group = DiffusionPipeline.enable_group_offload
+
+    def without_stream(self: Any, **options: Any) -> None:
+        group(self, **{**options, "use_stream": False})
+
+    monkeypatch.setattr(Speed, "check", lambda self, device: None)
+    monkeypatch.setattr(DiffusionPipeline, "enable_group_offload", without_stream)
+    plain, it = generator(tiny), generator(tiny, offload=offload)
+    expected = images(plain)
+    assert np.array_equal(images(it), expected)
+    encoder: Any = loaded(it)._text.pipeline.text_encoder
+    hook = "_hf_hook" if offload == "model" else "_diffusers_hook"
+    assert any(hasattr(module, hook) for module in encoder.modules())
+    misses = loaded(it)._encoded.misses
+    assert np.array_equal(images(it), expected)
+    assert loaded(it)._encoded.misses == misses, "hooks come and go, the cache stays"
+    source = np.full((16, 16, 3), 128, dtype=np.uint8)
+    job = (Draw(prompt="a frog", num_inference_steps=4, strength=0.5), [1], [source])
+    made = [one.generate_from([job])[0].images[0] for one in (plain, it)]
+    assert np.array_equal(*made)
+    with monkeypatch.context() as failing:
+        failing.setattr(loaded(it)._text.pipeline.scheduler.__class__, "step", None)
+        with pytest.raises(Exception, match="not a callable"):
+            images(it)
+    assert np.array_equal(images(it), expected)
+
+
 def test_compiled_it_draws_the_same_and_compiles_once(tiny: Path, eager: list[int]) -> None:
     plain = images(generator(tiny))
     it = generator(tiny, compile=True)
