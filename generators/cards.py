@@ -38,7 +38,7 @@ class Model:
     float16: bool = False
 
 
-# Counted in the published checkpoints.
+# Rounded, as their authors publish them; what work takes is estimated.
 KNOWN: Final = (
     Model(name="Stable Diffusion 1.5", denoiser=0.86, text=0.12, work_gib=2.0, float16=True),
     Model(name="SDXL", denoiser=2.57, text=0.82, work_gib=4.5, float16=True),

@@ -38,7 +38,7 @@ from gapclose.generators.speed import Speed, denoisers
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from sized_pipelines import build
 
-# Dense bfloat16, in TFLOPS, from the makers' data sheets; the first that a card's name contains.
+# Dense bfloat16, in TFLOPS, rounded, as published; the first that a card's name contains.
 PEAKS = {
     **{"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "B200": 2250.0, "A100": 312.0},
     **{"L40S": 362.0, "L4": 121.0, "A10": 125.0, "4090": 165.0, "3090": 71.0, "3060": 25.0},
