@@ -67,9 +67,7 @@ def fingerprint(config: RunConfig) -> str:
 
 
 def _hashed(kept: dict[str, Any]) -> str:
-    for key, unused in _LATER.items():
-        if kept.get(key, unused) == unused:
-            kept.pop(key, None)
+    kept = {key: value for key, value in kept.items() if not _is_unused(key, value)}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -86,6 +84,12 @@ def _said(config: RunConfig) -> dict[str, Any]:
 def is_free(key: str) -> bool:
     """Return whether a dotted key may change on resume."""
     return key in _FREE_KEYS or bool(_FREE_OF_GENERATORS.fullmatch(key))
+
+
+def _is_unused(key: str, value: Any) -> bool:
+    """Return whether a key came later, and says what holds where nobody uses it."""
+    known = re.sub(r"^generators\.[^.]+\.", "generator.", key)
+    return known in _LATER and value == _LATER[known]
 
 
 def measured_as(config: RunConfig) -> str:

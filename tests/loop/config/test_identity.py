@@ -125,6 +125,17 @@ def test_what_is_faster_by_other_images_is_another_generator(own: dict[str, Any]
     assert fingerprint(before) != fingerprint(after)
 
 
+def test_a_later_key_of_one_of_several_generators_is_none_either_where_nobody_uses_it() -> None:
+    def config(**own: Any) -> Any:
+        several = {"a": {"kind": "diffusers", "model": "pond", **own}, "b": {"kind": "m.w:G"}}
+        return pond_config(generator=None, generators=several)
+
+    kept = {k: v for k, v in flat(config().to_dict()).items() if not is_free(k)}
+    assert kept["generators.a.loras"] == []
+    assert fingerprint(config(loras=[])) == fingerprint(config())
+    assert fingerprint(config(loras=[{"path": "x/y"}])) != fingerprint(config())
+
+
 def test_an_adapter_is_part_of_the_generator() -> None:
     def config(**generator: Any) -> Any:
         return pond_config(generator={"kind": "diffusers", "model": "pond", **generator})
