@@ -18,6 +18,7 @@ _PACKAGES: Final = (
     "onnxruntime",
     "open_clip_torch",
     "optuna",
+    "peft",
     "pillow",
     "scikit-learn",
     "scipy",
