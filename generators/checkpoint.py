@@ -7,7 +7,7 @@ small files and the hub's index; no weights are loaded.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -238,6 +238,23 @@ class Checkpoint:
         """
         if (pipeline := self.saved_class()) is not None:
             image_to_image(pipeline)
+
+    def check_started(self, parameters: Collection[str]) -> None:
+        """Refuse parameters that images which start from a picture do not take.
+
+        Raises:
+            GeneratorConfigError: The image-to-image pipeline lacks one that the other has.
+        """
+        if (pipeline := self.saved_class()) is None:
+            return
+        partner = image_to_image(pipeline)
+        lacking = {*call_parameters(pipeline)} - {*call_parameters(partner)}
+        for name in sorted(lacking & {*parameters}):
+            raise GeneratorConfigError(
+                f"a {partner.__name__}, which draws from pictures, takes none; leave it or "
+                "space.strength out",
+                key=f"space.parameters.{name}",
+            )
 
     def check_size(self, size: int | tuple[int, int] | None) -> None:
         """Refuse a size, a side or (width, height), that the autoencoder cannot decode to.

@@ -8,7 +8,7 @@ is in `pipeline`. It trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -177,15 +177,22 @@ class DiffusersGenerator:
         """
         check_prompts(self._checkpoint.configs, prompts)
 
-    def check_conditioning(self, *, strength: bool = False, ip_adapter: bool = False) -> None:
+    def check_conditioning(
+        self,
+        *,
+        strength: bool = False,
+        ip_adapter: bool = False,
+        parameters: Collection[str] = (),
+    ) -> None:
         """Refuse draws with a strength, or with a scale of an IP-Adapter, that none can generate.
 
         Raises:
-            GeneratorConfigError: If diffusers has no image-to-image pipeline of the family, or no
-                IP-Adapter was given.
+            GeneratorConfigError: If diffusers has no image-to-image pipeline of the family, or
+                none that takes these parameters, or no IP-Adapter was given.
         """
         if strength:
             self._checkpoint.check_strength()
+            self._checkpoint.check_started(parameters)
         if ip_adapter and self._adapters.ip_adapter is None:
             raise GeneratorConfigError(
                 "needs the weights that look at the picture; name them in generator.ip_adapter, "

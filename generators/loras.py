@@ -93,6 +93,11 @@ class LoraScales:
         """Those of the last call; None before there was one."""
         return self._set
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Names of the scales."""
+        return frozenset(lora.parameter for lora in self._loras)
+
     def set_for(self, parameters: Mapping[str, Parameter]) -> None:
         """Set the scales that a draw names, and of all others their own."""
         scales = tuple(_scale(lora, parameters) for lora in self._loras)

@@ -188,8 +188,13 @@ class Pipeline:
             arguments |= _sides(task, draw.size)
         if draw.scheduler is not None:
             _check_scheduler(task, draw.scheduler, has_own=self._scheduler is not None)
-        own = {k: v for k, v in draw.parameters.items() if k in task.accepts}
-        arguments |= own
+        scales = frozenset() if self._loras is None else self._loras.parameters
+        for name in draw.parameters.keys() - task.accepts - scales:
+            raise GeneratorConfigError(
+                f"a {task.kind} takes no such parameter; leave it out",
+                key=f"space.parameters.{name}",
+            )
+        arguments |= {k: v for k, v in draw.parameters.items() if k not in scales}
         if draw.strength is not None:
             steps = draw.num_inference_steps or task.own_steps
             arguments["strength"] = _at_least_a_step(draw.strength, steps)

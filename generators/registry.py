@@ -140,7 +140,10 @@ def check_generator(
         if not hasattr(generator, "generate_from"):
             raise takes_no_pictures("strength" if strength else "ip_adapter_scale")
         if (conditioning := getattr(generator, "check_conditioning", None)) is not None:
-            _own(kind, lambda: conditioning(strength=strength, ip_adapter=ip_adapter))
+            # One of a person's own need not know of parameters.
+            own = {"parameters": parameters} if kind in KINDS else {}
+            asked = {"strength": strength, "ip_adapter": ip_adapter, **own}
+            _own(kind, lambda: conditioning(**asked))
     _own(kind, lambda: check_parameters(generator, {*parameters, *(variants or {})}))
     if draw is not None:
         _try(kind, generator, draw, variants or {}, other_prompt)

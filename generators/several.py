@@ -16,7 +16,7 @@ from gapclose.generators.errors import GeneratorConfigError
 from gapclose.generators.images import ImageBatch
 from gapclose.generators.recipe import Draw
 
-__all__ = ["SeveralGenerators", "Spent", "spent_by"]
+__all__ = ["SeveralGenerators", "Spent", "each_of", "spent_by"]
 
 _Job = TypeVar("_Job", tuple[Draw, Sequence[int]], SourcedJob)
 
@@ -43,6 +43,14 @@ class Spent:
     def pair(self) -> tuple[int, float]:
         """Images, seconds."""
         return self.images, self.seconds
+
+
+def each_of(generator: Generator) -> dict[str | None, Generator]:
+    """Return several generators by their names, and the only one of a run under None."""
+    several = getattr(generator, "wrapped", generator)
+    if not isinstance(several, SeveralGenerators):
+        return {None: several}
+    return {name: several.named(name) for name in several}
 
 
 def spent_by(generator: Generator) -> dict[str, Spent]:
@@ -106,8 +114,8 @@ class SeveralGenerators:
 
     @property
     def license(self) -> str | None:
-        """Of all that have one."""
-        return self._said(lambda its: its.license) or None
+        """Of all, "unknown" of one that has none."""
+        return self._said(lambda its: its.license or "unknown")
 
     @property
     def source_type(self) -> str:

@@ -16,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from gapclose.generators.base import Generator, version_of
+from gapclose.generators.base import Generator, drawing, version_of
+from gapclose.generators.recipe import Draw
 from gapclose.loop.config.mixtures import is_mixtures_file
 from gapclose.loop.config.paths import resolved
 from gapclose.loop.config.sources import FolderSpec
@@ -291,8 +292,7 @@ def _fill(
             reporter=reporter,
         ):
             if beside:
-                of = {"side": "synthetic", "license": generator.license or "unknown"}
-                rows = [row | of for row in rows]
+                rows = [row | _side(row, generator) for row in rows]
             metadata.add(rows)
         if beside and planned.photos is not None:
             metadata.add(place_photos(planned.photos, names, out, folders, way=request.with_real))
@@ -349,3 +349,9 @@ def drop_outdated(run: Path, out: Path) -> None:
     if card.stat().st_mtime_ns >= made.stat().st_mtime_ns:
         return
     take_away(out)
+
+
+def _side(row: Mapping[str, Any], generator: Generator) -> dict[str, str]:
+    """Say of a generated image which side it is of, and its generator's licence."""
+    own = drawing(generator, Draw.from_json(row["recipe"]["draw"]))
+    return {"side": "synthetic", "license": own.license or "unknown"}

@@ -71,7 +71,7 @@ from gapclose.loop.schedule.decide import decide
 from gapclose.loop.schedule.objective import Objective
 from gapclose.loop.schedule.view import View
 from gapclose.loop.search.class_search import ClassSearch
-from gapclose.loop.search.given import can_take
+from gapclose.loop.search.given import can_take, has_generator
 from gapclose.loop.search.optuna_record import StudyRecords
 from gapclose.loop.search.searches import Searches
 from gapclose.loop.search.study_storage import Storage
@@ -480,15 +480,17 @@ def warn_of_left_out(
     """Say of which given mixtures a run leaves recipes out."""
     for name, search in searches.items():
         rows = given.mixtures.get(name, ())
+        foreign = sum(not has_generator(row, search.space) for row in rows)
         lost = sum(not can_take(row, search.space) for row in rows)
-        if lost:
-            reporter.tell(
-                WarningRaised(
-                    message=f"{name}: {lost} of the {len(rows)} recipes that it was given take "
-                    "captions or pictures of real photos, which this run does not; they are left "
-                    "out, and the others have their weight"
-                )
-            )
+        rest = "and the others have their weight" if lost < len(rows) else "so it has none of them"
+        for n, why in (
+            (foreign, "are of generators that this run has not"),
+            (lost - foreign, "take captions or pictures of real photos, which this run does not"),
+        ):
+            if n:
+                said = f"{n} of the {len(rows)} recipes that it was given {why}"
+                message = f"{name}: {said}; they are left out, {rest}"
+                reporter.tell(WarningRaised(message=message))
 
 
 @contextmanager

@@ -231,7 +231,7 @@ def _alone(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
         for its in (row.get("generators") or {}).get("alone", ()):
             if its["name"] in found and its.get("mixture") is not None:
                 found[its["name"]][row["name"]] = Mixture.from_json(its["mixture"])
-    return found if any(found.values()) else {}
+    return {name: its for name, its in found.items() if its}
 
 
 def _given(subject: Subject, test: Path | str | None) -> ImageSet | None:

@@ -117,11 +117,15 @@ def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
     """Name the keys (dotted) in which two configs differ and a resumed run may not."""
     before, after = _said(old), _said(new)
     missing = object()
+    # Of another list of generators all else that is said of them follows.
+    others = before.get("generators") != after.get("generators")
     return tuple(
         sorted(
             key
             for key in {*before, *after}
-            if not is_free(key) and before.get(key, missing) != after.get(key, missing)
+            if not is_free(key)
+            and not (others and "generators." in key)
+            and before.get(key, missing) != after.get(key, missing)
         )
     )
 

@@ -188,6 +188,11 @@ class RunConfig(Section):
                         f"{section}.generators: {shown(name)} is none of the generators; "
                         f"{nearest(name, [*self.generators])}"
                     )
+        if self.generators and "generator" in self.space.slots:
+            raise ValueError(
+                "space.slots must not define generator, for there are several; call the slot "
+                "something else"
+            )
         for name, spec in self.generators.items():
             if isinstance(spec, FolderSpec):
                 raise ValueError(
@@ -229,6 +234,10 @@ class RunConfig(Section):
     def _check_class_slot(self) -> None:
         prompts = [("space.prompt", prompt) for prompt in self.space.templates]
         prompts.append(("baseline.prompt", self.baseline.prompt))
+        prompts += [
+            (f"baseline.generators.{name}.prompt", its.prompt)
+            for name, its in self.baseline.generators.items()
+        ]
         for key, prompt in prompts:
             if not {"class", "caption"} & {*template_slots(prompt)}:
                 raise ValueError(

@@ -16,6 +16,7 @@ import yaml
 from gapclose.analysis.unseen import one_line
 from gapclose.generators.base import Generator
 from gapclose.generators.licenses import terms_of
+from gapclose.generators.several import each_of
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.exporting.tempering import Tempering
 
@@ -82,9 +83,7 @@ def data_card(
         tempering: How the share of even prompts was chosen, where it was.
         gone: Photos that images would have been made from, and which are not there any more.
     """
-    licence = _cell(generator.license or "unknown: look it up before you share these images")
-    if (terms := terms_of(generator.license)) is not None:
-        licence = f"{licence}; {terms.said}"
+    licence = "; ".join(_licence(its.license, name) for name, its in each_of(generator).items())
     renamed = any(row.folder != row.name for row in classes)
     lines = [
         "---",
@@ -125,6 +124,14 @@ def data_card(
         *_table(classes, renamed=renamed),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _licence(licence: str | None, generator: str | None) -> str:
+    """Say what a generator's images come under, and what it says of training."""
+    said = _cell(licence or "unknown: look it up before you share these images")
+    if (terms := terms_of(licence)) is not None:
+        said = f"{said}; {terms.said}"
+    return said if generator is None else f"{_cell(generator)}: {said}"
 
 
 def _agreed(judges: int) -> str:

@@ -192,6 +192,8 @@ def check_usable(
         first = next(iter(config.drawn_by))
         for key, row in rows:
             spec = config.drawn_by.get(row.get("generator", first))
+            if spec is not None and spec.shares_parameters:
+                _check_shared(row, key=key)
             if isinstance(spec, DiffusersSpec):
                 for name in DIFFUSION:
                     check_diffusion(name, row.get(name), key=f"{key}.{name}")
@@ -204,6 +206,19 @@ def check_usable(
 
 def _generator_name(config: RunConfig) -> str:
     return ", ".join(_named(spec.as_spec(), name) for name, spec in config.drawn_by.items())
+
+
+def _check_shared(row: Mapping[str, Any], *, key: str) -> None:
+    """Refuse distributions of what images of a batch share.
+
+    Raises:
+        ValueError: One line with the key.
+    """
+    for name, value in (row.get("parameters") or {}).items():
+        if isinstance(value, Mapping):
+            raise ValueError(
+                f"{key}.parameters.{name}: images of a batch have one value of it; give one"
+            )
 
 
 def _named(spec: Mapping[str, Any], name: str | None) -> str:

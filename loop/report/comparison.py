@@ -68,6 +68,8 @@ class Compared:
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without what is not known."""
         said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if not self.is_run:
+            said["seconds_per_image"] = said.pop("seconds")
         return {name: value for name, value in said.items() if value is not None}
 
 
@@ -152,16 +154,20 @@ def compare(paths: Sequence[Path | str]) -> Comparison:
         for its in (_run(run, name, gap, worth), *_generators(name, gap, worth))
     ]
     if len(compared) < 2:
-        raise ConfigError(
-            "has one generator; name another run to compare it with", where=runs[0].path
+        several = len(runs[0].config().drawn_by) > 1
+        why = (
+            "says what its generators come to once it has ended; `gapclose tune` goes on with it"
+            if several
+            else "has one generator; name another run to compare it with"
         )
+        raise ConfigError(why, where=runs[0].path)
     classes = dict.fromkeys(cls for its in compared for cls in its.ratios)
     classifiers = dict.fromkeys(worth.headline.id for worth in worths if worth is not None)
     return Comparison(
         compared=tuple(compared),
         classes=tuple(classes),
         classifier=next(iter(classifiers), None),
-        differ=tuple(_differences(runs, gaps, [*classifiers])),
+        differ=tuple(_differences(runs, gaps, worths, [*classifiers])),
     )
 
 
@@ -170,7 +176,7 @@ def _run(run: RunDir, name: str, gap: Row, worth: Worth | None) -> Compared:
     arm = None if worth is None else worth.headline.accuracy(worth.headline.primary)
     judged = {row["name"]: (row.get("judge") or {}).get("ratio") for row in rows}
     described = gap.get("generators") or ()
-    licences = [its.get("license") for its in described if its.get("license")]
+    licences = [its.get("license") or "unknown" for its in described]
     return Compared(
         name=name,
         ratios={row["name"]: row.get("ratio") for row in rows},
@@ -223,15 +229,24 @@ def _worth(run: RunDir) -> Worth | None:
 
 
 def _differences(
-    runs: Sequence[RunDir], gaps: Sequence[Row], classifiers: Sequence[str]
+    runs: Sequence[RunDir],
+    gaps: Sequence[Row],
+    worths: Sequence[Worth | None],
+    classifiers: Sequence[str],
 ) -> list[str]:
     """Say by what figures of two runs cannot be held against each other."""
+    sizes = [
+        (worth.n_test, worth.headline.scores[worth.headline.primary].n_per_class)
+        for worth in worths
+        if worth is not None
+    ]
     reals = [run.config().real.model_dump(mode="json") for run in runs]
     told = (
         ("their embedders differ", [gap["embedder"] for gap in gaps]),
         ("their judges differ", [gap.get("judges") or gap["judge"] for gap in gaps]),
         ("their real photos differ", reals),
         ("they were validated by different classifiers", classifiers[:2]),
+        ("they were validated on other photos, or with other numbers of images", sizes),
     )
     return [said for said, values in told if any(value != values[0] for value in values[1:])]
 

@@ -113,6 +113,7 @@ def absorb(state: SearchState, proposal: Proposal, images: Images, own: float) -
     """Take in a trial's images, whose own squared MMD is given; return the value of its record."""
     if state.given is not None:
         state.given.stands = False  # but for what another trial of it says
+    state.note_fault(proposal, failed=False)
     state.copies.note(proposal, images)
     value = ABSORB[proposal.stage](state, proposal, images, own)
     state.settings.avoid_copies()
@@ -125,6 +126,7 @@ def absorb(state: SearchState, proposal: Proposal, images: Images, own: float) -
 
 def note_failure(state: SearchState, proposal: Proposal) -> None:
     """Note that a trial brought nothing; what it tried in vain is not tried next again."""
+    state.note_fault(proposal, failed=True)
     if proposal.stage == "joint":
         state.prompts.note_failed(proposal.params)
     if proposal.stage in ("given", "mixture"):

@@ -212,7 +212,7 @@ class ClassSearch:
 
     def reset_failures(self) -> None:
         """Forget the failures: a restart implies that their cause was fixed."""
-        self.state.prompts.forget_failures()
+        self.state.forget_failures()
 
     def prioritize(self, prompts: Sequence[Words]) -> None:
         """Try these prompts before all others, those that no trial has tried."""

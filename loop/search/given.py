@@ -128,10 +128,15 @@ def starting_camera(rows: Iterable[GivenRow], space: Space) -> Camera | None:
     return camera if allowed and replace(space.camera, **chosen) == camera else None
 
 
+def has_generator(row: GivenRow, space: Space) -> bool:
+    """Return whether a space has the generator that a recipe names; it has one, if none."""
+    part = space.part_of(row)
+    return bool(row.get("generator", part.name) == part.name)
+
+
 def can_take(row: GivenRow, space: Space) -> bool:
     """Return whether a space has a recipe's generator, and what it needs of real photos."""
-    part = space.part_of(row)
-    if row.get("generator", part.name) != part.name:
+    if not has_generator(row, space):
         return False
     if row.get("photos") is None:
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gapclose.generators.parameters import Parameter
@@ -51,9 +51,15 @@ class ParameterStages:
         self.of_recipe(recipe).end_with(recipe)
         self.end()
 
-    def due(self, trials: int) -> ParameterStage | None:
-        """Return the first whose trials come before all others; see `ParameterStage.is_due`."""
-        return next((its for its in self.stages.values() if its.is_due(trials)), None)
+    def due(self, trials: int, *, resting: Collection[str | None] = ()) -> ParameterStage | None:
+        """Return the first whose trials come before all others; see `ParameterStage.is_due`.
+
+        Args:
+            trials: That there are.
+            resting: Generators that are left out.
+        """
+        stages = (its for its in self.stages.values() if its.part.name not in resting)
+        return next((its for its in stages if its.is_due(trials)), None)
 
     def of_recipe(self, recipe: Recipe) -> ParameterStage:
         """Return the stage of the generator that a recipe names."""

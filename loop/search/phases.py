@@ -131,7 +131,7 @@ def _prioritized(state: SearchState, ask: Ask) -> Proposal | None:
 
 def _parameters(state: SearchState, ask: Ask) -> Proposal | None:
     """Propose images that differ in the generator's own parameters."""
-    stage = state.parameters.due(ask.settings_trials)
+    stage = state.parameters.due(ask.settings_trials, resting=state.resting)
     if stage is None:
         state.parameters.end()
         return None
@@ -181,10 +181,11 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
     trial has tried: the prior errs, and of a word that it rules out TPE knows nothing.
     """
     words, shared = state.prompts.likely, state.settings.shared
-    fitted = [stage.part for stage in state.parameters.searched]
+    fitted = [its.part for its in state.parameters.searched if its.part.name not in state.resting]
     part = whose_turn(fitted, state.atoms, ask.prices)
     stage = None if part is None else state.parameters.stages[part.name]
-    varied = [its for its in state.space.parts if state.space.distributions_of(its)]
+    working = [its for its in state.space.parts if its.name not in state.resting]
+    varied = [its for its in working if state.space.distributions_of(its)]
     if stage is not None and not varied:
         return _fit(state, ask, stage) if state.balance.leans_to_mixture else None
     if not state.balance.explores(
@@ -198,7 +199,7 @@ def _recipe(state: SearchState, ask: Ask) -> Proposal | None:
         words = state.prompts.unlikely(params for params, _ in state.atoms.tried())
     if words is not None:
         return _joint(state, {**shared, **words})
-    part = whose_turn(varied or state.space.parts, state.atoms, ask.prices)
+    part = whose_turn(varied or working, state.atoms, ask.prices)
     assert part is not None, "there is a generator"
     own = state.space.words_of(part)
     past = [its for its in state.atoms.history() if own.items() <= its.params.items()]

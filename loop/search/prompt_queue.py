@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gapclose.loop.search.prior import Shares
-from gapclose.loop.search.space import Params, Space, shares_product
+from gapclose.loop.search.space import GENERATOR, Params, Space, shares_product
 
 Words = dict[str, str]
 """A prompt as its slots and their words."""
@@ -33,11 +33,13 @@ class PromptQueue:
         space: Of the class; its words and templates, whatever the camera.
         prior: Shares of the words, which order the prompts.
         prioritized: Prompts that come before all others.
+        resting: Generators that have failed too often: their prompts wait.
     """
 
     space: Space
     prior: Shares
     prioritized: tuple[Words, ...] = ()
+    resting: frozenset[str] = frozenset()
     _likely: list[Words] = field(init=False)
     _unlikely: list[Words] = field(init=False)  # beyond the coverage
     _tried: set[str] = field(default_factory=set)
@@ -69,7 +71,8 @@ class PromptQueue:
         What failed comes after all others, once: three failures in a row stop the class.
         """
         failed = [(self._failed[text], words) for words in prompts
-                  if (text := self.space.name_of(words)) not in self._tried
+                  if words.get(GENERATOR) not in self.resting
+                  and (text := self.space.name_of(words)) not in self._tried
                   and self._under_way[text] <= 0]  # fmt: skip
         for times in range(CHANCES):
             for failures, words in failed:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from gapclose.generators.recipe import Camera, Recipe
 from gapclose.loop.search.atoms import Atoms
@@ -22,7 +24,9 @@ from gapclose.loop.search.screen import Screen
 from gapclose.loop.search.seeds import SeedBlocks
 from gapclose.loop.search.settings import SettingsStage
 from gapclose.loop.search.space import Params, Space
-from gapclose.loop.search.trial import Images, Mixture
+from gapclose.loop.search.trial import Images, Mixture, Proposal
+
+RESTS: Final = 2  # failures of a generator in a row, before it is left out
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class SearchState:
         mixture_gap: What fresh images of the mixture say of its gap.
         given: The mixture of another run that it begins with, if there is one.
         balance: Between new recipes and more images of the mixture.
+        faults: Failures in a row by generator, of trials that are one generator's.
         number: Of the next trial; those before it have been proposed.
         baseline_gap: Of trial 0; NaN before.
     """
@@ -62,6 +67,7 @@ class SearchState:
     copies: Copies
     given: Given | None = None
     balance: Balance = field(default_factory=Balance)
+    faults: Counter[str | None] = field(default_factory=Counter)
     number: int = 0
     baseline_gap: float = math.nan
 
@@ -83,6 +89,24 @@ class SearchState:
         return waits and self.settings.winner is None
 
     @property
+    def resting(self) -> frozenset[str | None]:
+        """Generators that have failed too often in a row, where others have not.
+
+        Three failures in a row stop a class: the others are to go on before.
+        """
+        names = {part.name for part in self.space.parts}
+        failed = frozenset(name for name in names if self.faults[name] >= RESTS)
+        return failed if failed < names else frozenset()
+
+    def note_fault(self, proposal: Proposal, *, failed: bool) -> None:
+        """Count whether a trial that one generator draws for has failed."""
+        drawn_by = {recipe.draw.generator for recipe, _ in proposal.jobs}
+        if len(drawn_by) == 1:
+            (name,) = drawn_by
+            self.faults[name] = self.faults[name] + 1 if failed else 0
+            self.prompts.resting = frozenset(str(its) for its in self.resting)
+
+    @property
     def gap(self) -> float:
         """Of its mixture, on images of the tune split's that it was not fitted to."""
         measured = self.mixture_gap.gap
@@ -98,6 +122,12 @@ class SearchState:
     def observed(self) -> dict[str | None, list[Observation]]:
         """Return images whose parameters were drawn evenly, by generator."""
         return self.parameters.observed(self.atoms)
+
+    def forget_failures(self) -> None:
+        """Give every prompt and generator all its chances again."""
+        self.faults.clear()
+        self.prompts.resting = frozenset()
+        self.prompts.forget_failures()
 
     def baseline_seeds(self) -> tuple[int, ...]:
         """Return those of trial 0."""

@@ -40,15 +40,22 @@ def shares_of(
     """Return the shares of a class's mixture beside those of its baseline.
 
     Returns:
-        {"mixture": `marginal_shares` of it, "baseline": the same of the untouched recipe}.
+        {"mixture": `marginal_shares` of it, "baseline": the same of the untouched recipe}, which
+        has what the mixture has: a generator without weight is in neither.
     """
+    mixture = marginal_shares(recipes, weights, space)
     baseline = marginal_shares([space.baseline], [1.0], space)
     # Of every generator where its own search began, whichever drew trial 0.
     bases = [(part.base, 1.0 / len(space.parts)) for part in space.parts]
     choices, numbers = _settings(bases, space)
     return {
-        "mixture": marginal_shares(recipes, weights, space),
-        "baseline": {**baseline, "choices": choices, "numbers": numbers},
+        "mixture": mixture,
+        "baseline": {
+            "words": {slot: baseline["words"].get(slot, {}) for slot in mixture["words"]},
+            "unread": {k: v for k, v in baseline["unread"].items() if k in mixture["words"]},
+            "choices": {name: choices[name] for name in mixture["choices"]},
+            "numbers": {name: numbers[name] for name in mixture["numbers"]},
+        },
     }
 
 

@@ -48,8 +48,6 @@ PHOTOS: Final = "photos"
 GENERATOR: Final = "generator"
 """The slot that names a generator, where there are several."""
 
-_NO_WORDS: Final = ("noun", "prompt", PHOTOS, GENERATOR)
-
 Params = dict[str, Any]
 """Optuna's parameters of a trial: word slots by their names, settings by theirs."""
 
@@ -129,12 +127,14 @@ class Space:
 
     def words_of(self, part: GeneratorPart) -> dict[str, str]:
         """Return the words that name a generator; none where there is one."""
-        return {GENERATOR: str(part.name)} if GENERATOR in self.words else {}
+        return {GENERATOR: str(part.name)} if len(self.parts) > 1 else {}
 
     def distributions_of(self, part: GeneratorPart) -> dict[str, BaseDistribution]:
         """Everything Optuna may choose of one generator."""
         slots = {slot for its in part.templates for slot in self.slots_of({"prompt": its})}
-        words = {k: v for k, v in self.words.items() if k in slots and k != GENERATOR}
+        words = {k: v for k, v in self.words.items() if k in slots}
+        if len(self.parts) > 1:
+            words.pop(GENERATOR, None)
         words["prompt"] = part.templates
         chosen = {k: CategoricalDistribution(v) for k, v in words.items() if len(v) > 1}
         return {**chosen, **part.distributions}
@@ -142,7 +142,8 @@ class Space:
     @property
     def word_slots(self) -> tuple[str, ...]:
         """The slots that hold words to choose from, the class's nouns apart."""
-        return tuple(slot for slot in self.words if slot not in _NO_WORDS)
+        none = {"noun", "prompt", PHOTOS, *([GENERATOR] if len(self.parts) > 1 else [])}
+        return tuple(slot for slot in self.words if slot not in none)
 
     @property
     def has_captions(self) -> bool:
@@ -169,7 +170,7 @@ class Space:
         """Name the slots of `words` that recipes of a template and generator depend on."""
         held = {"caption": PHOTOS, "class": "noun"}
         used = {held.get(slot, slot) for slot in template_slots(self._template(words))}
-        used |= {"prompt", GENERATOR}
+        used |= {"prompt", *([GENERATOR] if len(self.parts) > 1 else [])}
         if self.has_sources:
             used.add(PHOTOS)
         return tuple(slot for slot in self.words if slot in used)
@@ -339,7 +340,7 @@ def variants(space: Space) -> dict[str, Draw]:
 
 def other_prompt(space: Space) -> Draw | None:
     """Return the draw of a space's baseline with another prompt; None where there is one."""
-    words = space.prompts()
+    words = space.prompts(held={"noun": space.words["noun"][0]})
     return space.worded(space.baseline.draw, words[-1]) if len(words) > 1 else None
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gapclose.generators.base import Generator
-from gapclose.generators.conditioning import FromPhotos
-from gapclose.generators.several import SeveralGenerators
+from gapclose.generators.several import each_of
 from gapclose.loop.search.class_search import ClassSearch
 from gapclose.loop.search.each_alone import each_alone, together
 from gapclose.loop.search.trial import Mixture
@@ -31,7 +30,7 @@ def described(generator: Generator, prices: Mapping[str, float]) -> list[dict[st
             "license": its.license,
             "seconds_per_image": prices.get(name or ""),
         }
-        for name, its in _named(generator).items()
+        for name, its in each_of(generator).items()
     ]
 
 
@@ -64,13 +63,6 @@ def class_generators(search: ClassSearch, judged: Mixture) -> dict[str, Any] | N
             for name in names
         ],
     }
-
-
-def _named(generator: Generator) -> dict[str | None, Generator]:
-    several = generator.wrapped if isinstance(generator, FromPhotos) else generator
-    if not isinstance(several, SeveralGenerators):
-        return {None: several}
-    return {name: several.named(name) for name in several}
 
 
 def _finite(value: float) -> float | None:

@@ -173,11 +173,14 @@ def _refuse_unknown(config: RunConfig, idle: set[str], said: Sequence[set[str] |
     if None in said:
         return
     known = {name for its in said for name in its or ()}
-    for name in config.space.parameters:
+    asked = {f"space.parameters.{name}": name for name in config.space.parameters}
+    asked |= {f"baseline.parameters.{name}": name for name in config.baseline.parameters}
+    for cls, own in config.space.class_parameters.items():
+        asked |= {f"space.class_parameters.{cls}.{name}": name for name in own}
+    for key, name in asked.items():
         if name not in known:
             raise GeneratorConfigError(
-                "none of the generators takes such a parameter; leave it out",
-                key=f"space.parameters.{name}",
+                "none of the generators takes such a parameter; leave it out", key=key
             )
 
 
@@ -219,6 +222,8 @@ def _keys_of(generator: str | None) -> Iterator[None]:
         key, own = error.key or "", {"generator": f"generators.{generator}"}
         own |= {section: f"{section}.generators.{generator}" for section in ("space", "baseline")}
         first, dot, rest = key.partition(".")
+        if first == "space" and rest.partition(".")[0] not in GeneratorSpace.model_fields:
+            raise GeneratorConfigError(f"{generator}: {error.problem}", key=key) from error
         if first in own:
             raise GeneratorConfigError(error.problem, key=own[first] + dot + rest) from error
         problem = error.problem.replace("generator.", f"generators.{generator}.", 1)

@@ -161,3 +161,26 @@ def test_arguments_of_a_family_are_tried_before_a_night(model: Path, lora: Path)
         check_generator(spec, draw=draw, variants=varied("eta", 1.0))
     with pytest.raises(GeneratorConfigError, match="did you mean lora_frogs"):
         check_generator(spec, draw=draw, variants=varied("lora_frog", 1.0))
+
+
+def test_what_images_from_pictures_do_not_take_is_refused_beside_them(
+    model: Path, lora: Path
+) -> None:
+    spec = {"kind": "diffusers", "model": str(model), "loras": [{"path": str(lora)}]}
+    check_generator(spec, strength=True, parameters=["lora_frogs", "eta"])
+    with pytest.raises(GeneratorConfigError, match=r"guidance_rescale: a .*Img2Img.* takes none"):
+        check_generator(spec, strength=True, parameters=["guidance_rescale"])
+    it = generator(model, {"path": str(lora)})
+    drawn(it, {"guidance_rescale": 0.5})
+    started = Draw(
+        prompt="a frog", num_inference_steps=2, strength=0.5, parameters={"guidance_rescale": 0.5}
+    )
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(GeneratorConfigError, match="takes no such parameter"):
+        it.generate_from([(started, [1], [picture])])
+
+
+def test_a_parameter_that_nothing_takes_is_no_part_of_a_recipe(model: Path, lora: Path) -> None:
+    for it, name in ((generator(model), "lora_frogs"), (generator(model), "pag_scale")):
+        with pytest.raises(GeneratorConfigError, match=rf"space\.parameters\.{name}"):
+            drawn(it, {name: 0.5})

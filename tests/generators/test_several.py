@@ -108,7 +108,7 @@ def test_they_are_named_together_and_each_alone_draws_a_draw() -> None:
     several, one, other = both()
     assert several.id == "a render, b paint"
     assert several.revision == "b abc"
-    assert several.license == "a mit"
+    assert several.license == "a mit, b unknown"
     assert several.source_type == "trainedAlgorithmicMedia"
     assert SeveralGenerators({"a": one, "c": one}).source_type == "digitalCreation"
     assert drawing(several, draw("a")) is one

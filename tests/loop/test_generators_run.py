@@ -134,7 +134,8 @@ def test_an_image_says_which_generator_drew_it(run: Run, tmp_path: Path) -> None
         with Image.open(out / row["file_name"]) as image:
             assert kind in str(image.info["XML:com.adobe.xmp"])
     card = (out / "README.md").read_text()
-    assert "steel mit, brass cc-by-nc-4.0" in card.replace("\\", "")
+    assert "steel: mit; it puts no limit" in card
+    assert "brass: cc-by-nc-4.0" in card
     loaded = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert {row["recipe"]["draw"]["generator"] for row in loaded} == {"steel", "brass"}
 
@@ -191,3 +192,49 @@ def test_one_that_cannot_be_made_or_is_asked_too_much_is_named(
     assert "space.generators.brass.guidance_scale: brass takes none" in refused(**asked)
     nobody = {**ALIKE["space"], "parameters": {**ALIKE["space"]["parameters"], "fog": 3}}
     assert "space.parameters.fog: none of the generators" in refused(space=nobody)
+
+
+@pytest.mark.slow
+def test_generators_that_fail_or_are_of_no_use_cost_trials_and_not_the_run(
+    photos: Path, tmp_path: Path
+) -> None:
+    several = {
+        "good": {"kind": "turntable:Turntable"},
+        "broken": {"kind": "half_turntables:Broken"},
+        "odd": {"kind": "half_turntables:Odd"},
+    }
+    fixed = {"material": ["steel", "brass"], "tilt": 24.0}
+    own = {"parameters": {"grain": [0.0, 30.0]}}
+    begin = {"parameters": {"grain": 9.0}}
+    space = {
+        **ALIKE["space"],
+        "parameters": {**ALIKE["space"]["parameters"], **fixed},
+        "generators": {"broken": own, "odd": own},
+    }
+    baseline = {
+        **ALIKE["baseline"],
+        "parameters": {**ALIKE["baseline"]["parameters"], "material": "brass"},
+        "generators": {"broken": begin, "odd": begin},
+    }
+    config = written(
+        tmp_path / "c.yaml", photos, generators=several, space=space, baseline=baseline
+    )
+    code, err = here("tune", config, "--out", tmp_path / "run")
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    for row in run.gap["classes"]:
+        weights = {its["name"]: its["weight"] for its in row["generators"]["alone"]}
+        assert weights["broken"] == 0.0
+        assert weights["good"] > 0.8
+        broken = next(its for its in row["generators"]["alone"] if its["name"] == "broken")
+        assert (broken["images"], broken["gap"], broken["mixture"]) == (0, None, None)
+    failed = [row for row in run.trials if row["state"] == "fail"]
+    assert {row["recipe"]["draw"]["generator"] for row in failed} == {"broken"}
+    assert len(run.trials) - len(failed) > 20, "the others go on"
+    found = compare([run.path])
+    assert found.compared[2].name == "run: broken"
+    assert found.compared[0].license == "Apache-2.0, unknown"
+    code, err = here("export", run.path, tmp_path / "data", "--per-class", 4)
+    assert code == 0, err
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "broken: unknown: look it up" in card

@@ -143,7 +143,7 @@ def test_killed_anywhere_the_same_command_goes_on(
     assert code == 0, err
     words = ["validate", run, *how]
     for place in (
-        "gapclose.loop.work.synthesis:write_images:after:3",  # a part of what is generated
+        "gapclose.loop.run.images:write_images:after:3",  # a part of what is generated
         "gapclose.loop.validation.trainings:write_bytes:before:5",
         "gapclose.loop.validation.trainings:write_bytes:after:5",
         "gapclose.loop.report.page:write_report:before:1",

@@ -11,6 +11,7 @@ from gapclose.generators.distributions import TruncatedNormal
 from gapclose.loop.config.reading import parse_config
 from gapclose.loop.config.schema import RunConfig
 from gapclose.loop.errors import ConfigError
+from gapclose.loop.run.shapes import BothShares
 from gapclose.loop.search.given import Given, can_take
 from gapclose.loop.search.shares import marginal_shares, shares_of
 from gapclose.loop.search.space import GENERATOR, Space, prompt_by, space_digest
@@ -177,7 +178,7 @@ def test_shares_are_of_the_images_that_have_them() -> None:
     assert "quick.num_inference_steps" not in found["numbers"], "it has no weight"
     before = shares_of(recipes, [0.25, 0.25, 0.5], made)["baseline"]
     assert before["numbers"]["parameters.renderer.light"]["mean"] == 10.0
-    assert before["numbers"]["quick.num_inference_steps"]["mean"] == 4.0
+    assert "quick.num_inference_steps" not in before["numbers"]
     assert before["words"]["generator"] == {"slow": 1.0}
 
 
@@ -246,3 +247,37 @@ def test_a_config_is_read_back_as_it_was_written() -> None:
     assert alone.baseline.parameters == {"light": 10}
     assert alone.generators == {}
     assert made.alone("slow").space.guidance_scale == (1.0, 9.0)
+
+
+def test_shares_of_a_mixture_that_leaves_a_generator_out_are_those_of_the_baseline_too() -> None:
+    made = space()
+    for own in (
+        made.recipe({GENERATOR: "slow", "color": "green"}),
+        made.recipe({GENERATOR: "quick"}),
+        made.recipe({GENERATOR: "renderer"}, {"light": 50.0}),
+    ):
+        found = shares_of([own], [1.0], made)
+        BothShares.model_validate(found)  # what the journal takes
+        assert {*found["mixture"]["words"]["generator"]} == {own.draw.generator}
+    assert "color" not in found["mixture"]["words"], "a renderer has no such word"
+
+
+def test_one_generator_may_have_a_slot_that_is_called_so_and_several_may_not() -> None:
+    words = {"prompt": "a {generator} {class}", "slots": {"generator": ["new", "old"]}}
+    one = Space.of(
+        config(
+            generators={}, generator={"kind": "diffusers", "model": "pond"},
+            space=words, baseline={},
+        ),
+        "frog",
+    )  # fmt: skip
+    assert [one.prompt(its) for its in one.prompts()] == ["a new frog", "an old frog"]
+    assert one.word_slots == ("generator",)
+    assert {recipe.draw.generator for recipe in even_mixture(one, seed=0).recipes} == {None}
+    with pytest.raises(ConfigError, match=r"space\.slots must not define generator"):
+        config(space=words, baseline={})
+
+
+def test_a_baseline_of_one_generator_names_the_class_too() -> None:
+    with pytest.raises(ConfigError, match=r"baseline\.generators\.quick\.prompt: .*no template"):
+        config(baseline={"generators": {"quick": {"prompt": "a frog"}}}, space={})
