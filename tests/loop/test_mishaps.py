@@ -405,7 +405,7 @@ def test_an_audit_goes_on_with_what_it_drew(photos: Path, tmp_path: Path) -> Non
     assert len(Run.open(out).gap["classes"]) == 2
     # Whoever repeats a whole audit wants to know what the generator makes now.
     assert here(*words, SLOW_POND_LOG=str(log))[0] == 0
-    assert len(log.read_text().splitlines()) == 5
+    assert len(log.read_text().splitlines()) == 6
 
 
 @pytest.mark.slow
