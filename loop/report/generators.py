@@ -25,7 +25,7 @@ def run_generators(gap: Row, config: RunConfig) -> list[dict[str, Any]]:
     for name, spec in config.drawn_by.items():
         own = described.get(name, {})
         terms = terms_of(own.get("license"))
-        said = {k: v for k, v in spec.as_spec().items() if v not in (None, [], "auto")}
+        said = spec.model_dump(mode="json", exclude_defaults=True)
         found.append(
             {
                 "name": name,
@@ -68,7 +68,7 @@ def _ratio(gap: float | None, floor: float) -> float | None:
 
 def _plain(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return " ".join(map(_plain, value))
     if isinstance(value, Mapping):
         return " ".join(f"{key} {own}" for key, own in value.items())
     return str(value)
